@@ -1,0 +1,1 @@
+"""Sources of image and report pairs, one file a source."""

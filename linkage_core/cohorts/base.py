@@ -1,0 +1,108 @@
+"""What every source of images and reports is read into.
+
+A cohort is a table of records (one row an image) and a table of rejects (one row per thing left out, with the reason
+and the remedy). Images are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core.errors import InputError
+
+if TYPE_CHECKING:
+    from linkage_core.radiographs import Radiograph
+
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""The 14 labels of CheXpert. Four values each: missing (NaN), 0 negative, 1 positive, -1 uncertain."""
+
+RECORD_COLUMNS = ("record_id", "patient_id", "study_id", "image", "view", "sex", "age", "split", *LABELS, "report")
+"""`record_id` is unique; `image` is a path relative to the root ("" where there is none); `view` is PA, AP, LATERAL or
+""; `sex` F, M or ""; `age` years or NaN; `split` finetune, attacker or heldout; `report` the text, one per study."""
+
+REJECT_COLUMNS = ("item", "reason", "what", "remedy")
+
+SPLITS = ("finetune", "attacker", "heldout")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """One source of image and report pairs, read and checked.
+
+    `records` has the columns RECORD_COLUMNS and one row an image; `rejects` REJECT_COLUMNS. `read_image` takes one row
+    of records (as a mapping) and returns its pixels or raises ImageError. `options` says how it was read (section of
+    the report, seed of the split), and goes into every manifest made from it.
+    """
+
+    name: str
+    kind: str
+    root: Path | None
+    records: pd.DataFrame
+    rejects: pd.DataFrame
+    read_image: Callable[[Any], Radiograph]
+    synthetic: bool = False
+    default_split: str = "all"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def rows(self, split: str = "all") -> pd.DataFrame:
+        """The records of one split, or of all."""
+        if split == "all":
+            return self.records
+        if split not in SPLITS:
+            raise InputError(f"split is {split!r}.", f"It is one of: all, {', '.join(SPLITS)}.")
+        return self.records[self.records["split"] == split].reset_index(drop=True)
+
+
+def rejects_table(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """Rejects as a table; the four entries of a row are REJECT_COLUMNS."""
+    return pd.DataFrame(rows, columns=list(REJECT_COLUMNS), dtype="str")
+
+
+def text_key(report: str) -> str:
+    """A short hash that is equal for reports equal up to case and white space: 16 hexadecimal digits."""
+    normalised = re.sub(r"\s+", " ", report).strip().lower()
+    return hashlib.sha256(normalised.encode()).hexdigest()[:16]
+
+
+def split_by_patient(patient_ids: pd.Series, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> pd.Series:
+    """A seeded split (finetune, attacker, heldout) that no patient crosses.
+
+    A patient's split depends on the seed and the patient's id alone (a keyed hash), so adding or removing other
+    patients moves nobody.
+
+    >>> split_by_patient(pd.Series(["a", "a", "b"]), seed=0).nunique() <= 2
+    True
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise InputError(f"fractions are {fractions}.", "Give three shares (finetune, attacker, heldout) that sum to 1.")
+    edges = np.cumsum(fractions)[:2]
+
+    def place(patient: str) -> str:
+        digest = hashlib.sha256(f"{seed}\x1f{patient}".encode()).digest()
+        return SPLITS[int(np.searchsorted(edges, int.from_bytes(digest[:8], "big") / 2**64, side="right"))]
+
+    placed = {patient: place(str(patient)) for patient in patient_ids.unique()}
+    return patient_ids.map(placed).astype("str")

@@ -1,0 +1,36 @@
+"""What every model family offers: frozen features of images and texts, and the heads that turn them into embeddings."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from linkage_core.heads import Heads
+from linkage_core.radiographs import Radiograph
+
+
+class Encoder(Protocol):
+    """A frozen pair of towers, cut before its last linear layers.
+
+    `heads().image(image_features(x))` is the model's own image embedding before normalisation, to 1e-5; likewise for
+    text. Features are float32 and not normalised.
+    """
+
+    name: str  # as the user typed it: "phantom-radiology", "clip", "hf:ORG/NAME"
+
+    def image_features(self, images: list[Radiograph]) -> np.ndarray:
+        """(n_images, d_image) float32."""
+        ...
+
+    def text_features(self, texts: list[str]) -> np.ndarray:
+        """(n_texts, d_text) float32."""
+        ...
+
+    def heads(self) -> Heads:
+        """The off-the-shelf heads, as numpy arrays."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest: `family`, `model_id`, `revision`, `weights_sha256`, `preprocessing` (a dict), `device`, `compute_dtype`, `text_limit` (tokens)."""
+        ...
