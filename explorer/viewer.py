@@ -1,0 +1,79 @@
+"""The radiograph on a page: sent once, then window, zoom and invert are drawn in the browser at full depth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from linkage_core.errors import LinkageError
+from linkage_core.radiographs import Radiograph
+
+_PARTS = Path(__file__).parent / "components"
+_mount = st.components.v2.component(
+    "linkage_viewer",
+    html=(_PARTS / "viewer.html").read_text(encoding="utf-8"),
+    css=(_PARTS / "viewer.css").read_text(encoding="utf-8"),
+    js=(_PARTS / "viewer.js").read_text(encoding="utf-8"),
+)
+
+SIDE = 768  # pixels sent at first: two for each of the about 390 a screen of 1280 gives the picture
+DETAIL_SIDE = 2560  # sent when somebody zooms in and the source has more
+
+
+def viewer(payload: bytes, *, key: str) -> str | None:
+    """Draws a payload of `pack` (or `pack_error`) in a square box.
+
+    Returns the image for which the browser wants more pixels (somebody zoomed in and the header offers detail), or
+    None. Window and zoom survive a rerun with the same `image`, whatever else changed.
+    """
+    return _mount(key=key, data=payload, on_detail_change=lambda: None).detail
+
+
+def pack(radiograph: Radiograph, *, image: str, caption: str, alt: str, side: int = SIDE) -> bytes:
+    """One image as the browser wants it: length of the header (4 bytes), header (JSON), pixels (little endian).
+
+    8 bits a pixel where the source has no more, else 16. An image with a longer side than `side` is averaged down,
+    and the header says that there is detail to ask for.
+    """
+    pixels = shrink(radiograph.pixels, side)
+    eight = radiograph.bits <= 8
+    raw = (pixels >> 8).astype(np.uint8) if eight else pixels.astype("<u2")
+    header = {
+        "image": image,
+        "caption": caption,
+        "alt": alt,
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "bits": 8 if eight else 16,
+        "detail": side < DETAIL_SIDE and pixels.shape != radiograph.pixels.shape,
+    }
+    return _packed(header, raw.tobytes())
+
+
+def pack_error(error: LinkageError, *, image: str, caption: str) -> bytes:
+    """In place of an image that cannot be read: what is wrong and what to do, in a box of the same size."""
+    return _packed({"image": image, "caption": caption, "alt": "", "failed": [error.what, error.remedy]}, b"")
+
+
+def _packed(header: dict[str, Any], pixels: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(4, "little") + text + pixels
+
+
+def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Averages (height, width) uint16 down by a whole factor until the longer side is at most `side`.
+
+    Each new pixel is the mean of a block, so a thin line grows fainter but does not vanish; the last rows and columns
+    that fill no block are averaged over what there is of them.
+    """
+    factor = -(-max(pixels.shape) // side)
+    if factor <= 1:
+        return pixels
+    rows, columns = (np.arange(0, length, factor) for length in pixels.shape)
+    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.uint64), rows, axis=0), columns, axis=1)
+    counts = np.outer(np.diff(rows, append=pixels.shape[0]), np.diff(columns, append=pixels.shape[1]))
+    return np.asarray(sums / counts + 0.5, dtype=np.uint16)
