@@ -1,0 +1,60 @@
+"""The inner loop of exact ranking: count a tile of scores against the match's score while the tile is in cache.
+
+Counting, not multiplying, is what costs, so it is compiled (numba). Where numba cannot be imported or cannot compile,
+the same counts come from numpy, slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+
+def count_tile_numpy(
+    product: np.ndarray, scores: np.ndarray, multiplicity: np.ndarray, better: np.ndarray, tied: np.ndarray
+) -> None:
+    """Add to `better` and `tied` (n_rows,) the candidates of `product` (n_rows, n_columns) above and equal to `scores`."""
+    column = scores[:, None]
+    if (multiplicity == 1).all():
+        better += np.count_nonzero(product > column, axis=1)
+        tied += np.count_nonzero(product == column, axis=1)
+    else:
+        weights = multiplicity.astype(np.float64)  # exact below 2**53
+        better += ((product > column) @ weights).astype(np.int64)
+        tied += ((product == column) @ weights).astype(np.int64)
+
+
+@lru_cache(maxsize=4)
+def compiled(precision: str) -> Callable[..., None] | None:
+    """The compiled loop for "float32" or "float64" scores, or None where this machine cannot compile it."""
+    try:
+        import numba
+    except ImportError:
+        return None
+
+    def kernel(product, scores, multiplicity, better, tied):  # type: ignore[no-untyped-def]
+        for i in numba.prange(product.shape[0]):
+            score = scores[i]
+            above = np.int32(0)
+            equal = np.int32(0)
+            for j in range(product.shape[1]):
+                s = product[i, j]
+                above += multiplicity[j] if s > score else np.int32(0)
+                equal += multiplicity[j] if s == score else np.int32(0)
+            better[i] += above
+            tied[i] += equal
+
+    signature = f"void({precision}[:, ::1], {precision}[::1], int32[::1], int64[::1], int64[::1])"
+    try:
+        return numba.njit(signature, parallel=True, nogil=True)(kernel)  # type: ignore[no-any-return]
+    except numba.core.errors.NumbaError:
+        return None
+
+
+def count_tile(
+    product: np.ndarray, scores: np.ndarray, multiplicity: np.ndarray, better: np.ndarray, tied: np.ndarray
+) -> None:
+    """As count_tile_numpy, compiled at first use where that is possible."""
+    (compiled(str(product.dtype)) or count_tile_numpy)(product, scores, multiplicity, better, tied)

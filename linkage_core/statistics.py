@@ -1,0 +1,95 @@
+"""Intervals for rates: bootstrap over patients. Values and clusters in, intervals out; never a data frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from linkage_core.errors import InputError
+
+DRAWS = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Mean of each column of values with its percentile interval; arrays of shape (n_columns,).
+
+    `n` counts the queries behind each mean. Where fewer than two clusters hold a value, low and high are NaN.
+    """
+
+    estimate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: np.ndarray
+    seed: int
+    draws: int
+
+
+def cluster_bootstrap(
+    values: np.ndarray, cluster: np.ndarray, *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
+) -> Intervals:
+    """How far could a mean over queries move if other patients had been sampled?
+
+    Patients, not images, are drawn with replacement: multinomial weights on the sums of each patient's values, so the
+    mean is a ratio of two weighted sums and needs no resampled table (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, ch. 8 and 13: the cluster as the unit, percentile interval).
+
+    Arguments
+        values: (n_queries,) or (n_queries, n_columns); NaN marks a query left out of that column.
+        cluster: (n_queries,) patient of each query.
+        draws: at least 1,000, or the ends of a 95% interval are noise. 2,000 by default.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim == 1:
+        values = values[:, None]
+    cluster = np.asarray(cluster)
+    if values.ndim != 2 or cluster.shape != (len(values),):
+        raise InputError(
+            f"values have shape {values.shape} and cluster {cluster.shape}.", "Give one patient for each row of values."
+        )
+    if draws < 1000:
+        raise InputError(f"draws is {draws}.", "Take at least 1,000 draws.")
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}.", "It lies between 0 and 1, for example 0.95.")
+    present = ~np.isnan(values)
+    code = np.unique(cluster, return_inverse=True)[1]
+    n_clusters = int(code.max()) + 1 if len(code) else 0
+    sums = _by_cluster(np.where(present, values, 0.0), code, n_clusters)
+    sizes = _by_cluster(present.astype(np.float64), code, n_clusters)
+    n = present.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        estimate = sums.sum(axis=0) / n
+        if not n_clusters:
+            nothing = np.full(values.shape[1], np.nan)
+            return Intervals(estimate, nothing, nothing, n, seed, draws)
+        weights = _weights(n_clusters, draws, seed)
+        means = (weights @ sums) / (weights @ sizes)
+    tail = (1 - level) / 2
+    low, high = np.full((2, values.shape[1]), np.nan)
+    enough = (sizes > 0).sum(axis=0) >= 2
+    if enough.any():
+        # a draw may hold no patient of a sparse column: it says nothing about that column
+        low[enough], high[enough] = np.nanquantile(means[:, enough], [tail, 1 - tail], axis=0)
+    return Intervals(estimate, low, high, n, seed, draws)
+
+
+def _by_cluster(values: np.ndarray, code: np.ndarray, n_clusters: int) -> np.ndarray:
+    """(n_clusters, n_columns) sums."""
+    out = np.empty((n_clusters, values.shape[1]))
+    for column in range(values.shape[1]):
+        out[:, column] = np.bincount(code, weights=values[:, column], minlength=n_clusters)
+    return out
+
+
+@lru_cache(maxsize=4)
+def _weights(n_clusters: int, draws: int, seed: int) -> np.ndarray:
+    """(draws, n_clusters) how often each patient is drawn; each row sums to n_clusters."""
+    rng = np.random.default_rng(seed)
+    weights = np.empty((draws, n_clusters), dtype=np.float32)
+    for draw in range(draws):
+        weights[draw] = np.bincount(rng.integers(0, n_clusters, n_clusters), minlength=n_clusters)
+    weights.flags.writeable = False
+    return weights
