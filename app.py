@@ -1,0 +1,5 @@
+"""Linkage Explorer in the browser: `streamlit run app.py`, or `make app`."""
+
+from explorer import frame
+
+frame.run()
