@@ -1,0 +1,61 @@
+"""Branching vessels that taper from the hila to the periphery."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from linkage_core.cohorts.phantom.canvas import Canvas, Strokes
+
+
+def tree(
+    strokes: Strokes,
+    canvas: Canvas,
+    rng: np.random.Generator,
+    *,
+    origin: tuple[float, float],
+    headings: np.ndarray,
+    lengths: np.ndarray,
+    strength: float,
+    children: tuple[int, int] = (5, 3),
+) -> None:
+    """Adds one tree: trunks leave `origin` at `headings` (radians, 0 = +x, y down) and branch twice.
+
+    The random draws depend on the number of trunks alone, so the same seed grows the same tree at every size.
+    """
+    n_trunks = len(headings)
+    x0 = origin[0] + rng.normal(0, 0.006, n_trunks)
+    y0 = origin[1] + rng.normal(0, 0.012, n_trunks)
+    heading, length = headings, lengths
+    width = rng.uniform(0.0048, 0.0085, n_trunks)
+    for level, n_children in enumerate((*children, 0)):
+        bend = rng.normal(0, 0.45, len(heading))
+        n_points = int(np.clip(float(length.max()) / canvas.pixel * 1.3, 6, 400))
+        t = np.linspace(0, 1, n_points)
+        angle = heading[:, None] + bend[:, None] * (t - 0.2) + 0.10 * np.sin(9 * t + 40 * bend[:, None])
+        step = (length / (n_points - 1))[:, None]
+        x = x0[:, None] + np.cumsum(np.cos(angle), axis=1) * step
+        y = y0[:, None] + np.cumsum(np.sin(angle), axis=1) * step
+        sigma = width[:, None] * (1 - 0.72 * t) + 0.0006
+        height = strength * np.minimum(sigma / 0.006, 1.5) ** 0.75 * (1 - 0.45 * t)
+        strokes.curves(x, y, sigma, height)
+        if not n_children:
+            return
+        where = np.sort(rng.uniform(0.16, 0.95, (len(heading), n_children)), axis=1)
+        turn = rng.uniform(0.35, 0.95, where.shape) * np.where((np.arange(n_children) + level) % 2, 1, -1)
+        at = np.clip((where * (n_points - 1)).round().astype(int), 0, n_points - 1)
+        line = np.arange(len(heading))[:, None]
+        child_length = length[:, None] * (0.30 + 0.42 * (1 - where)) * rng.uniform(0.7, 1.1, where.shape)
+        # The start is taken from the curve itself rather than from a sample, which would move with the size.
+        x0 = _between(x, where, n_points)
+        y0 = _between(y, where, n_points)
+        heading = (angle[line, at] + turn).ravel()
+        width = (width[:, None] * (1 - 0.72 * where) * rng.uniform(0.62, 0.9, where.shape)).ravel()
+        length = child_length.ravel()
+
+
+def _between(curve: np.ndarray, where: np.ndarray, n_points: int) -> np.ndarray:
+    position = where * (n_points - 1)
+    low = np.clip(position.astype(int), 0, n_points - 2)
+    line = np.arange(len(curve))[:, None]
+    share = position - low
+    return (curve[line, low] * (1 - share) + curve[line, low + 1] * share).ravel()
