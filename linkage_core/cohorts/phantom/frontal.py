@@ -129,7 +129,7 @@ def attenuation(canvas: Canvas, scene: Scene) -> Grid:
     build = scene.anatomy
     c = canvas
 
-    lung = c.edge(chest.to_wall) * c.edge(chest.to_inner, 0.006) * c.edge(chest.to_dome)
+    lung = c.edge(chest.to_wall) * c.edge(chest.to_inner, 0.012) * c.edge(chest.to_dome)
     fill = np.zeros_like(lung)  # share of the lung's air that fluid or tissue has replaced
     dense = np.zeros_like(lung)  # what findings add where there is no air to replace
     open_lung = np.ones_like(lung)  # 0 where a pneumothorax leaves no lung
@@ -147,18 +147,23 @@ def attenuation(canvas: Canvas, scene: Scene) -> Grid:
     texture = grain * lung * (1 - fill)
     air = lung * depth * (1 - fill)
 
-    total = _soft_tissue(chest) + _mediastinum(chest)
+    heart, hila = _mediastinum(chest)
+    total = _soft_tissue(chest)
+    # The midline holds the mediastinum in the place of lung, so most of it adds only where there is lung around it.
+    total += (heart + hila) * (np.float32(0.22) + np.float32(0.78) * lung * (1 - np.float32(0.8) * fill))
+    total += np.float32(0.022) * c.texture(body_rng, 22) * np.minimum(total, 1)
+    thin = 1 - np.float32(0.85) * np.minimum(heart, 1)  # lung in front of and behind the heart
     # Behind the domes the lung reaches further down than its outline shows.
     recess = c.edge(chest.to_wall, 0.01) * c.edge(chest.to_inner, 0.02) * np.exp(np.minimum(chest.to_dome, 0) / 0.035)
     total -= np.float32(0.10) * recess * (1 - lung)
     total -= (np.float32(0.80) - np.float32(0.05) * np.float32(build.habitus)) * air
     total += texture + dense
     _vessels(chest, body_rng, fine)
-    total += fine.draw() * (lung + np.float32(0.25) * recess * (1 - lung)) * open_lung * (1 - np.float32(0.75) * fill)
+    total += fine.draw() * (lung + np.float32(0.25) * recess * (1 - lung)) * open_lung * (1 - np.float32(0.75) * fill) * thin
     total += _bones(chest, breaks)
     _airway_and_gas(chest, total)
     for device in scene.devices:
-        _draw_device(chest, device, metal)
+        _draw_device(chest, device, metal, total)
     metal.draw(total)
     return total
 
@@ -209,7 +214,7 @@ def _soft_tissue(chest: Chest) -> Grid:
     return tissue
 
 
-def _mediastinum(chest: Chest) -> Grid:
+def _mediastinum(chest: Chest) -> tuple[Grid, Grid]:
     """Heart, great vessels and hila."""
     c, build = chest.canvas, chest.scene.anatomy
     x = c.x - np.float32(chest.shift + chest.turn)
@@ -217,20 +222,21 @@ def _mediastinum(chest: Chest) -> Grid:
     width = np.maximum(left + right, 0.01)
     inside = c.edge(np.minimum(left - x, x + right), 0.005)
     chord = np.clip((left - x) * (x + right) * 4 / (width * width), 0, 1)
-    heart = inside * (np.float32(0.26) + np.float32(0.42) * np.sqrt(chord)) * ramp(width, 0.03, 0.14)
+    heart = inside * (np.float32(0.34) + np.float32(0.36) * np.sqrt(chord)) * ramp(width, 0.03, 0.14)
     band_left, band_right = c.row(chest.band_left), c.row(chest.band_right)
     upper = c.edge(np.minimum(band_left - x, x + band_right), 0.005)
-    bulk = upper * (np.float32(0.30) + np.float32(0.10) * ramp(c.y, 0.1, 0.3))
+    bulk = upper * (np.float32(0.36) + np.float32(0.16) * ramp(c.y, 0.1, 0.3))
     knob = np.float32(0.10 + 0.10 * build.aorta) * ramp(1.15 - c.ball(0.028 + chest.shift, 0.315, 0.040, 0.036), 0, 0.5)
     aorta = np.float32(0.07) * c.edge(
         0.017 - np.abs(x - c.row(0.034 + 0.012 * build.aorta * np.sin(9 * rows()))), 0.004
     )
     aorta *= ramp(c.y, 0.30, 0.36)
     total = np.maximum(heart, bulk) + np.float32(0.35) * np.minimum(heart, bulk) + knob + aorta
+    hila = np.zeros_like(total)
     for sign, height in ((-1, 0.445), (1, 0.425)):
         hilum = np.float32(0.13 + 0.10 * build.hila)
-        total += hilum * c.glow(sign * 0.082 + chest.shift, height, 0.020, 0.040, 0.35 * sign)
-    return total
+        hila += hilum * c.glow(sign * 0.082 + chest.shift, height, 0.020, 0.040, 0.35 * sign)
+    return total, hila
 
 
 def _vessels(chest: Chest, rng: np.random.Generator, fine: Strokes) -> None:
@@ -258,8 +264,8 @@ def _bones(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     phase = (y - 0.03) / (pitch + 0.018 * np.clip(y, 0, 1)) % 1.0
     body = ramp(np.abs(phase - 0.5), 0.5, 0.36)
     half = 0.030 + 0.010 * np.clip(y, 0, 1)
-    column = c.edge(c.row(half + 0.004 * (1 - body)) - np.abs(x), 0.004)
-    total += column * c.row(0.045 + 0.075 * body) * thin
+    column = c.edge(c.row(half + 0.004 * (1 - body)) - np.abs(x), 0.008)
+    total += column * c.row(0.035 + 0.065 * body) * thin
     pedicle = c.row(np.exp(-0.5 * ((phase - 0.45) / 0.16) ** 2))
     total += np.float32(0.09) * pedicle * np.exp(-0.5 * ((np.abs(x) - np.float32(0.024)) / np.float32(0.006)) ** 2)
     spinous = c.row(np.exp(-0.5 * ((phase - 0.8) / 0.14) ** 2))
@@ -270,7 +276,7 @@ def _bones(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     turned = np.where(chest.right, np.float32(chest.turn), np.float32(-chest.turn))
     s = (chest.a + turned - np.float32(0.028)) * np.float32(1 / 0.40)
     inside = np.clip(s, 0, 1)
-    middle = np.float32(0.205 - lift) - np.float32(0.115 - 1.6 * lift) * inside
+    middle = np.float32(0.238 - lift) - np.float32(0.108 - 1.4 * lift) * inside
     middle -= np.float32(0.020) * np.sin(inside * np.float32(2 * np.pi))
     thick = np.float32(0.0125) + np.float32(0.006) * np.abs(inside - np.float32(0.45)) * 2
     z = (c.y - middle) / thick
@@ -282,7 +288,7 @@ def _bones(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     for sign in (-1, 1):
         blade = c.ball(sign * (0.415 - inward), 0.315, 0.075, 0.165, 0.16 * sign)
         shape = c.edge((1 - blade) * np.float32(0.05), 0.005)
-        total += shape * (np.float32(0.055) + np.float32(0.085) * ramp(blade, 0.72, 0.98)) * thin
+        total += shape * (np.float32(0.060) + np.float32(0.045) * ramp(blade, 0.75, 0.98)) * thin
         head = c.ball(sign * 0.487, 0.165, 0.056, 0.060)
         total += c.edge((1 - head) * np.float32(0.03), 0.004) * (
             np.float32(0.22) + np.float32(0.10) * ramp(head, 0.7, 1.0)
@@ -329,9 +335,9 @@ def _ribs(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     back = profile.take((within * 1024).astype(np.int32).clip(0, 1023)) * valid
     back *= reach * c.edge(chest.a - np.float32(0.030), 0.006)
     for sign, rib, where, _ in breaks:
-        gap = np.exp(np.float32(-0.5) * ((s - np.float32(where)) / np.float32(0.014)) ** 2)
+        gap = np.exp(np.float32(-0.5) * ((s - np.float32(where)) / np.float32(0.020)) ** 2)
         back *= 1 - np.float32(0.9) * gap * ((index == rib) & (chest.right == (sign < 0)))
-    back *= np.float32(0.115) + np.float32(0.075) * squared
+    back *= np.float32(0.135) + np.float32(0.085) * squared
     open_s = np.clip(1 - s, 0, 1)
     rise = np.float32(0.19 + 0.07 * slope) * open_s + np.float32(0.02)
     front_phase = (c.y - np.float32(chest.apex + 0.055) - rise) * np.float32(1 / (pitch * 1.08))
@@ -363,7 +369,7 @@ def _airway_and_gas(chest: Chest, total: Grid) -> None:
 def _patch(chest: Chest, x: float, y: float, rx: float, ry: float, rng: np.random.Generator, rough: float) -> Grid:
     """An ill-defined patch with a ragged border: 0..1."""
     c = chest.canvas
-    field = np.sqrt(c.ball(x, y, rx, ry, rng.uniform(-0.6, 0.6)))
+    field = np.sqrt(c.ball(x, y, rx * rng.uniform(0.8, 1.25), ry, rng.uniform(-0.6, 0.6)))
     field += np.float32(rough) * (c.texture(rng, 14) * np.float32(0.6) + c.texture(rng, 34) * np.float32(0.4))
     return ramp(field, 1.25, 0.45)
 
@@ -394,7 +400,7 @@ def _draw_finding(
         peak = {"lung opacity": 0.26 + 0.26 * severity, "pneumonia": 0.40 + 0.34 * severity}.get(
             kind, 0.52 + 0.40 * severity
         )
-        rough = {"lung opacity": 0.22, "pneumonia": 0.34}.get(kind, 0.16)
+        rough = {"lung opacity": 0.30, "pneumonia": 0.42}.get(kind, 0.24)
         patch = _patch(chest, x, y, size * rng.uniform(0.85, 1.15), size * rng.uniform(0.85, 1.2), rng, rough)
         _add(fill, patch * np.float32(peak) * chest.on_side(sign))
         if kind != "lung opacity":
@@ -446,7 +452,7 @@ def _draw_finding(
         first = int(np.clip({"upper": 2, "mid": 4, "lower": 6, "": 4}[finding.zone] + round(finding.y * 1.2), 1, 8))
         where = 0.80 + 0.11 * finding.x
         for rib in range(first, first + 1 + int(severity * 2.6)):
-            breaks.append((sign, rib, where + float(rng.normal(0, 0.012)), 0.16 + 0.22 * severity))
+            breaks.append((sign, rib, where + float(rng.normal(0, 0.012)), 0.20 + 0.26 * severity))
             _callus(chest, sign, rib, where, severity, dense)
 
 
@@ -456,14 +462,14 @@ def _callus(chest: Chest, sign: int, rib: int, where: float, severity: float, de
     pitch = 0.0625 + 0.004 * build.chest_shape + 0.004 * (chest.scene.inspiration - 0.6)
     y = chest.apex - 0.035 + (rib + 0.5) * pitch + (0.045 + 0.095 * build.rib_slope) * where**3
     x = sign * where * float(np.interp(y, rows(), chest.wall_table))
-    dense += np.float32(0.06 + 0.20 * severity) * chest.canvas.glow(x, y, 0.016, 0.015)
+    dense += np.float32(0.08 + 0.26 * severity) * chest.canvas.glow(x, y, 0.020 + 0.008 * severity, 0.018)
 
 
 def _bronchograms(
     chest: Chest, sign: int, x: float, y: float, size: float, severity: float, rng: np.random.Generator, fine: Strokes
 ) -> None:
     """Dark branching airways seen against lung without air."""
-    n_tubes = 4
+    n_tubes = 6
     outward = 0.0 if sign > 0 else np.pi
     heading = outward + sign * np.deg2rad(rng.uniform(5, 65, n_tubes))
     x0 = x - 0.55 * size * np.cos(heading) + rng.normal(0, 0.25 * size, n_tubes)
@@ -473,7 +479,7 @@ def _bronchograms(
         bend = heading[:, None] + fork * np.maximum(t - 0.35, 0) * 2
         reach = 1.25 * size * (t if fork == 0 else t * 0.9)
         px, py = x0[:, None] + np.cos(bend) * reach, y0[:, None] + np.sin(bend) * reach
-        fine.curves(px, py, 0.0042 * (1 - 0.5 * t), -(0.30 + 0.55 * severity) * (1 - 0.6 * t) * (0.5 if fork else 1.0))
+        fine.curves(px, py, 0.0040 * (1 - 0.5 * t), -(0.16 + 0.24 * severity) * (1 - 0.6 * t) * (0.5 if fork else 1.0))
 
 
 def _kerley(chest: Chest, sign: int, severity: float, rng: np.random.Generator, fine: Strokes) -> None:
@@ -520,18 +526,21 @@ def _pneumothorax(
     """Air between wall and lung: a thin line, nothing peripheral of it."""
     c = chest.canvas
     gap = 0.022 + 0.150 * severity**1.15
-    apical = np.exp(-np.maximum(rows() - chest.apex, 0) / 0.20)
-    wanted = c.row(gap * (0.50 + 0.75 * apical))
-    from_apex = (c.y - np.float32(chest.apex)) * np.float32(0.62)
-    depth = np.minimum(chest.to_wall, from_apex) - wanted
+    # The lung shrinks towards its base: the outline is the chest's own, lower and narrower.
+    y, base = rows(), chest.dome[sign] + 0.06
+    keep = 1 - 1.25 * gap / (base - chest.apex)
+    narrow = gap * (0.45 + 0.75 * np.exp(-np.maximum(y - chest.apex, 0) / 0.22))
+    border = np.interp(base - (base - y) / keep, y, chest.wall_table) - narrow
+    border = np.where(y < base - (base - chest.apex) * keep, -0.01, border)
+    depth = (c.row(border) - chest.a) / np.sqrt(1 + c.row(np.minimum(np.gradient(border, y[1] - y[0]), 4.0)) ** 2)
     if severity > 0.75:
-        depth = np.minimum(depth, chest.to_dome - wanted * np.float32(0.6))
+        depth = np.minimum(depth, chest.to_dome - np.float32(0.5 * gap))
     side = chest.on_side(sign)
     outside = c.edge(-depth, 0.003) * side
     open_lung *= 1 - outside
     width = np.float32(max(0.0026, 0.55 * c.pixel))
     line = np.exp(np.float32(-0.5) * (depth / width) ** 2) * side * lung
-    dense += line * np.float32(0.15) * np.float32(min(1.0, 0.0030 / float(width) + 0.2))
+    dense += line * np.float32(0.20) * np.float32(min(1.0, 0.0030 / float(width) + 0.2))
     dense -= outside * lung * np.float32(0.13 + 0.05 * severity)
     _add(fill, (1 - outside) * side * lung * np.float32(0.06 + 0.30 * severity**1.5))
 
@@ -540,8 +549,8 @@ def _effusion(chest: Chest, sign: int, severity: float, fill: Grid, dense: Grid)
     """Fluid that climbs the wall; lying down, it spreads behind the lung as a veil."""
     c, side = chest.canvas, chest.on_side(sign)
     corner = chest.dome[sign] + 0.105
-    level = corner - 0.055 - 0.40 * severity
-    climb = (0.035 + 0.085 * severity) * np.exp(-np.maximum(chest.to_wall, 0) / np.float32(0.030 + 0.03 * severity))
+    level = corner - 0.030 - 0.37 * severity**1.2
+    climb = (0.035 + 0.075 * severity) * np.exp(-np.maximum(chest.to_wall, 0) / np.float32(0.030 + 0.03 * severity))
     inner = np.float32(0.03 * severity) * np.exp(-np.maximum(chest.to_inner, 0) / np.float32(0.03))
     below = c.y - (np.float32(level) - climb - inner)
     supine = chest.scene.view == "AP"
@@ -552,7 +561,7 @@ def _effusion(chest: Chest, sign: int, severity: float, fill: Grid, dense: Grid)
     dense += water * np.float32(0.10) * c.edge(chest.to_wall, 0.004) * c.edge(chest.to_dome + 0.05, 0.03)
 
 
-def _draw_device(chest: Chest, device: Device, metal: Strokes) -> None:
+def _draw_device(chest: Chest, device: Device, metal: Strokes, total: Grid) -> None:
     """Tubes, lines and implants, on their usual courses."""
     rng = np.random.default_rng(device.seed)
     kind, tip = device.kind, device.tip
@@ -616,10 +625,12 @@ def _draw_device(chest: Chest, device: Device, metal: Strokes) -> None:
         catheter([*course, *last, (-0.050 + mid, max(end, 0.32))], 0.40)
     elif kind == "pacemaker":
         x, y = sign * (0.265 + wave), 0.270 + wave
-        metal.line([(x - 0.018, y), (x + 0.018, y)], 0.0250, 0.55)
-        metal.line([(x - 0.022, y + 0.004), (x + 0.022, y + 0.004)], 0.0130, 0.75)
-        px, py = circle(x, y, 0.048, 0.042, metal._canvas.pixel * 0.7)
-        metal.curves(px[None], py[None], 0.0022, 0.45)
+        box = chest.canvas.ball(x, y, 0.050, 0.040)
+        corner = ((chest.canvas.x - np.float32(x)) * (chest.canvas.y - np.float32(y)) / np.float32(0.050 * 0.040)) ** 2
+        shell = box * box - np.float32(1.3) * corner  # between an ellipse and a rectangle
+        total += chest.canvas.edge((1 - shell) * np.float32(0.012), 0.003) * (np.float32(0.55) + np.float32(0.25) * ramp(shell, 0.6, 0.9))
+        battery = chest.canvas.ball(x, y + 0.008, 0.034, 0.020)
+        total += chest.canvas.edge((1 - battery) * np.float32(0.012), 0.003) * np.float32(0.45)
         enter = [(x - sign * 0.03, y - 0.045), (sign * 0.18, 0.185), (sign * 0.10, 0.185), (sign * 0.03, 0.22)]
         heart_y = 0.5 * sum(chest.heart_span)
         reach = chest.heart_span[1] - 0.075

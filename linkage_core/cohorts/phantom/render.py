@@ -63,8 +63,8 @@ def _film(total: Grid, scene: Scene, canvas: Canvas, rng: np.random.Generator) -
     if site_b:
         soft = blur_matrix(n, 0.016)
         seen += np.float32(0.45) * (seen - soft @ seen @ soft)
-    centre = (0.80 if site_b else 0.86) + 0.11 * scene.exposure
-    width = 0.235 if site_b else 0.275
+    centre = (0.70 if site_b else 0.74) + 0.11 * scene.exposure
+    width = 0.225 if site_b else 0.265
     grey = 1 / (1 + np.exp((np.float32(centre) - seen) * np.float32(1 / width)))
     low = 1 / (1 + np.exp(centre / width))
     grey = np.maximum(grey - np.float32(low), 0) * np.float32((0.97 if site_b else 1.0) / (1 - low))

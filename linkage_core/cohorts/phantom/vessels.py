@@ -16,27 +16,27 @@ def tree(
     headings: np.ndarray,
     lengths: np.ndarray,
     strength: float,
-    children: tuple[int, int] = (5, 3),
+    children: tuple[int, int] = (4, 3),
 ) -> None:
     """Adds one tree: trunks leave `origin` at `headings` (radians, 0 = +x, y down) and branch twice.
 
     The random draws depend on the number of trunks alone, so the same seed grows the same tree at every size.
     """
     n_trunks = len(headings)
-    x0 = origin[0] + rng.normal(0, 0.006, n_trunks)
-    y0 = origin[1] + rng.normal(0, 0.012, n_trunks)
+    x0 = origin[0] + rng.normal(0, 0.010, n_trunks)
+    y0 = origin[1] + 0.03 * np.sin(headings) + rng.normal(0, 0.014, n_trunks)
     heading, length = headings, lengths
     width = rng.uniform(0.0048, 0.0085, n_trunks)
     for level, n_children in enumerate((*children, 0)):
         bend = rng.normal(0, 0.45, len(heading))
-        n_points = int(np.clip(float(length.max()) / canvas.pixel * 1.3, 6, 400))
+        n_points = int(np.clip(float(length.max()) / canvas.pixel * 0.9, 6, 400))
         t = np.linspace(0, 1, n_points)
         angle = heading[:, None] + bend[:, None] * (t - 0.2) + 0.10 * np.sin(9 * t + 40 * bend[:, None])
         step = (length / (n_points - 1))[:, None]
         x = x0[:, None] + np.cumsum(np.cos(angle), axis=1) * step
         y = y0[:, None] + np.cumsum(np.sin(angle), axis=1) * step
         sigma = width[:, None] * (1 - 0.72 * t) + 0.0006
-        height = strength * np.minimum(sigma / 0.006, 1.5) ** 0.75 * (1 - 0.45 * t)
+        height = strength * np.minimum(sigma / 0.006, 1.5) ** 0.75 * (1 - 0.45 * t) * (1 if level else np.minimum(0.45 + 3 * t, 1))
         strokes.curves(x, y, sigma, height)
         if not n_children:
             return
