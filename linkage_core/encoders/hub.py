@@ -1,0 +1,380 @@
+"""Where public models lie on this machine, and the one function that downloads them.
+
+Two places are looked at: the Hugging Face cache, as `huggingface_hub` lays it out, and a folder of our own that holds
+weights converted from a pickle to safetensors. Nothing here but `pull` opens a connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle  # for the name of its error; nothing is unpickled here
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linkage_core.errors import ModelError
+
+SMALL_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+)
+"""Everything but the weights that a CLIP or SigLIP repository needs."""
+
+WEIGHTS, WEIGHTS_INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that has a short name. The revision is a commit, and the hash that of the only PyTorch weights there."""
+
+    repo: str
+    revision: str
+    pickle_sha256: str
+    licence: str
+
+
+PUBLISHED = {
+    "clip": Published(
+        "openai/clip-vit-base-patch32",
+        "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+        "a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
+        "MIT (OpenAI's code; the model card names none for the weights)",
+    ),
+    "pubmedclip": Published(
+        "flaviagiammarino/pubmed-clip-vit-base-patch32",
+        "26c0c67f6da303ad2a38909130bd35744ea93517",
+        "4daa7650d2b47e55c37b5ca7dcabe826fd82407c26028a574bcc422f35a94aa4",
+        "MIT",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model folder on this machine. `weights` is empty where the folder holds no safetensors."""
+
+    folder: Path
+    repo: str | None  # "ORG/NAME"; None for a plain folder
+    revision: str | None  # the commit; None where it is not known
+    weights: tuple[Path, ...]
+    pickled: bool  # there are PyTorch weights that would have to be unpickled
+    source_sha256: str | None = None  # of the pickle that these safetensors were converted from
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return sum(path.stat().st_size for path in self.weights)
+
+    def weights_sha256(self) -> str:
+        """Hash of the weight file; of several shards, the hash of their lines "sha256  name"."""
+        if len(self.weights) == 1:
+            return sha256_of(self.weights[0])
+        lines = "".join(f"{sha256_of(path)}  {path.name}\n" for path in self.weights)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------- finding it
+
+
+def huggingface_cache() -> Path:
+    """The folder in which `huggingface_hub` keeps repositories, by the variables that it honours itself."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
+
+
+def converted_cache() -> Path:
+    """The folder in which `pull` keeps weights that it converted to safetensors."""
+    return _user_cache() / "linkage-explorer" / "models"
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name after `hf:` is meant as a folder: it starts with `/`, `.` or `~`, or is no ORG/NAME."""
+    return name.startswith(("/", ".", "~")) or not _REPO.fullmatch(name)
+
+
+def resolve(repo_or_folder: str, revision: str | None = None) -> LocalModel | None:
+    """Where a model is on this machine; None where it is not. Opens no connection.
+
+    `repo_or_folder` is ORG/NAME or a folder. Without a revision, what `main` was when it was last downloaded. Converted
+    weights stand in for a cached repository that has none but a pickle.
+    """
+    if is_folder_name(repo_or_folder):
+        folder = Path(repo_or_folder).expanduser()
+        return _read_folder(folder, None, _commit_in_path(folder)) if folder.is_dir() else None
+    commit = _commit_of(repo_or_folder, revision)
+    if commit is None:
+        return None
+    cached = _snapshot(repo_or_folder, commit)
+    own = _converted(repo_or_folder, commit)
+    found = [
+        _read_folder(folder, repo_or_folder, commit) for folder in (cached, own) if (folder / "config.json").is_file()
+    ]
+    return next((model for model in found if model.weights), found[0] if found else None)
+
+
+def cached_repositories() -> list[tuple[str, str]]:
+    """(ORG/NAME, model type) of every cached repository whose configuration names a model type."""
+    names: dict[str, str] = {}
+    for folder in sorted([*_folders(huggingface_cache(), "models--"), *_folders(converted_cache(), "")]):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        if _REPO.fullmatch(repo) and repo not in names:
+            try:
+                model = resolve(repo)
+                kind = model_type(model.folder) if model else None
+            except ModelError:  # damaged: it is named when somebody asks for it
+                continue
+            if kind:
+                names[repo] = kind
+    return list(names.items())
+
+
+def model_type(folder: Path) -> str | None:
+    """`model_type` of a folder's config.json; None where it names none."""
+    kind = read_json(folder / "config.json").get("model_type")
+    return kind if isinstance(kind, str) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One of a model's settings files; empty where there is none. Raises ModelError: a damaged file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", "Delete the model's folder and get it again.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds no settings.", "Delete the model's folder and get it again.")
+    return content
+
+
+def _folders(root: Path, prefix: str) -> list[Path]:
+    if not root.is_dir():
+        return []
+    return [path for path in root.iterdir() if path.is_dir() and path.name.startswith(prefix) and "--" in path.name]
+
+
+def _snapshot(repo: str, commit: str) -> Path:
+    return huggingface_cache() / f"models--{repo.replace('/', '--')}" / "snapshots" / commit
+
+
+def _converted(repo: str, commit: str) -> Path:
+    return converted_cache() / repo.replace("/", "--") / commit
+
+
+def _commit_of(repo: str, revision: str | None) -> str | None:
+    """The commit that a revision stands for here; None where that cannot be told."""
+    if revision and _COMMIT.fullmatch(revision):
+        return revision
+    reference = _snapshot(repo, "").parent / "refs" / (revision or "main")
+    if reference.is_file():
+        return reference.read_text(encoding="utf-8").strip()
+    if revision:
+        return None
+    places = (_snapshot(repo, ""), _converted(repo, ""))
+    commits = {path.name for place in places if place.is_dir() for path in place.iterdir() if path.is_dir()}
+    return commits.pop() if len(commits) == 1 else None  # of several, none is the obvious one
+
+
+def _commit_in_path(folder: Path) -> str | None:
+    name = folder.absolute().name
+    return name if _COMMIT.fullmatch(name) else None
+
+
+def _read_folder(folder: Path, repo: str | None, revision: str | None) -> LocalModel:
+    weights: tuple[Path, ...] = ()
+    if (folder / WEIGHTS).is_file():
+        weights = (folder / WEIGHTS,)
+    elif (folder / WEIGHTS_INDEX).is_file():
+        weights = _shards(folder)
+    origin = read_json(folder / "source.json") if repo else {}
+    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+    return LocalModel(folder, repo, revision, weights, pickled, origin.get("source_sha256"))
+
+
+def _shards(folder: Path) -> tuple[Path, ...]:
+    places = read_json(folder / WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise ModelError(f"{folder / WEIGHTS_INDEX} names no file.", "Delete the model's folder and get it again.")
+    names = sorted({Path(str(name)).name for name in places.values()})
+    shards = tuple(folder / name for name in names)
+    absent = [shard.name for shard in shards if not shard.is_file()]
+    if absent:
+        raise ModelError(f"{folder} lacks {', '.join(absent)}, which its index names.", "Download the model again.")
+    return shards
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within it the libraries that read models refuse to connect, whatever the environment says."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+# ------------------------------------------------------------------------------------------------------ downloading it
+
+
+def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel:
+    """Download a model: `clip`, `pubmedclip`, `hf:ORG/NAME` or `hf:ORG/NAME@REVISION`. Only what is needed is fetched.
+
+    `clip` and `pubmedclip` come at a fixed commit; of others, what `main` is now. Where a repository offers its weights
+    only as a pickle, it is read once with `weights_only=True` and written as safetensors into `converted_cache()`.
+    `progress` is given one line of text a step.
+    Raises ModelError: unknown or unreachable repository, no usable weights, a hash other than the published one.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    say = progress or (lambda line: None)
+    published = PUBLISHED.get(name)
+    repo, revision = (published.repo, published.revision) if published else split_revision(name.removeprefix("hf:"))
+    if not published and (not name.startswith("hf:") or is_folder_name(repo)):
+        raise ModelError(f"{name!r} cannot be pulled.", f"Give one of {', '.join(PUBLISHED)} or hf:ORG/NAME.")
+    if constants.is_offline_mode():
+        raise ModelError(
+            f"{name} cannot be downloaded: HF_HUB_OFFLINE is set.", "Unset it (and TRANSFORMERS_OFFLINE), then pull."
+        )
+    endpoint = os.environ.get("HF_ENDPOINT")
+    try:
+        say(f"asking for {repo} at {revision or 'main'}")
+        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
+        commit = str(info.sha)
+        wanted = _wanted(repo, [file.rfilename for file in info.siblings or []])
+        say(f"downloading {len(wanted)} files of commit {commit[:12]}")
+        snapshot_download(
+            repo, revision=commit, allow_patterns=wanted, cache_dir=huggingface_cache(), endpoint=endpoint
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise ModelError(
+            f"{repo} at {revision or 'main'} could not be downloaded: {str(error).splitlines()[0]}",
+            "Check the name, the network and, for a gated repository, `hf auth login`; what came so far is kept.",
+        ) from error
+    except OSError as error:
+        raise ModelError(
+            f"{repo} could not be downloaded: {error}", "Check the network and the free disk; what came so far is kept."
+        ) from error
+    if revision is None:
+        _remember_main(repo, commit)
+    if PICKLE in wanted:
+        say(f"converting {PICKLE} to {WEIGHTS}")
+        expected = published.pickle_sha256 if published else None
+        convert(_snapshot(repo, commit), _converted(repo, commit), repo, commit, expected)
+    found = resolve(repo, commit)
+    if found is None or not found.weights:
+        raise ModelError(f"{repo} came without {WEIGHTS}.", "Pull it again; if that repeats, the repository is broken.")
+    say(f"{name} is at {found.folder}")
+    return found
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """ORG/NAME@REVISION -> (ORG/NAME, REVISION).
+
+    >>> split_revision("openai/clip-vit-base-patch32@main"), split_revision("openai/clip-vit-base-patch32")
+    (('openai/clip-vit-base-patch32', 'main'), ('openai/clip-vit-base-patch32', None))
+    """
+    repo, _, revision = name.partition("@")
+    return repo, revision or None
+
+
+def _wanted(repo: str, files: list[str]) -> list[str]:
+    """The files to fetch: the small ones and the weights, as safetensors, or as a pickle where that is all there is."""
+    if "config.json" not in files:
+        raise ModelError(f"{repo} has no config.json.", "Only transformers repositories of CLIP or SigLIP shape load.")
+    small = [file for file in files if file in SMALL_FILES]
+    if WEIGHTS in files:
+        return [*small, WEIGHTS]
+    if WEIGHTS_INDEX in files:
+        shards = [file for file in files if re.fullmatch(r"model-\d+-of-\d+\.safetensors", file)]
+        return [*small, WEIGHTS_INDEX, *shards]
+    if PICKLE in files:
+        return [*small, PICKLE]
+    raise ModelError(f"{repo} has neither {WEIGHTS} nor {PICKLE}.", "Choose a repository with PyTorch weights.")
+
+
+def _remember_main(repo: str, commit: str) -> None:
+    """A download by commit leaves no reference behind; `resolve` without a revision needs one."""
+    reference = _snapshot(repo, "").parent / "refs" / "main"
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    reference.write_text(commit, encoding="utf-8")
+
+
+def convert(source: Path, target: Path, repo: str, commit: str, expected_sha256: str | None = None) -> None:
+    """Write a repository whose weights are a pickle once more, as safetensors, whole or not at all.
+
+    The pickle is read by torch's restricted loader, which builds tensors and nothing else, and only after its hash was
+    compared with the published one where that is known. `source.json` records both hashes.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    pickled = source / PICKLE
+    digest = sha256_of(pickled)
+    if expected_sha256 and digest != expected_sha256:
+        raise ModelError(
+            f"{pickled} has sha256 {digest}, but the published file has {expected_sha256}.",
+            "It is not used. Delete it and pull again; if that repeats, the download is being altered.",
+        )
+    try:
+        state: Any = torch.load(pickled, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{pickled} is not a plain file of tensors: {error}", "It is not used.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ModelError(f"{pickled} does not hold named tensors.", "It is not used.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half_done = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    try:
+        for file in SMALL_FILES:
+            if (source / file).is_file():
+                shutil.copyfile(source / file, half_done / file)
+        tensors = {
+            key: value.clone().contiguous() for key, value in state.items()
+        }  # a copy each: none may share memory
+        save_file(tensors, half_done / WEIGHTS, metadata={"format": "pt"})
+        origin = {
+            "repo": repo,
+            "revision": commit,
+            "source_file": PICKLE,
+            "source_sha256": digest,
+            "weights_sha256": sha256_of(half_done / WEIGHTS),
+        }
+        (half_done / "source.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        half_done.rename(target)
+    finally:
+        shutil.rmtree(half_done, ignore_errors=True)

@@ -1,0 +1,148 @@
+"""Names of models -> encoders. Nothing here downloads; a model that is not here is an error that says how to get it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from linkage_core.encoders import hub
+from linkage_core.encoders.base import Encoder
+from linkage_core.errors import ModelError
+
+PHANTOM = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
+"""The ladder of the built-in models, from the least to the most specialised."""
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+_SHIPPED = Path(__file__).resolve().parents[2] / "cached_embeddings"  # where a checkout keeps the built-in models
+_SHAPES = ("clip", "siglip")  # model types that load; the adapter itself would import torch
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One line of `linkage doctor`: a model by name, and whether it is here."""
+
+    name: str
+    family: str
+    repo: str | None
+    revision: str | None
+    licence: str
+    present: bool
+    where: str | None
+    size: int | None  # bytes of the weights
+    note: str  # what to do where it is absent
+
+
+def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encoder:
+    """The encoder that a name stands for.
+
+    Names: `phantom-general` .. `phantom-radiology`, `clip`, `pubmedclip`, `hf:ORG/NAME` (or `hf:ORG/NAME@REVISION`),
+    and a folder, as `hf:./folder` or an absolute path. `device`: auto, cpu, cuda or mps.
+    Raises ModelError: unknown name, model not on this machine, weights that do not fit.
+    """
+    if device not in DEVICES:
+        raise ModelError(f"{device!r} is no device.", f"Choose one of {', '.join(DEVICES)}.")
+    if name in PHANTOM:
+        from linkage_core.encoders.phantom import load_phantom
+
+        return load_phantom(name, store_root)
+    local = _resolve(name)
+
+    from linkage_core.encoders.clip import ClipEncoder  # torch and transformers are slow to import: only when needed
+
+    chosen, reduced = _device(device)
+    return ClipEncoder(name, local, chosen, reduced)
+
+
+def known_models(store_root: Path | None = None) -> list[ModelInfo]:
+    """Every model that has a name, and what else of CLIP or SigLIP shape lies in the caches. Imports no torch."""
+    infos = [_phantom_info(name, store_root) for name in PHANTOM]
+    infos += [_published_info(name, published) for name, published in hub.PUBLISHED.items()]
+    named = {published.repo for published in hub.PUBLISHED.values()}
+    for repo, kind in hub.cached_repositories():
+        model = hub.resolve(repo)
+        if kind in _SHAPES and repo not in named and model is not None:
+            infos.append(_info(f"hf:{repo}", kind, repo, "see its model card", model))
+    return infos
+
+
+def _resolve(name: str) -> hub.LocalModel:
+    if name in hub.PUBLISHED:
+        published = hub.PUBLISHED[name]
+        local = hub.resolve(published.repo, published.revision)
+        if local is None:
+            raise ModelError(
+                f"{name} ({published.repo} at {published.revision[:12]}) is not on this machine.",
+                f"`linkage pull {name}` downloads it.",
+            )
+        return local
+    path = name.removeprefix("hf:")
+    if name.startswith("hf:") and not path:
+        raise ModelError("hf: names no repository.", "Write hf:ORG/NAME or hf:./folder.")
+    repo, revision = hub.split_revision(path)
+    if name.startswith(("hf:", "/", "./", "../", "~")):
+        if hub.is_folder_name(repo):
+            local = hub.resolve(path)
+            if local is None:
+                raise ModelError(f"There is no folder {path}.", "Check the path; a repository is written hf:ORG/NAME.")
+            return local
+        local = hub.resolve(repo, revision)
+        if local is None:
+            raise ModelError(
+                f"{repo}{f' at {revision}' if revision else ''} is not on this machine.",
+                f"`linkage pull {name}` downloads it.",
+            )
+        return local
+    known = [*PHANTOM, *hub.PUBLISHED]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    raise ModelError(f"There is no model {name!r}.", f"{hint}Known: {', '.join(known)}, hf:ORG/NAME, hf:./folder.")
+
+
+def _device(wanted: str) -> tuple[str, tuple]:
+    """The device, and the reduced precisions worth trying on it."""
+    import torch
+
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(device for device in have if have[device]) if wanted == "auto" else wanted
+    if not have[chosen]:
+        raise ModelError(f"This machine has no {chosen} device that torch can use.", "Leave --device out, or give cpu.")
+    return chosen, (torch.float16, torch.bfloat16) if chosen == "cuda" else ()
+
+
+def _phantom_info(name: str, store_root: Path | None) -> ModelInfo:
+    roots = [root for root in (store_root, _SHIPPED) if root is not None]
+    places = [root / "phantom" / name / "weights.safetensors" for root in roots]
+    found = next((place for place in places if place.is_file()), None)
+    return ModelInfo(
+        name=name,
+        family="phantom",
+        repo=None,
+        revision=None,
+        licence="Apache-2.0",
+        present=found is not None,
+        where=str(found.parent) if found else None,
+        size=found.stat().st_size if found else None,
+        note="" if found else "`linkage phantom build` makes it.",
+    )
+
+
+def _published_info(name: str, published: hub.Published) -> ModelInfo:
+    model = hub.resolve(published.repo, published.revision)
+    if model is not None:
+        return _info(name, "clip", published.repo, published.licence, model)
+    note = f"`linkage pull {name}` downloads it (605 MB)."
+    return ModelInfo(name, "clip", published.repo, published.revision, published.licence, False, None, None, note)
+
+
+def _info(name: str, family: str, repo: str, licence: str, model: hub.LocalModel) -> ModelInfo:
+    present = bool(model.weights)
+    if present:
+        note = "converted from a pickle" if model.source_sha256 else ""
+    elif model.pickled:
+        note = f"here only as a pickle; `linkage pull {name}` converts it."
+    else:
+        note = f"its weights are not here; `linkage pull {name}` downloads them."
+    return ModelInfo(
+        name, family, repo, model.revision, licence, present, str(model.folder), model.size if present else None, note
+    )

@@ -1,0 +1,143 @@
+"""CLIP and SigLIP checkpoints of a few kilobytes with random weights, in the format real repositories have."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+
+TEXTS = [
+    "No acute cardiopulmonary process.",
+    "Small left pleural effusion, with right lower lobe pneumonia!",
+    "Heart size is normal.\nThe lungs are clear.",
+]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LIMIT = 24  # tokens
+SIDE = 32  # pixels
+
+_TOWER = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+_VISION = {**_TOWER, "hidden_size": 24, "image_size": SIDE, "patch_size": 8}
+
+
+def write_clip(folder: Path, seed: int = 0) -> Path:
+    """A CLIP repository as OpenAI's looks: byte-level BPE, and the short preprocessor configuration of 2021."""
+    folder.mkdir(parents=True, exist_ok=True)
+    specials = ["<|startoftext|>", "<|endoftext|>"]
+    pieces, merges = _byte_pairs(" ".join(TEXTS).lower().split())
+    vocabulary = {piece: index for index, piece in enumerate([*pieces, *specials])}
+    start, end = (vocabulary[special] for special in specials)
+    _write(folder / "vocab.json", **vocabulary)
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    _write(
+        folder / "tokenizer_config.json",
+        tokenizer_class="CLIPTokenizer",
+        bos_token=specials[0],
+        eos_token=specials[1],
+        unk_token=specials[1],
+        pad_token=specials[1],
+        model_max_length=LIMIT,
+    )
+    _write(
+        folder / "preprocessor_config.json",
+        feature_extractor_type="CLIPFeatureExtractor",
+        crop_size=SIDE,
+        size=SIDE,
+        resample=3,
+        do_center_crop=True,
+        do_normalize=True,
+        do_resize=True,
+        image_mean=[0.48, 0.45, 0.40],
+        image_std=[0.27, 0.26, 0.28],
+    )
+    text = {"vocab_size": len(vocabulary), "max_position_embeddings": LIMIT, "bos_token_id": start, "eos_token_id": end}
+    config = CLIPConfig(text_config={**_TOWER, **text, "pad_token_id": end}, vision_config=_VISION, projection_dim=20)
+    return _save(CLIPModel, config, folder, seed)
+
+
+def write_siglip(folder: Path, seed: int = 0) -> Path:
+    """A SigLIP repository: pieces in tokenizer.json, rows padded to the limit, no projection after the image tower."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = [("</s>", 0.0), ("<unk>", -9.0), *[(letter, -2.0) for letter in "▁abcdefghijklmnopqrstuvwxyz"]]
+    unigram = Tokenizer(models.Unigram([*pieces, ("▁the", -1.0), ("ung", -1.5)], unk_id=1))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    unigram.save(str(folder / "tokenizer.json"))
+    _write(
+        folder / "tokenizer_config.json",
+        tokenizer_class="SiglipTokenizer",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="</s>",
+        model_max_length=LIMIT,
+        model_input_names=["input_ids"],
+    )
+    _write(
+        folder / "preprocessor_config.json",
+        image_processor_type="SiglipImageProcessor",
+        size={"height": SIDE, "width": SIDE},
+        resample=3,
+        do_resize=True,
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        do_normalize=True,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+    text = {"vocab_size": 64, "max_position_embeddings": LIMIT, "projection_size": 24, "bos_token_id": 0}
+    config = SiglipConfig(text_config={**_TOWER, **text, "eos_token_id": 0, "pad_token_id": 0}, vision_config=_VISION)
+    return _save(SiglipModel, config, folder, seed)
+
+
+def cached(hub_cache: Path, repo: str, commit: str = COMMIT, main: bool = True) -> Path:
+    """The snapshot folder of a repository in a Hugging Face cache; `main` says whether a reference points to it."""
+    root = hub_cache / f"models--{repo.replace('/', '--')}"
+    (root / "refs").mkdir(parents=True, exist_ok=True)
+    if main:
+        (root / "refs" / "main").write_text(commit)
+    snapshot = root / "snapshots" / commit
+    snapshot.mkdir(parents=True, exist_ok=True)
+    return snapshot
+
+
+def as_pickle(folder: Path) -> Path:
+    """Turn a folder's safetensors into the pickle that older repositories have."""
+    from safetensors.torch import load_file
+
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    return folder
+
+
+def _byte_pairs(words: list[str]) -> tuple[list[str], list[str]]:
+    """Pieces and merges of a byte-level BPE in which each of these words becomes one piece."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = dict.fromkeys([*alphabet, *(letter + "</w>" for letter in alphabet)])
+    merges: dict[str, None] = {}
+    for word in words:
+        letters = [*word[:-1], word[-1] + "</w>"]
+        left = letters[0]
+        for right in letters[1:]:
+            merges[f"{left} {right}"] = None
+            left += right
+            pieces[left] = None
+    return list(pieces), list(merges)
+
+
+def _save(kind, config, folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    model = kind(config)
+    for parameter in model.parameters():  # larger than the usual start, or all rows would look alike
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _write(path: Path, **settings) -> None:
+    path.write_text(json.dumps(settings))
