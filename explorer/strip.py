@@ -35,7 +35,10 @@ class Thumbnail(NamedTuple):
 
 
 def strip(items: Sequence[Thumbnail], current: str, *, key: str, on_pick: Callable[[str], None]) -> None:
-    """Draws the row with `current` framed; `on_pick` gets the record that was chosen, before the page runs again."""
+    """Draws the row with `current` framed; `on_pick` gets the record that was chosen, before the page runs again.
+
+    Without items the row keeps its height and says so.
+    """
 
     def picked() -> None:
         record = st.session_state[key].record

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from linkage_core.errors import LinkageError
 from linkage_core.radiographs import Radiograph
 
 _PARTS = Path(__file__).parent / "components"
@@ -24,13 +23,18 @@ SIDE = 768  # pixels sent at first: two for each of the about 390 a screen of 12
 DETAIL_SIDE = 2560  # sent when somebody zooms in and the source has more
 
 
-def viewer(payload: bytes, *, key: str) -> str | None:
-    """Draws a payload of `pack` (or `pack_error`) in a square box.
+def viewer(payload: bytes, *, key: str) -> None:
+    """Draws a payload of `pack` or `pack_failure` in a square box.
 
-    Returns the image for which the browser wants more pixels (somebody zoomed in and the header offers detail), or
-    None. Window and zoom survive a rerun with the same `image`, whatever else changed.
+    Window and zoom survive a rerun with the same `image`, whatever else changed.
     """
-    return _mount(key=key, data=payload, on_detail_change=lambda: None).detail
+    _mount(key=key, data=payload, on_detail_change=lambda: None)
+
+
+def wanted(key: str) -> str | None:
+    """The image for which the browser wants more pixels, because somebody zoomed in and the header offers detail."""
+    held = st.session_state.get(key)
+    return None if held is None else held.get("detail")
 
 
 def pack(radiograph: Radiograph, *, image: str, caption: str, alt: str, side: int = SIDE) -> bytes:
@@ -54,9 +58,9 @@ def pack(radiograph: Radiograph, *, image: str, caption: str, alt: str, side: in
     return _packed(header, raw.tobytes())
 
 
-def pack_error(error: LinkageError, *, image: str, caption: str) -> bytes:
-    """In place of an image that cannot be read: what is wrong and what to do, in a box of the same size."""
-    return _packed({"image": image, "caption": caption, "alt": "", "failed": [error.what, error.remedy]}, b"")
+def pack_failure(what: str, remedy: str, *, image: str = "", caption: str = "") -> bytes:
+    """In place of an image that cannot be shown: what is wrong and what to do, in a box of the same size."""
+    return _packed({"image": image, "caption": caption, "alt": "", "failed": [what, remedy]}, b"")
 
 
 def _packed(header: dict[str, Any], pixels: bytes) -> bytes:

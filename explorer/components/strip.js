@@ -11,7 +11,7 @@ export default function (component) {
   if (other) {
     strip.dataset.names = names;
     strip.replaceChildren(...data.items.map(thumbnail));
-    strip.classList.toggle("few", data.items.length < 2);
+    if (!data.items.length) strip.textContent = "No image matches.";
   }
   const held = parentElement.activeElement;
   for (const button of strip.children) {
