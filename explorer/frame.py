@@ -12,21 +12,13 @@ from linkage_core.errors import LinkageError
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(__file__).resolve().parent / "assets"
 
-# Only the documented test id of the main block and classes of our own: generated class names change.
-STYLE = """
-<style>
-[data-testid="stMainBlockContainer"] { padding-left: 2.4rem; padding-right: 2.4rem; max-width: 1640px; }
-@media (min-width: 1700px) { html { font-size: 18px !important; } }
-</style>
-"""
-
 
 def pages() -> dict[str, list]:
     """The pages there are, by group. Names are at most 20 characters, or the sidebar cuts them off."""
     return {
         "See": [
             st.Page(ROOT / "pages/start.py", title="Start", icon=":material/home:", default=True),
-            *([st.Page(ROOT / "pages/examples.py", title="Examples", icon=":material/radiology:", url_path="examples")] if (ROOT / "pages/examples.py").is_file() else []),
+            st.Page(ROOT / "pages/examples.py", title="Examples", icon=":material/radiology:", url_path="examples"),
         ],
         "Measure": [
             st.Page(ROOT / "pages/risk.py", title="Risk by pool size", icon=":material/show_chart:", url_path="risk"),
@@ -42,7 +34,7 @@ def run() -> None:
         layout="wide",
         initial_sidebar_state=264,
     )
-    st.html(STYLE)
+    st.html(ASSETS / "style.css")
     page = st.navigation(pages(), expanded=True)
     st.logo(str(ASSETS / f"logo-{'dark' if palette.current().dark else 'light'}.png"), size="large")
     state.begin()
@@ -62,6 +54,7 @@ def _cohort_box() -> None:
         except LinkageError:
             entry = None
         synthetic = entry is not None and entry.synthetic
+        st.session_state["synthetic"] = synthetic
         if synthetic:
             st.badge("Synthetic cohort", icon=":material/science:", color="gray")
         else:

@@ -1,14 +1,18 @@
-"""What every page begins and ends with: the data guard, the card for what is wrong, and the line of limits."""
+"""What pages share: the data guard, cards for what is wrong, one row or all rows of a study, headlines, the last line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import escape
 
+import pandas as pd
 import streamlit as st
 
-from explorer import state
+from explorer import sentences, state
 from linkage_core.errors import LinkageError
+from linkage_core.pools import log_pool_sizes
 
 
 def guard() -> None:
@@ -17,7 +21,7 @@ def guard() -> None:
         problem_card(
             "Nothing is loaded",
             f"The store {state.store_root()} holds no embeddings.",
-            "Build the synthetic cohort, or embed your own images and reports.",
+            "Build the synthetic cohort, or embed your own images and reports:",
             "linkage phantom build",
         )
         st.stop()
@@ -35,10 +39,8 @@ def guarded() -> Iterator[None]:
 def problem_card(title: str, what: str, remedy: str, command: str | None = None) -> None:
     """A bordered card: what is wrong, why, and what to do. The texts are shown as they are, never as markup."""
     with st.container(border=True):
-        st.markdown(f"**{title}**")
-        st.text(what)
-        if remedy:
-            st.text(remedy)
+        lines = "".join(f"<p>{escape(line)}</p>" for line in (what, remedy) if line)
+        st.html(f'<div class="le-problem" role="alert"><p><b>{escape(title)}</b></p>{lines}</div>')
         if command:
             st.code(command, language=None)
 
@@ -46,3 +48,142 @@ def problem_card(title: str, what: str, remedy: str, command: str | None = None)
 def cannot_tell(text: str) -> None:
     """The grey last line of a page: what its picture does not answer."""
     st.caption(f"Cannot tell: {text}")
+
+
+# -- rows of a study -------------------------------------------------------------------------------------------------
+
+
+def row_at(model: str, pool_size: int, k: int) -> pd.Series | str:
+    """The one row of a model at one N, or the sentence that stands in its place.
+
+    A sentence comes where N is larger than the pool, where k is larger than N, and where too few images carry it.
+    """
+    largest = state.study(state.cohort(), model).largest_pool
+    if pool_size > largest:
+        return f"N = {pool_size:,} is larger than the pool. The largest is {largest:,}."
+    if k > pool_size:
+        return f"The first {k} of N = {pool_size:,} is everything. Choose a larger N or a smaller k."
+    row = state.table(state.cohort(), model, [pool_size], [k]).iloc[0]
+    if row["n_queries"] < sentences.TOO_FEW:
+        return sentences.upper(sentences.too_few(int(row["n_queries"]))) + "."
+    return row
+
+
+def all_models(pool_size: int, k: int) -> tuple[pd.DataFrame, list[str]]:
+    """One row a model at one N, and a sentence for each model that could not be read."""
+    tables, problems = [], []
+    for model in state.models():
+        try:
+            largest = state.study(state.cohort(), model).largest_pool
+            if k <= pool_size <= largest:
+                tables.append(state.table(state.cohort(), model, [pool_size], [k]))
+        except LinkageError as error:
+            problems.append(f"{state.model_label(model)} is not shown. {error.what} {error.remedy}")
+    return _enough(tables, k), problems
+
+
+def all_models_grid(k: int) -> tuple[pd.DataFrame, list[str]]:
+    """The curve of every model: rows at 1-2-5 steps of N from the first that k fits into up to its largest pool."""
+    tables, problems = [], []
+    for model in state.models():
+        try:
+            sizes = log_pool_sizes(state.study(state.cohort(), model).largest_pool)
+            tables.append(state.table(state.cohort(), model, sizes, state.K_CHOICES))
+        except LinkageError as error:
+            problems.append(f"{state.model_label(model)} is not shown. {error.what} {error.remedy}")
+    return _enough(tables, k), problems
+
+
+def _enough(tables: list[pd.DataFrame], k: int) -> pd.DataFrame:
+    if not tables:
+        return pd.DataFrame()
+    rows = pd.concat(tables, ignore_index=True)
+    return rows[(rows["k"] == k) & (rows["n_queries"] >= sentences.TOO_FEW)].reset_index(drop=True)
+
+
+# -- words and files of a table --------------------------------------------------------------------------------------
+
+CURVE_WORDS = """
+- **Recall@k** (images linked): the share of images whose right report is among the k most similar of N. Exact for
+  random pools of N reports of other patients plus the right one: an average over all such pools, not a draw.
+- **Lift** (times chance): Recall@k divided by k/N, which is what guessing reaches.
+- **Reciprocal rank**: 1 divided by the place of the right report, averaged; 1 means always first. Guessing reaches
+  (1 + 1/2 + ... + 1/N) / N.
+- **95% interval**: how far the number could move with other patients like these (patients drawn again with
+  replacement). All images of a patient move together.
+- **n** counts images. An image with fewer than N - 1 other reports to compare with is left out at that N, and counted.
+"""
+
+
+def provenance(pool_size: int, n_images: int) -> str:
+    """The line under the title of an exported picture: which cohort, whether synthetic, N and n."""
+    kind = "synthetic cohort" if state.synthetic() else "cohort"
+    return f"{kind} {state.cohort_label(state.cohort())} · chosen N = {pool_size:,} · n = {n_images:,} images"
+
+
+def with_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is filed: a first column says whether anybody in it is real."""
+    out = table.copy()
+    out.insert(0, "synthetic", state.synthetic())
+    return out
+
+
+def readable(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+    """The table with the words of the page; numbers stay numbers."""
+    rows = table.sort_values(["pool_size", "model"])
+    return pd.DataFrame(
+        {
+            "model": [labels[m] for m in rows["model"]],
+            "N": rows["pool_size"],
+            "k": rows["k"],
+            "Recall@k": rows["recall"].round(6),
+            "low": rows["recall_low"].round(6),
+            "high": rows["recall_high"].round(6),
+            "guessing": rows["chance"].round(6),
+            "lift": rows["lift"].round(3),
+            "reciprocal rank": rows["mrr"].round(6),
+            "median rank": rows["median_rank"],
+            "n images": rows["n_queries"],
+            "left out": rows["n_excluded"],
+        }
+    )
+
+
+def curve_words(table: pd.DataFrame, pool_size: int, labels: Mapping[str, str]) -> str:
+    """The curve as a sentence, for those who cannot see it."""
+    here = table[table["pool_size"] == pool_size]
+    if here.empty:
+        return "Images linked against the number of reports in the pool."
+    return f"At N = {pool_size:,}. {ladder_words(here, sentences.denominator(pool_size), labels)}"
+
+
+def file_name(*parts: str) -> str:
+    """A file name of plain letters, whatever the cohort is called."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_]+", "-", part).strip("-") for part in ("linkage", *parts))
+
+
+# -- pieces of a page ------------------------------------------------------------------------------------------------
+
+
+def headline(count: str, rest: str, *lines: str, small: str = "", before: str = "", kind: str = "le-answer") -> None:
+    """The answer: `before`, the count in large figures, the rest; further lines below; what qualifies it in grey."""
+    big = "<br>".join([f"{escape(before)}<b>{escape(count)}</b>{escape(rest)}", *map(escape, lines)])
+    st.html(f'<div class="{kind}"><p class="le-big">{big}</p><p class="le-small">{escape(small)}</p></div>')
+
+
+def no_number(sentence: str, kind: str = "le-answer") -> None:
+    """Stands where the headline would, at the same height."""
+    st.html(f'<div class="{kind}" role="status"><p class="le-big">{escape(sentence)}</p></div>')
+
+
+def destination(target: str, title: str, why: str, icon: str) -> None:
+    """A card that leads to another page; what is chosen here goes along in the session."""
+    with st.container(border=True, gap=None):
+        st.page_link(target, label=f"**{title}**", icon=icon)
+        st.caption(why)
+
+
+def ladder_words(rows: pd.DataFrame, out_of: int, labels: Mapping[str, str]) -> str:
+    """The ladder as a sentence, for those who cannot see it."""
+    said = [f"{labels[r['model']]} {sentences.of(r['recall'], out_of)}" for _, r in rows.iterrows()]
+    return f"Images linked: {'; '.join(said)}; guessing {sentences.of(rows['chance'].iloc[0], out_of)}."

@@ -9,7 +9,7 @@ choices may change. Anything in a URL that is not a possible value falls back to
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,11 @@ def model() -> str:
     return str(st.session_state["model in use"])
 
 
+def synthetic() -> bool:
+    """Whether the chosen cohort is known to hold nobody real; an entry that cannot be read counts as real."""
+    return bool(st.session_state.get("synthetic", False))
+
+
 def show_text() -> bool:
     """Whether report text may be sent to the browser: always for synthetic cohorts, else only when switched on."""
     return bool(st.session_state.get("text may be shown", False))
@@ -211,16 +216,46 @@ def _choose(
     )
 
 
+def pool_box(largest: int, key: str, label: str = "or any N") -> int:
+    """N by typing. Takes any whole number, so that one larger than the pool can be answered with the largest there is."""
+    _show(key, int(get("N")))
+    help = f"Any whole number from 1 to {largest:,}."
+    return int(
+        st.number_input(
+            label, min_value=1, max_value=LARGEST_N, step=1, key=key, on_change=_take, args=("N", key), help=help, width=150
+        )
+    )
+
+
 def model_control(key: str, label: str = "Model") -> str:
     """The model, one common value on every page. Returns the chosen model's name."""
     known = models()
     return str(_choose("model", label, known, model(), model_label, key=key, help=None))
 
 
-def pool_slider(options: list[int], key: str, label: str = "Reports in the pool (N)") -> int:
+def pool_buttons(options: Sequence[int], key: str, label: str = "Reports in the pool (N)") -> int:
+    """N as a few buttons; shows the one nearest (in ratio) to the common value, returns the one shown."""
+    key = f"{key}:{len(options)}"
+    _show(key, nearest(options, get("N")))
+    return int(
+        st.segmented_control(
+            label, options, key=key, required=True, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key)
+        )
+    )
+
+
+def nearest(options: Iterable[int], pool_size: int) -> int:
+    """The option nearest to N in ratio.
+
+    >>> nearest([10, 100, 1000], 250)
+    100
+    """
+    return min(options, key=lambda n: max(n, pool_size) / min(n, pool_size))
+
+
+def pool_slider(options: Sequence[int], key: str, label: str = "Reports in the pool (N)") -> int:
     """N on a slider over given steps; shows the step nearest (in ratio) to the common value, returns the step shown."""
-    nearest = min(options, key=lambda n: max(n, get("N")) / min(n, get("N")))
-    _show(key, nearest)
+    _show(key, nearest(options, get("N")))
     return int(
         st.select_slider(label, options, key=key, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key))
     )
@@ -239,3 +274,9 @@ def cohort_control(key: str) -> None:
         args=("cohort", key),
         help="Where the images and reports on every page come from.",
     )
+
+
+def round_pool_sizes(model: str) -> list[int]:
+    """100, 1,000 and 10,000 as far as the pool reaches; the largest pool itself where it is under 100."""
+    largest = study(cohort(), model).largest_pool
+    return [n for n in (100, 1000, 10_000) if n <= largest] or [largest]

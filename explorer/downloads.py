@@ -1,0 +1,145 @@
+"""Files to keep: a table as CSV, a picture as SVG. Made here, with nothing from outside and no browser."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    """A table as UTF-8 CSV in which no text cell (or column name) can run as a spreadsheet formula.
+
+    Text that begins with a sign a spreadsheet would act on gets a leading apostrophe; numbers stay numbers.
+    """
+    neutral = table.rename(columns=_neutral)
+    for name in neutral.columns:
+        if not pd.api.types.is_numeric_dtype(neutral[name]):
+            neutral[name] = neutral[name].map(_neutral)
+    return neutral.to_csv(index=False).encode()
+
+
+def _neutral(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+
+
+def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> bytes:
+    """A figure of explorer/charts.py as an SVG image with a title and a line under it.
+
+    Covers what those figures use: scatter lines, markers, filled outlines, error bars, straight lines and notes, on axes whose range and
+    ticks are set. Text stays text, in the reader's own sans-serif font.
+    """
+    layout = figure.layout
+    head = 74
+    margin = layout.margin
+    left, right = margin.l, width - margin.r
+    top, bottom = head + margin.t, head + layout.height - margin.b
+    height = head + layout.height
+
+    def place(axis: go.layout.XAxis, first: float, last: float, value: float, *, logged: bool = False) -> float:
+        position = value if logged or axis.type != "log" else float(np.log10(value))
+        low, high = axis.range
+        return first + (last - first) * (position - low) / (high - low)
+
+    def x_of(value: float, logged: bool = False) -> float:
+        return place(layout.xaxis, left, right, value, logged=logged)
+
+    def y_of(value: float, logged: bool = False) -> float:
+        return place(layout.yaxis, bottom, top, value, logged=logged)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        'font-family="Source Sans 3, Source Sans Pro, Helvetica, Arial, sans-serif" font-size="14">',
+        f"<title>{escape(title)}</title>",
+        '<rect width="100%" height="100%" fill="#FFFFFF"/>',
+        _text(24, 34, title, "#1F242C", size=20, weight=600),
+        _text(24, 58, subtitle, "#626B78"),
+    ]
+    for value, words in zip(layout.xaxis.tickvals, layout.xaxis.ticktext, strict=True):
+        x = x_of(value)
+        parts.append(_line(x, top, x, bottom, layout.xaxis.gridcolor, 1))
+        parts.append(_text(x, bottom + 20, words, layout.font.color, anchor="middle"))
+    for value, words in zip(layout.yaxis.tickvals, layout.yaxis.ticktext, strict=True):
+        y = y_of(value)
+        if layout.yaxis.showgrid is not False:
+            parts.append(_line(left, y, right, y, layout.yaxis.gridcolor, 1))
+        parts.append(_text(left - 8, y + 5, words.strip(), layout.font.color, anchor="end"))
+    parts.append(_line(left, bottom, right, bottom, layout.xaxis.linecolor, 1))
+    for shape in layout.shapes:
+        x = x_of(shape.x0)
+        parts.append(_line(x, top, x, bottom, shape.line.color, shape.line.width, shape.line.dash))
+    clip = f'<clipPath id="c"><rect x="{left - 8}" y="{top}" width="{right - left + 16}" height="{bottom - top}"/></clipPath>'
+    parts.append(f"<defs>{clip}</defs>")
+    for trace in figure.data:
+        points = [(x_of(x), y_of(y)) for x, y in zip(trace.x, trace.y, strict=True)]
+        if trace.fill == "toself":
+            parts.append(f'<polygon points="{_points(points)}" {_paint(trace.fillcolor)} clip-path="url(#c)"/>')
+        elif trace.mode == "lines":
+            dash = f' stroke-dasharray="{trace.line.dash.replace("px", "")}"' if trace.line.dash else ""
+            parts.append(
+                f'<polyline points="{_points(points)}" fill="none" stroke="{trace.line.color}" '
+                f'stroke-width="{trace.line.width}"{dash} clip-path="url(#c)"/>'
+            )
+        else:
+            parts += [_marker(x, y, trace.marker) for x, y in points]
+    for note in layout.annotations:
+        x = left + note.x * (right - left) if note.xref == "paper" else x_of(note.x, logged=True)
+        y = bottom - note.y * (bottom - top) if note.yref == "paper" else y_of(note.y, logged=True)
+        x, y = x + (note.xshift or 0), y - (note.yshift or 0)
+        y += {"bottom": -4.0, "top": 14.0}.get(note.yanchor or "", 5.0)
+        anchor = {"left": "start", "right": "end"}.get(note.xanchor or "", "middle")
+        bold = note.text.startswith("<b>")
+        words = re.sub(r"</?b>", "", note.text)
+        parts.append(_text(x, y, words, note.font.color, anchor=anchor, weight=600 if bold else 400, escaped=True))
+    parts.append("</svg>")
+    return "\n".join(parts).encode()
+
+
+def _points(points: list[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _paint(colour: str) -> str:
+    """fill and fill-opacity: many programs that read SVG do not know rgba()."""
+    red, green, blue, alpha = (float(v) for v in re.findall(r"[\d.]+", colour))
+    return f'fill="#{int(red):02x}{int(green):02x}{int(blue):02x}" fill-opacity="{alpha}"'
+
+
+def _line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float, dash: str | None = None) -> str:
+    dashes = f' stroke-dasharray="{dash.replace("px", "")}"' if dash else ""
+    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}" stroke-width="{width}"{dashes}/>'
+
+
+def _text(
+    x: float, y: float, words: str, colour: str, *, anchor: str = "start", size: int = 14, weight: int = 400, escaped: bool = False
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}">'
+        f"{words if escaped else escape(words)}</text>"
+    )
+
+
+_OUTLINES = {
+    "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
+    "diamond": [(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)],
+    "triangle-up": [(0, -1.2), (1.15, 0.8), (-1.15, 0.8)],
+    "pentagon": [(1.15 * np.sin(t), -1.15 * np.cos(t)) for t in 2 * np.pi * np.arange(5) / 5],
+    "star": [
+        ((1.4 if i % 2 == 0 else 0.55) * np.sin(np.pi * i / 5), -(1.4 if i % 2 == 0 else 0.55) * np.cos(np.pi * i / 5))
+        for i in range(10)
+    ],
+}
+
+
+def _marker(x: float, y: float, marker: go.scatter.Marker) -> str:
+    radius = marker.size / 2
+    edge = f' stroke="{marker.line.color}" stroke-width="{marker.line.width}"' if marker.line.width else ""
+    if marker.symbol == "circle":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{marker.color}"{edge}/>'
+    outline = [(x + radius * dx, y + radius * dy) for dx, dy in _OUTLINES[marker.symbol]]
+    return f'<polygon points="{_points(outline)}" fill="{marker.color}"{edge}/>'

@@ -1,0 +1,126 @@
+"""The numbers of a page as words: counts out of a round number, with guessing in the same unit.
+
+Pure functions, no drawing. A rate is a probability between 0 and 1. Never a percentage, never "1 in X".
+"""
+
+from __future__ import annotations
+
+import math
+
+SMALLEST_DENOMINATOR = 100
+LARGEST_DENOMINATOR = 10_000
+TOO_FEW = 30
+"""Below this many images a rate is not said."""
+
+
+def denominator(pool_size: int) -> int:
+    """The round number that all figures of one sentence, picture and axis are counted out of.
+
+    The smallest power of ten that is at least N, not under 100 nor over 10,000, so that guessing reads as 1 or a few.
+
+    >>> [denominator(n) for n in (2, 100, 101, 1000, 5000, 43_793)]
+    [100, 100, 1000, 1000, 10000, 10000]
+    """
+    power = SMALLEST_DENOMINATOR
+    while power < min(pool_size, LARGEST_DENOMINATOR):
+        power *= 10
+    return power
+
+
+def whole(rate: float, out_of: int) -> int:
+    """A rate as a whole number out of `out_of`; 0 means fewer than 1.
+
+    >>> whole(0.144, 100), whole(0.0099, 100), whole(1 / 10_000, 10_000)
+    (14, 0, 1)
+    """
+    count = rate * out_of
+    return 0 if count < 1 - 1e-9 else math.floor(count + 0.5)
+
+
+def figure(rate: float, out_of: int) -> str:
+    """The bare number for a chart: "14", or "<1" below one."""
+    return f"{whole(rate, out_of):,}" if whole(rate, out_of) else "<1"
+
+
+def of(rate: float, out_of: int) -> str:
+    """A rate as a count.
+
+    >>> of(0.144, 100), of(0.00004, 10_000)
+    ('14 of 100', 'fewer than 1 of 10,000')
+    """
+    count = whole(rate, out_of)
+    return f"{count:,} of {out_of:,}" if count else f"fewer than 1 of {out_of:,}"
+
+
+def interval(low: float, high: float, out_of: int) -> str:
+    """The ends of an interval as counts; one decimal more where whole numbers would hide its width.
+
+    >>> interval(0.131, 0.152, 100), interval(0.141, 0.144, 100), interval(0.0001, 0.02, 100)
+    ('13 to 15 of 100', '14.1 to 14.4 of 100', '0 to 2 of 100')
+    """
+    ends = [low * out_of, high * out_of]
+    decimals = 0 if math.floor(ends[0] + 0.5) != math.floor(ends[1] + 0.5) else 1
+    return f"{ends[0]:,.{decimals}f} to {ends[1]:,.{decimals}f} of {out_of:,}"
+
+
+def lift(value: float) -> str:
+    """How many times better than guessing.
+
+    >>> lift(14.2), lift(2.26), lift(1.0)
+    ('14 times chance', '2.3 times chance', '1 times chance')
+    """
+    number = f"{value:,.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
+    return f"{number} times chance"
+
+
+def linked(rate: float, out_of: int, k: int = 1) -> tuple[str, str]:
+    """The headline in two pieces, the count and what follows it.
+
+    >>> linked(0.144, 100)
+    ('14 of 100', ' images are linked to the right report.')
+    """
+    verb = "is" if whole(rate, out_of) <= 1 else "are"
+    count = of(rate, out_of)
+    if k == 1:
+        return upper(count), f" images {verb} linked to the right report."
+    return upper(count), f" images {'has' if verb == 'is' else 'have'} the right report among the first {k}."
+
+
+def guessing(chance: float, out_of: int, k: int = 1) -> str:
+    """What guessing would do, in the same unit.
+
+    >>> guessing(0.01, 100)
+    'Guessing would link 1 of 100.'
+    """
+    return f"Guessing would {'link' if k == 1 else 'find'} {of(chance, out_of)}."
+
+
+def at_pool_size(pool_size: int, rate: float, chance: float) -> tuple[str, str, str]:
+    """The headline of one point of a curve: before, the count, after.
+
+    >>> "".join(at_pool_size(1000, 0.027, 0.001))
+    'At N = 1,000: 27 of 1,000 images. Guessing: 1 of 1,000.'
+    """
+    out_of = denominator(pool_size)
+    return f"At N = {pool_size:,}: ", of(rate, out_of), f" images. Guessing: {of(chance, out_of)}."
+
+
+def first_in(probability: float, pool_size: int) -> str:
+    """How often one image's report comes first, beside guessing.
+
+    >>> first_in(0.29, 100)
+    'First in 29 of 100 random pools of this size. Guessing: 1.'
+    """
+    out_of = denominator(pool_size)
+    chance = whole(1 / pool_size, out_of)
+    return f"First in {of(probability, out_of)} random pools of this size. Guessing: {f'{chance:,}' if chance else 'fewer than 1'}."
+
+
+def too_few(n: int) -> str:
+    """What stands in place of a number that too few images would carry."""
+    return f"too few to say (n = {n:,})"
+
+
+def upper(text: str) -> str:
+    """First letter large, the rest as it is."""
+    return text[:1].upper() + text[1:]
