@@ -28,7 +28,7 @@ def _unit_grid(n: int) -> tuple[Grid, Grid]:
 
 @lru_cache(maxsize=64)
 def blur_matrix(n: int, sigma: float) -> Grid:
-    """The (n, n) matrix of a Gaussian blur along one axis; `sigma` is a share of the side. Light is lost at the edges."""
+    """The (n, n) matrix of a Gaussian blur along one axis, `sigma` a share of the side. Light is lost at the edges."""
     pixels = np.arange(n)
     spread = max(sigma * n, 0.05)
     kernel = np.exp(-0.5 * ((pixels[:, None] - pixels[None, :]) / spread) ** 2)
@@ -92,7 +92,7 @@ class Canvas:
         return t * t * (np.float32(3.0) - np.float32(2.0) * t)
 
     def ball(self, x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> Grid:
-        """The squared distance from (x, y) in units of the radii: below 1 inside the ellipse, turned by `turn` radians."""
+        """The squared distance from (x, y) in units of the radii of an ellipse turned by `turn` radians."""
         dx, dy = self.x - np.float32(x), self.y - np.float32(y)
         if turn:
             cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from linkage_core.cohorts.phantom import frontal
+from linkage_core.cohorts.phantom import frontal, lateral
 from linkage_core.cohorts.phantom.canvas import Canvas, Grid, Strokes, blur_matrix
 from linkage_core.cohorts.phantom.scene import Scene
 from linkage_core.errors import InputError
@@ -38,7 +38,8 @@ def render(scene: Scene, size: int) -> np.ndarray:
         zoom=1.0 + 0.03 * float(place[0]),
         shift=(0.014 * float(place[1]), 0.014 * float(place[2])),
     )
-    grey = _film(frontal.attenuation(canvas, scene), scene, canvas, rng)
+    view = lateral if scene.view == "LATERAL" else frontal
+    grey = _film(view.attenuation(canvas, scene), scene, canvas, rng)
     if scale == 2:
         grey = 0.25 * (grey[0::2, 0::2] + grey[1::2, 0::2] + grey[0::2, 1::2] + grey[1::2, 1::2])
     steps = (np.clip(grey, 0, 1) * np.float32(4095) + np.float32(0.5)).astype(np.uint16)

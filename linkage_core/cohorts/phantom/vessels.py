@@ -36,7 +36,12 @@ def tree(
         x = x0[:, None] + np.cumsum(np.cos(angle), axis=1) * step
         y = y0[:, None] + np.cumsum(np.sin(angle), axis=1) * step
         sigma = width[:, None] * (1 - 0.72 * t) + 0.0006
-        height = strength * np.minimum(sigma / 0.006, 1.5) ** 0.75 * (1 - 0.45 * t) * (1 if level else np.minimum(0.45 + 3 * t, 1))
+        height = (
+            strength
+            * np.minimum(sigma / 0.006, 1.5) ** 0.75
+            * (1 - 0.45 * t)
+            * (1 if level else np.minimum(0.45 + 3 * t, 1))
+        )
         strokes.curves(x, y, sigma, height)
         if not n_children:
             return
