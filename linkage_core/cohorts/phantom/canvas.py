@@ -16,7 +16,7 @@ Grid = np.ndarray
 SIGMAS = (0.0013, 0.0028, 0.0060, 0.0130)
 """Half-widths that strokes are blurred to; anything between two of them is a mixture of both."""
 
-_TABLE_LOW, _TABLE_HIGH, _TABLE_STEP = -0.3, 1.3, 1 / 2560
+_TABLE_LOW, _TABLE_HIGH, _TABLE_STEP = -0.3, 1.3, 1 / 1280
 
 
 @lru_cache(maxsize=8)
@@ -56,7 +56,7 @@ def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
     >>> ramp(np.array([0.0, 0.5, 2.0]), 0.0, 1.0).tolist()
     [0.0, 0.5, 1.0]
     """
-    t = np.clip((values - low) * (1.0 / (high - low)), 0.0, 1.0)
+    t = np.minimum(np.maximum((values - low) * (1.0 / (high - low)), 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
@@ -88,8 +88,15 @@ class Canvas:
     def edge(self, distance: Grid, softness: float = 0.003) -> Grid:
         """1 where `distance` is positive, 0 where negative, with a border as wide as `softness` or one pixel."""
         width = max(softness, 0.75 * self.pixel)
-        t = np.clip(distance * np.float32(0.5 / width) + np.float32(0.5), 0.0, 1.0)
-        return t * t * (np.float32(3.0) - np.float32(2.0) * t)
+        t = distance * np.float32(0.5 / width)
+        t += np.float32(0.5)
+        np.maximum(t, 0, out=t)
+        np.minimum(t, 1, out=t)
+        rise = t * np.float32(-2.0)
+        rise += np.float32(3.0)
+        rise *= t
+        rise *= t
+        return rise
 
     def ball(self, x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> Grid:
         """The squared distance from (x, y) in units of the radii of an ellipse turned by `turn` radians."""
@@ -155,15 +162,17 @@ class Strokes:
         left, top = column.astype(np.int64), line.astype(np.int64)
         fx, fy = column - left, line - top
         corner = top * n + left
-        places = np.concatenate([corner, corner + 1, corner + n, corner + n + 1])
-        shares = np.concatenate([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy])
         level = np.interp(np.log(sigma), np.log(SIGMAS), np.arange(len(SIGMAS)))
         for index, width in enumerate(SIGMAS):
-            part = np.maximum(1 - np.abs(level - index), 0) * mass
-            if not part.any():
+            share = 1 - np.abs(level - index)
+            near = np.flatnonzero(share > 0)
+            if not len(near):
                 continue
-            layer = np.bincount(places, np.tile(part, 4) * shares, minlength=n * n)
-            layer = layer.astype(np.float32).reshape(n, n)
+            part, at, px, py = share[near] * mass[near], corner[near], fx[near], fy[near]
+            places = np.concatenate([at, at + 1, at + n, at + n + 1])
+            lower, upper = part * py, part * (1 - py)
+            weights = np.concatenate([upper * (1 - px), upper * px, lower * (1 - px), lower * px])
+            layer: Grid = np.bincount(places, weights, minlength=n * n).astype(np.float32).reshape(n, n)
             if width * n > 0.25:
                 blur = blur_matrix(n, width)
                 layer = blur @ layer @ blur

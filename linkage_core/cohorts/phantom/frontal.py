@@ -137,7 +137,7 @@ def _mediastinum(chest: Chest) -> tuple[Grid, Grid]:
 def _vessels(chest: Chest, rng: np.random.Generator, fine: Strokes) -> None:
     build = chest.scene.anatomy
     swollen = max((f.severity for f in chest.scene.findings if f.kind == "edema"), default=0.0)
-    strength = 0.125 + 0.06 * build.hila + 0.05 * swollen
+    strength = 0.165 + 0.07 * build.hila + 0.05 * swollen
     for sign, height in ((-1, 0.445), (1, 0.425)):
         fan = np.deg2rad(np.array([-82, -62, -40, -18, 5, 24, 42, 57, 70, 84], dtype=float))
         fan = fan + rng.normal(0, 0.08, len(fan))
@@ -216,7 +216,8 @@ def _ribs(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     sag = np.float32(0.045 + 0.095 * slope) * squared * s - np.float32(0.018) * np.sin(
         np.minimum(s * 2, 1) * np.float32(np.pi)
     )
-    phase = (c.y - np.float32(chest.apex - 0.035) - sag) * np.float32(1 / pitch)
+    uneven = np.where(chest.right, np.float32(0.10), np.float32(-0.08))  # no two sides are quite alike
+    phase = (c.y - np.float32(chest.apex - 0.035) - sag) * np.float32(1 / pitch) + uneven
     index = np.floor(phase)
     within = phase - index
     shifts = np.zeros_like(within) if breaks else None

@@ -93,7 +93,7 @@ def attenuation(canvas: Canvas, scene: Scene) -> Grid:
     total = _soft_tissue(chest)
     heart = _heart(chest)
     seen = 0.5 * (lung[-1] + lung[1])
-    total += heart * (np.float32(0.25) + np.float32(0.75) * 0.5 * air)
+    total += heart * (np.float32(0.12) + np.float32(0.75) * 0.5 * air)
     total += np.float32(0.020) * c.texture(rng, 22) * np.minimum(total, 1)
     shoulder = np.float32(0.55) + np.float32(0.45) * ramp(c.y, 0.14, 0.42)  # shoulders lie over the apices
     total -= np.float32(0.365) * air * depth * shoulder
@@ -149,7 +149,7 @@ def _heart(chest: Profile) -> Grid:
 
 def _vessels(chest: Profile, rng: np.random.Generator, fine: Strokes) -> None:
     swollen = max((f.severity for f in chest.scene.findings if f.kind == "edema"), default=0.0)
-    strength = 0.10 + 0.05 * chest.scene.anatomy.hila + 0.05 * swollen
+    strength = 0.13 + 0.06 * chest.scene.anatomy.hila + 0.05 * swollen
     fan = np.deg2rad(np.array([-150, -115, -85, -55, -25, 5, 28, 48, 66, 88, 118, 150], dtype=float))
     fan = fan + rng.normal(0, 0.10, len(fan))
     reach = np.array([0.20, 0.22, 0.22, 0.22, 0.20, 0.22, 0.26, 0.32, 0.32, 0.26, 0.24, 0.22])
@@ -215,7 +215,7 @@ def _gas(chest: Profile, total: Grid) -> None:
     middle = c.row(-0.012 + 0.13 * np.clip(y, -0.1, 0.5))
     tube = c.edge(np.float32(0.016) - np.abs(c.x - middle), 0.006) * ramp(c.y, 0.41, 0.36)
     total -= np.float32(0.17) * tube * ramp(c.y, -0.05, 0.08)
-    total -= np.float32(0.12) * c.edge((1 - c.ball(0.040, 0.395, 0.013, 0.013)) * np.float32(0.013), 0.004)
+    total -= np.float32(0.06) * c.edge((1 - c.ball(0.040, 0.395, 0.013, 0.013)) * np.float32(0.013), 0.004)
     bubble = c.ball(-0.050, chest.dome[1] + 0.062, 0.085, 0.040, 0.15)
     total -= np.float32(0.24) * c.edge((1 - bubble) * np.float32(0.03), 0.006) * np.sqrt(np.clip(1.15 - bubble, 0, 1))
 

@@ -41,5 +41,5 @@ def bronchograms(
         reach = 1.25 * size * (t if fork == 0 else t * 0.9)
         px, py = x0[:, None] + np.cos(bend) * reach, y0[:, None] + np.sin(bend) * reach
         airways.curves(
-            px, py, 0.0040 * (1 - 0.5 * t), -(0.22 + 0.26 * severity) * (1 - 0.6 * t) * (0.5 if fork else 1.0)
+            px, py, 0.0040 * (1 - 0.5 * t), -(0.10 + 0.14 * severity) * (1 - 0.6 * t) * (0.5 if fork else 1.0)
         )

@@ -31,7 +31,7 @@ def render(scene: Scene, size: int) -> np.ndarray:
     scale = 2 if size <= 160 else 1  # small images are drawn twice as fine and averaged, or thin lines would alias
     n = size * scale
     rng = np.random.default_rng(scene.noise_seed)
-    place = rng.uniform(-1, 1, 4)
+    place, frame = rng.uniform(-1, 1, 3), rng.uniform(-1, 1, 7)  # before the grain, whose number of draws is the size's
     canvas = Canvas(
         n,
         tilt=0.35 * scene.rotation,
@@ -39,7 +39,7 @@ def render(scene: Scene, size: int) -> np.ndarray:
         shift=(0.014 * float(place[1]), 0.014 * float(place[2])),
     )
     view = lateral if scene.view == "LATERAL" else frontal
-    grey = _film(view.attenuation(canvas, scene), scene, canvas, rng)
+    grey = _film(view.attenuation(canvas, scene), scene, canvas, rng, frame)
     if scale == 2:
         grey = 0.25 * (grey[0::2, 0::2] + grey[1::2, 0::2] + grey[0::2, 1::2] + grey[1::2, 1::2])
     steps = (np.clip(grey, 0, 1) * np.float32(4095) + np.float32(0.5)).astype(np.uint16)
@@ -51,7 +51,7 @@ def radiograph(scene: Scene, size: int) -> Radiograph:
     return Radiograph(pixels=render(scene, size), bits=BITS)
 
 
-def _film(total: Grid, scene: Scene, canvas: Canvas, rng: np.random.Generator) -> Grid:
+def _film(total: Grid, scene: Scene, canvas: Canvas, rng: np.random.Generator, frame: np.ndarray) -> Grid:
     """Grey values 0..1 of an attenuation map, as one of two vendors would show them."""
     n, site_b = canvas.n, scene.site == "B"
     signal = np.exp(np.float32(-1.35) * np.maximum(total, 0))
@@ -71,13 +71,13 @@ def _film(total: Grid, scene: Scene, canvas: Canvas, rng: np.random.Generator) -
     grey = np.maximum(grey - np.float32(low), 0) * np.float32((0.97 if site_b else 1.0) / (1 - low))
     if site_b:
         grey = np.float32(0.03) + grey ** np.float32(0.92)
-    return _frame(grey, scene, canvas, rng)
+    return _frame(grey, scene, canvas.n, frame)
 
 
-def _frame(grey: Grid, scene: Scene, canvas: Canvas, rng: np.random.Generator) -> Grid:
+def _frame(grey: Grid, scene: Scene, n: int, chance: np.ndarray) -> Grid:
     """Collimator edges and the lead letter that marks a side."""
-    plain = Canvas(canvas.n, tilt=float(rng.normal(0, 0.5)))
-    left, right, top, bottom = rng.uniform(0.0, 0.022, 4)
+    plain = Canvas(n, tilt=0.7 * float(chance[0]))
+    left, right, top, bottom = (float(v) for v in 0.011 * (1 + chance[1:5]))
     if scene.site == "B":
         inside = np.minimum(np.minimum(plain.x + (0.49 - left), (0.49 - right) - plain.x), plain.y - top)
         grey = grey * (np.float32(0.06) + np.float32(0.94) * plain.edge(inside, 0.004))
@@ -89,7 +89,7 @@ def _frame(grey: Grid, scene: Scene, canvas: Canvas, rng: np.random.Generator) -
     marks = Strokes(plain)
     strokes = _letter("R" if scene.site == "B" else "L")
     x, y, high = (-0.435, 0.075, 0.045) if scene.site == "B" else (0.400, 0.060, 0.052)
-    x, y = x + float(rng.normal(0, 0.008)), y + float(rng.normal(0, 0.006))
+    x, y = x + 0.012 * float(chance[5]), y + 0.010 * float(chance[6])
     for stroke in strokes:
         marks.line([(x + high * a, y + high * b) for a, b in stroke], 0.0030, 0.9, smooth=False)
     ink = np.clip(marks.draw(), 0, 1)

@@ -26,7 +26,7 @@ def tree(
     x0 = origin[0] + rng.normal(0, 0.010, n_trunks)
     y0 = origin[1] + 0.03 * np.sin(headings) + rng.normal(0, 0.014, n_trunks)
     heading, length = headings, lengths
-    width = rng.uniform(0.0048, 0.0085, n_trunks)
+    width = rng.uniform(0.0040, 0.0078, n_trunks)
     for level, n_children in enumerate((*children, 0)):
         bend = rng.normal(0, 0.45, len(heading))
         n_points = int(np.clip(float(length.max()) / canvas.pixel * 0.9, 6, 400))
