@@ -15,7 +15,7 @@ import numpy as np
 def count_tile_numpy(
     product: np.ndarray, scores: np.ndarray, multiplicity: np.ndarray, better: np.ndarray, tied: np.ndarray
 ) -> None:
-    """Add to `better` and `tied` (n_rows,) the candidates of `product` (n_rows, n_columns) above and equal to `scores`."""
+    """Add to `better` and `tied` (n_rows,) the columns of `product` (n_rows, n_columns) above and equal to `scores`."""
     column = scores[:, None]
     if (multiplicity == 1).all():
         better += np.count_nonzero(product > column, axis=1)
@@ -48,7 +48,7 @@ def compiled(precision: str) -> Callable[..., None] | None:
 
     signature = f"void({precision}[:, ::1], {precision}[::1], int32[::1], int64[::1], int64[::1])"
     try:
-        return numba.njit(signature, parallel=True, nogil=True)(kernel)  # type: ignore[no-any-return]
+        return numba.njit(signature, parallel=True, nogil=True)(kernel)
     except numba.core.errors.NumbaError:
         return None
 

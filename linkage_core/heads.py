@@ -26,9 +26,7 @@ class Linear:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """(n, d) features of any float type -> (n, e) float32, not normalised."""
         if features.ndim != 2 or features.shape[1] != self.weight.shape[1]:
-            raise InputError(
-                f"Features have shape {features.shape}.", f"This head takes (n, {self.weight.shape[1]})."
-            )
+            raise InputError(f"Features have shape {features.shape}.", f"This head takes (n, {self.weight.shape[1]}).")
         return features.astype(np.float32, copy=False) @ self.weight.T + self.bias
 
 

@@ -8,6 +8,7 @@ an average of its tie-free form over that range. A scorer that ties everything g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -85,7 +86,7 @@ def log_pool_sizes(largest: int) -> list[int]:
     return [*steps, largest]
 
 
-def _averaged(counts: MatchCounts, pool_size: int, by_rank) -> np.ndarray:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _averaged(counts: MatchCounts, pool_size: int, by_rank: Callable[[int], np.ndarray]) -> np.ndarray:
     """Per query, the mean of by_rank(n_eligible)[r-1] over r = n_better+1 .. n_better+n_tied+1.
 
     Computed once for each distinct (n_better, n_tied, n_eligible). Differences of a running sum give the mean over a

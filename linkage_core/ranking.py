@@ -65,8 +65,8 @@ def match_counts(
     queries = queries.astype(precision, copy=False)
     vectors, column_of, multiplicity = _distinct(candidates.astype(precision, copy=False), match)
 
-    excluded = _own_candidates(match, _pair(query_group, candidate_group, n_queries, n_candidates, "group"), n_candidates)
-    own_query, own_candidate = excluded
+    groups = _pair(query_group, candidate_group, n_queries, n_candidates, "group")
+    own_query, own_candidate = _own_candidates(match, groups, n_candidates)
     n_own = np.bincount(own_query, minlength=n_queries)
     n_eligible = n_candidates - n_own
 
@@ -122,7 +122,7 @@ def _count_block(
     for t in holding + [t for t in range(len(starts)) if t not in kept]:
         low = starts[t]
         high = min(low + CANDIDATE_BLOCK, n_columns)
-        product = kept.pop(t, None)  # type: ignore[arg-type]
+        product = kept.pop(t, None)
         if product is None:
             out = tile[: len(rows) * (high - low)].reshape(len(rows), high - low)
             product = np.matmul(queries, vectors[low:high].T, out=out)
@@ -173,7 +173,7 @@ def _distinct(candidates: np.ndarray, match: np.ndarray) -> tuple[np.ndarray, np
 def _own_candidates(
     match: np.ndarray, groups: tuple[np.ndarray, np.ndarray] | None, n_candidates: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (query, candidate) where the candidate is the query's match or of its group; sorted by query, no repeats."""
+    """Pairs (query, candidate): the match and all candidates of the query's group; sorted by query, no repeats."""
     queries = np.arange(len(match))
     if groups is None:
         return queries, match

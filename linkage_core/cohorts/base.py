@@ -87,7 +87,9 @@ def text_key(report: str) -> str:
     return hashlib.sha256(normalised.encode()).hexdigest()[:16]
 
 
-def split_by_patient(patient_ids: pd.Series, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> pd.Series:
+def split_by_patient(
+    patient_ids: pd.Series, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+) -> pd.Series:
     """A seeded split (finetune, attacker, heldout) that no patient crosses.
 
     A patient's split depends on the seed and the patient's id alone (a keyed hash), so adding or removing other
@@ -97,7 +99,9 @@ def split_by_patient(patient_ids: pd.Series, seed: int, fractions: tuple[float, 
     True
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise InputError(f"fractions are {fractions}.", "Give three shares (finetune, attacker, heldout) that sum to 1.")
+        raise InputError(
+            f"fractions are {fractions}.", "Give three shares (finetune, attacker, heldout) that sum to 1."
+        )
     edges = np.cumsum(fractions)[:2]
 
     def place(patient: str) -> str:

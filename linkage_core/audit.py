@@ -1,0 +1,204 @@
+"""Puts a study together: one entry, one head, one kind of pool -> counts -> tidy tables with provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from linkage_core import pools, statistics
+from linkage_core.errors import InputError, StoreError
+from linkage_core.ranking import MatchCounts, match_counts
+from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry, versions
+
+SCHEMA = 1
+DIRECTIONS = ("image-to-report", "report-to-image")
+POOLS = {
+    "other-patients": "the match and reports of other patients",
+    "all": "the match and any other report, the patient's own included",
+    "same-text-counts": "as other-patients, and a report with the match's text counts as the match",
+}
+PoolSize = int | Literal["full"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Counts of one entry under one head, direction and kind of pool. `queries` has one row a query, in their order."""
+
+    entry: Entry
+    head: str
+    direction: str
+    pool: str
+    split: str
+    counts: MatchCounts
+    queries: pd.DataFrame
+    n_candidates: int
+    seed: int = 0
+
+    @property
+    def cohort(self) -> str:
+        return self.entry.cohort
+
+    @property
+    def model(self) -> str:
+        return self.entry.model
+
+    @property
+    def largest_pool(self) -> int:
+        return pools.largest_pool(self.counts)
+
+    def table(self, pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> pd.DataFrame:
+        """One row for each N and k, as DESIGN 10 names the columns, and mrr_low, mrr_high beside mrr.
+
+        recall and mrr are means over queries with patient-clustered 95% intervals; chance is k/N (for "full" its mean
+        over queries); lift = recall / chance; median_rank the median of each query's mean rank in pools of that N.
+        InputError if an N is larger than any query can fill or smaller than a k.
+        """
+        columns: list[np.ndarray] = []
+        rows: list[dict[str, Any]] = []
+        for pool_size in pool_sizes:
+            reciprocal, rank = self._ranks(pool_size)
+            for k in ks:
+                recall, chance = self._recall(pool_size, k)
+                columns += [recall, reciprocal]
+                with_pool = ~np.isnan(recall)
+                rows.append(
+                    {
+                        "cohort": self.cohort,
+                        "model": self.model,
+                        "head": self.head,
+                        "direction": self.direction,
+                        "pool": self.pool,
+                        "pool_size": pool_size,
+                        "k": k,
+                        "n_queries": int(with_pool.sum()),
+                        "n_excluded": int((~with_pool).sum()),
+                        "chance": float(chance[with_pool].mean()),
+                        "median_rank": float(np.median(rank[with_pool])),
+                    }
+                )
+        intervals = statistics.cluster_bootstrap(
+            np.column_stack(columns), self.queries["patient_id"].to_numpy(), seed=self.seed
+        )
+        for i, row in enumerate(rows):
+            for name, column in (("recall", 2 * i), ("mrr", 2 * i + 1)):
+                row[name] = float(intervals.estimate[column])
+                row[f"{name}_low"] = float(intervals.low[column])
+                row[f"{name}_high"] = float(intervals.high[column])
+            row["lift"] = row["recall"] / row["chance"]
+        return pd.DataFrame(rows)[list(COLUMNS)]
+
+    def provenance(self) -> dict[str, Any]:
+        """What the numbers were made from and how; goes beside them wherever they go."""
+        manifest = self.entry.manifest
+        return {
+            "cohort": {key: value for key, value in manifest["cohort"].items() if key != "root"},
+            "model": manifest["model"],
+            "split": self.split,
+            "pool": POOLS[self.pool],
+            "n_candidates": self.n_candidates,
+            "n_patients": int(self.queries["patient_id"].nunique()),
+            "inputs": _inputs(self.entry, self.head, self.direction, self.pool, self.split),
+            "interval": "95% percentile bootstrap over patients",
+            "draws": statistics.DRAWS,
+            "seed": self.seed,
+            "ties": "broken at random, in expectation",
+            "versions": versions(),
+        }
+
+    def _recall(self, pool_size: PoolSize, k: int) -> tuple[np.ndarray, np.ndarray]:
+        if pool_size == "full":
+            return pools.full_recall(self.counts, k), np.minimum(k / (self.counts.n_eligible + 1.0), 1.0)
+        return pools.expected_recall(self.counts, pool_size, k), np.full(len(self.queries), k / pool_size)
+
+    def _ranks(self, pool_size: PoolSize) -> tuple[np.ndarray, np.ndarray]:
+        if pool_size == "full":
+            return pools.full_reciprocal_rank(self.counts), pools.full_rank(self.counts)
+        return pools.expected_reciprocal_rank(self.counts, pool_size), pools.expected_rank(self.counts, pool_size)
+
+
+COLUMNS = (
+    *("cohort", "model", "head", "direction", "pool", "pool_size", "k", "n_queries", "n_excluded"),
+    *("recall", "recall_low", "recall_high", "chance", "lift", "mrr", "mrr_low", "mrr_high", "median_rank"),
+)
+
+
+def study(
+    entry: Entry,
+    head: str = OFF_THE_SHELF,
+    direction: str = DIRECTIONS[0],
+    pool: str = "other-patients",
+    split: str | None = None,
+    seed: int = 0,
+) -> Study:
+    """The counts of an entry: read where they are stored, computed and stored where they are not.
+
+    Raises InputError for an unknown direction, pool or split, StoreError for an absent head or a damaged file.
+    """
+    if direction not in DIRECTIONS:
+        raise InputError(f"direction is {direction!r}.", f"It is one of: {', '.join(DIRECTIONS)}.")
+    if pool not in POOLS:
+        raise InputError(f"pool is {pool!r}.", f"It is one of: {', '.join(POOLS)}.")
+    split = split or entry.default_split
+    queries = entry.records(split)
+    inputs = _inputs(entry, head, direction, pool, split)
+    name = f"{head}.{direction}.{pool}.{split}"
+    stored = entry.read_counts(name, inputs)
+    if stored is None:
+        embeddings = entry.embeddings(head, split)
+        counts = _count(embeddings, direction, pool)
+        with suppress(PermissionError):  # a store that is only readable still answers, only slower
+            entry.write_counts(name, inputs, queries["record_id"], counts)
+    else:
+        ids, counts = stored
+        place = pd.Index(ids).get_indexer(queries["record_id"])
+        if (place < 0).any() or len(ids) != len(queries):
+            raise StoreError(
+                f"The stored counts {name} of {entry.cohort}/{entry.model} are of other records.",
+                "Delete the entry's ranks folder and audit again.",
+            )
+        counts = MatchCounts(*(column[place] for column in counts))
+    n_candidates = len(queries) if direction == "report-to-image" else queries["study_id"].nunique()
+    return Study(entry, head, direction, pool, split, counts, queries, int(n_candidates), seed)
+
+
+def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> dict[str, Any]:
+    """The JSON object of `linkage audit --json`: schema, provenance by entry, rows. NaN becomes null."""
+    table = pd.concat([one.table(pool_sizes, ks) for one in studies], ignore_index=True)
+    rows = [
+        {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+    provenance = {f"{one.cohort}/{one.model}": one.provenance() for one in studies}
+    return {"schema": SCHEMA, "provenance": provenance, "rows": rows}
+
+
+def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> str:
+    return entry.inputs(head, direction, pool, split, "counts 1")
+
+
+def _count(embeddings: Embeddings, direction: str, pool: str) -> MatchCounts:
+    groups: dict[str, np.ndarray] = {}
+    texts: dict[str, np.ndarray] = {}
+    if direction == "image-to-report":
+        queries, candidates, match = embeddings.images, embeddings.reports, embeddings.match
+        groups = {"query_group": embeddings.query_group, "candidate_group": embeddings.candidate_group}
+        key = embeddings.candidates["report_key"].to_numpy(str)
+        texts = {"query_text": key[match], "candidate_text": key}
+    else:  # each image is the match of its study's report once; the patient's other images are not eligible
+        queries, candidates = embeddings.reports[embeddings.match], embeddings.images
+        match = np.arange(len(candidates))
+        groups = {"query_group": embeddings.query_group, "candidate_group": embeddings.query_group}
+        key = embeddings.records["report_key"].to_numpy(str)
+        texts = {"query_text": key, "candidate_text": key}
+    return match_counts(
+        queries,
+        candidates,
+        match,
+        **({} if pool == "all" else groups),
+        **(texts if pool == "same-text-counts" else {}),
+    )

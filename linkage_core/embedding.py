@@ -1,0 +1,363 @@
+"""Frozen features of a cohort into the store: in whole shards, so that a killed run goes on where it stood."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core import store as files
+from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
+from linkage_core.encoders.base import Encoder
+from linkage_core.errors import ImageError, InputError, StoreError
+from linkage_core.heads import Heads, identity
+from linkage_core.radiographs import Radiograph
+from linkage_core.store import OFF_THE_SHELF, Entry, Store, folder_name
+
+SHARD_ROWS = 1024
+BATCH = 64
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, rows done, rows in all)."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Progress for nobody."""
+
+
+def embed(
+    cohort: Cohort,
+    encoder: Encoder,
+    store: Store,
+    *,
+    dtype: str = "float32",
+    store_text: bool = False,
+    rebuild: bool = False,
+    progress: Progress = silent,
+) -> Entry:
+    """Features of every image and every distinct report of a cohort, under `<cohort>/<model>` of the store.
+
+    Images that cannot be read become rejects with their reason; the run goes on. Shards already there and made by the
+    same recipe (cohort, weights, preprocessing, dtype) are kept, so a killed run resumes, and a finished one is not
+    repeated unless `rebuild`. Report text is stored only with `store_text`.
+
+    Raises InputError if nothing is left to embed, StoreError if another run is writing the entry.
+    """
+    if dtype not in ("float32", "float16"):
+        raise InputError(f"dtype is {dtype!r}.", "It is float32 or float16.")
+    records = with_report_columns(cohort.records)
+    if records.empty:
+        raise InputError(
+            f"Cohort {cohort.name} has no image with a report.",
+            f"{len(cohort.rejects)} rows were rejected: see `linkage cohort {cohort.kind} ...`.",
+        )
+    path = store.root / folder_name(cohort.name) / folder_name(encoder.name)
+    described, heads = encoder.describe(), encoder.heads()
+    recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
+    with files.writing(path):
+        if rebuild:
+            for shard in path.glob("features-*.safetensors"):
+                shard.unlink()
+        rejects: list[tuple[str, str, str, str]] = []
+        reports = records.drop_duplicates("report_key")
+        text_shards = _shards(
+            path,
+            f"features-text-{recipe[:8]}",
+            recipe,
+            reports[["report_key", "report"]].rename(columns={"report_key": "id"}),
+            lambda rows: _text_batch(rows, encoder),
+            dtype,
+            lambda done, total: progress("reports", done, total),
+            rejects,
+        )
+        with ThreadPoolExecutor(max_workers=2) as readers:
+            image_shards = _shards(
+                path,
+                f"features-image-{recipe[:8]}",
+                recipe,
+                records.rename(columns={"record_id": "id"}),
+                lambda rows: _image_batch(rows, cohort, encoder, readers),
+                dtype,
+                lambda done, total: progress("images", done, total),
+                rejects,
+            )
+        lost = {item for item, *_ in rejects}
+        kept = records[~records["record_id"].isin(lost) & ~records["report_key"].isin(lost)]
+        if kept.empty:
+            raise InputError(
+                f"None of the {len(records)} images of {cohort.name} could be embedded.",
+                f"The first: {rejects[0][2]} {rejects[0][3]}",
+            )
+        return _finish(
+            path,
+            kept,
+            pd.concat([cohort.rejects[list(REJECT_COLUMNS)], rejects_table(rejects)], ignore_index=True),
+            heads,
+            shards=text_shards + image_shards,
+            store_text=store_text,
+            content={
+                "recipe": recipe,
+                "cohort": _cohort_note(cohort, records),
+                "model": {"name": encoder.name, **described},
+                "features": {
+                    "dtype": dtype,
+                    "unit_norm": False,
+                    "image_dim": int(heads.image.weight.shape[1]),
+                    "text_dim": int(heads.text.weight.shape[1]),
+                },
+            },
+        )
+
+
+def import_arrays(
+    cohort: Cohort, model: str, images: np.ndarray, texts: np.ndarray, store: Store, *, store_text: bool = False
+) -> Entry:
+    """Anyone's embeddings: n rows of images and of texts, aligned with the n records of the cohort.
+
+    They become features under identity heads. Rows of one study must carry the same text vector. A zero vector, NaN,
+    another length or another dimension is an InputError that names the row.
+    """
+    records = cohort.records
+    for name, array in (("image", images), ("text", texts)):
+        if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+            raise InputError(
+                f"The {name} array has shape {array.shape} and type {array.dtype}.", "Give floats, one row a record."
+            )
+        if len(array) != len(records):
+            raise InputError(
+                f"The {name} array has {len(array)} rows, the record table {len(records)}.",
+                "Rows are aligned: row i of the array belongs to row i of the table.",
+            )
+        norms = np.linalg.norm(array.astype(np.float64), axis=1)
+        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+        if len(bad):
+            raise InputError(
+                f"The {name} array's row {bad[0]} (record {records['record_id'].iloc[bad[0]]}) is zero or holds NaN "
+                f"or infinity; {len(bad)} such rows.",
+                "Leave these records out of the arrays and the table, or embed them again.",
+            )
+    if images.shape[1] != texts.shape[1]:
+        raise InputError(
+            f"Image vectors have {images.shape[1]} dimensions, text vectors {texts.shape[1]}.",
+            "Cosine similarity needs both in one space.",
+        )
+    texts = texts.astype(np.float32)
+    first = records.groupby("study_id", sort=False).ngroup().to_numpy()
+    leader = np.unique(first, return_index=True)[1][first]
+    differs = np.flatnonzero((texts != texts[leader]).any(axis=1))
+    if len(differs):
+        raise InputError(
+            f"Study {records['study_id'].iloc[differs[0]]} has two different text vectors (rows {leader[differs[0]]} "
+            f"and {differs[0]}).",
+            "All images of a study share one report, and so one text vector.",
+        )
+    records = with_report_columns(records)
+    # without text, or where equal texts come with unequal vectors, the vector itself says which reports are identical
+    records["report_key"] = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in np.ascontiguousarray(texts)]
+    path = store.root / folder_name(cohort.name) / folder_name(model)
+    recipe = _digest([fingerprint(records), hashlib.sha256(images.tobytes() + texts.tobytes()).hexdigest()])
+    with files.writing(path):
+        shards = []
+        unique = records.drop_duplicates("report_key").index.to_numpy()
+        for tower, ids, values in (
+            ("image", records["record_id"], images.astype(np.float32)),
+            ("text", records["report_key"].iloc[unique], texts[unique]),
+        ):
+            name = f"features-{tower}-{recipe[:8]}-00000.safetensors"
+            _write_shard(path / name, recipe, list(ids), values, [])
+            shards.append(name)
+        return _finish(
+            path,
+            records,
+            cohort.rejects,
+            Heads(identity(images.shape[1]), identity(images.shape[1])),
+            shards=shards,
+            store_text=store_text,
+            content={
+                "recipe": recipe,
+                "cohort": _cohort_note(cohort, records),
+                "model": {"name": model, "family": "imported"},
+                "features": {
+                    "dtype": "float32",
+                    "unit_norm": False,
+                    "image_dim": int(images.shape[1]),
+                    "text_dim": int(images.shape[1]),
+                },
+            },
+        )
+
+
+def with_report_columns(records: pd.DataFrame) -> pd.DataFrame:
+    """The records with report_key and report_words beside each report."""
+    distinct = records["report"].drop_duplicates()
+    keys = dict(zip(distinct, map(text_key, distinct), strict=True))
+    words = {report: len(report.split()) for report in distinct}
+    return records.assign(
+        report_key=records["report"].map(keys).astype("str"), report_words=records["report"].map(words).astype("int32")
+    )
+
+
+def fingerprint(records: pd.DataFrame) -> str:
+    """sha256 of who is in a cohort: ids, splits, labels and reports, whatever the order of rows."""
+    columns = ["record_id", "patient_id", "study_id", "split", *LABELS, "report_key"]
+    table = records[columns].sort_values("record_id").to_csv(index=False)
+    return hashlib.sha256(table.encode()).hexdigest()
+
+
+def _finish(
+    path: Path,
+    records: pd.DataFrame,
+    rejects: pd.DataFrame,
+    heads: Heads,
+    *,
+    shards: list[str],
+    store_text: bool,
+    content: dict[str, Any],
+) -> Entry:
+    """Tables and heads beside the shards, and the manifest last. Heads that others trained stay."""
+    keep = {*shards, "records.parquet", "rejects.parquet", f"heads/{OFF_THE_SHELF}.safetensors"}
+    files.write_heads(path / "heads" / f"{OFF_THE_SHELF}.safetensors", heads)
+    files.write_table(path / "records.parquet", records.drop(columns="report").reset_index(drop=True))
+    files.write_table(path / "rejects.parquet", rejects)
+    reports = path / "reports.parquet"
+    if store_text:
+        files.write_table(reports, records.drop_duplicates("study_id")[["study_id", "report"]])
+        keep.add("reports.parquet")
+    else:
+        reports.unlink(missing_ok=True)
+    keep |= {f"heads/{head.name}" for head in (path / "heads").glob("*.safetensors")}
+    counts = {
+        "images": len(records),
+        "studies": int(records["study_id"].nunique()),
+        "patients": int(records["patient_id"].nunique()),
+        "rejects": len(rejects),
+        "by_split": {
+            split: {"images": len(rows), "studies": int(rows["study_id"].nunique())}
+            for split, rows in records.groupby("split")
+        },
+    }
+    files.write_manifest(path, {**content, "counts": counts, "text_stored": store_text, "keep": keep})
+    return Store(path.parent.parent).open(path.parent.name, path.name)
+
+
+def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "name": cohort.name,
+        "kind": cohort.kind,
+        "root": str(cohort.root.resolve()) if cohort.root else None,
+        "synthetic": cohort.synthetic,
+        "default_split": cohort.default_split,
+        "options": cohort.options,
+        "fingerprint": fingerprint(records),
+    }
+
+
+Batch = tuple[list[str], np.ndarray, list[tuple[str, str, str, str]]]
+"""Ids that were embedded, their features, and rejects for the others."""
+
+
+def _shards(
+    path: Path,
+    stem: str,
+    recipe: str,
+    rows: pd.DataFrame,
+    embed_batch: Callable[[pd.DataFrame], Batch],
+    dtype: str,
+    progress: Callable[[int, int], None],
+    rejects: list[tuple[str, str, str, str]],
+) -> list[str]:
+    """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe; returns their names."""
+    names = []
+    for number, start in enumerate(range(0, len(rows), SHARD_ROWS)):
+        part = rows.iloc[start : start + SHARD_ROWS]
+        name = f"{stem}-{number:05d}.safetensors"
+        names.append(name)
+        stored = _stored_rejects(path / name, recipe, part["id"])
+        if stored is None:
+            ids: list[str] = []
+            features: list[np.ndarray] = []
+            stored = []
+            for low in range(0, len(part), BATCH):
+                batch_ids, batch_features, batch_rejects = embed_batch(part.iloc[low : low + BATCH])
+                ids += batch_ids
+                features.append(batch_features)
+                stored += batch_rejects
+                progress(start + min(low + BATCH, len(part)), len(rows))
+            values = np.concatenate([f for f in features if len(f)] or [np.empty((0, 1), np.float32)])
+            _write_shard(path / name, recipe, ids, values.astype(dtype), stored)
+        progress(start + len(part), len(rows))
+        rejects += stored
+    return names
+
+
+def _write_shard(
+    path: Path, recipe: str, ids: list[str], features: np.ndarray, rejects: list[tuple[str, str, str, str]]
+) -> None:
+    digest = hashlib.sha256(features.tobytes()).hexdigest()
+    note = {"recipe": recipe, "ids": ids, "rejects": rejects, "sha256": digest}
+    files.write_tensors(path, {"features": features}, note)
+
+
+def _stored_rejects(path: Path, recipe: str, ids: pd.Series) -> list[tuple[str, str, str, str]] | None:
+    """The rejects of a whole shard made earlier by this recipe for these rows, or None if it must be made."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, note = files.read_tensors(path)
+    except StoreError:
+        return None
+    if note.get("recipe") != recipe or "features" not in tensors:
+        return None
+    if note.get("sha256") != hashlib.sha256(tensors["features"].tobytes()).hexdigest():
+        return None
+    rejects: list[tuple[str, str, str, str]] = [tuple(row) for row in note["rejects"]]
+    covered = set(note["ids"]) | {row[0] for row in rejects}
+    return rejects if covered == set(ids) else None
+
+
+def _text_batch(rows: pd.DataFrame, encoder: Encoder) -> Batch:
+    return _finite(list(rows["id"]), encoder.text_features(list(rows["report"])))
+
+
+def _image_batch(rows: pd.DataFrame, cohort: Cohort, encoder: Encoder, readers: ThreadPoolExecutor) -> Batch:
+    ids: list[str] = []
+    images: list[Radiograph] = []
+    rejects: list[tuple[str, str, str, str]] = []
+    for record_id, image in zip(rows["id"], _read(rows, cohort, readers), strict=True):
+        if isinstance(image, ImageError):
+            rejects.append((record_id, image.reason, image.what, image.remedy))
+        else:
+            ids.append(record_id)
+            images.append(image)
+    if not ids:
+        return [], np.empty((0, 1), np.float32), rejects
+    good, features, bad = _finite(ids, encoder.image_features(images))
+    return good, features, rejects + bad
+
+
+def _read(rows: pd.DataFrame, cohort: Cohort, readers: ThreadPoolExecutor) -> Iterator[Radiograph | ImageError]:
+    def read(row: dict[str, Any]) -> Radiograph | ImageError:
+        try:
+            return cohort.read_image(row)
+        except ImageError as error:
+            return error
+
+    return readers.map(read, rows.rename(columns={"id": "record_id"}).to_dict("records"))
+
+
+def _finite(ids: list[str], features: np.ndarray) -> Batch:
+    good = np.isfinite(features).all(axis=1)
+    bad = [
+        (ids[i], "bad-features", f"{ids[i]}: the model gave NaN or infinity.", "Look at the image or text itself.")
+        for i in np.flatnonzero(~good)
+    ]
+    return [ids[i] for i in np.flatnonzero(good)], features[good], bad
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,414 @@
+"""`cached_embeddings/<cohort>/<model>/`: features, heads, records and counts of one cohort seen by one model.
+
+An entry is valid when its `manifest.json` is: the manifest is written last, and names every other file with its
+sha256. A file is checked against it before its first use in a process; one that was cut short or altered is named and
+never used. Every write goes to a temporary name, is forced to disk and renamed, so a kill leaves the old file or the
+new one. Counts under `ranks/` can be made again at any time, so each carries its own small `.json` beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.numpy
+
+from linkage_core.cohorts.base import SPLITS
+from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import Heads, Linear, unit
+from linkage_core.ranking import MatchCounts
+
+SCHEMA = 1
+OFF_THE_SHELF = "off-the-shelf"
+LADDER = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def folder_name(model: str) -> str:
+    """The folder of a model: "hf:ORG/NAME" -> "hf--ORG--NAME"; other names stand as they are.
+
+    Raises InputError for a name that could leave the store.
+    """
+    name = re.sub(r"[:/\\]+", "--", model.strip().rstrip("/"))
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{model!r} cannot be the name of a store entry.",
+            "Use letters, digits, dot, dash and underscore, starting with a letter or digit.",
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Unit embeddings of one split under one head, joined by id.
+
+    images (n_images, e) and reports (n_reports, e) float32, rows of norm 1; match (n_images,) row of each image's
+    report; query_group (n_images,) and candidate_group (n_reports,) integer codes of patients. `records` has n_images
+    rows in the order of `images`; `candidates` n_reports rows (study_id, patient_id, report_key, report_words).
+    """
+
+    images: np.ndarray
+    reports: np.ndarray
+    match: np.ndarray
+    query_group: np.ndarray
+    candidate_group: np.ndarray
+    records: pd.DataFrame
+    candidates: pd.DataFrame
+
+
+class Store:
+    """All entries below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def cohorts(self) -> list[str]:
+        """Names of cohorts with at least one entry, the phantom's first."""
+        names = {path.parent.parent.name for path in self.root.glob("*/*/manifest.json")}
+        return sorted(names, key=lambda name: (not name.startswith("phantom"), name))
+
+    def models(self, cohort: str) -> list[str]:
+        """Folder names of the models of a cohort: the ladder in its order, then the others by name."""
+        names = [path.parent.name for path in (self.root / folder_name(cohort)).glob("*/manifest.json")]
+        return sorted(names, key=lambda name: (LADDER.index(name) if name in LADDER else len(LADDER), name))
+
+    def open(self, cohort: str, model: str) -> Entry:
+        """One entry. StoreError if it is absent or its manifest cannot be read; it lists what there is."""
+        path = self.root / folder_name(cohort) / folder_name(model)
+        manifest = path / "manifest.json"
+        if not manifest.is_file():
+            there = [f"{c}/{m}" for c in self.cohorts() for m in self.models(c)]
+            raise StoreError(
+                f"The store has no {cohort}/{model}.",
+                f"It has: {', '.join(there)}." if there else "It is empty. Run: linkage phantom build",
+            )
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise StoreError(f"{manifest} cannot be read ({error}).", _remedy(cohort, model)) from error
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA or "files" not in content:
+            raise StoreError(f"{manifest} is not a manifest of schema {SCHEMA}.", _remedy(cohort, model))
+        return Entry(cohort, path.name, path, content)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One cohort seen by one model. Reading checks each file's sha256 before its first use."""
+
+    cohort: str
+    model: str
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.manifest["cohort"]["synthetic"])
+
+    @property
+    def default_split(self) -> str:
+        return str(self.manifest["cohort"]["default_split"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any file of the entry does."""
+        return _digest_json(self.manifest["files"])
+
+    @cached_property
+    def _all_records(self) -> pd.DataFrame:
+        return read_table(self._checked("records.parquet"))
+
+    def records(self, split: str = "all") -> pd.DataFrame:
+        """One row an image: RECORD_COLUMNS without `report`, plus report_key and report_words."""
+        records = self._all_records
+        if split != "all":
+            if split not in SPLITS:
+                raise InputError(f"split is {split!r}.", f"It is one of: all, {', '.join(SPLITS)}.")
+            records = records[records["split"] == split]
+        if records.empty:
+            there = ", ".join(sorted(self._all_records["split"].unique()))
+            raise InputError(f"{self.cohort}/{self.model} has no records in split {split!r}.", f"It has: {there}.")
+        return records.reset_index(drop=True)
+
+    def rejects(self) -> pd.DataFrame:
+        return read_table(self._checked("rejects.parquet"))
+
+    def stored_reports(self) -> dict[str, str]:
+        """Report text by study id; empty unless the user asked for it to be stored."""
+        if "reports.parquet" not in self.manifest["files"]:
+            return {}
+        table = read_table(self._checked("reports.parquet"))
+        return dict(zip(table["study_id"], table["report"], strict=True))
+
+    def heads(self, name: str = OFF_THE_SHELF) -> Heads:
+        """Heads by name. StoreError lists those there are."""
+        relative = f"heads/{name}.safetensors"
+        if relative not in self.manifest["files"]:
+            there = sorted(Path(f).stem for f in self.manifest["files"] if f.startswith("heads/"))
+            raise StoreError(f"{self.cohort}/{self.model} has no head {name!r}.", f"It has: {', '.join(there)}.")
+        tensors, _ = read_tensors(self._checked(relative))
+        return Heads(
+            image=Linear(tensors["image.weight"], tensors["image.bias"]),
+            text=Linear(tensors["text.weight"], tensors["text.bias"]),
+        )
+
+    def features(self, tower: str, ids: pd.Series | list[str]) -> np.ndarray:
+        """Rows of features (len(ids), d) as stored, for record ids (tower "image") or report keys (tower "text")."""
+        known, values = self._tower(tower)
+        place = known.get_indexer(pd.Index(ids))
+        if (place < 0).any():
+            missing = list(ids)[int(np.argmax(place < 0))]
+            raise StoreError(f"{self.cohort}/{self.model} has no {tower} features for {missing!r}.", self._remedy())
+        return np.asarray(values[place])
+
+    @cached_property
+    def _towers(self) -> dict[str, tuple[pd.Index, np.ndarray]]:
+        return {}
+
+    def _tower(self, tower: str) -> tuple[pd.Index, np.ndarray]:
+        """(ids, features) of all shards of a tower, read once."""
+        if tower not in self._towers:
+            self._towers[tower] = self._read_tower(tower)
+        return self._towers[tower]
+
+    def _read_tower(self, tower: str) -> tuple[pd.Index, np.ndarray]:
+        shards = sorted(f for f in self.manifest["files"] if f.startswith(f"features-{tower}-"))
+        ids: list[str] = []
+        parts = []
+        for shard in shards:
+            tensors, note = read_tensors(self._checked(shard))
+            ids += note["ids"]
+            parts.append(tensors["features"])
+        index = pd.Index(ids)
+        return index[~index.duplicated()], np.concatenate(parts)[~index.duplicated()]
+
+    def embeddings(self, head: str = OFF_THE_SHELF, split: str | None = None) -> Embeddings:
+        """Embeddings of a split (default: the entry's default split) under a head."""
+        records = self.records(split or self.default_split)
+        heads = self.heads(head)
+        candidates = records.drop_duplicates("study_id")[["study_id", "patient_id", "report_key", "report_words"]]
+        candidates = candidates.reset_index(drop=True)
+        patients = pd.Index(records["patient_id"].unique())
+        keys = candidates["report_key"].drop_duplicates()
+        # each distinct text once: identical reports get identical vectors, so they tie exactly
+        distinct = unit(heads.text(self.features("text", keys)))
+        return Embeddings(
+            images=unit(heads.image(self.features("image", records["record_id"]))),
+            reports=distinct[pd.Index(keys).get_indexer(candidates["report_key"])],
+            match=pd.Index(candidates["study_id"]).get_indexer(records["study_id"]),
+            query_group=patients.get_indexer(records["patient_id"]),
+            candidate_group=patients.get_indexer(candidates["patient_id"]),
+            records=records,
+            candidates=candidates,
+        )
+
+    def read_counts(self, name: str, inputs: str) -> tuple[pd.Series, MatchCounts] | None:
+        """Stored counts (record ids, counts), or None if there are none made from these inputs.
+
+        StoreError if the file is not what was written.
+        """
+        path = self.path / "ranks" / f"{name}.parquet"
+        note = path.with_suffix(".json")
+        if not path.is_file() or not note.is_file():
+            return None
+        remedy = f"Delete it and audit again: linkage audit {self.cohort}/{self.model}"
+        try:
+            said = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StoreError(f"{note} cannot be read ({error}).", remedy) from error
+        if said.get("inputs") != inputs:
+            return None
+        if said.get("sha256") != sha256(path):
+            raise StoreError(f"{path} was altered or cut short since it was written.", remedy)
+        table = read_table(path)
+        columns = (table[column].to_numpy(np.int64) for column in MatchCounts._fields)
+        return table["record_id"], MatchCounts(*columns)
+
+    def write_counts(self, name: str, inputs: str, record_ids: pd.Series, counts: MatchCounts) -> None:
+        """Keep counts for the next reader. `inputs` is the fingerprint of what they were made from."""
+        path = self.path / "ranks" / f"{name}.parquet"
+        columns = {field: column.astype(np.int32) for field, column in counts._asdict().items()}
+        write_table(path, pd.DataFrame({"record_id": record_ids.to_numpy(), **columns}))
+        write_json(path.with_suffix(".json"), {"inputs": inputs, "sha256": sha256(path)})
+
+    def inputs(self, *parts: str) -> str:
+        """Fingerprint of what counts are made from: records, features, one head, and `parts` (how they are counted)."""
+        head = parts[0]
+        used = {
+            name: said["sha256"]
+            for name, said in self.manifest["files"].items()
+            if name.startswith(("records", "features-")) or name == f"heads/{head}.safetensors"
+        }
+        return _digest_json([used, list(parts)])
+
+    def verify(self) -> list[str]:
+        """Every way in which the files differ from what was written; empty if none."""
+        findings = []
+        for relative, said in sorted(self.manifest["files"].items()):
+            path = self.path / relative
+            if not path.is_file():
+                findings.append(f"{path} is missing.")
+            elif path.stat().st_size != said["bytes"]:
+                findings.append(f"{path} has {path.stat().st_size} bytes, {said['bytes']} were written.")
+            elif _hash(path) != said["sha256"]:
+                findings.append(f"{path} was altered: its sha256 differs from the manifest's.")
+        for path in sorted((self.path / "ranks").glob("*.parquet")):
+            note = path.with_suffix(".json")
+            try:
+                right = json.loads(note.read_text(encoding="utf-8"))["sha256"] == _hash(path)
+            except (OSError, ValueError, KeyError, TypeError):
+                right = False
+            if not right:
+                findings.append(f"{path} was altered: its sha256 differs from the one beside it.")
+        return findings
+
+    def _checked(self, relative: str) -> Path:
+        path = self.path / relative
+        said = self.manifest["files"].get(relative)
+        if said is None:
+            raise StoreError(f"{self.cohort}/{self.model} has no {relative}.", self._remedy())
+        if not path.is_file():
+            raise StoreError(f"{path} is missing.", self._remedy())
+        if path.stat().st_size != said["bytes"] or sha256(path) != said["sha256"]:
+            raise StoreError(f"{path} was altered or cut short since it was written, and is not used.", self._remedy())
+        return path
+
+    def _remedy(self) -> str:
+        return _remedy(self.cohort, self.model)
+
+
+def _remedy(cohort: str, model: str) -> str:
+    how = "linkage phantom build" if cohort.startswith("phantom") else f"linkage embed ... --model {model} --rebuild"
+    return f"See what else is damaged with `linkage verify {cohort}/{model}`; make it again with `{how}`."
+
+
+def write_manifest(path: Path, content: dict[str, Any]) -> None:
+    """Finish an entry: hash its files (all but counts and locks), then write the manifest, then drop leftovers.
+
+    `content["keep"]` lists the relative names that belong to the entry; other feature shards are removed.
+    """
+    keep = sorted(content.pop("keep"))
+    files = {name: {"sha256": sha256(path / name), "bytes": (path / name).stat().st_size} for name in keep}
+    write_json(path / "manifest.json", {"schema": SCHEMA, **content, "versions": versions(), "files": files})
+    for leftover in path.glob("features-*.safetensors"):
+        if leftover.name not in files:
+            leftover.unlink()
+
+
+def write_heads(path: Path, heads: Heads) -> None:
+    write_tensors(
+        path,
+        {
+            "image.weight": heads.image.weight,
+            "image.bias": heads.image.bias,
+            "text.weight": heads.text.weight,
+            "text.bias": heads.text.bias,
+        },
+        {},
+    )
+
+
+def write_tensors(path: Path, tensors: dict[str, np.ndarray], note: dict[str, Any]) -> None:
+    """safetensors with one JSON note; the same content gives the same bytes (several metadata keys would not)."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    _replace(path, safetensors.numpy.save(arrays, metadata={"note": json.dumps(note, sort_keys=True)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(tensors by name, note) of a safetensors file, memory-mapped while it is read."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            note = json.loads((file.metadata() or {}).get("note", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise StoreError(f"{path} is no whole safetensors file ({error}).", "Delete it and make it again.") from error
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False, compression="zstd")
+    _replace(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is not a whole Parquet file ({error}).", "Delete it and make it again.") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    _replace(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write to a temporary name, force to disk, rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold an entry for writing. StoreError if another process does."""
+    import fcntl
+
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it.") from error
+        yield
+
+
+def sha256(path: Path) -> str:
+    """Of a file; remembered while its size and time of change stay the same."""
+    state = path.stat()
+    return _remembered(path.resolve(), state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(path: Path, size: int, changed: int, inode: int) -> str:
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_json(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a result depends on."""
+    import linkage_core
+
+    names = ("numpy", "torch", "transformers", "pandas", "pydicom", "pillow")
+    return {"linkage-explorer": linkage_core.__version__} | {name: importlib.metadata.version(name) for name in names}

@@ -1,0 +1,142 @@
+"""The store: whole or not at all, and never used when altered."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import toy_entry
+
+from linkage_core import audit
+from linkage_core import store as files
+from linkage_core.errors import InputError, StoreError
+from linkage_core.store import Entry, Store, folder_name
+
+
+def test_an_entry_reads_back_what_was_written(entry: Entry, store: Store) -> None:
+    assert store.cohorts() == ["toy"]
+    assert store.models("toy") == ["m"]
+    embeddings = entry.embeddings(split="all")
+    assert np.linalg.norm(embeddings.images, axis=1) == pytest.approx(1, abs=1e-6)
+    assert (
+        embeddings.candidates["study_id"].to_numpy()[embeddings.match] == embeddings.records["study_id"].to_numpy()
+    ).all()
+    assert embeddings.candidates["study_id"].is_unique
+    assert entry.verify() == []
+
+
+def test_rows_join_by_id_whatever_their_order(entry: Entry) -> None:
+    ids = entry.records()["record_id"]
+    backwards = ids.iloc[::-1]
+    assert (entry.features("image", backwards) == entry.features("image", ids)[::-1]).all()
+    with pytest.raises(StoreError, match="no image features for 'nobody'"):
+        entry.features("image", ["nobody"])
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        del content[len(content) // 2 :]
+    elif how == "flip":
+        content[-1] ^= 1
+    elif how == "empty":
+        content.clear()
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("how", ["cut", "flip", "empty", "gone"])
+def test_every_damaged_file_is_named_and_never_used(entry: Entry, store: Store, how: str) -> None:
+    audit.study(entry)
+    for path in sorted(p for p in entry.path.rglob("*") if p.suffix in (".parquet", ".safetensors")):
+        whole = path.read_bytes()
+        if how == "gone":
+            if path.parent.name == "ranks":
+                continue  # counts that are gone are made again
+            path.unlink()
+        else:
+            damage(path, how)
+        fresh = store.open("toy", "m")
+        assert any(str(path) in finding for finding in fresh.verify()), path
+        with pytest.raises(StoreError, match=path.name.replace(".", r"\.")):
+            use_everything(fresh)
+        path.write_bytes(whole)
+        fresh = store.open("toy", "m")
+        assert fresh.verify() == []
+        use_everything(fresh)
+
+
+def use_everything(entry: Entry) -> None:
+    entry.rejects()
+    entry.stored_reports()
+    entry.embeddings(split="all")
+    audit.study(entry)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99, "files": {}}', "\x00\xff"])
+def test_a_broken_manifest_is_an_error_with_a_remedy(entry: Entry, store: Store, content: str) -> None:
+    (entry.path / "manifest.json").write_text(content, encoding="latin-1")
+    with pytest.raises(StoreError, match="linkage verify toy/m"):
+        store.open("toy", "m")
+
+
+def test_an_absent_entry_lists_what_there_is(entry: Entry, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="It has: toy/m"):
+        store.open("toy", "other")
+    with pytest.raises(StoreError, match="linkage phantom build"):
+        Store(tmp_path / "nothing").open("phantom", "phantom-radiology")
+    with pytest.raises(StoreError, match=r"no head 'best'.*It has: off-the-shelf"):
+        entry.heads("best")
+    with pytest.raises(InputError, match="split is 'test'"):
+        entry.records("test")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../up", "a b", ".hidden", "/etc"])
+def test_names_cannot_leave_the_store(name: str, store: Store) -> None:
+    if name in ("../up", "/etc"):  # separators become dashes, which then may not lead
+        name = name.replace("etc", "")
+    with pytest.raises(InputError, match="cannot be the name"):
+        store.open(name, "m")
+
+
+def test_names_of_models_become_folders() -> None:
+    assert folder_name("hf:ORG/NAME") == "hf--ORG--NAME"
+    assert folder_name("phantom-radiology") == "phantom-radiology"
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"old": 1})
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_json(path, {"new": 2})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_two_writers_do_not_meet(entry: Entry, store: Store, tmp_path: Path) -> None:
+    with files.writing(entry.path), pytest.raises(StoreError, match="Another run is writing"):
+        toy_entry(store, tmp_path / "again")
+
+
+def test_counts_are_kept_and_made_again_when_the_features_change(
+    entry: Entry, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = audit.study(entry).counts
+    monkeypatch.setattr(audit, "_count", lambda *a: pytest.fail("counted again"))
+    assert (audit.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
+    monkeypatch.undo()
+    other = toy_entry(store, tmp_path / "other", signal=0.0)
+    assert (audit.study(other).counts.n_better != first.n_better).any()
+
+
+def test_a_store_that_is_only_readable_still_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*args: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "_replace", denied)
+    assert audit.study(entry).largest_pool > 10
+    assert not (entry.path / "ranks").exists()
