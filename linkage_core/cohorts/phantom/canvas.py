@@ -131,6 +131,9 @@ class Strokes:
         self._canvas = canvas
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
     def curves(self, x: np.ndarray, y: np.ndarray, sigma: np.ndarray | float, height: np.ndarray | float) -> None:
         """Adds curves given by points: x, y (n_curves, n_points); sigma and height broadcast to them.
 
@@ -141,7 +144,7 @@ class Strokes:
         length[:, :-1] += 0.5 * step
         length[:, 1:] += 0.5 * step
         sigma = np.broadcast_to(np.asarray(sigma, dtype=x.dtype), x.shape)
-        mass = length * sigma * height * np.sqrt(2 * np.pi)
+        mass = length * sigma * height * 2.5066283
         self._parts.append((x.ravel(), y.ravel(), sigma.ravel(), mass.ravel()))
 
     def line(self, points: list[tuple[float, float]], sigma: float, height: float, *, smooth: bool = True) -> None:

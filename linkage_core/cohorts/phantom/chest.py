@@ -9,6 +9,9 @@ from linkage_core.cohorts.phantom.scene import Scene
 
 _ZONE = {"upper": 0.24, "mid": 0.52, "lower": 0.80, "": 0.55}
 _SIGN = {"right": -1, "left": 1}
+UNEVEN = {-1: 0.10, 1: -0.08}
+"""By how much of their distance the ribs of a side stand higher: no two sides are quite alike."""
+
 _SHAPING = ("cardiomegaly", "enlarged cardiomediastinum")
 
 
@@ -33,6 +36,7 @@ class Chest:
         dome = 0.700 + 0.030 * build.chest_shape + 0.065 * (scene.inspiration - 0.6) - 0.028 * build.diaphragm
         dome -= 0.035 if supine else 0.0
         self.dome = {-1: dome, 1: dome + 0.024}
+        self.rib_pitch = 0.0625 + 0.004 * build.chest_shape + 0.004 * (scene.inspiration - 0.6)
         self.shift = 0.0
         for finding in scene.findings:
             for sign in sides(finding.side, finding.seed):

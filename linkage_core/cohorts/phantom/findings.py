@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from linkage_core.cohorts.phantom.canvas import Grid, Strokes, ramp, rows
-from linkage_core.cohorts.phantom.chest import Chest
+from linkage_core.cohorts.phantom.chest import UNEVEN, Chest
 from linkage_core.cohorts.phantom.opacities import add_fill, bronchograms, patch
 from linkage_core.cohorts.phantom.scene import Finding
 
@@ -90,8 +90,7 @@ def draw_finding(
 def _callus(chest: Chest, sign: int, rib: int, where: float, severity: float, dense: Grid) -> None:
     """Bleeding and new bone around a broken rib."""
     build = chest.scene.anatomy
-    pitch = 0.0625 + 0.004 * build.chest_shape + 0.004 * (chest.scene.inspiration - 0.6)
-    y = chest.apex - 0.035 + (rib + 0.5) * pitch + (0.045 + 0.095 * build.rib_slope) * where**3
+    y = chest.apex - 0.035 + (rib + 0.5 - UNEVEN[sign]) * chest.rib_pitch + (0.045 + 0.095 * build.rib_slope) * where**3
     x = sign * where * float(np.interp(y, rows(), chest.wall_table))
     dense += np.float32(0.08 + 0.26 * severity) * chest.canvas.glow(x, y, 0.020 + 0.008 * severity, 0.018)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from linkage_core.cohorts.phantom.canvas import Canvas, Grid, Strokes, ramp, rows
-from linkage_core.cohorts.phantom.chest import Chest, sides
+from linkage_core.cohorts.phantom.chest import UNEVEN, Chest, sides
 from linkage_core.cohorts.phantom.devices import CARINA, draw_device
 from linkage_core.cohorts.phantom.findings import draw_finding
 from linkage_core.cohorts.phantom.scene import Scene
@@ -54,9 +54,10 @@ def attenuation(canvas: Canvas, scene: Scene) -> Grid:
     _vessels(chest, body_rng, fine)
     seen = (lung + np.float32(0.25) * recess * (1 - lung)) * open_lung * (1 - np.float32(0.75) * fill) * thin
     total += fine.draw() * seen
-    total += airways.draw() * fill * lung
+    if airways:
+        total += airways.draw() * fill * lung
     total += _bones(chest, breaks)
-    _airway_and_gas(chest, total)
+    _airway_and_gas(chest, total, metal)
     for device in scene.devices:
         draw_device(chest, device, metal, total)
     metal.draw(total)
@@ -129,7 +130,7 @@ def _mediastinum(chest: Chest) -> tuple[Grid, Grid]:
     total = np.maximum(heart, bulk) + np.float32(0.35) * np.minimum(heart, bulk) + knob + aorta
     hila = np.zeros_like(total)
     for sign, height in ((-1, 0.445), (1, 0.425)):
-        hilum = np.float32(0.13 + 0.10 * build.hila)
+        hilum = np.float32(0.20 + 0.14 * build.hila)
         hila += hilum * c.glow(sign * 0.082 + chest.shift, height, 0.020, 0.040, 0.35 * sign)
     return total, hila
 
@@ -138,14 +139,15 @@ def _vessels(chest: Chest, rng: np.random.Generator, fine: Strokes) -> None:
     build = chest.scene.anatomy
     swollen = max((f.severity for f in chest.scene.findings if f.kind == "edema"), default=0.0)
     strength = 0.165 + 0.07 * build.hila + 0.05 * swollen
-    for sign, height in ((-1, 0.445), (1, 0.425)):
-        fan = np.deg2rad(np.array([-82, -62, -40, -18, 5, 24, 42, 57, 70, 84], dtype=float))
-        fan = fan + rng.normal(0, 0.08, len(fan))
-        reach = np.array([0.22, 0.25, 0.25, 0.24, 0.24, 0.28, 0.32, 0.34, 0.32, 0.26])
-        reach = reach * rng.uniform(0.9, 1.08, len(reach))
-        headings = fan if sign > 0 else np.pi - fan
-        origin = (sign * 0.078 + chest.shift, height)
-        tree(fine, chest.canvas, rng, origin=origin, headings=headings, lengths=reach, strength=strength)
+    fan = np.deg2rad([-82.0, -62, -40, -18, 5, 24, 42, 57, 70, 84])
+    reach = np.array([0.22, 0.25, 0.25, 0.24, 0.24, 0.28, 0.32, 0.34, 0.32, 0.26])
+    fan, reach = np.tile(fan, 2), np.tile(reach, 2)
+    fan = fan + rng.normal(0, 0.08, len(fan))
+    reach = reach * rng.uniform(0.9, 1.08, len(reach))
+    right = np.arange(len(fan)) < len(fan) // 2
+    x, y = np.where(right, -0.078, 0.078) + chest.shift, np.where(right, 0.445, 0.425)
+    headings = np.where(right, np.pi - fan, fan)
+    tree(fine, chest.canvas, rng, origins=np.stack([x, y], axis=1), headings=headings, lengths=reach, strength=strength)
 
 
 def _bones(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
@@ -182,7 +184,7 @@ def _bones(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     inward = 0.060 if chest.scene.view == "AP" else 0.0
     for sign in (-1, 1):
         blade = c.ball(sign * (0.415 - inward), 0.315, 0.075, 0.165, 0.16 * sign)
-        shape = c.edge((1 - blade) * np.float32(0.05), 0.005)
+        shape = c.edge((1 - blade) * np.float32(0.05), 0.010)
         total += shape * (np.float32(0.060) + np.float32(0.045) * ramp(blade, 0.75, 0.98)) * thin
         head = c.ball(sign * 0.487, 0.165, 0.056, 0.060)
         total += c.edge((1 - head) * np.float32(0.03), 0.004) * (
@@ -208,7 +210,7 @@ def rib_profile(pixel_share: float) -> np.ndarray:
 def _ribs(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     c, build = chest.canvas, chest.scene.anatomy
     slope = build.rib_slope
-    pitch = 0.0625 + 0.004 * build.chest_shape + 0.004 * (chest.scene.inspiration - 0.6)
+    pitch = chest.rib_pitch
     profile = rib_profile(chest.canvas.pixel / pitch)
     s = chest.across
     reach = c.edge(chest.to_wall + np.float32(0.010), 0.003)
@@ -216,7 +218,7 @@ def _ribs(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     sag = np.float32(0.045 + 0.095 * slope) * squared * s - np.float32(0.018) * np.sin(
         np.minimum(s * 2, 1) * np.float32(np.pi)
     )
-    uneven = np.where(chest.right, np.float32(0.10), np.float32(-0.08))  # no two sides are quite alike
+    uneven = np.where(chest.right, np.float32(UNEVEN[-1]), np.float32(UNEVEN[1]))  # no two sides are quite alike
     phase = (c.y - np.float32(chest.apex - 0.035) - sag) * np.float32(1 / pitch) + uneven
     index = np.floor(phase)
     within = phase - index
@@ -233,6 +235,7 @@ def _ribs(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     for sign, rib, where, _ in breaks:
         gap = np.exp(np.float32(-0.5) * ((s - np.float32(where)) / np.float32(0.020)) ** 2)
         back *= 1 - np.float32(0.9) * gap * ((index == rib) & (chest.right == (sign < 0)))
+    back *= np.float32(0.30) + np.float32(0.70) * ramp(chest.to_dome, -0.07, 0.01)
     back *= np.float32(0.135) + np.float32(0.085) * squared
     open_s = np.clip(1 - s, 0, 1)
     rise = np.float32(0.19 + 0.07 * slope) * open_s + np.float32(0.02)
@@ -244,17 +247,15 @@ def _ribs(chest: Chest, breaks: list[tuple[int, int, float, float]]) -> Grid:
     return back + front * np.float32(0.085)
 
 
-def _airway_and_gas(chest: Chest, total: Grid) -> None:
+def _airway_and_gas(chest: Chest, total: Grid, air: Strokes) -> None:
     """Trachea and main bronchi, stomach and bowel gas."""
     c, y = chest.canvas, rows()
     x0 = chest.shift * 0.8 + chest.turn * 0.6
     bow = x0 - 0.010 * np.exp(-0.5 * ((y - 0.32) / 0.06) ** 2) * (0.4 + chest.scene.anatomy.aorta)
     tube = c.edge(np.float32(0.0155) - np.abs(c.x - c.row(bow)), 0.005) * ramp(c.y, CARINA + 0.012, CARINA - 0.012)
     total -= np.float32(0.20) * tube * ramp(c.y, -0.05, 0.06)
-    air = Strokes(c)
     air.line([(x0, CARINA - 0.008), (x0 - 0.030, CARINA + 0.035), (x0 - 0.062, CARINA + 0.085)], 0.0085, -0.17)
     air.line([(x0, CARINA - 0.008), (x0 + 0.040, CARINA + 0.030), (x0 + 0.085, CARINA + 0.055)], 0.0080, -0.17)
-    air.draw(total)
     dome = chest.dome[1]
     bubble = c.ball(0.150, dome + 0.072, 0.078, 0.042, -0.25)
     total -= np.float32(0.34) * c.edge((1 - bubble) * np.float32(0.03), 0.006) * np.sqrt(np.clip(1.15 - bubble, 0, 1))

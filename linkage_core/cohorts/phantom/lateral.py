@@ -101,7 +101,8 @@ def attenuation(canvas: Canvas, scene: Scene) -> Grid:
     _vessels(chest, rng, fine)
     thin = (1 - np.float32(0.7) * np.minimum(heart, 1)) * (1 - np.float32(0.7) * np.maximum(fill[-1], fill[1]))
     total += fine.draw() * seen * thin * (1 - gone)
-    total += airways.draw() * np.maximum(fill[-1], fill[1]) * seen
+    if airways:
+        total += airways.draw() * np.maximum(fill[-1], fill[1]) * seen
     total += _bones(chest)
     _gas(chest, total)
     for device in scene.devices:
@@ -153,7 +154,7 @@ def _vessels(chest: Profile, rng: np.random.Generator, fine: Strokes) -> None:
     fan = np.deg2rad(np.array([-150, -115, -85, -55, -25, 5, 28, 48, 66, 88, 118, 150], dtype=float))
     fan = fan + rng.normal(0, 0.10, len(fan))
     reach = np.array([0.20, 0.22, 0.22, 0.22, 0.20, 0.22, 0.26, 0.32, 0.32, 0.26, 0.24, 0.22])
-    tree(fine, chest.canvas, rng, origin=(0.028, 0.425), headings=fan, lengths=reach, strength=strength)
+    tree(fine, chest.canvas, rng, origins=np.array([[0.028, 0.425]]), headings=fan, lengths=reach, strength=strength)
 
 
 def _bones(chest: Profile) -> Grid:

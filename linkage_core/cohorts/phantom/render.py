@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from linkage_core.cohorts.phantom import frontal, lateral
-from linkage_core.cohorts.phantom.canvas import Canvas, Grid, Strokes, blur_matrix
+from linkage_core.cohorts.phantom.canvas import SIGMAS, Canvas, Grid, Strokes, blur_matrix
 from linkage_core.cohorts.phantom.scene import Scene
 from linkage_core.errors import InputError
 from linkage_core.radiographs import Radiograph
@@ -58,7 +58,7 @@ def _film(total: Grid, scene: Scene, canvas: Canvas, rng: np.random.Generator, f
     haze = blur_matrix(n, 0.09)
     signal = signal * np.float32(0.93) + np.float32(0.07) * (haze @ signal @ haze)
     noise = rng.standard_normal((n, n), dtype=np.float32) * np.float32(min(n / 512, 1.0))
-    amount = (0.020 if site_b else 0.012) * float(np.exp(-0.45 * scene.exposure))
+    amount = (0.016 if site_b else 0.011) * float(np.exp(-0.45 * scene.exposure))
     seen = np.log(signal + np.float32(0.004)) * np.float32(-1 / 1.35)
     seen += noise * np.float32(amount) / np.sqrt(signal + np.float32(0.08))
     if site_b:
@@ -91,7 +91,7 @@ def _frame(grey: Grid, scene: Scene, n: int, chance: np.ndarray) -> Grid:
     x, y, high = (-0.435, 0.075, 0.045) if scene.site == "B" else (0.400, 0.060, 0.052)
     x, y = x + 0.012 * float(chance[5]), y + 0.010 * float(chance[6])
     for stroke in strokes:
-        marks.line([(x + high * a, y + high * b) for a, b in stroke], 0.0030, 0.9, smooth=False)
+        marks.line([(x + high * a, y + high * b) for a, b in stroke], SIGMAS[1], 0.9, smooth=False)
     ink = np.clip(marks.draw(), 0, 1)
     return grey + (np.float32(0.95) - grey) * ink
 

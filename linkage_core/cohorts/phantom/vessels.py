@@ -12,25 +12,26 @@ def tree(
     canvas: Canvas,
     rng: np.random.Generator,
     *,
-    origin: tuple[float, float],
+    origins: np.ndarray,
     headings: np.ndarray,
     lengths: np.ndarray,
     strength: float,
     children: tuple[int, int] = (4, 3),
 ) -> None:
-    """Adds one tree: trunks leave `origin` at `headings` (radians, 0 = +x, y down) and branch twice.
+    """Adds trunks that leave `origins` (n_trunks, 2) at `headings` (radians, 0 = +x, y down) and branch twice.
 
     The random draws depend on the number of trunks alone, so the same seed grows the same tree at every size.
     """
     n_trunks = len(headings)
-    x0 = origin[0] + rng.normal(0, 0.010, n_trunks)
-    y0 = origin[1] + 0.03 * np.sin(headings) + rng.normal(0, 0.014, n_trunks)
-    heading, length = headings, lengths
-    width = rng.uniform(0.0040, 0.0078, n_trunks)
+    x0: np.ndarray = origins[:, 0] + rng.normal(0, 0.010, n_trunks)
+    y0: np.ndarray = origins[:, 1] + 0.03 * np.sin(headings) + rng.normal(0, 0.014, n_trunks)
+    heading, length = headings, lengths  # (n_curves,), more at every level
+    width: np.ndarray = rng.uniform(0.0040, 0.0078, n_trunks)
     for level, n_children in enumerate((*children, 0)):
-        bend = rng.normal(0, 0.45, len(heading))
+        x0, y0, heading, length, width = (part.astype(np.float32) for part in (x0, y0, heading, length, width))
+        bend = rng.normal(0, 0.45, len(heading)).astype(np.float32)
         n_points = int(np.clip(float(length.max()) / canvas.pixel * 0.9, 6, 400))
-        t = np.linspace(0, 1, n_points)
+        t = np.linspace(0, 1, n_points, dtype=np.float32)
         angle = heading[:, None] + bend[:, None] * (t - 0.2) + 0.10 * np.sin(9 * t + 40 * bend[:, None])
         step = (length / (n_points - 1))[:, None]
         x = x0[:, None] + np.cumsum(np.cos(angle), axis=1) * step
