@@ -85,6 +85,17 @@ class Store:
         names = [path.parent.name for path in (self.root / folder_name(cohort)).glob("*/manifest.json")]
         return sorted(names, key=lambda name: (LADDER.index(name) if name in LADDER else len(LADDER), name))
 
+    def required_models(self, cohort: str) -> list[str]:
+        """As models, but StoreError where there is none; it lists the cohorts there are."""
+        models = self.models(cohort)
+        if not models:
+            there = ", ".join(self.cohorts())
+            raise StoreError(
+                f"The store {self.root} has no cohort {cohort!r}.",
+                f"It has: {there}." if there else "It is empty. Run: linkage phantom build",
+            )
+        return models
+
     def open(self, cohort: str, model: str) -> Entry:
         """One entry. StoreError if it is absent or its manifest cannot be read; it lists what there is."""
         path = self.root / folder_name(cohort) / folder_name(model)

@@ -1,0 +1,51 @@
+# make app: the environment, then the app on http://127.0.0.1:8501 (make app PORT=9000 for another port)
+# make test: the environment, Chromium, then lint, types and every test
+# make soak: the long campaigns; their figures stand in benchmarks/
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8501
+BIN = $(VENV)/bin
+
+.PHONY: app test lint unit soak browser clean help
+help:
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
+
+app: $(VENV)/.base
+	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+
+test: $(VENV)/.dev browser lint unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev browser
+	$(BIN)/python -m pytest -m soak
+	$(BIN)/python benchmarks/ranking.py
+	$(BIN)/python benchmarks/interaction.py
+
+browser:
+	@sh tests/browser/chromium.sh
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "venv failed. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.base
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,522 @@
+"""`linkage ...`: everything the pages show, and everything that fills the store.
+
+Standard output carries results; progress and messages go to standard error, so `--json -` gives JSON and nothing else.
+Exit codes: 0 done, 1 finished with more rejects than --max-rejects, 2 usage or bad input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from linkage_core.errors import InputError, LinkageError
+from linkage_core.store import Entry, Store
+
+DEFAULT_STORE = Path("cached_embeddings")
+
+app = typer.Typer(
+    name="linkage",
+    help="How easily can a de-identified chest radiograph be matched back to its report by a vision-language model?\n\n"
+    "Try: [bold]linkage audit phantom[/bold], the synthetic cohort that comes with the project.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    add_completion=False,
+)
+phantom_app = typer.Typer(
+    help="The built-in synthetic cohort: build it again, or write it out as files.", no_args_is_help=True
+)
+app.add_typer(phantom_app, name="phantom")
+
+output = Console()
+messages = Console(stderr=True)
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the store (default: cached_embeddings).", show_default=False)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no tables, for scripts.")]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", help="Write the result as JSON to this file; - is standard output.")
+]
+MaxRejectsOption = Annotated[
+    int | None, typer.Option("--max-rejects", min=0, help="Exit with 1 if more than this many are rejected.")
+]
+KindArgument = Annotated[str, typer.Argument(help="folder, covid-chestxray, openi, phantom or phantom-site-b.")]
+RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the cohort; none for the phantom.")]
+SectionOption = Annotated[str, typer.Option("--section", help="Part of the report: findings, impression or both.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of the patient-level split.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name of the cohort in the store.")]
+
+
+@dataclasses.dataclass
+class _Global:
+    """What came before the command."""
+
+    store: Path | None = None
+    quiet: bool = False
+
+
+_before = _Global()
+
+
+@app.callback()
+def _frame(store: StoreOption = None, quiet: QuietOption = False) -> None:
+    _before.store, _before.quiet = store, quiet
+
+
+def _store(store: Path | None) -> Store:
+    return Store(store or _before.store or DEFAULT_STORE)
+
+
+@app.command()
+def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonOption = None) -> None:
+    """What this machine has: processor, GPU, decoders, models at hand, store, and what to do about what is missing."""
+    from linkage_core.doctor import examine
+
+    found = examine(_store(store).root)
+    _write_json(found, json_to)
+    if _speaks(quiet, json_to):
+        for section, content in found.items():
+            _print_section(section, content)
+
+
+@app.command()
+def cohort(
+    kind: KindArgument,
+    root: RootArgument = None,
+    section: SectionOption = "both",
+    seed: SeedOption = 0,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
+    rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
+    max_rejects: MaxRejectsOption = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Read and check a cohort: images, studies, patients, views, labels, reports, rejects with reasons, splits."""
+    from linkage_core.cohorts.registry import open_cohort
+    from linkage_core.cohorts.summary import summarise
+
+    with _progress(quiet or json_to == "-") as progress:
+        found = open_cohort(
+            kind,
+            root,
+            seed=seed,
+            section=section,
+            check_images=images,
+            progress=lambda done, total: progress("images", done, total),
+        )
+    summary = summarise(found)
+    _write_json(summary, json_to)
+    if rejects_to:
+        found.rejects.to_csv(rejects_to, index=False)
+    if _speaks(quiet, json_to):
+        for part, content in summary.items():
+            _print_section(part, content)
+        _print_rejects(found.rejects)
+    _bound(len(found.rejects), max_rejects)
+
+
+@app.command()
+def embed(
+    kind: KindArgument,
+    root: RootArgument = None,
+    model: Annotated[str, typer.Option("--model", help="See `linkage doctor` for names.")] = "",
+    section: SectionOption = "both",
+    seed: SeedOption = 0,
+    name: NameOption = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.")] = "float32",
+    store_text: Annotated[
+        bool, typer.Option("--store-text", help="Keep report text in the store. Your data-use agreement may forbid it.")
+    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make shards again that are already there.")] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    max_rejects: MaxRejectsOption = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Frozen features of every image and report into the store. A run that was stopped goes on where it stood."""
+    from linkage_core import audit as auditing
+    from linkage_core.cohorts.registry import open_cohort
+    from linkage_core.embedding import embed as run
+    from linkage_core.encoders.registry import load_encoder
+
+    if not model:
+        raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
+    found = open_cohort(kind, root, seed=seed, section=section)
+    if name:
+        found = dataclasses.replace(found, name=name)
+    where = _store(store)
+    encoder = load_encoder(model, store_root=where.root, device=device)
+    with _progress(quiet or json_to == "-") as progress:
+        entry = run(found, encoder, where, dtype=dtype, store_text=store_text, rebuild=rebuild, progress=progress)
+    auditing.study(entry)  # counted once now, so that the pages open at once
+    rejects = entry.rejects()
+    _entry_done(entry, rejects, quiet, json_to)
+    _bound(len(rejects), max_rejects)
+
+
+@app.command("import")
+def import_(
+    target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Where it will stand in the store.")],
+    image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz or Parquet, one row a record.")],
+    text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
+    records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
+    seed: SeedOption = 0,
+    store_text: Annotated[bool, typer.Option("--store-text", help="Keep the report column in the store.")] = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Audit your own embeddings: n rows of images and of texts, aligned with n records."""
+    from linkage_core import audit as auditing
+    from linkage_core.cohorts import table
+    from linkage_core.embedding import import_arrays
+
+    cohort_name, model = _target(target)
+    found = table.read(records, cohort_name, seed)
+    entry = import_arrays(found, model, _array(image), _array(text), _store(store), store_text=store_text)
+    auditing.study(entry)
+    _entry_done(entry, entry.rejects(), quiet, json_to)
+
+
+@app.command()
+def audit(
+    target: Annotated[str, typer.Argument(metavar="COHORT[/MODEL]", help="Without a model: all of the cohort's.")],
+    head: Annotated[str, typer.Option("--head", help="Name of the head.")] = "off-the-shelf",
+    pool_size: Annotated[
+        str | None, typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000,full.")
+    ] = None,
+    k: Annotated[str, typer.Option("--k", help="Numbers, comma-separated.")] = "1,5,10",
+    direction: Annotated[
+        str, typer.Option("--direction", help="image-to-report or report-to-image.")
+    ] = "image-to-report",
+    pool: Annotated[
+        str, typer.Option("--pool", help="Who else is in it: other-patients, all or same-text-counts.")
+    ] = "other-patients",
+    split: Annotated[str | None, typer.Option("--split", help="heldout, attacker, finetune or all.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """How often is the right report among the first k of a pool of N? Exact in N, with intervals over patients."""
+    from linkage_core import audit as auditing
+
+    where = _store(store)
+    cohort_name, _, model = target.partition("/")
+    models = [model] if model else where.required_models(cohort_name)
+    studies = [auditing.study(where.open(cohort_name, one), head, direction, pool, split, seed) for one in models]
+    largest = min(study.largest_pool for study in studies)
+    if pool_size is None:
+        sizes: list[int | Any] = [*[n for n in (100, 1000, 10_000) if n <= largest], "full"]
+    else:
+        sizes = [part if part == "full" else _whole(part, "--pool-size") for part in _parts(pool_size, "--pool-size")]
+    ks = [_whole(part, "--k") for part in _parts(k, "--k")]
+    if pool_size is None:
+        ks = [one for one in ks if one <= largest] or ks
+    result = auditing.report(studies, sizes, ks)
+    _write_json(result, json_to)
+    if _speaks(quiet, json_to):
+        _print_audit(result, studies)
+
+
+@app.command()
+def verify(
+    target: Annotated[str | None, typer.Argument(metavar="[COHORT[/MODEL]]")] = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost."""
+    where = _store(store)
+    cohort_name, _, model = (target or "").partition("/")
+    cohorts = [cohort_name] if cohort_name else where.cohorts()
+    entries = [where.open(c, m) for c in cohorts for m in ([model] if model else where.required_models(c))]
+    findings = {f"{entry.cohort}/{entry.model}": entry.verify() for entry in entries}
+    _write_json(findings, json_to)
+    if _speaks(quiet, json_to):
+        for name, found in findings.items():
+            output.print(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"), highlight=False)
+    damaged = [finding for found in findings.values() for finding in found]
+    if damaged:
+        raise InputError(
+            "\n".join(damaged), "Make the entry again (linkage embed ... --rebuild, linkage phantom build)."
+        )
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="clip, pubmedclip or hf:ORG/NAME.")],
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Download a model into the user's own cache. The only command that opens a connection."""
+    from linkage_core.encoders import hub
+
+    found = hub.pull(model, None if quiet or _before.quiet else lambda line: messages.print(line, highlight=False))
+    if _speaks(quiet, None):
+        output.print(f"{model} is at hand: {found.folder}", highlight=False)
+
+
+@phantom_app.command("build")
+def phantom_build(
+    seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
+    splits: Annotated[
+        str | None, typer.Option("--splits", help="finetune: embed that split with the models as they are.")
+    ] = None,
+    scale: Annotated[str, typer.Option("--scale", help="full, or small for a trial of seconds.")] = "full",
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Make the synthetic cohort again from its seed: train the four encoders, embed, count. About half an hour."""
+    from linkage_core import phantom_build as building
+
+    options: dict[str, Any] = {"scale": scale}
+    if seed is not None:
+        options["seed"] = seed
+    if splits:
+        options["splits"] = tuple(_parts(splits, "--splits"))
+    with _progress(quiet) as progress:
+        building.build(_store(store).root, progress=progress, **options)
+    if _speaks(quiet, None):
+        output.print("Built. See it with: linkage audit phantom", highlight=False)
+
+
+@phantom_app.command("export")
+def phantom_export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    layout: Annotated[str, typer.Option("--layout", help="folder: images and manifest.csv.")] = "folder",
+    studies: Annotated[int, typer.Option("--studies", min=1, help="How many.")] = 100,
+    image_format: Annotated[str, typer.Option("--format", help="png (16 bit) or dicom.")] = "png",
+    size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Pixels a side.")] = 512,
+    site: Annotated[str, typer.Option("--site", help="A or B.")] = "A",
+    seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write synthetic radiographs and reports out as files that `linkage embed folder DIR` reads."""
+    from itertools import islice
+
+    from linkage_core.cohorts.phantom import export, population
+
+    if layout != "folder":
+        raise InputError(f"--layout is {layout!r}.", "It is folder.")
+    if image_format not in ("png", "dicom"):
+        raise InputError(f"--format is {image_format!r}.", "It is png or dicom.")
+    if site not in ("A", "B"):
+        raise InputError(f"--site is {site!r}.", "It is A or B.")
+    used = population.SEED if seed is None else seed
+    chosen = list(islice(population.studies_of_split(site, "heldout", used), studies))  # type: ignore[arg-type]
+    with _progress(quiet) as progress:
+        manifest = export.export_folder(
+            directory,
+            chosen,
+            image_format=image_format,
+            size=size,
+            seed=used,
+            progress=progress,  # type: ignore[arg-type]
+        )
+    if _speaks(quiet, None):
+        output.print(f"{len(chosen)} studies: {manifest}", highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `linkage` and `python -m linkage_core`."""
+    try:
+        app(args=arguments, prog_name="linkage")
+    except LinkageError as error:
+        messages.print(f"[bold red]Error:[/bold red] {_plain(error.what)}", highlight=False, soft_wrap=True)
+        if error.remedy:
+            messages.print(_plain(error.remedy), highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        messages.print(f"[bold red]Error:[/bold red] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        messages.print("Check the path, its permissions and the free disk space.")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        messages.print("Stopped. What was finished stays; the same command goes on from there.")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    """Text of users shown as it is, not read as markup."""
+    return text.replace("[", r"\[")
+
+
+def _speaks(quiet: bool, json_to: str | None) -> bool:
+    return not (quiet or _before.quiet or json_to == "-")
+
+
+def _parts(value: str, option: str) -> list[str]:
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts:
+        raise InputError(f"{option} is empty.", "Give values separated by commas.")
+    return parts
+
+
+def _whole(value: str, option: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(
+            f"{option} has {value!r}.", "Give whole numbers, at least 1" + (", or full." if "pool" in option else ".")
+        )
+    return int(value)
+
+
+def _target(target: str) -> tuple[str, str]:
+    cohort_name, slash, model = target.partition("/")
+    if not slash or not cohort_name or not model:
+        raise InputError(f"{target!r} is no COHORT/MODEL.", "Give both, for example mine/my-model.")
+    return cohort_name, model
+
+
+def _array(path: Path) -> np.ndarray:
+    """A matrix of floats from .npy, .npz (one array) or Parquet (all columns numbers). Never a pickle."""
+    remedy = "Give a matrix of floats as .npy, .npz or Parquet."
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", remedy)
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(path).to_numpy(np.float32)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            if len(loaded.files) != 1:
+                raise InputError(f"{path} holds {len(loaded.files)} arrays.", "An .npz holds exactly one.")
+            return np.asarray(loaded[loaded.files[0]])
+    except (ValueError, TypeError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array ({error}).", remedy) from error
+
+
+def _write_json(content: Any, json_to: str | None) -> None:
+    if json_to is None:
+        return
+    text = json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
+    if json_to == "-":
+        sys.stdout.write(text)
+    else:
+        Path(json_to).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (stage, done, total) drawn as bars on standard error; nothing where that is no terminal or quiet."""
+    if quiet or _before.quiet:
+        yield lambda stage, done, total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=messages) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield update
+
+
+def _entry_done(entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None) -> None:
+    _write_json({"entry": f"{entry.cohort}/{entry.model}", **entry.manifest["counts"]}, json_to)
+    if _speaks(quiet, json_to):
+        counts = entry.manifest["counts"]
+        output.print(
+            f"{entry.cohort}/{entry.model}: {counts['images']:,} images of {counts['studies']:,} studies and "
+            f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
+            highlight=False,
+        )
+        _print_rejects(rejects)
+        output.print(f"Next: linkage audit {entry.cohort}/{entry.model}", highlight=False)
+
+
+def _print_rejects(rejects: pd.DataFrame, most: int = 200) -> None:
+    if rejects.empty:
+        return
+    table = Table("item", "reason", "what", "remedy", title=f"{len(rejects):,} rejected", title_justify="left")
+    for row in rejects.head(most).itertuples(index=False):
+        table.add_row(*(_plain(str(cell)) for cell in row))
+    output.print(table)
+    if len(rejects) > most:
+        output.print(f"... and {len(rejects) - most:,} more.", highlight=False)
+
+
+def _print_audit(result: dict[str, Any], studies: Sequence[Any]) -> None:
+    first = studies[0]
+    synthetic = " (synthetic)" if first.entry.synthetic else ""
+    table = Table(
+        *("model", "N", "k", "Recall@k", "95% interval", "chance", "lift", "MRR", "median rank", "n", "left out"),
+        title=f"{first.cohort}{synthetic}, head {first.head}, {first.direction}, pool: {first.pool}, {first.split}",
+        title_justify="left",
+    )
+    for row in result["rows"]:
+        interval = "-" if row["recall_low"] is None else f"{row['recall_low']:.2%} to {row['recall_high']:.2%}"
+        size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
+        table.add_row(
+            *(row["model"], size, str(row["k"]), f"{row['recall']:.2%}", interval, f"{row['chance']:.3%}"),
+            *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", f"{row['median_rank']:,.1f}", f"{row['n_queries']:,}"),
+            f"{row['n_excluded']:,}",
+        )
+    output.print(table)
+    output.print(
+        f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
+        "It measures cosine similarity alone: another attacker may do better.",
+        highlight=False,
+    )
+
+
+def _print_section(title: str, content: Any) -> None:
+    """A part of a JSON-able summary as a small table."""
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        columns = [key for key in content[0] if not isinstance(content[0][key], (dict, list))]
+        table = Table(*columns, title=title, title_justify="left")
+        for row in content:
+            table.add_row(*(_cell(row.get(column)) for column in columns))
+        output.print(table)
+    elif isinstance(content, dict):
+        table = Table(show_header=False, title=title, title_justify="left")
+        for key, value in content.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{k} {_cell(v)}" for k, v in value.items())
+            table.add_row(_plain(str(key)), _cell(value))
+        output.print(table)
+    else:
+        output.print(f"{_plain(title)}: {_cell(content)}", highlight=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return _plain(", ".join(str(one) for one in value)) or "-"
+    return _plain(str(value))
+
+
+def _bound(n_rejects: int, max_rejects: int | None) -> None:
+    if max_rejects is not None and n_rejects > max_rejects:
+        messages.print(f"{n_rejects} rejects, more than --max-rejects {max_rejects}.", highlight=False)
+        raise typer.Exit(1)
