@@ -174,14 +174,21 @@ def test_reduced_precision_is_kept_only_where_it_agrees(tmp_path, no_network):
     images = radiographs()
     agrees = ClipEncoder("x", local, reduced_precision=(torch.bfloat16,), least_cosine=0.9)
     rows = agrees.image_features(images)
-    assert agrees.describe()["compute_dtype"] == "image bfloat16, text None"
-    assert 0.9 <= agrees.precision_check()["image"] < 1
+    (dtype, cosine) = agrees.precision_check()["image"]
+    assert dtype == "bfloat16"
+    assert 0.9 <= cosine < 1
+    assert "text" not in agrees.precision_check()
     assert not np.array_equal(rows, exact.image_features(images))
     np.testing.assert_allclose(rows, exact.image_features(images), atol=0.2)
     differs = ClipEncoder("x", local, reduced_precision=(torch.bfloat16,), least_cosine=1.1)
     assert np.array_equal(differs.image_features(images), exact.image_features(images))
+    before = differs.describe()
     differs.text_features(TEXTS)
-    assert differs.describe()["compute_dtype"] == "image float32, text float32"
+    assert [dtype for dtype, _ in differs.precision_check().values()] == ["float32", "float32"]
+    assert differs.describe() == before
+    assert (
+        before["compute_dtype"] == "bfloat16 where the first batch agrees with float32 to a cosine of 1.1, else float32"
+    )
 
 
 def test_overflow_in_reduced_precision_is_seen():

@@ -112,7 +112,7 @@ class ClipEncoder:
         return np.concatenate(rows) if rows else np.empty((0, self._heads.text.weight.shape[1]), np.float32)
 
     def describe(self) -> dict[str, Any]:
-        """What the manifest records. On a GPU `compute_dtype` is settled by the first batch of each tower."""
+        """What the manifest records; the same before and after a run, so that a run can resume."""
         return {
             "family": self.family,
             "model_id": self._local.repo or str(self._local.folder),
@@ -125,15 +125,15 @@ class ClipEncoder:
             "text_limit": self.text_limit,
         }
 
-    def precision_check(self) -> dict[str, float | None]:
-        """Lowest cosine between reduced precision and float32 on a tower's first batch; None where none was tried."""
-        return {tower: kept.cosine for tower, kept in self._precision.items()}
+    def precision_check(self) -> dict[str, tuple[str, float | None]]:
+        """What each tower settled on in its first batch: type, and lowest cosine to float32 where less was tried."""
+        return {tower: (_name(kept.dtype), kept.cosine) for tower, kept in self._precision.items() if kept.dtype}
 
     def _compute_dtype(self) -> str:
         if not self._reduced:
             return "float32"
-        settled = {tower: str(kept.dtype).removeprefix("torch.") for tower, kept in self._precision.items()}
-        return ", ".join(f"{tower} {dtype}" for tower, dtype in settled.items())
+        tried = " or ".join(_name(dtype) for dtype in self._reduced)
+        return f"{tried} where the first batch agrees with float32 to a cosine of {self._least_cosine}, else float32"
 
     # -------------------------------------------------------------------------------------------------------- inputs
 
@@ -363,6 +363,10 @@ def _least_cosine(exact: np.ndarray, fast: np.ndarray) -> float:
     if not np.isfinite(fast).all():
         return -1.0
     return float((unit(exact) * unit(fast)).sum(axis=1).min())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _plain(value: Any) -> Any:

@@ -259,7 +259,7 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
     Raises ModelError: unknown or unreachable repository, no usable weights, a hash other than the published one.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     say = progress or (lambda line: None)
     published = PUBLISHED.get(name)
@@ -271,6 +271,8 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
             f"{name} cannot be downloaded: HF_HUB_OFFLINE is set.", "Unset it (and TRANSFORMERS_OFFLINE), then pull."
         )
     endpoint = os.environ.get("HF_ENDPOINT")
+    # The bases are OSError and the error of the HTTP library, which has another name from release to release.
+    failures: tuple[Any, ...] = (*HfHubHTTPError.__bases__, HFValidationError)
     try:
         say(f"asking for {repo} at {revision or 'main'}")
         info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
@@ -280,14 +282,11 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
         snapshot_download(
             repo, revision=commit, allow_patterns=wanted, cache_dir=huggingface_cache(), endpoint=endpoint
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except failures as error:
         raise ModelError(
             f"{repo} at {revision or 'main'} could not be downloaded: {str(error).splitlines()[0]}",
-            "Check the name, the network and, for a gated repository, `hf auth login`; what came so far is kept.",
-        ) from error
-    except OSError as error:
-        raise ModelError(
-            f"{repo} could not be downloaded: {error}", "Check the network and the free disk; what came so far is kept."
+            "Check the name, the network, the free disk and, for a gated repository, `hf auth login`. "
+            "What came so far is kept.",
         ) from error
     if revision is None:
         _remember_main(repo, commit)
