@@ -49,6 +49,11 @@ def _ticks(low: float, high: float, steps: Sequence[int]) -> list[float]:
     return [v for v in values if low * 0.999 <= v <= high * 1.001]
 
 
+def _steps(low: float, high: float) -> tuple[int, ...]:
+    """1-2-5 marks as long as they fit, else powers of ten."""
+    return (1, 2, 5) if high / low < 1200 else (1,)
+
+
 def _plain(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
@@ -152,18 +157,19 @@ def curve(
     low = min(values) * 0.8
     if measure == "recall":
         high, low = max(high, 0.1), max(low, 1 / 200_000)
-        y_ticks = _ticks(low, min(high, 1), (1,))
+        y_ticks = _ticks(low, min(high, 1), _steps(low, high))
         y_words = [_count_tick(v) for v in y_ticks]
     else:
-        y_ticks = _ticks(low, high, (1, 2, 5) if high / low < 300 else (1,))
+        y_ticks = _ticks(low, high, _steps(low, high))
         y_words = [_plain(v) for v in y_ticks]
-    x_ticks = _ticks(smallest, largest, (1,))
+    marks = [*_ticks(smallest, largest / 1.5, (1,)), largest]
+    x_ticks = _ticks(smallest, largest, _steps(smallest, largest))
     right = math.log10(largest)
 
     margin = {"l": 104, "r": 104, "t": 34, "b": 52}
     figure = _base(palette, CURVE_HEIGHT, margin)
     figure.update_xaxes(_axis(palette, smallest, largest, x_ticks, [_plain(v) for v in x_ticks], line=True))
-    figure.update_yaxes(_axis(palette, low, high, y_ticks, y_words, line=False))
+    figure.update_yaxes(_axis(palette, low, high, y_ticks, y_words, line=False), ticklabelstandoff=6)
 
     figure.add_scatter(
         x=guess["pool_size"],
@@ -200,7 +206,7 @@ def curve(
             text=[_point_words(row, measure, labels[model]) for _, row in line.iterrows()],
             hovertemplate="%{text}<extra></extra>",
         )
-        marked = line[line["pool_size"].isin([*x_ticks, largest])]
+        marked = line[line["pool_size"].isin(marks)]
         figure.add_scatter(
             x=marked["pool_size"],
             y=marked[shape.value],
@@ -298,11 +304,16 @@ def ladder(
     chance = float(table["chance"].iloc[0]) * out_of
     floor = min(chance, *(v * out_of for v in table["recall"] if v > 0)) * 0.55
     ceiling = max(chance, float(table["recall_high"].max()) * out_of) * 1.7
-    ticks = _ticks(floor, ceiling, (1, 2, 5) if ceiling / floor < 2000 else (1,))
+    ticks = _ticks(floor, ceiling, _steps(floor, ceiling))
     longest = max(len(labels[m]) for m in table.index)
     height = 96 + 40 * len(table)
     figure = _base(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52})
     figure.update_xaxes(_axis(palette, floor, ceiling, ticks, [_plain(v) for v in ticks], line=True))
+    figure.update_xaxes(showgrid=False)
+    for tick in ticks:
+        if abs(math.log10(tick / chance)) > 0.02:  # a grid line under the dashes would fill their gaps
+            grid_line = {"color": palette.grid, "width": 1}
+            figure.add_shape(type="line", x0=tick, x1=tick, y0=0, y1=1, yref="paper", layer="below", line=grid_line)
     names = list(table.index)
     figure.update_yaxes(
         type="linear",
@@ -381,7 +392,7 @@ def array(rate: float, chance: float, out_of: int, palette: Palette) -> str:
     colours = f"--le-before:{palette.before};--le-guess:{palette.guessing};--le-page:{palette.page}"
     if out_of <= 100:
         body = f'<div class="le-array" role="img" aria-label="{words}">{_dots(100, 10, on, guessed)}</div>'
-        return f'<div style="{colours}">{body}</div>'
+        return f'<div class="le-picture" style="{colours}">{body}</div>'
     side = 100 * math.sqrt(min(max(rate, 0), 1))
     guess_side = 100 * math.sqrt(min(max(chance, 0), 1))
     lens = ""
@@ -396,10 +407,8 @@ def array(rate: float, chance: float, out_of: int, palette: Palette) -> str:
         f'<i style="width:{side:.2f}%;height:{side:.2f}%;background:var(--le-before)"></i>'
         f'<i style="width:{guess_side:.2f}%;height:{guess_side:.2f}%;background:var(--le-guess)"></i>{lens}</div>'
     )
-    note = f"The field is {out_of:,} images, true to scale" + (
-        "; the lens shows the linked ones." if lens else "."
-    )
-    return f'<div style="{colours}">{field}<div class="le-note">{note}</div></div>'
+    note = f"Field: {out_of:,} images, true to scale" + (". Lens: the linked." if lens else ".")
+    return f'<div class="le-picture" style="{colours}">{field}<div class="le-note">{note}</div></div>'
 
 
 def _dots(total: int, columns: int, on: int, guessed: int, *, blank: bool = False) -> str:

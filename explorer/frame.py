@@ -37,7 +37,7 @@ def run() -> None:
     st.html(ASSETS / "style.css")
     page = st.navigation(pages(), expanded=True)
     st.logo(str(ASSETS / f"logo-{'dark' if palette.current().dark else 'light'}.png"), size="large")
-    state.begin()
+    state.begin(page.url_path)
     with st.sidebar:
         _cohort_box()
     page.run()

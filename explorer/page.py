@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 
@@ -53,53 +53,71 @@ def cannot_tell(text: str) -> None:
 # -- rows of a study -------------------------------------------------------------------------------------------------
 
 
-def row_at(model: str, pool_size: int, k: int) -> pd.Series | str:
+def row_at(model: str, pool_size: int, k: int, steps: Sequence[int]) -> pd.Series | str:
     """The one row of a model at one N, or the sentence that stands in its place.
 
     A sentence comes where N is larger than the pool, where k is larger than N, and where too few images carry it.
+    `steps` are the values of N that the page offers: they are computed together and kept, so a control moves at once.
     """
     largest = state.study(state.cohort(), model).largest_pool
     if pool_size > largest:
         return f"N = {pool_size:,} is larger than the pool. The largest is {largest:,}."
     if k > pool_size:
         return f"The first {k} of N = {pool_size:,} is everything. Choose a larger N or a smaller k."
-    row = state.table(state.cohort(), model, [pool_size], [k]).iloc[0]
+    row = _rows(model, pool_size, k, steps).iloc[0]
     if row["n_queries"] < sentences.TOO_FEW:
         return sentences.upper(sentences.too_few(int(row["n_queries"]))) + "."
     return row
 
 
-def all_models(pool_size: int, k: int) -> tuple[pd.DataFrame, list[str]]:
+def all_models(pool_size: int, k: int, steps: Sequence[int]) -> tuple[pd.DataFrame, list[str]]:
     """One row a model at one N, and a sentence for each model that could not be read."""
-    tables, problems = [], []
-    for model in state.models():
-        try:
-            largest = state.study(state.cohort(), model).largest_pool
-            if k <= pool_size <= largest:
-                tables.append(state.table(state.cohort(), model, [pool_size], [k]))
-        except LinkageError as error:
-            problems.append(f"{state.model_label(model)} is not shown. {error.what} {error.remedy}")
-    return _enough(tables, k), problems
+
+    def read(model: str) -> pd.DataFrame:
+        fits = k <= pool_size <= state.study(state.cohort(), model).largest_pool
+        return _rows(model, pool_size, k, steps) if fits else pd.DataFrame()
+
+    return _each_model(read)
 
 
 def all_models_grid(k: int) -> tuple[pd.DataFrame, list[str]]:
     """The curve of every model: rows at 1-2-5 steps of N from the first that k fits into up to its largest pool."""
+
+    def read(model: str) -> pd.DataFrame:
+        return _grid(model, log_pool_sizes(state.study(state.cohort(), model).largest_pool), k)
+
+    return _each_model(read)
+
+
+def _rows(model: str, pool_size: int, k: int, steps: Sequence[int]) -> pd.DataFrame:
+    if pool_size in steps:
+        grid = _grid(model, steps, k)
+        return grid[grid["pool_size"] == pool_size]
+    return state.table(state.cohort(), model, [pool_size], [k])
+
+
+def _grid(model: str, steps: Sequence[int], k: int) -> pd.DataFrame:
+    """Rows at the steps that fit, for one k; the k that a page offers are computed together."""
+    largest = state.study(state.cohort(), model).largest_pool
+    sizes = [n for n in steps if k <= n <= largest]
+    if not sizes:
+        return pd.DataFrame()
+    ks = [each for each in state.K_CHOICES if each <= min(sizes)]
+    table = state.table(state.cohort(), model, sizes, ks)
+    return table[table["k"] == k]
+
+
+def _each_model(read: Callable[[str], pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
     tables, problems = [], []
     for model in state.models():
         try:
-            sizes = log_pool_sizes(state.study(state.cohort(), model).largest_pool)
-            tables.append(state.table(state.cohort(), model, sizes, state.K_CHOICES))
+            tables.append(read(model))
         except LinkageError as error:
             problems.append(f"{state.model_label(model)} is not shown. {error.what} {error.remedy}")
-    return _enough(tables, k), problems
-
-
-def _enough(tables: list[pd.DataFrame], k: int) -> pd.DataFrame:
-    if not tables:
-        return pd.DataFrame()
-    rows = pd.concat(tables, ignore_index=True)
-    return rows[(rows["k"] == k) & (rows["n_queries"] >= sentences.TOO_FEW)].reset_index(drop=True)
-
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if len(rows):
+        rows = rows[rows["n_queries"] >= sentences.TOO_FEW].reset_index(drop=True)
+    return rows, problems
 
 # -- words and files of a table --------------------------------------------------------------------------------------
 
@@ -180,7 +198,7 @@ def destination(target: str, title: str, why: str, icon: str) -> None:
     """A card that leads to another page; what is chosen here goes along in the session."""
     with st.container(border=True, gap=None):
         st.page_link(target, label=f"**{title}**", icon=icon)
-        st.caption(why)
+        st.html(f'<div class="le-why">{escape(why)}</div>')
 
 
 def ladder_words(rows: pd.DataFrame, out_of: int, labels: Mapping[str, str]) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from linkage_core.store import LADDER
+
 
 @dataclass(frozen=True)
 class ModelStyle:
@@ -49,7 +51,6 @@ class Palette:
         return {m: styles[m] for m in models}
 
 
-LADDER = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
 GUESSING_DASH = "10px,7px"
 
 _LADDER_MARKERS = ("circle", "square", "diamond", "triangle-up")

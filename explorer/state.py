@@ -16,11 +16,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from explorer.palette import LADDER
 from linkage_core.audit import Study
 from linkage_core.audit import study as make_study
 from linkage_core.examples import Examples
-from linkage_core.store import Entry, Store
+from linkage_core.store import LADDER, Entry, Store
 
 LARGEST_N = 10**9
 DEFAULTS: dict[str, Any] = {"cohort": None, "model": None, "second": None, "N": 100, "k": 1, "record": None, "measure": "recall"}
@@ -135,17 +134,19 @@ def put(name: str, value: Any) -> None:
         del st.query_params[name]
 
 
-def begin() -> None:
+def begin(page: str) -> None:
     """Called once a run, before anything is drawn: takes what the URL says, then makes the URL say what is chosen.
 
-    A parameter is taken when it differs from what was last written: a link, or the back button. A page change clears
-    the URL; the value in the session then wins and is written back.
+    A parameter that differs from what was last written was changed from outside: a link, or the back button, which may
+    also take one away. A change of page takes them all away; the values in the session then win and are written back.
     """
-    for name in DEFAULTS:
+    same_page = st.session_state.get("page on screen") == page
+    st.session_state["page on screen"] = page
+    for name, default in DEFAULTS.items():
         text = st.query_params.get(name, "")
-        if text and text != st.session_state.get(f"url:{name}", ""):
-            value = _parse(name, text)
-            if value is not None:
+        if text != st.session_state.get(f"url:{name}", "") and (text or same_page):
+            value = _parse(name, text) if text else default
+            if value is not None or not text:
                 st.session_state[f"common:{name}"] = value
     cohorts = store().cohorts()
     if get("cohort") not in cohorts:

@@ -10,20 +10,21 @@ page.guard()
 st.title("How does the risk change with the number of reports?")
 colours = palette.current()
 labels = {model: state.model_label(model) for model in state.models()}
-styles = colours.styles(labels)
+steps: list[int] = []
 
 with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
     model = state.model_control("risk model")
     with page.guarded():
         largest = state.study(state.cohort(), model).largest_pool
-        state.pool_slider(log_pool_sizes(largest), "risk slider")
+        steps = log_pool_sizes(largest)
+        state.pool_slider(steps, f"risk slider to {largest}")
         state.pool_box(largest, "risk box")
         k = state.choice("k", "Right if in the first (k)", {k: str(k) for k in state.K_CHOICES}, key="risk k")
 pool_size, k = state.get("N"), state.get("k")
 
 row: pd.Series | str | None = None
 with page.guarded():
-    row = page.row_at(model, pool_size, k)
+    row = page.row_at(model, pool_size, k, steps)
     if isinstance(row, str):
         page.no_number(row, kind="le-line")
     else:
@@ -40,7 +41,7 @@ with page.guarded():
         )
 
 grid, problems = page.all_models_grid(k)
-chosen, _ = page.all_models(pool_size, k)
+chosen, _ = page.all_models(pool_size, k, steps)
 if len(grid):
     table = charts.with_lift_interval(pd.concat([grid, chosen]).drop_duplicates(["model", "pool_size"]))
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from explorer import charts, page, palette, sentences, state
+from linkage_core.store import LADDER
 
 page.guard()
 st.title("Can a de-identified chest X-ray be linked back to its report?")
@@ -11,16 +12,17 @@ st.markdown(
 )
 colours = palette.current()
 labels = {model: state.model_label(model) for model in state.models()}
-pool_size = state.get("N")
+pool_size, steps = state.get("N"), []
 
 with st.container(border=True, key="answer"):
     picture, answer = st.columns([0.3, 0.7], gap="medium")
     with answer, page.guarded():
         with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
-            pool_size = state.pool_buttons(state.round_pool_sizes(state.model()), "start N")
+            steps = state.round_pool_sizes(state.model())
+            pool_size = state.pool_buttons(steps, "start N")
             model = state.model_control("start model")
         out_of = sentences.denominator(pool_size)
-        row = page.row_at(model, pool_size, k=1)
+        row = page.row_at(model, pool_size, 1, steps)
         if isinstance(row, str):
             page.no_number(row)
         else:
@@ -38,8 +40,8 @@ with st.container(border=True, key="answer"):
 
 ladder, where = st.columns([0.64, 0.36], gap="large")
 with ladder:
-    rows, problems = page.all_models(pool_size, 1)
-    rungs = all(model in palette.LADDER for model in labels)
+    rows, problems = page.all_models(pool_size, 1, steps)
+    rungs = all(model in LADDER for model in labels)
     st.subheader("The more a model has seen of radiology, the more it links" if rungs else "What each model links")
     if len(rows):
         out_of = sentences.denominator(pool_size)
