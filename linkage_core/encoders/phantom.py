@@ -32,14 +32,19 @@ SHIPPED = Path(__file__).resolve().parents[2] / "cached_embeddings"
 
 SIDE = 64  # pixels
 FEATURES = 64
-TOKENS = 96  # of one report; later words are cut off
+TOKENS = 64  # of one report; later words are cut off
 _PAD, _UNKNOWN = 0, 1
 _FORMAT = "linkage-phantom-1"
-_CHANNELS = (24, 48, 96, 96)
+_CHANNELS = (16, 32, 64, 96)
 _LAYERS = 2
 _ATTENTION_HEADS = 4
 _BATCH = 256
-_PREPROCESSING = {"side": SIDE, "crop": "centre square", "resample": "area", "scale": "zero mean, unit deviation per image"}
+_PREPROCESSING = {
+    "side": SIDE,
+    "crop": "centre square",
+    "resample": "area",
+    "scale": "zero mean, unit deviation per image",
+}
 
 
 # ------------------------------------------------------------------------------------------------------ preprocessing
@@ -149,7 +154,7 @@ class TextTower(nn.Module):
 
 
 class DualTower(nn.Module):
-    """Both towers with their heads, for training. `forward` gives unit-norm embeddings."""
+    """Both towers with their heads."""
 
     def __init__(self, vocabulary_size: int) -> None:
         super().__init__()
@@ -158,11 +163,13 @@ class DualTower(nn.Module):
         self.image_head = nn.Linear(FEATURES, FEATURES)
         self.text_head = nn.Linear(FEATURES, FEATURES)
 
-    def forward(self, images: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit-norm embeddings of images and texts."""
-        image = nn.functional.normalize(self.image_head(self.image(images)), dim=1)
-        text = nn.functional.normalize(self.text_head(self.text(codes)), dim=1)
-        return image, text
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, 1, SIDE, SIDE) -> (n, FEATURES) of unit norm."""
+        return nn.functional.normalize(self.image_head(self.image(images)), dim=1)
+
+    def embed_texts(self, codes: torch.Tensor) -> torch.Tensor:
+        """(n, length) codes -> (n, FEATURES) of unit norm."""
+        return nn.functional.normalize(self.text_head(self.text(codes)), dim=1)
 
 
 # ------------------------------------------------------------------------------------------------------------ encoder
@@ -185,7 +192,9 @@ class PhantomEncoder:
     def image_features_of(self, prepared: np.ndarray) -> np.ndarray:
         """(n, SIDE, SIDE) images from `prepare` -> (n, FEATURES) float32."""
         parts = [
-            self._model.image(torch.from_numpy(np.ascontiguousarray(prepared[start : start + _BATCH], np.float32))[:, None])
+            self._model.image(
+                torch.from_numpy(np.ascontiguousarray(prepared[start : start + _BATCH], np.float32))[:, None]
+            )
             for start in range(0, len(prepared), _BATCH)
         ]
         return torch.cat(parts).numpy() if parts else np.zeros((0, FEATURES), np.float32)
@@ -250,7 +259,7 @@ def weights_path(name: str, store_root: Path) -> Path:
 
 
 def load_phantom(name: str, store_root: Path) -> PhantomEncoder:
-    """The model from the store, or else the one that ships; ModelError where there is neither or the file is damaged."""
+    """The model from the store, or else the one that ships; ModelError where neither is there or a file is damaged."""
     if name not in MODELS:
         raise ModelError(f"{name!r} is not a phantom model.", f"They are: {', '.join(MODELS)}.")
     places = [weights_path(name, store_root), weights_path(name, SHIPPED)]
@@ -284,6 +293,4 @@ def read_phantom(path: Path, name: str) -> PhantomEncoder:
     except RuntimeError as error:
         raise ModelError(f"The weights in {path} do not fit {name}: {error}.", remedy) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return PhantomEncoder(
-        name, model, vocabulary, training=json.loads(metadata["training"]), weights_sha256=digest
-    )
+    return PhantomEncoder(name, model, vocabulary, training=json.loads(metadata["training"]), weights_sha256=digest)

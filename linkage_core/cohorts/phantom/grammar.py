@@ -40,7 +40,7 @@ class Habits:
 
 HABITS: dict[str, Habits] = {
     "A": Habits(
-        omission=0.45,
+        omission=0.30,
         side=0.80,
         zone=0.6,
         severity=0.60,
@@ -48,8 +48,8 @@ HABITS: dict[str, Habits] = {
         hedge=0.30,
         devices=0.80,
         change=0.45,
-        brief=0.25,
-        template=0.40,
+        brief=0.12,
+        template=0.30,
         incidental=0.5,
         technique=0.35,
         confusion=0.30,
@@ -466,12 +466,12 @@ def _technique(study: Study, draws: Draws) -> str:
 _NORMAL: dict[Style, tuple[str, ...]] = {
     "terse": ("IMPRESSION: No acute cardiopulmonary process.", "IMPRESSION: Normal chest."),
     "templated": (
-        "FINDINGS: The lungs are clear. The cardiomediastinal silhouette is within normal limits. No pleural effusion or "
-        "pneumothorax. No acute osseous abnormality.\nIMPRESSION: No acute cardiopulmonary process.",
+        "FINDINGS: The lungs are clear. The cardiomediastinal silhouette is within normal limits. No pleural effusion "
+        "or pneumothorax. No acute osseous abnormality.\nIMPRESSION: No acute cardiopulmonary process.",
         "FINDINGS: Heart size is normal. The lungs are clear. No pleural effusion or pneumothorax is seen.\n"
         "IMPRESSION: No acute cardiopulmonary abnormality.",
-        "FINDINGS: No focal consolidation, pleural effusion or pneumothorax. The cardiomediastinal silhouette is within "
-        "normal limits.\nIMPRESSION: No evidence of acute disease.",
+        "FINDINGS: No focal consolidation, pleural effusion or pneumothorax. The cardiomediastinal silhouette is "
+        "within normal limits.\nIMPRESSION: No evidence of acute disease.",
     ),
     "narrative": (
         "FINDINGS: The lungs are well expanded and clear. Heart size is normal. There is no pleural effusion or "
@@ -484,8 +484,8 @@ _NORMAL: dict[Style, tuple[str, ...]] = {
     "itemised": (
         "Lines/tubes: None.\nLungs: Clear.\nPleura: No pleural effusion or pneumothorax.\nHeart: Normal in size.\n"
         "Bones: Unremarkable.\nIMPRESSION: No acute disease.",
-        "Lungs: Clear.\nPleura: No pleural effusion or pneumothorax.\nHeart and mediastinum: Normal.\nIMPRESSION: Normal "
-        "study.",
+        "Lungs: Clear.\nPleura: No pleural effusion or pneumothorax.\nHeart and mediastinum: Normal.\n"
+        "IMPRESSION: Normal study.",
     ),
     "telegram": (
         "RESULT: Lungs expanded, no infiltrate. Sinuses free. Cor of normal size. CONCLUSION: Normal thorax.",
@@ -581,7 +581,7 @@ def _prose(
     writer: _Writer,
     full: bool,
 ) -> str:
-    """FINDINGS and IMPRESSION; `full` in whole sentences (narrative), otherwise anatomical order with stock sentences."""
+    """FINDINGS and IMPRESSION; `full` in whole sentences (narrative), else in anatomical order with stock sentences."""
     draws, kinds = writer.draws, {item.kind for item in said}
     lines = [_technique(study, draws)] if draws.chance(habits.technique) else []
     lines += [_device_phrase(device, study, habits, writer, full=True) for device in devices]

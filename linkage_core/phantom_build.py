@@ -1,0 +1,256 @@
+"""Train the phantom's ladder of encoders and embed its cohorts: everything that ships, from one seed.
+
+A rung is the same pair of towers trained on texts that say more or less about an image: what a layman sees, a textbook
+legend, a short impression, the full report. Only the encoder-training patients are used; nobody else's images or
+reports are touched before the embedding run.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from linkage_core.audit import study as audit_study
+from linkage_core.cohorts.base import Cohort
+from linkage_core.cohorts.phantom import grammar, read
+from linkage_core.cohorts.phantom.cohort import drawn
+from linkage_core.cohorts.phantom.population import SEED, Draws, Study, studies_of_split
+from linkage_core.embedding import embed, silent
+from linkage_core.encoders.phantom import (
+    MODELS,
+    DualTower,
+    build_vocabulary,
+    load_phantom,
+    prepare,
+    save_phantom,
+    tokens,
+    weights_path,
+)
+from linkage_core.errors import InputError
+from linkage_core.radiographs import Radiograph
+from linkage_core.store import Store
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+Level = Literal["general", "biomedical", "clinical", "radiology"]
+_CAPTION = 3  # purpose of the stream that writes captions; population uses 0, 1 and 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one rung is trained."""
+
+    level: Level
+    patients: int  # of the encoder-training split
+    epochs: int
+    batch: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    temperature: float = 0.1
+    shift: int = 3  # pixels; each batch is moved by up to this much, so that position on the film carries little
+
+
+RECIPES: dict[str, Recipe] = {
+    "phantom-general": Recipe("general", patients=4_800, epochs=4),
+    "phantom-biomedical": Recipe("biomedical", patients=9_600, epochs=8),
+    "phantom-clinical": Recipe("clinical", patients=9_600, epochs=8),
+    "phantom-radiology": Recipe("radiology", patients=9_600, epochs=10),
+}
+
+
+def rung_text(study: Study, level: Level, seed: int) -> str:
+    """The text that a rung is trained on for one study."""
+    if level == "radiology":
+        return grammar.report(study, seed).text
+    return grammar.caption(
+        study, level, Draws(seed, ord(study.site), study.patient, study.number, _CAPTION, ord(level[0]))
+    )
+
+
+def train(
+    images: np.ndarray, texts: list[str], recipe: Recipe, *, seed: int, progress: Progress, stage: str
+) -> tuple[DualTower, list[str]]:
+    """Align images and texts by InfoNCE over batches, both ways; AdamW with a warm-up and a cosine decay.
+
+    `images` (n, 64, 64) float32 as from `encoders.phantom.prepare`, row i belongs to texts[i]. Returns the model and
+    its vocabulary. Loss: van den Oord et al. 2018, eq. 4, in the symmetric form of Radford et al. 2021.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    vocabulary = build_vocabulary(texts)
+    codes = torch.from_numpy(tokens(texts, {word: code for code, word in enumerate(vocabulary)}))
+    pictures = torch.from_numpy(images)
+    model = DualTower(len(vocabulary)).train()
+    model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = min(recipe.batch, len(texts))
+    steps_per_epoch = len(texts) // batch
+    steps = recipe.epochs * steps_per_epoch
+    warm_up = max(1, steps // 20)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))),
+    )
+    progress(stage, 0, steps)
+    for done, rows in enumerate(_batches(len(texts), batch, recipe.epochs, rng), start=1):
+        picture = pictures[rows][:, None]
+        if recipe.shift:
+            down, right = (int(move) for move in rng.integers(-recipe.shift, recipe.shift + 1, 2))
+            picture = torch.roll(picture, (down, right), (2, 3))
+        image, text = model.embed_images(picture), _embed_texts(model, codes[rows])
+        scores = image @ text.T / recipe.temperature
+        target = torch.arange(len(rows))
+        loss = (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) / 2
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        progress(stage, done, steps)
+    return model.eval(), vocabulary
+
+
+def _embed_texts(model: DualTower, codes: torch.Tensor) -> torch.Tensor:
+    """Short and long texts apart, each without the padding it does not need: half the time of one padded batch."""
+    lengths = (codes != 0).sum(1)
+    order = torch.argsort(lengths)
+    parts = [model.embed_texts(codes[rows, : int(lengths[rows].max())]) for rows in order.chunk(3)]
+    return torch.cat(parts)[torch.argsort(order)]
+
+
+def _batches(n: int, batch: int, epochs: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
+    for _ in range(epochs):
+        order = torch.from_numpy(rng.permutation(n))
+        yield from (order[start : start + batch] for start in range(0, n - batch + 1, batch))
+
+
+# -------------------------------------------------------------------------------------------------------------- build
+
+_SMALL = {"encoder": 120, "heldout": 40, "attacker": 15, "finetune": 15}  # patients, for a build that takes seconds
+
+
+def build(
+    store_root: Path,
+    *,
+    seed: int = SEED,
+    progress: Progress = silent,
+    models: Sequence[str] = MODELS,
+    scale: Literal["full", "small"] = "full",
+    splits: Sequence[str] = (),
+    processes: int | None = None,
+) -> list[Path]:
+    """Train the ladder and embed the phantom: what `linkage phantom build` does.
+
+    Without `splits`: trains `models`, writes their weights, then embeds the held-out and attacker splits of site A and
+    the held-out split of site B, and counts ranks. With `splits` (such as ("finetune",)): trains nothing; embeds those
+    splits of site A with the models that are there, as the cohort `phantom-finetune` (the names of the splits joined by
+    "-"), so that what ships stays untouched. `scale="small"` takes the same path with a handful of patients.
+
+    Returns the paths written, one per model or entry. Raises InputError for an unknown model, scale or split.
+    """
+    unknown = [name for name in models if name not in MODELS]
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is not a phantom model.", f"They are: {', '.join(MODELS)}.")
+    if scale not in ("full", "small"):
+        raise InputError(f"scale is {scale!r}.", "It is one of: full, small.")
+    small = scale == "small"
+    store = Store(store_root)
+    written: list[Path] = []
+    pool_size = processes or multiprocessing.cpu_count()
+
+    def draw(record_ids: list[str], stage: str) -> np.ndarray:
+        return draw_all(record_ids, seed, pool_size, partial(progress, stage))
+
+    if splits:
+        cohorts = [
+            replace(_cohort("A", tuple(splits), seed, small), name=f"phantom-{'-'.join(splits)}", default_split="all"),
+        ]
+    else:
+        written += _train_ladder(store_root, models, seed, small, draw, progress)
+        cohorts = [_cohort("A", ("heldout", "attacker"), seed, small), _cohort("B", ("heldout",), seed, small)]
+    for cohort in cohorts:
+        record_ids = cohort.records["record_id"].tolist()
+        pixels = dict(zip(record_ids, draw(record_ids, f"{cohort.name}: drawing"), strict=True))
+        ready = replace(cohort, read_image=partial(_kept_image, pixels))
+        for name in models:
+            encoder = load_phantom(name, store_root)
+            entry = embed(
+                ready, encoder, store, dtype="float16", progress=partial(_named, progress, f"{cohort.name}, {name}")
+            )
+            if not splits:
+                audit_study(entry)
+            written.append(entry.path)
+    return written
+
+
+def _named(progress: Progress, name: str, stage: str, done: int, total: int) -> None:
+    progress(f"{name}: {stage}", done, total)
+
+
+def _kept_image(pixels: dict[str, np.ndarray], row: Any) -> Radiograph:
+    return Radiograph(pixels[str(row["record_id"])], bits=12)
+
+
+def _cohort(site: Literal["A", "B"], splits: tuple[str, ...], seed: int, small: bool) -> Cohort:
+    return read(site, splits, seed, patients=_SMALL[splits[0]] if small else None)
+
+
+def draw_all(record_ids: list[str], seed: int, processes: int, progress: Callable[[int, int], None]) -> np.ndarray:
+    """(n, EMBEDDED_SIZE, EMBEDDED_SIZE) uint16, drawn by several processes; the order is that of the ids."""
+    images: list[np.ndarray] = []
+    work = partial(drawn, seed=seed)
+    if processes == 1 or len(record_ids) < 1000:
+        for record_id in record_ids:
+            images.append(work(record_id))
+            progress(len(images), len(record_ids))
+        return np.stack(images)
+    # Spawned, because a forked process may inherit a lock that torch's threads hold.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for image in pool.map(work, record_ids, chunksize=128):
+            images.append(image)
+            progress(len(images), len(record_ids))
+    return np.stack(images)
+
+
+def _train_ladder(
+    store_root: Path,
+    models: Sequence[str],
+    seed: int,
+    small: bool,
+    draw: Callable[[list[str], str], np.ndarray],
+    progress: Progress,
+) -> list[Path]:
+    recipes = {name: RECIPES[name] for name in models}
+    if small:
+        recipes = {name: replace(r, patients=_SMALL["encoder"], epochs=1, batch=32) for name, r in recipes.items()}
+    most = max(recipe.patients for recipe in recipes.values())
+    studies = list(studies_of_split("A", "encoder", seed, most))
+    record_ids = [study.record_id(view) for study in studies for view in study.views]
+    pixels = draw(record_ids, "training images: drawing")
+    images = np.stack([prepare(one) for one in pixels])
+    written = []
+    for name, recipe in recipes.items():
+        last = studies[0].patient + recipe.patients
+        texts = [
+            text
+            for study in studies
+            if study.patient < last
+            for text in [rung_text(study, recipe.level, seed)] * len(study.views)
+        ]
+        model, vocabulary = train(
+            images[: len(texts)], texts, recipe, seed=seed, progress=progress, stage=f"{name}: training"
+        )
+        path = weights_path(name, store_root)
+        save_phantom(path, name, model, vocabulary, {**asdict(recipe), "seed": seed, "pairs": len(texts)})
+        written.append(path)
+    return written
