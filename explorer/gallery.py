@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from explorer import strip, viewer
+from linkage_core.cohorts import phantom
 from linkage_core.cohorts.base import LABELS
-from linkage_core.cohorts.registry import source_for
-from linkage_core.errors import ImageError
+from linkage_core.cohorts.registry import PHANTOM_SITES, Source, source_for
+from linkage_core.errors import LinkageError
+from linkage_core.radiographs import Radiograph
 from linkage_core.store import Entry
+
+Record = Mapping[str, Any] | pd.Series
+DRAWN_SIDE = 512
 
 # What a thumbnail is called by when several findings are present: the more telling first.
 _TELLING = (
@@ -40,14 +45,14 @@ _SHORT = {
     "Support Devices": "Line / device",
 }
 _VIEWS = {"PA": "frontal PA", "AP": "frontal AP", "LATERAL": "lateral"}
-_VALUES = {1: "present", 0: "absent", -1: "uncertain"}
+_VALUES = {1.0: "present", 0.0: "absent", -1.0: "uncertain"}
 
 
 def view_words(view: str) -> str:
     return _VIEWS.get(view, view.lower() or "view unknown")
 
 
-def main_finding(record: Mapping[str, Any]) -> str:
+def main_finding(record: Record) -> str:
     """The one finding a thumbnail is called by.
 
     >>> main_finding({"Edema": 1.0, "Pneumothorax": 1.0}), main_finding({"Edema": -1.0}), main_finding({})
@@ -60,27 +65,36 @@ def main_finding(record: Mapping[str, Any]) -> str:
     return "No finding" if record.get("No Finding") == 1 else "No label"
 
 
-def labels_in_words(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def labels_in_words(record: Record) -> list[tuple[str, str]]:
     """Each of the 14 labels with present, absent, uncertain or not mentioned."""
-    return [(label, _VALUES.get(record.get(label), "not mentioned")) for label in LABELS]
+    return [(label, _VALUES.get(record[label], "not mentioned")) for label in LABELS]
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _source(described: str) -> Any:
-    return source_for(json.loads(described))
+def _source(path: str, fingerprint: str, _entry: Entry) -> Source:
+    return source_for(_entry.manifest["cohort"], _entry.stored_reports() or None)
 
 
-def _described(entry: Entry) -> str:
+def _images(entry: Entry) -> str:
+    """What images depend on: the same for every model of a cohort, so that a change of model finds them kept."""
     return json.dumps(entry.manifest["cohort"], sort_keys=True)
 
 
+def _read(cohort: dict[str, Any], record: dict[str, Any], side: int) -> Radiograph:
+    """One image; the phantom's are drawn at the size wanted, the others read as they are."""
+    if cohort["kind"] in PHANTOM_SITES:
+        return phantom.image_of(record["record_id"], side, cohort.get("options", {}).get("seed", phantom.SEED))
+    return source_for(cohort).read_image(record)
+
+
 @st.cache_data(show_spinner=False, max_entries=48)
-def _radiograph(described: str, record: dict[str, Any], side: int, caption: str, alt: str) -> bytes:
-    name = str(record["record_id"])
+def _radiograph(images: str, record: dict[str, Any], side: int, caption: str, alt: str) -> bytes:
+    name = record["record_id"]
     try:
-        return viewer.pack(_source(described).read_image(record), image=name, caption=caption, alt=alt, side=side)
-    except ImageError as error:
+        image = _read(json.loads(images), record, DRAWN_SIDE)
+    except LinkageError as error:
         return viewer.pack_failure(error.what, error.remedy, image=name, caption=caption)
+    return viewer.pack(image, image=name, caption=caption, alt=alt, side=side)
 
 
 def radiograph(entry: Entry, record: pd.Series, wanted: str | None) -> bytes:
@@ -89,26 +103,33 @@ def radiograph(entry: Entry, record: pd.Series, wanted: str | None) -> bytes:
     origin = "synthetic" if entry.synthetic else entry.cohort
     side = viewer.DETAIL_SIDE if wanted == name else viewer.SIDE
     alt = f"Chest radiograph {name}, {view}, {origin}. Main finding by its labels: {main_finding(record)}."
-    return _radiograph(_described(entry), record.to_dict(), side, f"{name} · {view} · {origin}", alt)
+    return _radiograph(_images(entry), _plain(record), side, f"{name} · {view} · {origin}", alt)
 
 
 @st.cache_data(show_spinner=False, max_entries=2000)
-def _picture(described: str, record: dict[str, Any]) -> str | None:
-    source = _source(described)
+def _picture(images: str, record: dict[str, Any]) -> str | None:
     try:
-        return strip.picture(source.read_image(record).pixels)
-    except ImageError:
+        return strip.picture(_read(json.loads(images), record, strip.SIDE))
+    except LinkageError:
         return None  # the strip says "no image"; the viewer says why
 
 
-def thumbnails(entry: Entry, records: pd.DataFrame) -> Sequence[strip.Thumbnail]:
-    """One per row of records; a few thousand are kept."""
-    described = _described(entry)
-    rows = records.to_dict("records")
-    return [strip.Thumbnail(str(row["record_id"]), main_finding(row), _picture(described, row)) for row in rows]
+def thumbnails(entry: Entry, records: pd.DataFrame) -> list[strip.Thumbnail]:
+    """One per row of records; the last two thousand are kept."""
+    images = _images(entry)
+    return [
+        strip.Thumbnail(str(row["record_id"]), main_finding(row), _picture(images, _plain(row)))
+        for _, row in records.iterrows()
+    ]
 
 
-def report_text(entry: Entry, study_id: str) -> str | None:
+def _plain(record: pd.Series) -> dict[str, Any]:
+    """What readers of images look at."""
+    return {name: str(record[name]) for name in ("record_id", "image")}
+
+
+def report_text(entry: Entry, study_id: str, report_key: str) -> str | None:
     """A report's text, or None where it is not at hand. Call it only where text may be shown."""
-    text = _source(_described(entry)).read_report(study_id)
-    return None if text is None else str(text)
+    # a text that changed since is not shown; with imported vectors the key is the vector's and says nothing of the text
+    key = "" if entry.manifest["model"].get("family") == "imported" else report_key
+    return _source(str(entry.path), entry.fingerprint, entry).read_report(study_id, key)

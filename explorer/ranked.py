@@ -40,7 +40,6 @@ class RankedView:
 
     caption: str
     rank: int
-    n_tied: int
     pool_size: int
     first_in: float
     cards: Sequence[Card]
@@ -73,14 +72,11 @@ def note(text: str) -> str:
 
 
 def _list(view: RankedView, short: int) -> str:
-    second = first_in(view.first_in, view.pool_size)
-    if view.n_tied:
-        second += f" Ties with {view.n_tied:,} other{'s' if view.n_tied > 1 else ''}."
     cards = "".join(_card(card, view.n_hidden_above if card.is_match else 0, short) for card in view.cards)
     return (
         f'<section class="lx-list"><p class="lx-caption">{escape(view.caption)}</p>'
         f'<h3 class="lx-head">{headline(view.rank, view.pool_size)}</h3>'
-        f'<p class="lx-second">{escape(second)}</p>'
+        f'<p class="lx-second">{escape(first_in(view.first_in, view.pool_size))}</p>'
         f'<ol class="lx-cards" tabindex="0" aria-label="Reports by rank">{cards}</ol></section>'
     )
 
@@ -102,7 +98,8 @@ def _card(card: Card, n_hidden_above: int, short: int) -> str:
     return (
         f'<li class="lx-item{" lx-true" if card.is_match else ""}">{gap}<div class="lx-card">'
         f'<span class="lx-rank">{card.rank:,}</span><div class="lx-body">{tags}{_text(card, short)}'
-        f'<div class="lx-row"><span class="lx-bar"><span class="lx-fill" style="width:{100 * share:.1f}%"></span></span>'
+        '<div class="lx-row"><span class="lx-bar">'
+        f'<span class="lx-fill" style="width:{100 * share:.1f}%"></span></span>'
         f'<span class="lx-number" title="similarity (cosine)">{number}</span></div></div></div></li>'
     )
 

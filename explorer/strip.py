@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from explorer.viewer import shrink
+from linkage_core.radiographs import Radiograph, downsample
 
 _PARTS = Path(__file__).parent / "components"
 _mount = st.components.v2.component(
@@ -65,10 +65,8 @@ def window(current: int, n: int, start: int | None, length: int = LENGTH) -> int
     return min(max(0, current - length // 2), last)
 
 
-def picture(pixels: np.ndarray, side: int = SIDE) -> str:
-    """(height, width) uint16 -> a small JPEG as a data address, its longer side at most `side` pixels."""
-    small = Image.fromarray((shrink(pixels, 2 * side) >> 8).astype(np.uint8))
-    small.thumbnail((side, side))
+def picture(radiograph: Radiograph, side: int = SIDE) -> str:
+    """A small JPEG as a data address, its longer side at most `side` pixels."""
     out = io.BytesIO()
-    small.save(out, "JPEG", quality=82)
+    Image.fromarray((downsample(radiograph, side).pixels >> 8).astype(np.uint8)).save(out, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()

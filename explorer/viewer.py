@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from linkage_core.radiographs import Radiograph
+from linkage_core.radiographs import Radiograph, downsample
 
 _PARTS = Path(__file__).parent / "components"
 _mount = st.components.v2.component(
@@ -43,7 +43,7 @@ def pack(radiograph: Radiograph, *, image: str, caption: str, alt: str, side: in
     8 bits a pixel where the source has no more, else 16. An image with a longer side than `side` is averaged down,
     and the header says that there is detail to ask for.
     """
-    pixels = shrink(radiograph.pixels, side)
+    pixels = downsample(radiograph, side).pixels
     eight = radiograph.bits <= 8
     raw = (pixels >> 8).astype(np.uint8) if eight else pixels.astype("<u2")
     header = {
@@ -66,18 +66,3 @@ def pack_failure(what: str, remedy: str, *, image: str = "", caption: str = "") 
 def _packed(header: dict[str, Any], pixels: bytes) -> bytes:
     text = json.dumps(header).encode()
     return len(text).to_bytes(4, "little") + text + pixels
-
-
-def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Averages (height, width) uint16 down by a whole factor until the longer side is at most `side`.
-
-    Each new pixel is the mean of a block, so a thin line grows fainter but does not vanish; the last rows and columns
-    that fill no block are averaged over what there is of them.
-    """
-    factor = -(-max(pixels.shape) // side)
-    if factor <= 1:
-        return pixels
-    rows, columns = (np.arange(0, length, factor) for length in pixels.shape)
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.uint64), rows, axis=0), columns, axis=1)
-    counts = np.outer(np.diff(rows, append=pixels.shape[0]), np.diff(columns, append=pixels.shape[1]))
-    return np.asarray(sums / counts + 0.5, dtype=np.uint16)

@@ -5,9 +5,9 @@ import random
 import pandas as pd
 import streamlit as st
 
-from explorer import gallery, page, ranked, state, strip, viewer
+from explorer import gallery, page, palette, ranked, state, strip, viewer
 from linkage_core.cohorts.base import LABELS
-from linkage_core.examples import Examples
+from linkage_core.examples import Examples, RankedList
 from linkage_core.store import Entry
 
 FILTERS = {"find findings": [], "find views": [], "find exposure": (0, 100), "find patient": "", "find record": ""}
@@ -35,9 +35,15 @@ def pool_sizes(largest: int) -> list[int]:
     return [n for n in steps if n < largest] + [largest]
 
 
-def ranked_view(model: str, record: str, n: int, shown: int) -> ranked.RankedView:
+def ranked_list(model: str, record: str, n: int, shown: int) -> RankedList:
+    """The top reports in a pool of N, or of all that this image's patient leaves over where those are fewer."""
+    examples = state.examples(state.cohort(), model)
+    n = min(n, examples.largest_pool_of(record))
+    return examples.ranked(record, n, min(shown, n))
+
+
+def ranked_view(model: str, found: RankedList) -> ranked.RankedView:
     entry = state.entry(state.cohort(), model)
-    found = state.examples(state.cohort(), model).ranked(record, n, shown)
     may_show = state.show_text()
     cards = [
         ranked.Card(
@@ -46,7 +52,7 @@ def ranked_view(model: str, record: str, n: int, shown: int) -> ranked.RankedVie
             is_match=report.is_match,
             n_identical=report.n_identical,
             words=report.report_words,
-            text=gallery.report_text(entry, report.study_id) if may_show else None,
+            text=gallery.report_text(entry, report.study_id, report.report_key) if may_show else None,
             absent=ABSENT[may_show],
         )
         for report in found.reports
@@ -54,7 +60,6 @@ def ranked_view(model: str, record: str, n: int, shown: int) -> ranked.RankedVie
     return ranked.RankedView(
         caption=f"Ranked by the {state.model_label(model)} model",
         rank=found.rank,
-        n_tied=found.n_tied,
         pool_size=found.pool_size,
         first_in=found.first_in,
         cards=cards,
@@ -62,12 +67,29 @@ def ranked_view(model: str, record: str, n: int, shown: int) -> ranked.RankedVie
     )
 
 
-def text_or_reason(entry: Entry, study: str, words: int) -> str:
-    text = gallery.report_text(entry, study) if state.show_text() else None
-    return f"{words} words. {ABSENT[state.show_text()]}" if text is None else text
+def text_or_reason(entry: Entry, record: pd.Series) -> str:
+    may_show = state.show_text()
+    text = gallery.report_text(entry, record["study_id"], record["report_key"]) if may_show else None
+    return f"{record['report_words']} words. {ABSENT[may_show]}" if text is None else text
 
 
-def details(entry: Entry, examples: Examples, record: pd.Series) -> None:
+def ties_in_words(ranking: RankedList) -> str:
+    if not ranking.n_tied:
+        return "no other report scores exactly the same as the true one"
+    n = f"{ranking.n_tied:,} other report{' scores' if ranking.n_tied == 1 else 's score'}"
+    return f"{n} exactly the same as the true one; which comes first is a matter of chance"
+
+
+def exposure_in_words(record: pd.Series) -> str:
+    if pd.isna(record["p_first_100"]):
+        return "not known: too few reports of other patients"
+    percentile, first = record["exposure_percentile"], record["p_first_100"]
+    return (
+        f"percentile {percentile:.0f} of 100 (100: linked most easily); first at N = 100 with probability {first:.4f}"
+    )
+
+
+def details(entry: Entry, examples: Examples, record: pd.Series, ranking: RankedList) -> None:
     """What is known of the record on screen; everything from the cohort is escaped."""
     left, right = st.columns(2, gap="large")
     left.markdown("**Labels of this image**")
@@ -82,8 +104,8 @@ def details(entry: Entry, examples: Examples, record: pd.Series) -> None:
                 ("Study", record["study_id"]),
                 ("Patient", f"{record['patient_id']} ({sex}, {age})"),
                 ("View", gallery.view_words(record["view"])),
-                ("Exposure", f"percentile {record['exposure_percentile']:.0f} of 100 (100: linked most easily)"),
-                ("First at N = 100", f"{record['p_first_100']:.4f}, exact, ties broken at random"),
+                ("Ties", ties_in_words(ranking)),
+                ("Exposure", exposure_in_words(record)),
             ]
         )
     )
@@ -102,7 +124,7 @@ def details(entry: Entry, examples: Examples, record: pd.Series) -> None:
     )
     st.markdown("**Every report of this patient**")
     same = examples.records[examples.records["patient_id"] == record["patient_id"]].drop_duplicates("study_id")
-    st.html(ranked.facts([(row["study_id"], text_or_reason(entry, row["study_id"], row["report_words"])) for _, row in same.iterrows()]))
+    st.html(ranked.facts([(row["study_id"], text_or_reason(entry, row)) for _, row in same.iterrows()]))
 
 
 page.guard()
@@ -130,7 +152,9 @@ with page.guarded():
                 args=(key,),
                 width=150,
             )
-        shown = st.segmented_control("Reports shown", (4, 8, 12), default=4, required=True, key="shown", bind="query-params")
+        shown = st.segmented_control(
+            "Reports shown", (4, 8, 12), default=4, required=True, key="shown", bind="query-params"
+        )
     chosen = [model] if second is None else [model, second]
     largest = min(state.examples(state.cohort(), name).largest_pool for name in chosen)
     with n_place:
@@ -172,15 +196,35 @@ with page.guarded():
             last = len(names) - 1
             step = {"on_click": show_record, "type": "secondary"}
             before, after = (names[max(at - 1, 0)], names[min(at + 1, last)]) if names else ("", "")
-            st.button("", icon=":material/chevron_left:", key="previous", shortcut="Left", help="Previous image", disabled=at <= 0, args=(before,), **step)
-            st.button("", icon=":material/chevron_right:", key="next", shortcut="Right", help="Next image", disabled=at >= last, args=(after,), **step)
+            st.button(
+                "",
+                icon=":material/chevron_left:",
+                key="previous",
+                shortcut="Left",
+                help="Previous image",
+                disabled=at <= 0,
+                args=(before,),
+                **step,
+            )
+            st.button(
+                "",
+                icon=":material/chevron_right:",
+                key="next",
+                shortcut="Right",
+                help="Next image",
+                disabled=at >= last,
+                args=(after,),
+                **step,
+            )
             other = random.choice(names) if names else ""
             st.button("Random", icon=":material/shuffle:", key="random", disabled=last < 1, args=(other,), **step)
             with st.popover("Find", icon=":material/search:"):
                 st.pills("Findings, all of them present", LABELS[1:], selection_mode="multi", key="find findings")
                 views = sorted(view for view in examples.records["view"].unique() if view)
                 if views:
-                    st.segmented_control("View", views, selection_mode="multi", format_func=gallery.view_words, key="find views")
+                    st.segmented_control(
+                        "View", views, selection_mode="multi", format_func=gallery.view_words, key="find views"
+                    )
                 st.slider("Exposure percentile", 0, 100, key="find exposure", help="100: linked most easily.")
                 left, right = st.columns(2)
                 left.text_input("Patient", key="find patient")
@@ -193,12 +237,12 @@ with page.guarded():
             st.button("No image matches. Clear filters.", on_click=clear_filters, key="clear")
 
     with list_side:
-        st.html(f"<style>{ranked.STYLE}</style>")
-        if names:
-            st.html(ranked.ranked_lists([ranked_view(name, names[at], n, shown) for name in chosen]))
+        st.html(f"<style>:root {{ --lx-page: {palette.current().page}; }}\n{ranked.STYLE}</style>")
+        lists = {name: ranked_list(name, names[at], n, shown) for name in chosen if names}
+        st.html(ranked.ranked_lists([ranked_view(name, found) for name, found in lists.items()]))
 
     with st.expander("Details: labels, ties, exposure, reports of this patient, provenance"):
         if names:
-            details(entry, examples, found.iloc[at])
+            details(entry, examples, found.iloc[at], lists[model])
 
 page.cannot_tell("one image is an anecdote; similarity has no unit and is not comparable between models or heads.")
