@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -40,7 +41,7 @@ phantom_app = typer.Typer(
 )
 app.add_typer(phantom_app, name="phantom")
 
-output = Console()
+output = Console(width=None if sys.stdout.isatty() else 140)
 messages = Console(stderr=True)
 
 StoreOption = Annotated[
@@ -464,6 +465,8 @@ def _print_audit(result: dict[str, Any], studies: Sequence[Any]) -> None:
     synthetic = " (synthetic)" if first.entry.synthetic else ""
     table = Table(
         *("model", "N", "k", "Recall@k", "95% interval", "chance", "lift", "MRR", "median rank", "n", "left out"),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
         title=f"{first.cohort}{synthetic}, head {first.head}, {first.direction}, pool: {first.pool}, {first.split}",
         title_justify="left",
     )
