@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
 from typing import Any, NoReturn
 
 import numpy as np
-from pydicom import dcmread
+from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
 from linkage_core.errors import ImageError
 from linkage_core.radiographs import WHITE, check_size, luminance
 
+# Real headers break small rules (an id too long, a date with dots) on every second file; what touches the pixels is
+# checked below. A setting and not a warnings filter: filters are not safe where images are read in threads.
+config.settings.reading_validation_mode = config.IGNORE
+
 PYDICOM_ERRORS = (
     InvalidDicomError,
+    BytesLengthException,
     OSError,
     EOFError,
     ValueError,
@@ -64,10 +68,7 @@ def decode_dicom(data: bytes, name: str) -> tuple[np.ndarray, int]:
     MONOCHROME1 file and its MONOCHROME2 twin give the same pixels. Raises ImageError only.
     """
     try:
-        with warnings.catch_warnings():
-            # What pydicom warns about in a damaged header either ends in an error below or does not touch the pixels.
-            warnings.simplefilter("ignore")
-            return _decode(data, name)
+        return _decode(data, name)
     except PYDICOM_ERRORS as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         cut = isinstance(error, EOFError) or "unexpected end" in text.lower() or "truncat" in text.lower()

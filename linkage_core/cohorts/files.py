@@ -1,0 +1,106 @@
+"""What every cohort that lies on disk shares: the check of its image files, and the way its rows become a Cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, Cohort, rejects_table, split_by_patient
+from linkage_core.errors import ImageError, InputError
+from linkage_core.radiographs import Radiograph, inside, read_radiograph
+
+Reject = tuple[str, str, str, str]
+Progress = Callable[[int, int], None]
+"""Called with (images checked, images in all)."""
+
+
+def need_folder(root: Path | None, kind: str) -> Path:
+    """The root if it is a folder; else InputError."""
+    if root is None:
+        raise InputError(f"A {kind} cohort needs a folder.", "Give the folder that holds its table and images.")
+    try:
+        there = root.is_dir()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{root} cannot be opened: {error}.", "Check the path.") from error
+    if not there:
+        raise InputError(f"{root} is not a folder.", "Give the folder that holds the cohort's table and images.")
+    return root
+
+
+def image_problem(root: Path, image: str) -> ImageError | None:
+    """What keeps an image file from being read, as far as can be told without opening it."""
+    try:
+        path = inside(root, image)
+        if path.is_file():
+            return None
+    except ImageError as error:
+        return error
+    except OSError as error:  # a name that is too long, a folder without permission
+        return ImageError("missing-file", f"{image} cannot be reached: {error}.", "Check its name and permissions.")
+    return ImageError("missing-file", f"There is no image {image} below {root}.", "Copy it there, or correct its path.")
+
+
+def read_below(root: Path, row: Any) -> Radiograph:
+    """The pixels of a record's image; ImageError if it is not there, leaves the root or cannot be decoded."""
+    if not row["image"]:
+        raise ImageError(
+            "missing-file",
+            f"{row['record_id']}: no image was found for it below {root}.",
+            "Add the images and read again.",
+        )
+    return read_radiograph(inside(root, str(row["image"])))
+
+
+def file_cohort(
+    kind: str,
+    root: Path,
+    rows: list[dict[str, Any]],
+    rejects: list[Reject],
+    options: dict[str, Any],
+    *,
+    split_key: str = "patient_id",
+    extra: tuple[str, ...] = (),
+) -> Cohort:
+    """Rows with RECORD_COLUMNS (labels and age may be left out) and rejects -> a Cohort, split by `options["seed"]`.
+
+    `options` are what `open_cohort(kind, root, **options)` needs to read the same cohort again.
+    """
+    columns = list(dict.fromkeys((*RECORD_COLUMNS, *extra, split_key)))
+    records = pd.DataFrame(rows, columns=columns)
+    numbers = ["age", *LABELS]
+    records[numbers] = records[numbers].astype(np.float64)
+    words = [column for column in columns if column not in numbers]
+    records[words] = records[words].astype("str")
+    records["split"] = split_by_patient(records[split_key], options["seed"])
+    return Cohort(
+        name=kind if kind != "folder" else root.resolve().name or "folder",
+        kind=kind,
+        root=root,
+        records=records[[*RECORD_COLUMNS, *extra]],
+        rejects=rejects_table(rejects),
+        read_image=lambda row: read_below(root, row),
+        options=options,
+    )
+
+
+def check_images(cohort: Cohort, progress: Progress | None = None) -> Cohort:
+    """The cohort with every image decoded once: those that fail become rejects. Takes as long as reading them all."""
+    bad: dict[int, ImageError] = {}
+    rows = cohort.records.to_dict("records")
+    for position, row in enumerate(rows):
+        if row["image"] or cohort.root is None:
+            try:
+                cohort.read_image(row)
+            except ImageError as error:
+                bad[position] = error
+        if progress is not None:
+            progress(position + 1, len(rows))
+    found = rejects_table([(rows[at]["record_id"], e.reason, e.what, e.remedy) for at, e in bad.items()])
+    kept = cohort.records.drop(index=[cohort.records.index[at] for at in bad]).reset_index(drop=True)
+    rejects = pd.concat([cohort.rejects[list(REJECT_COLUMNS)], found], ignore_index=True)
+    return replace(cohort, records=kept, rejects=rejects)

@@ -1,0 +1,130 @@
+"""The kinds of cohort there are, and the way back from a stored cohort to its images and texts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linkage_core.cohorts import covid_chestxray, files, folder, openi
+from linkage_core.cohorts.base import Cohort, text_key
+from linkage_core.errors import ImageError, InputError
+from linkage_core.radiographs import Radiograph
+
+FILE_KINDS: dict[str, Callable[..., Cohort]] = {
+    folder.KIND: folder.read,
+    covid_chestxray.KIND: covid_chestxray.read,
+    openi.KIND: openi.read,
+}
+PHANTOM_SITES = {"phantom": "A", "phantom-site-b": "B"}
+KINDS = (*FILE_KINDS, *PHANTOM_SITES)
+
+
+def open_cohort(
+    kind: str,
+    root: Path | None,
+    *,
+    seed: int = 0,
+    section: str = "both",
+    check_images: bool = False,
+    progress: files.Progress | None = None,
+    **options: Any,
+) -> Cohort:
+    """Read and check one cohort.
+
+    `kind` is one of KINDS. `seed` fixes the split (of the phantom: the whole population), `section` what of each
+    report is read; `options` are the kind's own (`manifest` for folder; `split`, `patients` for the phantom). With
+    `check_images` every image is decoded once, and those that fail become rejects; `progress` is called with (done,
+    total). The phantom needs no root and has no sections.
+
+    Raises InputError for an unknown kind, naming the nearest, and for a cohort that cannot be read as a whole.
+    """
+    if kind in FILE_KINDS:
+        reader: Callable[..., Cohort] = FILE_KINDS[kind]
+        arguments = {"root": root, "seed": seed, "section": section}
+    elif kind in PHANTOM_SITES:
+        from linkage_core.cohorts import phantom  # the only kind that needs a renderer
+
+        reader, arguments = phantom.read, {"site": PHANTOM_SITES[kind], "seed": seed}
+    else:
+        near = difflib.get_close_matches(str(kind), KINDS, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"There is no cohort kind {kind!r}.{hint}", f"The kinds are: {', '.join(KINDS)}.")
+    try:
+        cohort = reader(**arguments, **options)
+    except TypeError as error:
+        if options and "unexpected keyword argument" in str(error):
+            raise InputError(
+                f"{kind} does not take all of: {', '.join(options)} ({error}).", "Leave it out."
+            ) from error
+        raise
+    return files.check_images(cohort, progress) if check_images else cohort
+
+
+@dataclass
+class Source:
+    """Images and texts of a cohort that is in the store, as far as they are still at hand.
+
+    `cohort` is the manifest's note of it; `reports` study ids with their texts, None until they are looked for.
+    """
+
+    cohort: Mapping[str, Any]
+    reports: Mapping[str, str] | None = None
+
+    def read_image(self, row: Any) -> Radiograph:
+        """The pixels of one record (a mapping with record_id and image); ImageError where they are not at hand."""
+        kind, root = self.cohort["kind"], self.cohort.get("root")
+        if kind in PHANTOM_SITES:
+            from linkage_core.cohorts import phantom
+
+            try:
+                return phantom.image_of(str(row["record_id"]), seed=_seed(self.cohort))
+            except InputError as error:
+                raise ImageError("missing-file", error.what, error.remedy) from error
+        if not root or not Path(root).is_dir():
+            what = (
+                f"The images of {self.cohort['name']} are no longer at {root}." if root else "No images came with it."
+            )
+            raise ImageError("missing-file", what, "Put the folder back, or embed the cohort from where it is now.")
+        return files.read_below(Path(root), row)
+
+    def read_report(self, study_id: str, report_key: str = "") -> str | None:
+        """The text of a study's report, or None where it is not at hand.
+
+        Stored text comes first, then the cohort's own files. With `report_key` a text that has changed since the
+        cohort was embedded counts as not at hand.
+        """
+        if self.cohort["kind"] in PHANTOM_SITES:
+            from linkage_core.cohorts import phantom
+
+            try:
+                text: str | None = phantom.report_of(study_id, seed=_seed(self.cohort))
+            except InputError:
+                return None
+        else:
+            if self.reports is None:
+                self.reports = _reports_again(self.cohort)
+            text = self.reports.get(study_id)
+        return None if text is None or (report_key and text_key(text) != report_key) else text
+
+
+def source_for(manifest_cohort: Mapping[str, Any], stored_reports: Mapping[str, str] | None = None) -> Source:
+    """Where to read the images and texts of a stored cohort again; `stored_reports` are study ids with their texts."""
+    return Source(manifest_cohort, stored_reports or None)
+
+
+def _seed(cohort: Mapping[str, Any]) -> int:
+    return int(cohort.get("options", {}).get("seed", 0))
+
+
+def _reports_again(cohort: Mapping[str, Any]) -> dict[str, str]:
+    """Every report of a cohort on disk; none where it can no longer be read."""
+    if cohort["kind"] not in FILE_KINDS or not cohort.get("root"):
+        return {}
+    try:
+        records = open_cohort(cohort["kind"], Path(cohort["root"]), **cohort.get("options", {})).records
+    except InputError:
+        return {}
+    return dict(zip(records["study_id"], records["report"], strict=True))
