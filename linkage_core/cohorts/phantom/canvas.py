@@ -74,7 +74,7 @@ class Canvas:
         self.pixel = 1.0 / n
         angle = np.deg2rad(tilt)
         self._cos, self._sin = float(np.cos(angle)) * zoom, float(np.sin(angle)) * zoom
-        self._zoom2 = zoom * zoom
+        self.zoom = zoom
         self._shift = shift
         self.x: Grid = u * np.float32(self._cos) + v * np.float32(self._sin) - np.float32(shift[0])
         self.y: Grid = v * np.float32(self._cos) - u * np.float32(self._sin) + np.float32(0.5 - shift[1])
@@ -119,8 +119,8 @@ class Canvas:
     def to_image(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Body coordinates to pixel coordinates (column, row), where pixel i is centred at i."""
         bx, by = x + self._shift[0], y - 0.5 + self._shift[1]
-        u = (bx * self._cos - by * self._sin) / self._zoom2
-        v = (bx * self._sin + by * self._cos) / self._zoom2
+        u = (bx * self._cos - by * self._sin) / self.zoom**2
+        v = (bx * self._sin + by * self._cos) / self.zoom**2
         return (u + 0.5) * self.n - 0.5, (v + 0.5) * self.n - 0.5
 
 
@@ -161,7 +161,12 @@ class Strokes:
         x, y, sigma, mass = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         column, line = self._canvas.to_image(x, y)
         inside = (column > 0) & (column < n - 1.001) & (line > 0) & (line < n - 1.001)
-        column, line, sigma, mass = column[inside], line[inside], sigma[inside], mass[inside] * n * n
+        column, line, sigma, mass = (
+            column[inside],
+            line[inside],
+            sigma[inside],
+            mass[inside] * (n * n / self._canvas.zoom),
+        )
         left, top = column.astype(np.int64), line.astype(np.int64)
         fx, fy = column - left, line - top
         corner = top * n + left
@@ -176,8 +181,9 @@ class Strokes:
             lower, upper = part * py, part * (1 - py)
             weights = np.concatenate([upper * (1 - px), upper * px, lower * (1 - px), lower * px])
             layer: Grid = np.bincount(places, weights, minlength=n * n).astype(np.float32).reshape(n, n)
-            if width * n > 0.25:
-                blur = blur_matrix(n, width)
+            rest = (width * n) ** 2 - 1 / 6  # sharing out between four pixels has blurred by this variance already
+            if rest > 0.01:
+                blur = blur_matrix(n, rest**0.5 / n)
                 layer = blur @ layer @ blur
             total += layer
         return total

@@ -92,7 +92,7 @@ def _callus(chest: Chest, sign: int, rib: int, where: float, severity: float, de
     build = chest.scene.anatomy
     y = chest.apex - 0.035 + (rib + 0.5 - UNEVEN[sign]) * chest.rib_pitch + (0.045 + 0.095 * build.rib_slope) * where**3
     x = sign * where * float(np.interp(y, rows(), chest.wall_table))
-    dense += np.float32(0.08 + 0.26 * severity) * chest.canvas.glow(x, y, 0.020 + 0.008 * severity, 0.018)
+    dense += np.float32(0.11 + 0.32 * severity) * chest.canvas.glow(x, y, 0.020 + 0.008 * severity, 0.018)
 
 
 def _kerley(chest: Chest, sign: int, severity: float, rng: np.random.Generator, fine: Strokes) -> None:

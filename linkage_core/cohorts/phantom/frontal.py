@@ -102,7 +102,7 @@ def _soft_tissue(chest: Chest) -> Grid:
         for sign in (-1, 1):
             r = c.ball(sign * (0.205 + 0.02 * large), low, size * 1.15, size)
             tissue += (
-                np.float32(0.17 + 0.09 * large) * np.sqrt(np.clip(1 - r, 0, 1)) * ramp(c.y, low - size, low + 0.02)
+                np.float32(0.27 + 0.12 * large) * np.sqrt(np.clip(1 - r, 0, 1)) * ramp(c.y, low - size, low + 0.02)
             )
     else:
         for sign in (-1, 1):
