@@ -219,7 +219,7 @@ def _finish(
     store_text: bool,
     content: dict[str, Any],
 ) -> Entry:
-    """Tables and heads beside the shards, and the manifest last. Heads that others trained stay."""
+    """Tables and heads beside the shards, and the manifest last. Heads trained since then stay."""
     keep = {*shards, "records.parquet", "rejects.parquet", f"heads/{OFF_THE_SHELF}.safetensors"}
     files.write_heads(path / "heads" / f"{OFF_THE_SHELF}.safetensors", heads)
     files.write_table(path / "records.parquet", records.drop(columns="report").reset_index(drop=True))
@@ -231,6 +231,8 @@ def _finish(
     else:
         reports.unlink(missing_ok=True)
     keep |= {f"heads/{head.name}" for head in (path / "heads").glob("*.safetensors")}
+    if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
+        keep.add("weights.safetensors")
     counts = {
         "images": len(records),
         "studies": int(records["study_id"].nunique()),
