@@ -17,6 +17,13 @@ from linkage_core.pools import log_pool_sizes
 
 def guard() -> None:
     """First line of every page: stops it with a card when there is no cohort to show."""
+    if not state.begun():
+        # The first visitor of a fresh server, by deep link: Streamlit has found the folder pages/ and not yet seen the
+        # declared menu, so it ran this page alone. The frame declares the menu and runs the page again, inside it.
+        from explorer import frame
+
+        frame.run()
+        st.stop()
     if not state.store().cohorts():
         problem_card(
             "Nothing is loaded",

@@ -163,6 +163,11 @@ def begin(page: str) -> None:
         put(name, get(name))
 
 
+def begun() -> bool:
+    """Whether the frame has run in this session."""
+    return "page on screen" in st.session_state
+
+
 def cohort() -> str:
     """The chosen cohort. `page.guard` has made sure there is one."""
     return str(st.session_state["cohort in use"])
