@@ -98,11 +98,13 @@ def _soft_tissue(chest: Chest) -> Grid:
     tissue += limb * (np.float32(0.45) * np.sqrt(np.clip((chest.a - arm) / 0.05, 0, 1)) + np.float32(0.2))
     if build.sex == "F":
         size = 0.105 + 0.028 * large
-        low = 0.655 + 0.05 * (0.5 + 0.5 * large) - (0.03 if chest.scene.view == "AP" else 0.0)
+        low = 0.530 + 0.06 * (0.5 + 0.5 * large) - (0.03 if chest.scene.view == "AP" else 0.0)
         for sign in (-1, 1):
-            r = c.ball(sign * (0.205 + 0.02 * large), low, size * 1.15, size)
+            r = c.ball(sign * (0.215 + 0.02 * large), low, size * 1.20, size)
             tissue += (
-                np.float32(0.27 + 0.12 * large) * np.sqrt(np.clip(1 - r, 0, 1)) * ramp(c.y, low - size, low + 0.02)
+                np.float32(0.22 + 0.10 * large)
+                * np.clip(1 - r, 0, 1) ** np.float32(0.33)
+                * ramp(c.y, low - size, low + 0.05)
             )
     else:
         for sign in (-1, 1):

@@ -102,7 +102,7 @@ def attenuation(canvas: Canvas, scene: Scene) -> Grid:
     thin = (1 - np.float32(0.7) * np.minimum(heart, 1)) * (1 - np.float32(0.7) * np.maximum(fill[-1], fill[1]))
     total += fine.draw() * seen * thin * (1 - gone)
     if airways:
-        total += airways.draw() * np.maximum(fill[-1], fill[1]) * seen
+        total += np.float32(0.5) * airways.draw() * np.maximum(fill[-1], fill[1]) * seen
     total += _bones(chest)
     _gas(chest, total)
     for device in scene.devices:
@@ -245,7 +245,9 @@ def _draw_finding(
             kind, 0.75 + 0.25 * severity
         )
         rough = {"lung opacity": 0.30, "pneumonia": 0.42}.get(kind, 0.24)
-        add_fill(fill, patch(c, x, y, size, size * rng.uniform(0.85, 1.2), rng, rough) * np.float32(peak))
+        spot = patch(c, x, y, size, size * rng.uniform(0.85, 1.2), rng, rough)
+        add_fill(fill, spot * np.float32(peak))
+        dense += spot * wall * np.float32(0.05 + 0.12 * peak * severity)  # the other lung hides half of it: help it out
         if kind != "lung opacity":
             bronchograms(c, 1 if x > 0.03 else -1, x, y, size, severity, rng, airways)
     elif kind == "lung lesion":
