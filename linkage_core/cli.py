@@ -12,17 +12,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import typer
-from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from linkage_core import printing
 from linkage_core.errors import InputError, LinkageError
+from linkage_core.printing import messages, output, plain
 from linkage_core.store import Entry, Store
 
 DEFAULT_STORE = Path("cached_embeddings")
@@ -41,8 +40,6 @@ phantom_app = typer.Typer(
 )
 app.add_typer(phantom_app, name="phantom")
 
-output = Console(width=None if sys.stdout.isatty() else 140)
-messages = Console(stderr=True)
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of the store (default: cached_embeddings).", show_default=False)
@@ -90,7 +87,7 @@ def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonO
     _write_json(found, json_to)
     if _speaks(quiet, json_to):
         for section, content in found.items():
-            _print_section(section, content)
+            printing.section(section, content)
 
 
 @app.command()
@@ -124,9 +121,8 @@ def cohort(
     if rejects_to:
         found.rejects.to_csv(rejects_to, index=False)
     if _speaks(quiet, json_to):
-        for part, content in summary.items():
-            _print_section(part, content)
-        _print_rejects(found.rejects)
+        printing.cohort(summary)
+        printing.rejects(found.rejects)
     _bound(len(found.rejects), max_rejects)
 
 
@@ -232,7 +228,7 @@ def audit(
     result = auditing.report(studies, sizes, ks)
     _write_json(result, json_to)
     if _speaks(quiet, json_to):
-        _print_audit(result, studies)
+        printing.audit(result, studies)
 
 
 @app.command()
@@ -251,7 +247,7 @@ def verify(
     _write_json(findings, json_to)
     if _speaks(quiet, json_to):
         for name, found in findings.items():
-            output.print(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"), highlight=False)
+            output.print(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"))
     damaged = [finding for found in findings.values() for finding in found]
     if damaged:
         raise InputError(
@@ -268,9 +264,9 @@ def pull(
     """Download a model into the user's own cache. The only command that opens a connection."""
     from linkage_core.encoders import hub
 
-    found = hub.pull(model, None if quiet or _before.quiet else lambda line: messages.print(line, highlight=False))
+    found = hub.pull(model, None if quiet or _before.quiet else lambda line: messages.print(line))
     if _speaks(quiet, None):
-        output.print(f"{model} is at hand: {found.folder}", highlight=False)
+        output.print(f"{model} is at hand: {found.folder}")
 
 
 @phantom_app.command("build")
@@ -294,7 +290,7 @@ def phantom_build(
     with _progress(quiet) as progress:
         building.build(_store(store).root, progress=progress, **options)
     if _speaks(quiet, None):
-        output.print("Built. See it with: linkage audit phantom", highlight=False)
+        output.print("Built. See it with: linkage audit phantom")
 
 
 @phantom_app.command("export")
@@ -302,9 +298,9 @@ def phantom_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     layout: Annotated[str, typer.Option("--layout", help="folder: images and manifest.csv.")] = "folder",
     studies: Annotated[int, typer.Option("--studies", min=1, help="How many.")] = 100,
-    image_format: Annotated[str, typer.Option("--format", help="png (16 bit) or dicom.")] = "png",
+    image_format: Annotated[Literal["png", "dicom"], typer.Option("--format", help="png (16 bit) or dicom.")] = "png",
     size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Pixels a side.")] = 512,
-    site: Annotated[str, typer.Option("--site", help="A or B.")] = "A",
+    site: Annotated[Literal["A", "B"], typer.Option("--site", help="A or B.")] = "A",
     seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -315,12 +311,8 @@ def phantom_export(
 
     if layout != "folder":
         raise InputError(f"--layout is {layout!r}.", "It is folder.")
-    if image_format not in ("png", "dicom"):
-        raise InputError(f"--format is {image_format!r}.", "It is png or dicom.")
-    if site not in ("A", "B"):
-        raise InputError(f"--site is {site!r}.", "It is A or B.")
     used = population.SEED if seed is None else seed
-    chosen = list(islice(population.studies_of_split(site, "heldout", used), studies))  # type: ignore[arg-type]
+    chosen = list(islice(population.studies_of_split(site, "heldout", used), studies))
     with _progress(quiet) as progress:
         manifest = export.export_folder(
             directory,
@@ -328,10 +320,10 @@ def phantom_export(
             image_format=image_format,
             size=size,
             seed=used,
-            progress=progress,  # type: ignore[arg-type]
+            progress=progress,
         )
     if _speaks(quiet, None):
-        output.print(f"{len(chosen)} studies: {manifest}", highlight=False)
+        output.print(f"{len(chosen)} studies: {manifest}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -339,22 +331,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="linkage")
     except LinkageError as error:
-        messages.print(f"[bold red]Error:[/bold red] {_plain(error.what)}", highlight=False, soft_wrap=True)
+        messages.print(f"[bold red]Error:[/bold red] {plain(error.what)}", soft_wrap=True)
         if error.remedy:
-            messages.print(_plain(error.remedy), highlight=False, soft_wrap=True)
+            messages.print(plain(error.remedy), soft_wrap=True)
         sys.exit(2)
     except OSError as error:
-        messages.print(f"[bold red]Error:[/bold red] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        messages.print(f"[bold red]Error:[/bold red] {plain(str(error))}", soft_wrap=True)
         messages.print("Check the path, its permissions and the free disk space.")
         sys.exit(2)
     except KeyboardInterrupt:
         messages.print("Stopped. What was finished stays; the same command goes on from there.")
         sys.exit(130)
-
-
-def _plain(text: str) -> str:
-    """Text of users shown as it is, not read as markup."""
-    return text.replace("[", r"\[")
 
 
 def _speaks(quiet: bool, json_to: str | None) -> bool:
@@ -445,81 +432,11 @@ def _entry_done(entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str |
             f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
             highlight=False,
         )
-        _print_rejects(rejects)
-        output.print(f"Next: linkage audit {entry.cohort}/{entry.model}", highlight=False)
-
-
-def _print_rejects(rejects: pd.DataFrame, most: int = 200) -> None:
-    if rejects.empty:
-        return
-    table = Table("item", "reason", "what", "remedy", title=f"{len(rejects):,} rejected", title_justify="left")
-    for row in rejects.head(most).itertuples(index=False):
-        table.add_row(*(_plain(str(cell)) for cell in row))
-    output.print(table)
-    if len(rejects) > most:
-        output.print(f"... and {len(rejects) - most:,} more.", highlight=False)
-
-
-def _print_audit(result: dict[str, Any], studies: Sequence[Any]) -> None:
-    first = studies[0]
-    synthetic = " (synthetic)" if first.entry.synthetic else ""
-    table = Table(
-        *("model", "N", "k", "Recall@k", "95% interval", "chance", "lift", "MRR", "median rank", "n", "left out"),
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title=f"{first.cohort}{synthetic}, head {first.head}, {first.direction}, pool: {first.pool}, {first.split}",
-        title_justify="left",
-    )
-    for row in result["rows"]:
-        interval = "-" if row["recall_low"] is None else f"{row['recall_low']:.2%} to {row['recall_high']:.2%}"
-        size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
-        table.add_row(
-            *(row["model"], size, str(row["k"]), f"{row['recall']:.2%}", interval, f"{row['chance']:.3%}"),
-            *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", f"{row['median_rank']:,.1f}", f"{row['n_queries']:,}"),
-            f"{row['n_excluded']:,}",
-        )
-    output.print(table)
-    output.print(
-        f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
-        "It measures cosine similarity alone: another attacker may do better.",
-        highlight=False,
-    )
-
-
-def _print_section(title: str, content: Any) -> None:
-    """A part of a JSON-able summary as a small table."""
-    if isinstance(content, list) and content and isinstance(content[0], dict):
-        columns = [key for key in content[0] if not isinstance(content[0][key], (dict, list))]
-        table = Table(*columns, title=title, title_justify="left")
-        for row in content:
-            table.add_row(*(_cell(row.get(column)) for column in columns))
-        output.print(table)
-    elif isinstance(content, dict):
-        table = Table(show_header=False, title=title, title_justify="left")
-        for key, value in content.items():
-            if isinstance(value, dict):
-                value = ", ".join(f"{k} {_cell(v)}" for k, v in value.items())
-            table.add_row(_plain(str(key)), _cell(value))
-        output.print(table)
-    else:
-        output.print(f"{_plain(title)}: {_cell(content)}", highlight=False)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return _plain(", ".join(str(one) for one in value)) or "-"
-    return _plain(str(value))
+        printing.rejects(rejects)
+        output.print(f"Next: linkage audit {entry.cohort}/{entry.model}")
 
 
 def _bound(n_rejects: int, max_rejects: int | None) -> None:
     if max_rejects is not None and n_rejects > max_rejects:
-        messages.print(f"{n_rejects} rejects, more than --max-rejects {max_rejects}.", highlight=False)
+        messages.print(f"{n_rejects} rejects, more than --max-rejects {max_rejects}.")
         raise typer.Exit(1)

@@ -7,7 +7,6 @@ no private release.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
@@ -43,13 +42,12 @@ def moments(images: np.ndarray, texts: np.ndarray, labels: np.ndarray) -> dict[s
 def of_entry(entry: Entry, split: str = "all") -> dict[str, np.ndarray]:
     """Moments of one split of an entry; one pair an image."""
     records = entry.records(split)
-    keys = pd.Series(records["report_key"].unique())
-    texts = entry.features("text", keys)[pd.Index(keys).get_indexer(records["report_key"])]
+    texts = entry.features("text", records["report_key"])
     return moments(entry.features("image", records["record_id"]), texts, records[list(LABELS)].to_numpy(float))
 
 
 def keep(entry: Entry, name: str, values: dict[str, np.ndarray], note: dict[str, object]) -> None:
-    """Write moments into an entry as `moments-<name>.safetensors`, named in its manifest. `note` says whose they are."""
+    """Write moments into an entry as `moments-<name>.safetensors`, named in its manifest; `note`: whose they are."""
     relative = f"moments-{name}.safetensors"
     content = {key: value for key, value in entry.manifest.items() if key not in ("schema", "versions", "files")}
     with writing(entry.path):

@@ -1,0 +1,128 @@
+"""How results look in a terminal: tables for people. The same content goes out whole with --json."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from linkage_core.audit import Study
+
+output = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+messages = Console(stderr=True, highlight=False)
+
+LABEL_STATES = ("positive", "uncertain", "negative", "missing")
+
+
+def plain(text: str) -> str:
+    """Text of users shown as it is, not read as markup."""
+    return text.replace("[", r"\[")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return plain(", ".join(str(one) for one in value)) or "-"
+    return plain(str(value))
+
+
+def cohort(summary: dict[str, Any]) -> None:
+    """What `linkage cohort` found: `summary` is cohorts.summary.summarise's."""
+    words, shared = summary["report_words"], summary["duplicate_reports"]
+    n_rejects = sum(summary["rejects"].values())
+    lines = {
+        "": f"[bold]{plain(summary['name'])}[/bold] ({summary['kind']})" + " synthetic" * summary["synthetic"],
+        "rows": f"{summary['rows_read']:,} read: {summary['images']:,} kept, {n_rejects:,} rejected",
+        "images": f"{summary['images_present']:,} present",
+        "studies": f"{summary['studies']:,} of {summary['patients']:,} patients",
+        "reports": f"{summary['distinct_reports']:,} distinct; {shared['texts']:,} texts are shared by "
+        f"{shared['studies']:,} studies",
+        "words": ", ".join(f"{name} {_cell(value)}" for name, value in words.items()),
+        "views": ", ".join(f"{name} {count:,}" for name, count in summary["views"].items()),
+        "without": ", ".join(f"{name} {count:,}" for name, count in summary["missing"].items()),
+        "rejects": ", ".join(f"{name} {count:,}" for name, count in summary["rejects"].items()) or "none",
+        "read as": ", ".join(f"{name} {_cell(value)}" for name, value in summary["options"].items()),
+    }
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for name, line in lines.items():
+        facts.add_row(name, line)
+    output.print(facts)
+    splits = Table("split", "images", "studies", "patients", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, counts in summary["splits"].items():
+        splits.add_row(name, *(f"{counts[unit]:,}" for unit in ("images", "studies", "patients")))
+    output.print(splits)
+    labels = Table("label", *LABEL_STATES, box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, counts in summary["labels"].items():
+        labels.add_row(name, *(f"{counts[state]:,}" for state in LABEL_STATES))
+    output.print(labels)
+    for note in summary["notes"]:
+        output.print(f"Note: {plain(note)}.")
+
+
+def rejects(rejects: pd.DataFrame, most: int = 200) -> None:
+    """What was left out, and why; nothing if nothing was."""
+    if rejects.empty:
+        return
+    table = Table("item", "reason", "what", "remedy", title=f"{len(rejects):,} rejected", title_justify="left")
+    for row in rejects.head(most).itertuples(index=False):
+        table.add_row(*(plain(str(cell)) for cell in row))
+    output.print(table)
+    if len(rejects) > most:
+        output.print(f"... and {len(rejects) - most:,} more.")
+
+
+def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
+    """The table of `linkage audit`."""
+    first = studies[0]
+    synthetic = " (synthetic)" if first.entry.synthetic else ""
+    table = Table(
+        *("model", "N", "k", "Recall@k", "95% interval", "chance", "lift", "MRR", "median rank", "n", "left out"),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=f"{first.cohort}{synthetic}, head {first.head}, {first.direction}, pool: {first.pool}, {first.split}",
+        title_justify="left",
+    )
+    for row in result["rows"]:
+        interval = "-" if row["recall_low"] is None else f"{row['recall_low']:.2%} to {row['recall_high']:.2%}"
+        size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
+        table.add_row(
+            *(row["model"], size, str(row["k"]), f"{row['recall']:.2%}", interval, f"{row['chance']:.3%}"),
+            *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", f"{row['median_rank']:,.1f}", f"{row['n_queries']:,}"),
+            f"{row['n_excluded']:,}",
+        )
+    output.print(table)
+    output.print(
+        f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
+        "It measures cosine similarity alone: another attacker may do better.",
+    )
+
+
+def section(title: str, content: Any) -> None:
+    """A part of a JSON-able summary as a small table."""
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        columns = [key for key in content[0] if not isinstance(content[0][key], (dict, list))]
+        table = Table(*columns, title=title, title_justify="left")
+        for row in content:
+            table.add_row(*(_cell(row.get(column)) for column in columns))
+        output.print(table)
+    elif isinstance(content, dict):
+        table = Table(show_header=False, title=title, title_justify="left")
+        for key, value in content.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{k} {_cell(v)}" for k, v in value.items())
+            table.add_row(plain(str(key)), _cell(value))
+        output.print(table)
+    else:
+        output.print(f"{plain(title)}: {_cell(content)}")
