@@ -110,8 +110,10 @@ class Store:
             content = json.loads(manifest.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise StoreError(f"{manifest} cannot be read ({error}).", _remedy(cohort, model)) from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA or "files" not in content:
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             raise StoreError(f"{manifest} is not a manifest of schema {SCHEMA}.", _remedy(cohort, model))
+        if content.pop("digest", None) != _digest_json(content):
+            raise StoreError(f"{manifest} was altered since it was written.", _remedy(cohort, model))
         return Entry(cohort, path.name, path, content)
 
 
@@ -239,7 +241,7 @@ class Entry:
             said = json.loads(note.read_text(encoding="utf-8"))
         except ValueError as error:
             raise StoreError(f"{note} cannot be read ({error}).", remedy) from error
-        if said.get("inputs") != inputs:
+        if not isinstance(said, dict) or said.get("inputs") != inputs:
             return None
         if said.get("sha256") != sha256(path):
             raise StoreError(f"{path} was altered or cut short since it was written.", remedy)
@@ -312,7 +314,8 @@ def write_manifest(path: Path, content: dict[str, Any]) -> None:
     """
     keep = sorted(content.pop("keep"))
     files = {name: {"sha256": sha256(path / name), "bytes": (path / name).stat().st_size} for name in keep}
-    write_json(path / "manifest.json", {"schema": SCHEMA, **content, "versions": versions(), "files": files})
+    manifest = {"schema": SCHEMA, **content, "versions": versions(), "files": files}
+    write_json(path / "manifest.json", manifest | {"digest": _digest_json(manifest)})
     for leftover in path.glob("features-*.safetensors"):
         if leftover.name not in files:
             leftover.unlink()
@@ -385,7 +388,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold an entry for writing. StoreError if another process does."""
+    """Hold an entry for writing, and clear what killed writers left. StoreError if another process holds it."""
     import fcntl
 
     path.mkdir(parents=True, exist_ok=True)
@@ -394,6 +397,8 @@ def writing(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it.") from error
+        for leftover in path.rglob(".*.tmp"):
+            leftover.unlink()
         yield
 
 
