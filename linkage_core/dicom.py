@@ -146,7 +146,7 @@ def _stored_pixels(dataset: Dataset, syntax: str, name: str) -> np.ndarray:
 
 def _check_stream(frame: bytes, dataset: Dataset, syntax: str, name: str) -> None:
     """The compressed stream has an end and the header's size: decoders believe the stream, not the header."""
-    if b"\xff\xd9" not in frame[-16:]:
+    if b"\xff\xd9" not in frame.rstrip(b"\0")[-16:]:
         raise ImageError(
             "truncated", f"The compressed image of {name} has no end.", "Copy the file again from its source."
         )

@@ -156,6 +156,7 @@ def test_an_unknown_label_value_is_named(made, value):
         (b"image,report,patient_id\na.png,clear, normal,p\n", ["line 2", "4 cells"]),
         (b"image,report,patient_id\na.png,x\n", ["line 2", "2 cells"]),
         (b'image,report,patient_id\na.png,"never closed,p\n', ["line 2"]),
+        (b'image,patient_id,report\na.png,p,"never closed\nb.png,q,x\nc.png,r,y\n', ["line 4"]),
         (b"image,report,patient_id,report\na.png,x,p,y\n", ["'report'", "more than once"]),
         (b"image,report,patient_id,Report\na.png,x,p,y\n", ["'report' and 'Report'"]),
     ],

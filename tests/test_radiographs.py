@@ -384,6 +384,14 @@ def test_grey_rgb_is_read_and_real_colour_refused():
     assert reason_of(dicom(rgb, bits=8, photometric="RGB")) == "colour"
 
 
+def test_grey_jpeg_in_three_components():
+    smooth = np.add.outer(np.linspace(0, 127, 64), np.linspace(0, 127, 48)).astype(np.uint8)
+    rgb = np.stack([smooth] * 3, axis=-1)
+    frame = encapsulate([jpeg(Image.fromarray(rgb))])
+    got = shown(rgb, bits=8, photometric="YBR_FULL", syntax=JPEGBaseline8Bit, PixelData=frame)
+    assert np.abs(got / 257 - smooth).max() < 6
+
+
 # PNG and JPEG
 
 
