@@ -264,6 +264,25 @@ def test_a_size_out_of_range_is_refused(size):
         render(PLAIN, size)
 
 
+def test_an_unknown_kind_is_refused_and_the_known_ones_named():
+    with pytest.raises(InputError, match=r"kind is 'cold'.*lung lesion"):
+        render(replace(PLAIN, findings=(Finding("cold"),)), 64)
+    with pytest.raises(InputError, match=r"kind is 'stent'.*pacemaker"):
+        render(replace(PLAIN, devices=(Device("stent"),)), 64)
+
+
+def test_each_site_puts_its_letter_on_its_side():
+    corner = {"A": ((0.04, 0.13), (0.86, 0.96)), "B": ((0.04, 0.13), (0.04, 0.14))}
+    for site, other in (("A", "B"), ("B", "A")):
+        image = shown(replace(PLAIN, site=site), 256)  # type: ignore[arg-type]
+        n_bright = {}
+        for name, ((top, bottom), (left, right)) in corner.items():
+            part = image[int(top * 256) : int(bottom * 256), int(left * 256) : int(right * 256)]
+            n_bright[name] = int((part > 0.88).sum())
+        assert n_bright[site] > 20
+        assert n_bright[site] > 3 * n_bright[other]
+
+
 def test_strokes_equal_the_slow_sum_of_gaussians():
     canvas = Canvas(96, tilt=7.0, zoom=1.05, shift=(0.02, -0.03))
     strokes = Strokes(canvas)

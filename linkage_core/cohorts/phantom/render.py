@@ -9,7 +9,7 @@ import numpy as np
 
 from linkage_core.cohorts.phantom import frontal, lateral
 from linkage_core.cohorts.phantom.canvas import SIGMAS, Canvas, Grid, Strokes, blur_matrix
-from linkage_core.cohorts.phantom.scene import Scene
+from linkage_core.cohorts.phantom.scene import DEVICE_KINDS, FINDING_KINDS, Scene
 from linkage_core.errors import InputError
 from linkage_core.radiographs import Radiograph
 
@@ -22,12 +22,16 @@ def render(scene: Scene, size: int) -> np.ndarray:
 
     Returns (size, size) uint16, dark is air, with 12 bits of real depth spread over 0..65535. The same scene and size
     give the same pixels; other sizes give the same picture, scaled. Raises InputError for a size outside 16..4096 or
-    an unknown view.
+    an unknown view or kind.
     """
     if not 16 <= size <= _LARGEST:
         raise InputError(f"size is {size!r}.", f"Ask for 16 to {_LARGEST} pixels a side.")
     if scene.view not in ("PA", "AP", "LATERAL"):
         raise InputError(f"view is {scene.view!r}.", "It is one of: PA, AP, LATERAL.")
+    for drawn, kinds in ((scene.findings, FINDING_KINDS), (scene.devices, DEVICE_KINDS)):
+        for item in drawn:
+            if item.kind not in kinds:
+                raise InputError(f"kind is {item.kind!r}.", f"It is one of: {', '.join(kinds)}.")
     scale = 2 if size <= 160 else 1  # small images are drawn twice as fine and averaged, or thin lines would alias
     n = size * scale
     rng = np.random.default_rng(scene.noise_seed)
@@ -91,7 +95,7 @@ def _frame(grey: Grid, scene: Scene, n: int, chance: np.ndarray) -> Grid:
     x, y, high = (-0.435, 0.075, 0.045) if scene.site == "B" else (0.400, 0.060, 0.052)
     x, y = x + 0.012 * float(chance[5]), y + 0.010 * float(chance[6])
     for stroke in strokes:
-        marks.line([(x + high * a, y + high * b) for a, b in stroke], SIGMAS[1], 0.9, smooth=False)
+        marks.line([(x + high * a, y + high * b) for a, b in stroke], SIGMAS[1], 1.6, smooth=False)
     ink = np.clip(marks.draw(), 0, 1)
     return grey + (np.float32(0.95) - grey) * ink
 
