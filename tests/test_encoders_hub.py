@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import load_file
 from tiny_checkpoints import COMMIT, TEXTS, as_pickle, cached, write_clip, write_siglip
 
-from linkage_core.encoders import hub
+from linkage_core.encoders import clip, hub
 from linkage_core.encoders.hub import cached_repositories, convert, pull, resolve
 from linkage_core.encoders.registry import known_models, load_encoder
 from linkage_core.errors import ModelError
@@ -164,6 +166,25 @@ def test_pull_fetches_what_is_needed_and_nothing_else(server, caches, tmp_path):
     encoder = load_encoder("hf:org/tiny", store_root=tmp_path, device="cpu")
     plain = load_encoder(f"hf:{folder}", store_root=tmp_path, device="cpu")
     np.testing.assert_array_equal(encoder.text_features(TEXTS), plain.text_features(TEXTS))
+
+
+def test_pull_moves_main_to_what_it_fetched(server, caches):
+    write_clip(cached(caches, "org/tiny", OTHER), seed=1)
+    write_clip(server.root / "org/tiny")
+    assert resolve("org/tiny").revision == OTHER
+    pull("hf:org/tiny")
+    assert resolve("org/tiny").revision == COMMIT
+
+
+def test_loading_runs_in_offline_mode_and_leaves_the_setting_as_it_was(tmp_path, monkeypatch):
+    seen = []
+    read = clip._read_tokenizer
+    monkeypatch.setattr(clip, "_read_tokenizer", lambda *a: seen.append(constants.is_offline_mode()) or read(*a))
+    load_encoder(str(write_clip(tmp_path / "model")), store_root=tmp_path, device="cpu")
+    assert seen == [True]
+    assert constants.is_offline_mode() is False
+    with hub.offline(), pytest.raises(OfflineModeIsEnabled):
+        HfApi(endpoint="http://127.0.0.1:9").model_info("org/tiny")
 
 
 def test_pull_converts_a_pickle_and_the_result_is_the_same_model(server, caches, tmp_path):
