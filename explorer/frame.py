@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 from explorer import palette, state
@@ -13,17 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(__file__).resolve().parent / "assets"
 
 
-def pages() -> dict[str, list]:
-    """The pages there are, by group. Names are at most 20 characters, or the sidebar cuts them off."""
-    return {
-        "See": [
-            st.Page(ROOT / "pages/start.py", title="Start", icon=":material/home:", default=True),
-            st.Page(ROOT / "pages/examples.py", title="Examples", icon=":material/radiology:", url_path="examples"),
-        ],
-        "Measure": [
-            st.Page(ROOT / "pages/risk.py", title="Risk by pool size", icon=":material/show_chart:", url_path="risk"),
-        ],
-    }
+PAGES = {
+    "See": [("start", "Start", "home"), ("examples", "Examples", "radiology")],
+    "Measure": [("risk", "Risk by pool size", "show_chart")],
+}
+"""The menu: group -> (file in pages/ and URL, name, Material icon). Names of over 20 characters would be cut off."""
 
 
 def run() -> None:
@@ -35,7 +30,16 @@ def run() -> None:
         initial_sidebar_state=264,
     )
     st.html(ASSETS / "style.css")
-    page = st.navigation(pages(), expanded=True)
+    menu = {
+        group: [
+            st.Page(
+                ROOT / "pages" / f"{file}.py", title=title, icon=f":material/{icon}:", url_path=file, default=file == "start"
+            )
+            for file, title, icon in rows
+        ]
+        for group, rows in PAGES.items()
+    }
+    page = st.navigation(menu, expanded=True)
     st.logo(str(ASSETS / f"logo-{'dark' if palette.current().dark else 'light'}.png"), size="large")
     state.begin(page.url_path)
     with st.sidebar:
@@ -51,26 +55,29 @@ def _cohort_box() -> None:
     with st.container(border=True):
         try:
             entry = state.entry(state.cohort(), state.model())
-        except LinkageError:
-            entry = None
-        synthetic = entry is not None and entry.synthetic
+            synthetic, counts = entry.synthetic, counts_line(entry.records(entry.default_split), entry.synthetic)
+        except LinkageError:  # the page says what is wrong; what cannot be read counts as real
+            synthetic, counts = False, ""
         st.session_state["synthetic"] = synthetic
         if synthetic:
             st.badge("Synthetic cohort", icon=":material/science:", color="gray")
         else:
             st.badge(state.cohort_label(state.cohort()), icon=":material/folder_open:", color="gray")
         state.cohort_control("cohort box")
-        if entry is not None:
-            st.caption(counts_line(entry.records(entry.default_split), synthetic))
+        if counts:
+            st.caption(counts)
         switched_on = False
         if not synthetic:
             switched_on = st.toggle(
-                "Show report text", key="text switch", persist_state="session", help="Off: no report text is sent to this page."
+                "Show report text",
+                key=f"text switch {state.cohort()}",  # asked for one cohort, not for all
+                persist_state="session",
+                help="Off: no report text is sent to this page.",
             )
         st.session_state["text may be shown"] = synthetic or switched_on
 
 
-def counts_line(records, synthetic: bool) -> str:
+def counts_line(records: pd.DataFrame, synthetic: bool) -> str:
     """Studies and patients, and a word on who they are."""
     n_studies, n_patients = records["study_id"].nunique(), records["patient_id"].nunique()
     if synthetic:

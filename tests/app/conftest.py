@@ -1,0 +1,70 @@
+"""The application under Streamlit's own test harness, over a store made for tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import fixture_store
+import pytest
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only: a test that damages it takes a copy."""
+    return fixture_store.build(tmp_path_factory.mktemp("store"))
+
+
+class DeclaredPages(PagesManager):
+    """The harness takes every run for the first one of a fresh server, where Streamlit guesses the menu from pages/."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        PagesManager.uses_pages_directory = False
+        super().__init__(*args, **kwargs)
+
+
+@pytest.fixture
+def open_page(store_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """open_page("risk", N=1000, store=...): the page as a link opens it, run once."""
+    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", DeclaredPages)
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+    def open_page(page: str = "start", store: Path = store_root, **query: object) -> AppTest:
+        monkeypatch.setenv("LINKAGE_STORE", str(store))
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+        for name, value in query.items():
+            app.query_params[name] = str(value)
+        app.run()
+        return app if page == "start" else go_to(app, page)
+
+    return open_page
+
+
+def words(app: AppTest) -> str:
+    """Everything the page says in HTML blocks, markdown, captions and plain text."""
+    blocks = [str(node.proto.body) for node in app.get("html")]
+    return "\n".join([*blocks, *(node.value for kind in (app.markdown, app.caption, app.text) for node in kind)])
+
+
+def headline(app: AppTest) -> str:
+    """The answer of the page, without markup."""
+    block = next(str(node.proto.body) for node in app.get("html") if "le-big" in str(node.proto.body))
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", block)).strip()
+
+
+def go_to(app: AppTest, page: str) -> AppTest:
+    """As a click in the menu: a browser then drops the query."""
+    app.query_params.clear()
+    return app.switch_page(f"pages/{page}.py").run()
+
+
+def buttons(app: AppTest, key: str):
+    """A segmented control by its key."""
+    return next(node for node in app.get("segmented_control") if node.key.split(":")[0] == key)

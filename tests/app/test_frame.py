@@ -1,0 +1,95 @@
+"""The frame: only pages there are, whose cohort is on screen, and report text only where it was asked for."""
+
+import re
+import shutil
+import tomllib
+
+from PIL import Image
+
+from explorer import frame, state
+
+from .conftest import ROOT, buttons, go_to
+
+
+def test_the_menu_has_the_pages_there_are_and_no_other():
+    groups = {name: [title for _, title, _ in rows] for name, rows in frame.PAGES.items()}
+    assert groups == {"See": ["Start", "Examples"], "Measure": ["Risk by pool size"]}
+    assert all(len(title) <= 20 for titles in groups.values() for title in titles)
+
+
+def test_a_synthetic_cohort_says_so_and_has_no_switch(open_page):
+    app = open_page()
+    said = [m.value for m in app.sidebar.markdown] + [c.value for c in app.sidebar.caption]
+    assert any("Synthetic cohort" in text for text in said)
+    assert "400 studies · 200 simulated patients. Nobody here is real." in said
+    assert not app.sidebar.toggle
+
+
+def test_a_real_cohort_shows_its_name_and_hides_text_until_asked(open_page):
+    app = open_page(cohort="our-hospital")
+    said = [m.value for m in app.sidebar.markdown] + [c.value for c in app.sidebar.caption]
+    assert any("our-hospital" in text for text in said)
+    assert not any("Synthetic" in text or "simulated" in text for text in said)
+    assert app.sidebar.toggle[0].value is False
+    assert app.session_state["text may be shown"] is False
+    app.sidebar.toggle[0].set_value(True).run()
+    assert app.session_state["text may be shown"] is True
+
+
+def test_the_switch_is_remembered_for_its_cohort_alone(open_page):
+    app = open_page(cohort="our-hospital")
+    app.sidebar.toggle[0].set_value(True).run()
+    go_to(app, "risk")
+    assert app.session_state["text may be shown"] is True
+    app.sidebar.selectbox[0].set_value("phantom").run()
+    assert not app.sidebar.toggle
+    app.sidebar.selectbox[0].set_value("our-hospital").run()
+    assert app.sidebar.toggle[0].value is True
+    assert app.sidebar.toggle[0].key.endswith("our-hospital")
+
+
+def test_cohorts_and_models_are_named_for_readers(open_page):
+    app = open_page()
+    assert app.sidebar.selectbox[0].options == ["Phantom, site A", "our-hospital"]
+    assert buttons(app, "start model").options == ["General", "Biomedical", "Clinical", "Radiology"]
+
+
+def test_an_unreadable_cohort_counts_as_real(open_page, store_root, tmp_path):
+    store = shutil.copytree(store_root, tmp_path / "store")
+    for manifest in (store / "phantom").glob("*/manifest.json"):
+        manifest.write_text("{")
+    app = open_page(store=store)
+    assert not app.exception
+    assert app.session_state["text may be shown"] is False
+
+
+def test_parameters_are_parsed_strictly():
+    assert state._parse("N", "1000") == 1000
+    for text in ("", "0", "-1", "1.5", "1e3", "१०", "9" * 12, "10 "):
+        assert state._parse("N", text) is None
+
+
+def test_nothing_of_the_configuration_opens_the_application():
+    config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())
+    server = config["server"]
+    assert server["address"] == "127.0.0.1"
+    assert server["enableXsrfProtection"] is server["enableCORS"] is server["headless"] is True
+    assert server["enableStaticServing"] is server["enableAgentApi"] is False
+    assert set(server["allowedHosts"]) == {"127.0.0.1", "localhost"}
+    assert config["browser"]["gatherUsageStats"] is False
+    assert config["client"]["showErrorDetails"] == "none"
+    assert config["client"]["toolbarMode"] == "minimal"
+    assert config["client"]["showErrorLinks"] is False
+    assert config["runner"]["magicEnabled"] is False
+
+
+def test_the_core_knows_no_streamlit():
+    told = re.compile(r"^\s*(import|from) +(streamlit|explorer)\b", re.MULTILINE)
+    sources = [path.name for path in (ROOT / "linkage_core").rglob("*.py") if told.search(path.read_text("utf-8"))]
+    assert sources == []
+
+
+def test_the_icon_is_a_local_picture():
+    for name in ("icon.png", "logo-light.png", "logo-dark.png"):
+        with Image.open(frame.ASSETS / name) as image:
+            assert image.format == "PNG"

@@ -1,0 +1,175 @@
+"""The application in Chromium, over the store that ships (or, where there is none, a store made for tests)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fixture_store
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+ALLOWED_404 = ("/_stcore/health", "/_stcore/host-config")
+"""A deep link asks for these below the page's path once: harmless, and Streamlit's own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(item.path).is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        reason = "No Chromium on this machine. Install it with: sudo apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Server:
+    """One `streamlit run app.py` on a free port of this machine."""
+
+    port: int
+    process: subprocess.Popen
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_server(store: Path, log: Path, script: Path = ROOT / "app.py") -> Server:
+    """Starts the application and waits until it says it is well. Only the port is not the configuration's own."""
+    port = free_port()
+    environment = {**os.environ, "LINKAGE_STORE": str(store), "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    server = Server(port, process)
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return server
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            process.poll()
+    process.kill()
+    pytest.fail(f"The application did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shipped = ROOT / "cached_embeddings"
+    if any(shipped.glob("phantom/*/manifest.json")):
+        return shipped
+    return fixture_store.build(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """serve(store): one more server, stopped at the end."""
+    started: list[Server] = []
+
+    def serve(store: Path, script: Path = ROOT / "app.py") -> Server:
+        started.append(start_server(store, tmp_path_factory.mktemp("log") / "server.log", script))
+        return started[-1]
+
+    yield serve
+    for server in started:
+        server.process.terminate()
+        server.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def server(serve: Callable[..., Server], store_root: Path) -> Server:
+    return serve(store_root)
+
+
+@dataclass
+class Watched:
+    """A page with what it asked for and what it complained about."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def outside(self) -> list[str]:
+        """Requests that left this machine."""
+        local = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:http://127.0.0.1:")
+        return [url for url in self.requests if not url.startswith(local)]
+
+
+@pytest.fixture
+def page_at(browser: Browser, server: Server) -> Iterator[Callable[..., Watched]]:
+    """page_at("/risk?N=100", 1280, 800, "dark"): the page, drawn to its end."""
+    opened = []
+
+    def page_at(
+        path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light", at: Server = server
+    ) -> Watched:
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        opened.append(page)
+        watched = Watched(page)
+        page.on("request", lambda request: watched.requests.append(request.url))
+        page.on("websocket", lambda socket: watched.requests.append(socket.url))
+        page.on("pageerror", lambda error: watched.errors.append(str(error)))
+
+        def complaint(message) -> None:
+            allowed = "404" in message.text and message.location.get("url", "").endswith(ALLOWED_404)
+            if message.type == "error" and not allowed:
+                watched.errors.append(f"{message.text} {message.location.get('url', '')}")
+
+        page.on("console", complaint)
+        page.goto(at.url + path)
+        settled(page)
+        return watched
+
+    yield page_at
+    for page in opened:
+        page.close()
+
+
+def settled(page: Page) -> None:
+    """Waits until the run is over and nothing is still a skeleton."""
+    page.wait_for_selector('[data-testid="stMainBlockContainer"] h1', timeout=30_000)
+    page.wait_for_function(
+        """() => document.querySelector('[data-testid="stApp"]').dataset.testScriptState === 'notRunning'
+            && !document.querySelector('[data-testid="stSkeleton"]')""",
+        timeout=30_000,
+    )
+
+
+def main_height(page: Page) -> int:
+    return int(page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight"))
+
+
+def answer(page: Page) -> str:
+    return " ".join(page.locator(".le-big").first.inner_text().split())
