@@ -54,7 +54,9 @@ MaxRejectsOption = Annotated[
 KindArgument = Annotated[str, typer.Argument(help="folder, covid-chestxray, openi, phantom or phantom-site-b.")]
 RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the cohort; none for the phantom.")]
 SectionOption = Annotated[str, typer.Option("--section", help="Part of the report: findings, impression or both.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the patient-level split.")]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Of the patient-level split (default 0); of the phantom: of everything.")
+]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of the cohort in the store.")]
 
 
@@ -95,7 +97,7 @@ def cohort(
     kind: KindArgument,
     root: RootArgument = None,
     section: SectionOption = "both",
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
     max_rejects: MaxRejectsOption = None,
@@ -132,7 +134,7 @@ def embed(
     root: RootArgument = None,
     model: Annotated[str, typer.Option("--model", help="See `linkage doctor` for names.")] = "",
     section: SectionOption = "both",
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     name: NameOption = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.")] = "float32",
     store_text: Annotated[
@@ -147,13 +149,15 @@ def embed(
 ) -> None:
     """Frozen features of every image and report into the store. A run that was stopped goes on where it stood."""
     from linkage_core import audit as auditing
-    from linkage_core.cohorts.registry import open_cohort
+    from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.embedding import embed as run
     from linkage_core.encoders.registry import load_encoder
 
     if not model:
         raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
-    found = open_cohort(kind, root, seed=seed, section=section)
+    # the phantom is drawn at any size; its own encoders see it at the size they were trained on
+    drawn = {"image_size": 256} if kind in PHANTOM_SITES and not model.startswith("phantom-") else {}
+    found = open_cohort(kind, root, seed=seed, section=section, **drawn)
     if name:
         found = dataclasses.replace(found, name=name)
     where = _store(store)
@@ -172,7 +176,7 @@ def import_(
     image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz or Parquet, one row a record.")],
     text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
     records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     store_text: Annotated[bool, typer.Option("--store-text", help="Keep the report column in the store.")] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -184,7 +188,7 @@ def import_(
     from linkage_core.embedding import import_arrays
 
     cohort_name, model = _target(target)
-    found = table.read(records, cohort_name, seed)
+    found = table.read(records, cohort_name, seed or 0)
     entry = import_arrays(found, model, _array(image), _array(text), _store(store), store_text=store_text)
     auditing.study(entry)
     _entry_done(entry, entry.rejects(), quiet, json_to)
@@ -433,6 +437,13 @@ def _entry_done(entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str |
             highlight=False,
         )
         printing.rejects(rejects)
+        cut = entry.manifest.get("truncated_reports", {})
+        if cut.get("truncated"):
+            limit = entry.manifest["model"]["text_limit"]
+            output.print(
+                f"{cut['truncated']:,} of {cut['distinct']:,} distinct reports are longer than the model's {limit} tokens "
+                "and lost their end."
+            )
         output.print(f"Next: linkage audit {entry.cohort}/{entry.model}")
 
 

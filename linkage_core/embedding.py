@@ -93,6 +93,7 @@ def embed(
                 f"None of the {len(records)} images of {cohort.name} could be embedded.",
                 f"The first: {rejects[0][2]} {rejects[0][3]}",
             )
+        truncated = encoder.truncated(list(reports["report"]))
         return _finish(
             path,
             kept,
@@ -104,6 +105,7 @@ def embed(
                 "recipe": recipe,
                 "cohort": _cohort_note(cohort, records),
                 "model": {"name": encoder.name, **described},
+                "truncated_reports": {"distinct": len(reports), "truncated": truncated},
                 "features": {
                     "dtype": dtype,
                     "unit_norm": False,

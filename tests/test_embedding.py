@@ -38,6 +38,9 @@ class CountingEncoder:
     def text_features(self, texts: list[str]) -> np.ndarray:
         return np.array([[1 + t.lower().count(chr(97 + i)) for i in range(26)] for t in texts], dtype=np.float32)
 
+    def truncated(self, texts: list[str]) -> int:
+        return sum(len(text) > 20 for text in texts)
+
     def heads(self) -> Heads:
         return self._heads
 
@@ -74,6 +77,9 @@ def test_every_row_is_embedded_or_rejected_by_name(store: Store) -> None:
     assert set(rejects["reason"]) == {"truncated"}
     assert len(entry.records()) + len(rejects) == len(source.records)
     assert entry.manifest["counts"]["rejects"] == len(rejects)
+    distinct = set(source.records["report"])
+    cut = {"distinct": len(distinct), "truncated": sum(len(text) > 20 for text in distinct)}
+    assert entry.manifest["truncated_reports"] == cut
 
 
 def test_stored_features_are_the_encoders(store: Store) -> None:

@@ -147,11 +147,10 @@ def test_siglip_text_is_made_canonical_before_pieces_are_sought(tmp_path, no_net
 def test_long_reports_are_cut_at_the_limit_and_counted(tmp_path, no_network, family):
     encoder = load(WRITERS[family](tmp_path / "model"))
     word = "clear" if family == "clip" else "xq"  # one token; two tokens after the space mark
-    first = encoder.text_features(["no", f"{word} " * 100, f"{word} " * 200])
-    assert (encoder.truncated_texts, encoder.seen_texts) == (2, 3)
+    texts = ["no", f"{word} " * 100, f"{word} " * 200]
+    first = encoder.text_features(texts)
+    assert encoder.truncated(texts) == 2
     np.testing.assert_allclose(first[1], first[2], atol=1e-5)  # what differs lies beyond the limit
-    encoder.text_features(["no"])
-    assert (encoder.truncated_texts, encoder.seen_texts) == (2, 4)
 
 
 def test_a_text_that_just_fits_is_not_counted(tmp_path, no_network):
@@ -159,10 +158,8 @@ def test_a_text_that_just_fits_is_not_counted(tmp_path, no_network):
     encoder.text_features(["!" * 1])  # start, one token, end
     fits = "the " * (LIMIT - 2)
     assert len(CLIPTokenizer.from_pretrained(tmp_path / "model")(fits)["input_ids"]) == LIMIT
-    encoder.text_features([fits])
-    assert encoder.truncated_texts == 0
-    encoder.text_features([fits + "the"])
-    assert encoder.truncated_texts == 1
+    assert encoder.truncated([fits]) == 0
+    assert encoder.truncated([fits + "the"]) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- precision

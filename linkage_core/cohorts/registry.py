@@ -26,7 +26,7 @@ def open_cohort(
     kind: str,
     root: Path | None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     section: str = "both",
     check_images: bool = False,
     progress: files.Progress | None = None,
@@ -34,7 +34,8 @@ def open_cohort(
 ) -> Cohort:
     """Read and check one cohort.
 
-    `kind` is one of KINDS. `seed` fixes the split (of the phantom: the whole population), `section` what of each
+    `kind` is one of KINDS. `seed` fixes the split (0 unless given; of the phantom: the whole population, the shipped
+    one unless given), `section` what of each
     report is read; `options` are the kind's own (`manifest` for folder; `split`, `patients` for the phantom). With
     `check_images` every image is decoded once, and those that fail become rejects; `progress` is called with (done,
     total). The phantom needs no root and has no sections.
@@ -43,11 +44,13 @@ def open_cohort(
     """
     if kind in FILE_KINDS:
         reader: Callable[..., Cohort] = FILE_KINDS[kind]
-        arguments = {"root": root, "seed": seed, "section": section}
+        arguments = {"root": root, "seed": seed or 0, "section": section}
     elif kind in PHANTOM_SITES:
         from linkage_core.cohorts import phantom  # the only kind that needs a renderer
 
-        reader, arguments = phantom.read, {"site": PHANTOM_SITES[kind], "seed": seed}
+        reader, arguments = phantom.read, {"site": PHANTOM_SITES[kind]}
+        if seed is not None:
+            arguments["seed"] = seed
     else:
         near = difflib.get_close_matches(str(kind), KINDS, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -27,6 +27,10 @@ class Encoder(Protocol):
         """(n_texts, d_text) float32."""
         ...
 
+    def truncated(self, texts: list[str]) -> int:
+        """How many of these texts are longer than the text tower takes, and lose their end."""
+        ...
+
     def heads(self) -> Heads:
         """The off-the-shelf heads, as numpy arrays."""
         ...

@@ -57,10 +57,7 @@ class _Precision:
 
 
 class ClipEncoder:
-    """A CLIP or SigLIP model cut before its last linear layers; see `encoders.base.Encoder`.
-
-    `truncated_texts` of `seen_texts` given so far were longer than the text tower takes and lost their end.
-    """
+    """A CLIP or SigLIP model cut before its last linear layers; see `encoders.base.Encoder`."""
 
     def __init__(
         self,
@@ -74,7 +71,6 @@ class ClipEncoder:
         self.name = name
         self.family = _family(name, local)
         _check_weights_present(name, local)
-        self.truncated_texts = self.seen_texts = 0
         self._local = local
         self._device = torch.device(device)
         self._reduced = reduced_precision
@@ -110,6 +106,12 @@ class ClipEncoder:
             tokens = self._tokens(batch)
             rows.append(self._run("text", partial(self._text_tower, tokens)))
         return np.concatenate(rows) if rows else np.empty((0, self._heads.text.weight.shape[1]), np.float32)
+
+    def truncated(self, texts: list[str]) -> int:
+        """How many of these texts are longer than `text_limit` tokens and lose their end."""
+        return sum(
+            len(ids) > self.text_limit for ids in self._tokenizer(self._written(texts), verbose=False)["input_ids"]
+        )
 
     def describe(self) -> dict[str, Any]:
         """What the manifest records; the same before and after a run, so that a run can resume."""
@@ -151,15 +153,13 @@ class ClipEncoder:
                 kept.update({key: _plain(settings[key]) for key in keys})
         return kept
 
+    def _written(self, texts: list[str]) -> list[str]:
+        return [canonical(text) for text in texts] if self._canonical else texts
+
     def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        """Token ids as the model was trained on them; counts the texts that are cut."""
-        if self._canonical:
-            texts = [canonical(text) for text in texts]
-        lengths = [len(ids) for ids in self._tokenizer(texts, verbose=False)["input_ids"]]
-        self.truncated_texts += sum(length > self.text_limit for length in lengths)
-        self.seen_texts += len(texts)
+        """Token ids as the model was trained on them."""
         encoded = self._tokenizer(
-            texts,
+            self._written(texts),
             truncation=True,
             max_length=self.text_limit,
             # SigLIP was trained on full-length rows without a mask and reads its answer from the last position.
