@@ -156,7 +156,7 @@ def embed(
     if not model:
         raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
     # the phantom is drawn at any size; its own encoders see it at the size they were trained on
-    drawn = {"image_size": 256} if kind in PHANTOM_SITES and not model.startswith("phantom-") else {}
+    drawn: dict[str, Any] = {"image_size": 256} if kind in PHANTOM_SITES and not model.startswith("phantom-") else {}
     found = open_cohort(kind, root, seed=seed, section=section, **drawn)
     if name:
         found = dataclasses.replace(found, name=name)
@@ -441,8 +441,8 @@ def _entry_done(entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str |
         if cut.get("truncated"):
             limit = entry.manifest["model"]["text_limit"]
             output.print(
-                f"{cut['truncated']:,} of {cut['distinct']:,} distinct reports are longer than the model's {limit} tokens "
-                "and lost their end."
+                f"{cut['truncated']:,} of {cut['distinct']:,} distinct reports are longer than the model's "
+                f"{limit} tokens and lost their end."
             )
         output.print(f"Next: linkage audit {entry.cohort}/{entry.model}")
 

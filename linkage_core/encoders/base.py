@@ -36,5 +36,6 @@ class Encoder(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """For the manifest: `family`, `model_id`, `revision`, `weights_sha256`, `preprocessing` (a dict), `device`, `compute_dtype`, `text_limit` (tokens)."""
+        """For the manifest: `family`, `model_id`, `revision`, `weights_sha256`, `preprocessing` (a dict), `device`,
+        `compute_dtype` and `text_limit` (tokens). The same before and after a run, so that a run can resume."""
         ...
