@@ -222,6 +222,10 @@ class PhantomEncoder:
 
         return Heads(linear(self._model.image_head), linear(self._model.text_head))
 
+    def truncated(self, texts: list[str]) -> int:
+        """How many of these texts have more than TOKENS words and lose their end."""
+        return sum(len(words(text)) > TOKENS for text in texts)
+
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
         return {
