@@ -47,14 +47,14 @@ def export_folder(
     images.mkdir(parents=True)
     records = records_of(studies, seed)
     suffix = "png" if image_format == "png" else "dcm"
-    for done, row in enumerate(records.itertuples(index=False), start=1):
-        record_id = str(row.record_id)
+    for done, row in enumerate(records.to_dict("records"), start=1):
+        record_id = str(row["record_id"])
         picture = image_of(record_id, size, seed)
         path = images / f"{record_id}.{suffix}"
         if image_format == "png":
             Image.fromarray(picture.pixels).save(path)
         else:
-            path.write_bytes(_dicom(picture, row._asdict()))
+            path.write_bytes(_dicom(picture, row))
         progress("export", done, len(records))
     records["image"] = [f"images/{record_id}.{suffix}" for record_id in records["record_id"]]
     table = records[list(MANIFEST_COLUMNS)].astype({"age": int})
