@@ -65,7 +65,7 @@ def export_folder(
     return manifest
 
 
-def _dicom(picture: Radiograph, row: Mapping[str, Any]) -> bytes:
+def _dicom(picture: Radiograph, row: Mapping[Any, Any]) -> bytes:
     """One image as a DICOM file. UIDs follow from the ids, so an export can be repeated bit for bit."""
     record_id, study_id, view = str(row["record_id"]), str(row["study_id"]), str(row["view"])
     meta = FileMetaDataset()
