@@ -144,7 +144,8 @@ class Examples:
         """Records with all these findings positive, one of these views, ids that contain these letters (any case), and
         an exposure percentile within the range. In the order of the cohort."""
         rows = self.records
-        keep = rows["exposure_percentile"].between(*exposure).to_numpy(copy=True)
+        # an image with too few reports of others has no percentile: it is found unless a range is asked for
+        keep = (rows["exposure_percentile"].between(*exposure) | (tuple(exposure) == (0, 100))).to_numpy(copy=True)
         for finding in findings:
             if finding not in rows:
                 raise InputError(f"{finding!r} is not a finding.", "Findings are the 14 labels of CheXpert.")

@@ -163,6 +163,8 @@ with page.guarded():
     # -- which images, and which of them is shown
     for key, value in FILTERS.items():
         st.session_state.setdefault(key, value)
+    views = sorted(view for view in examples.records["view"].unique() if view)
+    st.session_state["find views"] = [view for view in st.session_state["find views"] if view in views]
     found = examples.find(
         findings=tuple(st.session_state["find findings"]),
         views=tuple(st.session_state["find views"]),
@@ -220,7 +222,6 @@ with page.guarded():
             st.button("Random", icon=":material/shuffle:", key="random", disabled=last < 1, args=(other,), **step)
             with st.popover("Find", icon=":material/search:"):
                 st.pills("Findings, all of them present", LABELS[1:], selection_mode="multi", key="find findings")
-                views = sorted(view for view in examples.records["view"].unique() if view)
                 if views:
                     st.segmented_control(
                         "View", views, selection_mode="multi", format_func=gallery.view_words, key="find views"

@@ -81,3 +81,9 @@ def test_bad_requests(examples: Examples) -> None:
         examples.ranked(record, 10, 11)
     with pytest.raises(InputError, match="largest possible N"):
         examples.ranked(record, 10_000, 4)
+
+
+def test_an_image_without_a_percentile_is_found_unless_a_range_is_asked_for(examples: Examples) -> None:
+    examples.records.loc[0, ["p_first_100", "exposure_percentile"]] = np.nan
+    assert len(examples.find()) == len(examples.records)
+    assert examples.records["record_id"][0] not in set(examples.find(exposure=(0, 99))["record_id"])
