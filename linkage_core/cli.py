@@ -88,8 +88,7 @@ def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonO
     found = examine(_store(store).root)
     _write_json(found, json_to)
     if _speaks(quiet, json_to):
-        for section, content in found.items():
-            printing.section(section, content)
+        printing.doctor(found)
 
 
 @app.command()

@@ -109,20 +109,57 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
     )
 
 
-def section(title: str, content: Any) -> None:
-    """A part of a JSON-able summary as a small table."""
-    if isinstance(content, list) and content and isinstance(content[0], dict):
-        columns = [key for key in content[0] if not isinstance(content[0][key], (dict, list))]
-        table = Table(*columns, title=title, title_justify="left")
-        for row in content:
-            table.add_row(*(_cell(row.get(column)) for column in columns))
-        output.print(table)
-    elif isinstance(content, dict):
-        table = Table(show_header=False, title=title, title_justify="left")
-        for key, value in content.items():
-            if isinstance(value, dict):
-                value = ", ".join(f"{k} {_cell(v)}" for k, v in value.items())
-            table.add_row(plain(str(key)), _cell(value))
-        output.print(table)
-    else:
-        output.print(f"{plain(title)}: {_cell(content)}")
+def doctor(found: dict[str, Any]) -> None:
+    """What this machine has: `found` is doctor.examine's. What is missing comes with its remedy."""
+    system, cpu, memory, gpu = found["system"], found["cpu"], found["memory"], found["gpu"]
+    versions = {package["name"]: package["version"] for package in found["packages"]}
+    absent = [name for name, version in versions.items() if version is None]
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("system", f"Python {system['python']}, {system['platform']}")
+    facts.add_row("processor", f"{cpu['usable']} of {cpu['cores']} cores, {cpu['machine']}")
+    facts.add_row("memory", f"{_size(memory['available'])} of {_size(memory['total'])} free")
+    facts.add_row("disk", f"{_size(found['disk']['free'])} free at {plain(str(found['disk']['path']))}")
+    facts.add_row(
+        "GPU", _cell(gpu["cuda"] or ("Apple GPU" if gpu["mps"] else "none: everything runs on the processor"))
+    )
+    facts.add_row("FAISS", f"{found['faiss']['kind']} {found['faiss']['version']}")
+    facts.add_row("compiled", "yes (numba)" if found["numba"]["usable"] else "no: exact counts run in numpy, slower")
+    facts.add_row("browser", found["browser"]["path"] or "none: the browser tests need Chromium")
+    facts.add_row("packages", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    facts.add_row("not installed", ", ".join(absent) or "-")
+    missing = [row["name"] for row in found["dicom"] if not row["present"]]
+    facts.add_row("DICOM", "all known syntaxes" if not missing else f"cannot read {', '.join(missing)}")
+    facts.add_row("connections", "none, except for `linkage pull`")
+    output.print(facts)
+    models = Table("model", "here", "family", "size", "revision", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in found["models"]:
+        size = _size(row["size"]) if row["size"] else "-"
+        models.add_row(row["name"], _cell(row["present"]), row["family"], size, (row["revision"] or "-")[:12])
+    output.print(models)
+    entries = Table("store", "size", "readable", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in found["store"]["entries"]:
+        entries.add_row(f"{row['cohort']}/{row['model']}", _size(row["size"]), _cell(row["readable"]))
+    output.print(entries if found["store"]["entries"] else f"The store {found['store']['root']} is empty.")
+    for line in _remedies(found):
+        output.print(plain(line))
+
+
+def _remedies(found: Any) -> list[str]:
+    """Every remedy in what the doctor found, with the name it belongs to."""
+    if isinstance(found, list):
+        return [line for one in found for line in _remedies(one)]
+    if not isinstance(found, dict):
+        return []
+    own = [f"{found.get('name', 'Note')}: {found['remedy']}"] if found.get("remedy") else []
+    return own + [line for value in found.values() for line in _remedies(value)]
+
+
+def _size(n_bytes: float | None) -> str:
+    """Bytes in the unit a person reads."""
+    if n_bytes is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024 or unit == "GiB":
+            return f"{n_bytes:,.0f} {unit}" if n_bytes >= 10 or unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return "-"
