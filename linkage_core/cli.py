@@ -105,7 +105,7 @@ def cohort(
     json_to: JsonOption = None,
 ) -> None:
     """Read and check a cohort: images, studies, patients, views, labels, reports, rejects with reasons, splits."""
-    from linkage_core.cohorts.registry import open_cohort
+    from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
 
     with _progress(quiet or json_to == "-") as progress:
@@ -114,7 +114,7 @@ def cohort(
             root,
             seed=seed,
             section=section,
-            check_images=images,
+            check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
             progress=lambda done, total: progress("images", done, total),
         )
     summary = summarise(found)
