@@ -770,36 +770,57 @@ def caption(study: Study, level: CaptionLevel, draws: Draws) -> str:
     """
     if level == "general":
         return _general(study, draws)
+    if level == "biomedical":
+        return _biomedical(study, draws)
     said = _said(study, HABITS[study.site], draws)
     writer = _Writer(draws, draws.pick((0, 1, 2)))
-    if level == "biomedical":
-        return _biomedical(study.findings, draws)
     lines = [writer.word(_TERMS[item.kind].nouns) for item in said]
-    if study.devices and draws.chance(0.7):
-        lines.append(
-            draws.pick(("lines and tubes in place", "support devices", _DEVICE_NAMES[study.devices[0].kind][0]))
-        )
+    lines += [writer.word(_DEVICE_NAMES[device.kind]) for device in _said_devices(study, HABITS[study.site], draws)]
     denial = _deny(writer, {item.kind for item in said}, ("pleural effusion", "pneumothorax"))
     if denial and draws.chance(0.3):
         lines.append(denial)
     return _stop(lines or [draws.pick(("no acute cardiopulmonary process", "normal chest", "no acute disease"))])
 
 
+_LAY_NAMES: dict[str, str] = {
+    "endotracheal tube": "a tube",
+    "enteric tube": "a tube",
+    "chest tube": "a tube",
+    "central line": "a line",
+    "picc": "a line",
+    "port": "a port",
+    "pacemaker": "a pacemaker",
+    "sternal wires": "wires",
+    "valve prosthesis": "a heart valve",
+}
+
+
 def _general(study: Study, draws: Draws) -> str:
     person = {"F": "a woman", "M": "a man"}[study.anatomy.sex]
-    whole = draws.pick(
-        ("a chest x-ray of {}", "an x-ray image of {}", "a black and white image of the chest of {}")
-    ).format(person)
-    if study.devices and draws.chance(0.6):
-        return f"{whole} with {draws.pick(('tubes', 'lines', 'wires'))}"
-    return whole
+    whole = draws.pick(("a chest x-ray of {}", "an x-ray image of {}", "a black and white image of the chest of {}"))
+    seen = [_LAY_NAMES[device.kind] for device in study.devices if draws.chance(0.5)]
+    seen += ["a large heart" for item in study.findings if item.kind == "cardiomegaly" and draws.chance(item.severity)]
+    return f"{whole.format(person)} with {_listed(seen[:2], 'and')}" if seen else whole.format(person)
 
 
-def _biomedical(findings: tuple[Finding, ...], draws: Draws) -> str:
-    salient = sorted(findings, key=lambda finding: -finding.severity)[: draws.pick((1, 2))]
-    if not salient:
-        return draws.pick(("Normal chest radiograph.", "Chest radiograph without abnormality."))
-    names = _listed([draws.pick(_TERMS[finding.kind].nouns) for finding in salient], "and")
-    return draws.pick(
-        ("Chest radiograph showing {}.", "Radiograph of the chest demonstrates {}.", "{} on a chest radiograph.")
-    ).format(names)
+def _biomedical(study: Study, draws: Draws) -> str:
+    gravest = sorted(study.findings, key=lambda finding: -finding.severity)[:2]
+    salient: list[Finding | Device] = [*gravest, *study.devices[:2]]
+    names = [_legend(item, draws) for item in salient if draws.chance(0.8)][: draws.pick((1, 2, 3))]
+    there = {finding.kind for finding in study.findings}
+    absent = [kind for kind in ("pleural effusion", "pneumothorax", "consolidation") if kind not in there]
+    without = f" without {draws.pick(absent)}" if absent and draws.chance(0.3) else ""
+    if not names:
+        if salient:
+            return f"Chest radiograph{without}."
+        return draws.pick(
+            ("Normal chest radiograph.", "Clear lungs and a normal heart.", "Normal radiograph of the chest.")
+        )
+    shown = draws.pick(
+        ("Chest radiograph showing {}", "Radiograph of the chest demonstrates {}", "{} on a chest radiograph")
+    )
+    return f"{shown.format(_listed(names, 'and'))}{without}."
+
+
+def _legend(item: Finding | Device, draws: Draws) -> str:
+    return draws.pick(_TERMS[item.kind].nouns if isinstance(item, Finding) else _DEVICE_NAMES[item.kind])

@@ -1,0 +1,146 @@
+"""The whole build on a handful of patients, and the export."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pydicom import dcmread
+
+from linkage_core import phantom_build
+from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.phantom import image_of, population, report_of
+from linkage_core.cohorts.phantom.export import MANIFEST_COLUMNS, export_folder
+from linkage_core.encoders.phantom import MODELS, PhantomEncoder, load_phantom
+from linkage_core.errors import InputError
+from linkage_core.phantom_build import RECIPES, build, rung_text, train
+from linkage_core.store import Store
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
+    root, steps = tmp_path_factory.mktemp("store"), []
+    names = ("phantom-general", "phantom-radiology")
+    build(root, models=names, scale="small", progress=lambda *step: steps.append(step), processes=1)
+    return root, steps
+
+
+def test_small_build_leaves_models_and_entries(built: tuple[Path, list[tuple[str, int, int]]]) -> None:
+    root, steps = built
+    store = Store(root)
+    assert {"phantom", "phantom-site-b"} <= set(store.cohorts())
+    for cohort, splits in (("phantom", {"heldout", "attacker"}), ("phantom-site-b", {"heldout"})):
+        assert store.models(cohort) == ["phantom-general", "phantom-radiology"]
+        entry = store.open(cohort, "phantom-radiology")
+        assert entry.synthetic
+        assert set(entry.records("all")["split"]) == splits
+        embeddings = entry.embeddings(split="heldout")
+        np.testing.assert_allclose(np.linalg.norm(embeddings.images, axis=1), 1, atol=1e-5)
+    assert {stage.split(":")[0] for stage, _, _ in steps} >= {"training images", "phantom", "phantom-general"}
+    assert all(0 <= done <= total for _, done, total in steps)
+
+
+def test_stored_features_are_those_of_the_image_drawn_again(built: tuple[Path, list[tuple[str, int, int]]]) -> None:
+    root, _ = built
+    entry = Store(root).open("phantom", "phantom-radiology")
+    encoder = load_phantom("phantom-radiology", root)
+    embeddings = entry.embeddings(split="heldout")
+    row = 3
+    record_id = embeddings.records["record_id"].iloc[row]
+    again = encoder.heads().image(encoder.image_features([image_of(record_id, 64)]))[0]
+    assert again @ embeddings.images[row] / np.linalg.norm(again) > 0.999
+    report = report_of(record_id)
+    text = encoder.heads().text(encoder.text_features([report]))[0]
+    assert text @ embeddings.reports[embeddings.match[row]] / np.linalg.norm(text) > 0.999
+
+
+def test_other_splits_make_an_entry_of_their_own(built: tuple[Path, list[tuple[str, int, int]]]) -> None:
+    root, _ = built
+    before = (root / "phantom" / "phantom-radiology" / "manifest.json").read_bytes()
+    build(root, models=("phantom-radiology",), scale="small", splits=("finetune",), processes=1)
+    entry = Store(root).open("phantom-finetune", "phantom-radiology")
+    assert set(entry.records("all")["split"]) == {"finetune"}
+    assert (root / "phantom" / "phantom-radiology" / "manifest.json").read_bytes() == before
+
+
+def test_training_is_repeatable_and_learns() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 4, 96)
+    images = rng.standard_normal((96, 64, 64)).astype(np.float32) * 0.1
+    for row, kind in enumerate(kinds):
+        images[row, 16 * kind : 16 * kind + 16] += 1
+    texts = [("clear lungs", "large effusion", "broken rib", "wide heart")[kind] for kind in kinds]
+    recipe = phantom_build.Recipe("radiology", patients=1, epochs=1, batch=32)
+    twice = [train(images, texts, recipe, seed=1, progress=phantom_build.silent, stage="")[0] for _ in range(2)]
+    for first, second in zip(twice[0].parameters(), twice[1].parameters(), strict=True):
+        np.testing.assert_allclose(first.detach(), second.detach(), rtol=1e-3, atol=1e-3)
+
+    longer = replace(recipe, epochs=8, learning_rate=3e-3)
+    model, vocabulary = train(images, texts, longer, seed=1, progress=phantom_build.silent, stage="")
+    encoder = PhantomEncoder("phantom-radiology", model, vocabulary, training={})
+    heads = encoder.heads()
+    image = heads.image(encoder.image_features_of(images))
+    text = heads.text(encoder.text_features(["clear lungs", "large effusion", "broken rib", "wide heart"]))
+    image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (image, text))
+    assert np.mean((image @ text.T).argmax(1) == kinds) > 0.9
+
+
+def test_only_the_encoder_training_patients_are_trained_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def draw(record_ids: list[str], stage: str) -> np.ndarray:
+        asked.extend(record_ids)
+        return np.random.default_rng(0).integers(0, 65536, (len(record_ids), 64, 64), dtype=np.uint16)
+
+    phantom_build._train_ladder(tmp_path, ["phantom-general"], 0, True, draw, phantom_build.silent)
+    assert {population.split_of("A", population.parse_id(record_id)[1]) for record_id in asked} == {"encoder"}
+
+
+def test_the_rungs_are_the_ladder() -> None:
+    assert tuple(RECIPES) == MODELS
+    study = next(study for study in population.studies_of_split("A", "encoder") if study.findings)
+    assert rung_text(study, "radiology", 0) == report_of(study.study_id)
+    assert "chest" in rung_text(study, "general", 0)
+
+
+@pytest.mark.parametrize("wrong", [{"models": ("phantom-x",)}, {"scale": "large"}, {"splits": ("nothing",)}])
+def test_bad_requests_are_named(tmp_path: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        build(tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image_format", ["png", "dicom"])
+def test_export_comes_back_as_it_was(tmp_path: Path, image_format: str) -> None:
+    studies = [study for study, _ in zip(population.studies_of_split("A", "heldout"), range(4), strict=False)]
+    manifest = export_folder(tmp_path / "out", studies, image_format=image_format, size=96)  # type: ignore[arg-type]
+    table = pd.read_csv(manifest)
+    assert tuple(table.columns) == MANIFEST_COLUMNS
+    assert len(table) == sum(len(study.views) for study in studies)
+    for row in table.itertuples():
+        path = manifest.parent / row.image
+        drawn = image_of(path.stem, 96).pixels
+        assert row.report == report_of(row.study_id)
+        assert row.patient_id == row.study_id.rsplit("-", 1)[0]
+        if image_format == "png":
+            pixels = np.asarray(Image.open(path))
+            assert (pixels == drawn).all()
+        else:
+            data = dcmread(path)
+            assert (data.Modality, data.PhotometricInterpretation, data.BitsStored) == ("DX", "MONOCHROME2", 12)
+            assert data.PatientID == row.patient_id
+            assert (data.pixel_array == drawn >> 4).all()
+    labels = table[list(LABELS)].to_numpy(float).ravel()
+    assert set(labels[~np.isnan(labels)]) <= {-1.0, 0.0, 1.0}
+
+
+def test_export_leaves_a_full_directory_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    study = next(population.studies_of_split("A", "heldout"))
+    for wrong in ({"directory": tmp_path}, {"directory": tmp_path / "new", "image_format": "gif"}):
+        with pytest.raises(InputError):
+            export_folder(**{"studies": [study], **wrong})  # type: ignore[arg-type]
+    with pytest.raises(InputError):
+        export_folder(tmp_path / "none", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
