@@ -66,20 +66,19 @@ def _count_tick(value: float) -> str:
     return f"{value * out_of:,.0f} of {out_of:,}"
 
 
-def _base(palette: Palette, height: int, margin: Mapping[str, int]) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        height=height,
-        margin=dict(margin),
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": FONT, "size": 14, "color": palette.text},
-        showlegend=False,
-        hovermode="closest",
-        dragmode=False,
-        hoverlabel={"font": {"family": FONT, "size": 14}},
-    )
-    return figure
+def _layout(palette: Palette, height: int, margin: Mapping[str, int]) -> dict:
+    return {
+        "height": height,
+        "margin": dict(margin),
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 14, "color": palette.text},
+        "showlegend": False,
+        "hovermode": "closest",
+        "dragmode": False,
+        "hoverlabel": {"font": {"family": FONT, "size": 14}},
+        "template": {},
+    }
 
 
 def _axis(palette: Palette, low: float, high: float, ticks: list[float], words: list[str], *, line: bool) -> dict:
@@ -167,18 +166,16 @@ def curve(
     right = math.log10(largest)
 
     margin = {"l": 104, "r": 104, "t": 34, "b": 52}
-    figure = _base(palette, CURVE_HEIGHT, margin)
-    figure.update_xaxes(_axis(palette, smallest, largest, x_ticks, [_plain(v) for v in x_ticks], line=True))
-    figure.update_yaxes(_axis(palette, low, high, y_ticks, y_words, line=False), ticklabelstandoff=6)
-
-    figure.add_scatter(
-        x=guess["pool_size"],
-        y=guessed,
-        mode="lines",
-        line={"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
-        hoverinfo="skip",
-        name="guessing",
-    )
+    traces: list[dict[str, object]] = [
+        {
+            "x": guess["pool_size"].tolist(),
+            "y": guessed,
+            "mode": "lines",
+            "line": {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
+            "hoverinfo": "skip",
+            "name": "guessing",
+        }
+    ]
     ends: list[tuple[str, float, str]] = [("guessing", guessed[-1], palette.muted)]
     for model, style in styles.items():
         line = rows[(rows["model"] == model) & (rows[shape.value] > 0)]
@@ -187,73 +184,95 @@ def curve(
         x, y = line["pool_size"].tolist(), line[shape.value].tolist()
         band_low = line[shape.low].fillna(line[shape.value]).clip(lower=low).tolist()
         band_high = line[shape.high].fillna(line[shape.value]).tolist()
-        figure.add_scatter(
-            x=x + x[::-1],
-            y=band_high + band_low[::-1],
-            mode="lines",
-            fill="toself",
-            fillcolor=_see_through(style.colour, 0.18),
-            line={"width": 0},
-            hoverinfo="skip",
-            name=f"{labels[model]}, 95% interval",
+        traces.append(
+            {
+                "x": x + x[::-1],
+                "y": band_high + band_low[::-1],
+                "mode": "lines",
+                "fill": "toself",
+                "fillcolor": _see_through(style.colour, 0.18),
+                "line": {"width": 0},
+                "hoverinfo": "skip",
+                "name": f"{labels[model]}, 95% interval",
+            }
         )
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            line={"color": style.colour, "width": 2.5},
-            name=labels[model],
-            text=[_point_words(row, measure, labels[model]) for _, row in line.iterrows()],
-            hovertemplate="%{text}<extra></extra>",
+        traces.append(
+            {
+                "x": x,
+                "y": y,
+                "mode": "lines",
+                "line": {"color": style.colour, "width": 2.5},
+                "name": labels[model],
+                "text": [_point_words(row, measure, labels[model]) for row in line.to_dict("records")],
+                "hovertemplate": "%{text}<extra></extra>",
+            }
         )
         marked = line[line["pool_size"].isin(marks)]
-        figure.add_scatter(
-            x=marked["pool_size"],
-            y=marked[shape.value],
-            mode="markers",
-            marker={"color": style.colour, "symbol": style.marker, "size": 9},
-            cliponaxis=False,
-            hoverinfo="skip",
-            name=f"{labels[model]}, marks",
+        traces.append(
+            {
+                "x": marked["pool_size"].tolist(),
+                "y": marked[shape.value].tolist(),
+                "mode": "markers",
+                "marker": {"color": style.colour, "symbol": style.marker, "size": 9},
+                "cliponaxis": False,
+                "hoverinfo": "skip",
+                "name": f"{labels[model]}, marks",
+            }
         )
         here = line[line["pool_size"] == pool_size]
-        figure.add_scatter(
-            x=here["pool_size"],
-            y=here[shape.value],
-            mode="markers",
-            marker={"color": palette.page, "symbol": style.marker, "size": 13, "line": {"color": style.colour, "width": 3}},
-            cliponaxis=False,
-            hoverinfo="skip",
-            name=f"{labels[model]}, chosen N",
+        traces.append(
+            {
+                "x": here["pool_size"].tolist(),
+                "y": here[shape.value].tolist(),
+                "mode": "markers",
+                "marker": {
+                    "color": palette.page,
+                    "symbol": style.marker,
+                    "size": 13,
+                    "line": {"color": style.colour, "width": 3},
+                },
+                "cliponaxis": False,
+                "hoverinfo": "skip",
+                "name": f"{labels[model]}, chosen N",
+            }
         )
         ends.append((labels[model], y[-1], style.colour))
-    figure.add_shape(
-        type="line",
-        x0=pool_size,
-        x1=pool_size,
-        y0=0,
-        y1=1,
-        xref="x",
-        yref="paper",
-        layer="below",
-        line={"color": palette.muted, "width": 1.5, "dash": "2px,4px"},
-    )
-
     inner = CURVE_HEIGHT - margin["t"] - margin["b"]
     per_decade = inner / (math.log10(high) - math.log10(low))
+    notes = []
     wanted = [math.log10(value) * per_decade for _, value, _ in ends]
     for (name, value, colour), place, moved in zip(ends, wanted, _spread(wanted, 19), strict=True):
-        end = _note(palette, escape(name), x=right, y=math.log10(value), xanchor="left", xshift=12, yshift=moved - place)
+        end = _note(
+            palette, escape(name), x=right, y=math.log10(value), xanchor="left", xshift=12, yshift=moved - place
+        )
         end["font"]["color"] = colour
-        figure.add_annotation(end)
+        notes.append(end)
     title = shape.axis.format(k=k)
-    figure.add_annotation(
-        _note(palette, f"{title}, band: 95% interval, log scale", x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom", yshift=10)
+    notes.append(
+        _note(
+            palette,
+            f"{title}, band: 95% interval, log scale",
+            **{"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 10},
+        )
     )
-    figure.add_annotation(
-        _note(palette, "reports in the pool (N), log scale", x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-28)
+    under = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top", "yshift": -28}
+    notes.append(_note(palette, "reports in the pool (N), log scale", **under))
+    chosen = {
+        "type": "line",
+        **{"x0": pool_size, "x1": pool_size, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
+        "line": {"color": palette.muted, "width": 1.5, "dash": "2px,4px"},
+    }
+    # all at once: every later change of a figure is checked again as a whole, and the slider waits for it
+    return go.Figure(
+        data=[{"type": "scatter", **trace} for trace in traces],
+        layout={
+            **_layout(palette, CURVE_HEIGHT, margin),
+            "xaxis": _axis(palette, smallest, largest, x_ticks, [_plain(v) for v in x_ticks], line=True),
+            "yaxis": _axis(palette, low, high, y_ticks, y_words, line=False) | {"ticklabelstandoff": 6},
+            "annotations": notes,
+            "shapes": [chosen],
+        },
     )
-    return figure
 
 
 def guessed_reciprocal_rank(pool_size: int) -> float:
@@ -268,7 +287,7 @@ def guessed_reciprocal_rank(pool_size: int) -> float:
     return (math.log(n) + 0.5772156649015329 + 1 / (2 * n) - 1 / (12 * n * n)) / n
 
 
-def _point_words(row: pd.Series, measure: str, name: str) -> str:
+def _point_words(row: Mapping, measure: str, name: str) -> str:
     n = int(row["pool_size"])
     if measure == "recall":
         out_of = denominator(n)
@@ -282,7 +301,9 @@ def _point_words(row: pd.Series, measure: str, name: str) -> str:
 
 def with_lift_interval(table: pd.DataFrame) -> pd.DataFrame:
     """Adds lift_low and lift_high: chance is a constant, so the interval of lift is that of recall divided by it."""
-    return table.assign(lift_low=table["recall_low"] / table["chance"], lift_high=table["recall_high"] / table["chance"])
+    return table.assign(
+        lift_low=table["recall_low"] / table["chance"], lift_high=table["recall_high"] / table["chance"]
+    )
 
 
 # -- the ladder ------------------------------------------------------------------------------------------------------
@@ -307,7 +328,7 @@ def ladder(
     ticks = _ticks(floor, ceiling, _steps(floor, ceiling))
     longest = max(len(labels[m]) for m in table.index)
     height = 96 + 40 * len(table)
-    figure = _base(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52})
+    figure = go.Figure(layout=_layout(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52}))
     figure.update_xaxes(_axis(palette, floor, ceiling, ticks, [_plain(v) for v in ticks], line=True))
     figure.update_xaxes(showgrid=False)
     for tick in ticks:
@@ -379,6 +400,7 @@ def ladder(
 
 
 # -- dots and fields -------------------------------------------------------------------------------------------------
+
 
 def array(rate: float, chance: float, out_of: int, palette: Palette) -> str:
     """HTML: the share of images linked as a picture whose total is always `out_of`.

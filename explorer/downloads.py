@@ -31,8 +31,8 @@ def _neutral(cell: object) -> object:
 def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> bytes:
     """A figure of explorer/charts.py as an SVG image with a title and a line under it.
 
-    Covers what those figures use: scatter lines, markers, filled outlines, error bars, straight lines and notes, on axes whose range and
-    ticks are set. Text stays text, in the reader's own sans-serif font.
+    Covers what those figures use: lines, markers, filled outlines, upright lines and notes, on logarithmic or linear
+    axes whose range and ticks are set. Text stays text, in the reader's own sans-serif font.
     """
     layout = figure.layout
     head = 74
@@ -73,7 +73,8 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
     for shape in layout.shapes:
         x = x_of(shape.x0)
         parts.append(_line(x, top, x, bottom, shape.line.color, shape.line.width, shape.line.dash))
-    clip = f'<clipPath id="c"><rect x="{left - 8}" y="{top}" width="{right - left + 16}" height="{bottom - top}"/></clipPath>'
+    inner = f'x="{left - 8}" y="{top}" width="{right - left + 16}" height="{bottom - top}"'
+    clip = f'<clipPath id="c"><rect {inner}/></clipPath>'
     parts.append(f"<defs>{clip}</defs>")
     for trace in figure.data:
         points = [(x_of(x), y_of(y)) for x, y in zip(trace.x, trace.y, strict=True)]
@@ -112,19 +113,29 @@ def _paint(colour: str) -> str:
 
 def _line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float, dash: str | None = None) -> str:
     dashes = f' stroke-dasharray="{dash.replace("px", "")}"' if dash else ""
-    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}" stroke-width="{width}"{dashes}/>'
+    ends = f'x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"'
+    return f'<line {ends} stroke="{colour}" stroke-width="{width}"{dashes}/>'
 
 
 def _text(
-    x: float, y: float, words: str, colour: str, *, anchor: str = "start", size: int = 14, weight: int = 400, escaped: bool = False
+    x: float,
+    y: float,
+    words: str,
+    colour: str,
+    *,
+    anchor: str = "start",
+    size: int = 14,
+    weight: int = 400,
+    escaped: bool = False,
 ) -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}" '
+        f'font-weight="{weight}">'
         f"{words if escaped else escape(words)}</text>"
     )
 
 
-_OUTLINES = {
+_OUTLINES: dict[str, list[tuple[float, float]]] = {
     "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
     "diamond": [(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)],
     "triangle-up": [(0, -1.2), (1.15, 0.8), (-1.15, 0.8)],

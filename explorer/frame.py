@@ -1,4 +1,4 @@
-"""The frame around every page: configuration, navigation, logo, style rules, and the cohort at the foot of the sidebar."""
+"""The frame around every page: configuration, menu, logo, style, and the cohort at the foot of the sidebar."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def run() -> None:
     menu = {
         group: [
             st.Page(
-                ROOT / "pages" / f"{file}.py", title=title, icon=f":material/{icon}:", url_path=file, default=file == "start"
+                ROOT / "pages" / f"{file}.py",
+                title=title,
+                icon=f":material/{icon}:",
+                url_path=file,
+                default=file == "start",
             )
             for file, title, icon in rows
         ]

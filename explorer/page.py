@@ -1,4 +1,4 @@
-"""What pages share: the data guard, cards for what is wrong, one row or all rows of a study, headlines, the last line."""
+"""What pages share: the data guard, cards for what is wrong, rows of a study, headlines, the last line."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def guard() -> None:
         frame.run()
         st.stop()
     if not state.store().cohorts():
+        st.title("Nothing to show yet")
         problem_card(
             "Nothing is loaded",
             f"The store {state.store_root()} holds no embeddings.",
@@ -36,7 +37,7 @@ def guard() -> None:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Runs one part of a page; a missing or altered file becomes a card in its place and the rest of the page goes on."""
+    """Runs one part of a page; a missing or altered file becomes a card in its place, and the rest goes on."""
     try:
         yield
     except LinkageError as error:
@@ -44,9 +45,10 @@ def guarded() -> Iterator[None]:
 
 
 def problem_card(title: str, what: str, remedy: str, command: str | None = None) -> None:
-    """A bordered card: what is wrong, why, and what to do. The texts are shown as they are, never as markup."""
+    """A bordered card: what is wrong, why, and what to do. Texts are escaped; `commands` become code."""
     with st.container(border=True):
-        lines = "".join(f"<p>{escape(line)}</p>" for line in (what, remedy) if line)
+        marked = (re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(line)) for line in (what, remedy) if line)
+        lines = "".join(f"<p>{line}</p>" for line in marked)
         st.html(f'<div class="le-problem" role="alert"><p><b>{escape(title)}</b></p>{lines}</div>')
         if command:
             st.code(command, language=None)
@@ -126,6 +128,7 @@ def _each_model(read: Callable[[str], pd.DataFrame]) -> tuple[pd.DataFrame, list
         rows = rows[rows["n_queries"] >= sentences.TOO_FEW].reset_index(drop=True)
     return rows, problems
 
+
 # -- words and files of a table --------------------------------------------------------------------------------------
 
 CURVE_WORDS = """
@@ -146,10 +149,10 @@ def provenance(pool_size: int, n_images: int) -> str:
     return f"{kind} {state.cohort_label(state.cohort())} · chosen N = {pool_size:,} · n = {n_images:,} images"
 
 
-def with_words(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is filed: a first column says whether anybody in it is real."""
-    out = table.copy()
-    out.insert(0, "synthetic", state.synthetic())
+def filed(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
+    """The table as it is filed: its first column says whether anybody in it is real."""
+    out = table.sort_values(["model", "pool_size"])
+    out.insert(0, "synthetic", synthetic)
     return out
 
 
@@ -206,6 +209,12 @@ def destination(target: str, title: str, why: str, icon: str) -> None:
     with st.container(border=True, gap=None):
         st.page_link(target, label=f"**{title}**", icon=icon)
         st.html(f'<div class="le-why">{escape(why)}</div>')
+
+
+def left_out(problems: Sequence[str]) -> None:
+    """Models that a picture does not show, and why. Escaped: names and paths in it are the user's own."""
+    for problem in problems:
+        st.html(f'<div class="le-small">{escape(problem)}</div>')
 
 
 def ladder_words(rows: pd.DataFrame, out_of: int, labels: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The one place that knows a colour. Each means one thing in the whole application, and a shape or dash goes with it."""
+"""The one place that knows a colour. Each means one thing everywhere, and a shape or dash goes with it."""
 
 from __future__ import annotations
 

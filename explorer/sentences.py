@@ -113,7 +113,8 @@ def first_in(probability: float, pool_size: int) -> str:
     """
     out_of = denominator(pool_size)
     chance = whole(1 / pool_size, out_of)
-    return f"First in {of(probability, out_of)} random pools of this size. Guessing: {f'{chance:,}' if chance else 'fewer than 1'}."
+    guessed = f"{chance:,}" if chance else "fewer than 1"
+    return f"First in {of(probability, out_of)} random pools of this size. Guessing: {guessed}."
 
 
 def too_few(n: int) -> str:

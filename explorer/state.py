@@ -22,7 +22,15 @@ from linkage_core.examples import Examples
 from linkage_core.store import LADDER, Entry, Store
 
 LARGEST_N = 10**9
-DEFAULTS: dict[str, Any] = {"cohort": None, "model": None, "second": None, "N": 100, "k": 1, "record": None, "measure": "recall"}
+DEFAULTS: dict[str, Any] = {
+    "cohort": None,
+    "model": None,
+    "second": None,
+    "N": 100,
+    "k": 1,
+    "record": None,
+    "measure": "recall",
+}
 K_CHOICES = (1, 5, 10)
 
 _MODEL_LABELS = dict(zip(LADDER, ("General", "Biomedical", "Clinical", "Radiology"), strict=True))
@@ -223,12 +231,20 @@ def _choose(
 
 
 def pool_box(largest: int, key: str, label: str = "or any N") -> int:
-    """N by typing. Takes any whole number, so that one larger than the pool can be answered with the largest there is."""
+    """N by typing. Takes any whole number, so that one larger than the pool is answered with the largest."""
     _show(key, int(get("N")))
     help = f"Any whole number from 1 to {largest:,}."
     return int(
         st.number_input(
-            label, min_value=1, max_value=LARGEST_N, step=1, key=key, on_change=_take, args=("N", key), help=help, width=150
+            label,
+            min_value=1,
+            max_value=LARGEST_N,
+            step=1,
+            key=key,
+            on_change=_take,
+            args=("N", key),
+            help=help,
+            width=150,
         )
     )
 

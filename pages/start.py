@@ -3,12 +3,14 @@
 import streamlit as st
 
 from explorer import charts, page, palette, sentences, state
+from linkage_core.errors import LinkageError
 from linkage_core.store import LADDER
 
 page.guard()
 st.title("Can a de-identified chest X-ray be linked back to its report?")
 st.markdown(
-    "Someone holds an X-ray without a name and a pool of reports. How often does an AI model put the right report first?"
+    "Someone holds an X-ray without a name and a pool of reports. "
+    "How often does an AI model put the right report first?"
 )
 colours = palette.current()
 labels = {model: state.model_label(model) for model in state.models()}
@@ -18,7 +20,10 @@ with st.container(border=True, key="answer"):
     picture, answer = st.columns([0.3, 0.7], gap="medium")
     with answer, page.guarded():
         with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
-            steps = state.round_pool_sizes(state.model())
+            try:
+                steps = state.round_pool_sizes(state.model())
+            except LinkageError:  # said below; another model may do
+                steps = [pool_size]
             pool_size = state.pool_buttons(steps, "start N")
             model = state.model_control("start model")
         out_of = sentences.denominator(pool_size)
@@ -32,7 +37,8 @@ with st.container(border=True, key="answer"):
                 count,
                 rest,
                 sentences.guessing(row["chance"], out_of),
-                small=f"{sentences.lift(row['lift'])} · 95% interval {interval} · measured on {row['n_queries']:,.0f} images",
+                small=f"{sentences.lift(row['lift'])} · 95% interval {interval} · "
+                f"measured on {row['n_queries']:,.0f} images",
             )
             st.html(charts.array_legend(colours))
             with picture:
@@ -52,12 +58,14 @@ with ladder:
             key="ladder",
             alt=page.ladder_words(rows, out_of, labels),
         )
-    for problem in problems:
-        st.caption(problem)
+    page.left_out(problems)
 with where:
     st.subheader("Where to go")
     page.destination(
-        "pages/examples.py", "Look at one image and its reports", "See what an attacker would see.", ":material/radiology:"
+        "pages/examples.py",
+        "Look at one image and its reports",
+        "See what an attacker would see.",
+        ":material/radiology:",
     )
     page.destination(
         "pages/risk.py", "See how the risk changes", "From ten reports to the whole pool.", ":material/show_chart:"
@@ -66,8 +74,8 @@ with where:
 with st.expander("What this tool is, and is not", icon=":material/info:"):
     st.markdown(
         """
-- It measures one attack: an AI model that reads images and reports gives every report a similarity to the image, and the
-  most similar one is taken. The pool always holds the right report and reports of other patients.
+- It measures one attack: an AI model that reads images and reports gives every report a similarity to the image, and
+  the most similar one is taken. The pool always holds the right report and reports of other patients.
 - The count is exact for random pools of N reports: nothing is sampled. Reports with the same text tie, and ties are
   broken at random.
 - The interval says how far the count could move with other patients like these. It says nothing about other hospitals.

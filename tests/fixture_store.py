@@ -16,7 +16,12 @@ from linkage_core.store import LADDER, Store
 SIGNAL = dict(zip(LADDER, (0.15, 0.3, 0.5, 0.9), strict=True))
 N_STUDIES = 400
 N_REAL = 60
-FINDINGS = ("No acute process.", "Small left effusion.", "Heart size is mildly enlarged.", "Nodule in the right upper zone.")
+FINDINGS = (
+    "No acute process.",
+    "Small left effusion.",
+    "Heart size is mildly enlarged.",
+    "Nodule in the right upper zone.",
+)
 
 
 def _no_image(row: object) -> Radiograph:
@@ -24,7 +29,7 @@ def _no_image(row: object) -> Radiograph:
 
 
 def cohort(name: str, n_studies: int, *, synthetic: bool, seed: int) -> Cohort:
-    """n studies of two a patient; every fourth study has two images; every third report has a text that others share."""
+    """n studies of two a patient; every fourth has two images; every third report a text that others share."""
     rng = np.random.default_rng(seed)
     rows = []
     for study in range(n_studies):

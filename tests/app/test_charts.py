@@ -105,7 +105,7 @@ def test_the_ladder_shows_whole_numbers_and_guessing():
     labels = {m: m for m in LADDER}
     figure = charts.ladder(rows, out_of=100, styles=palette.DARK.styles(LADDER), labels=labels, palette=palette.DARK)
     said = [a.text for a in figure.layout.annotations]
-    assert ["<b>1</b>", "<b>3</b>", "<b>5</b>", "<b>7</b>"] == [t for t in said if t.startswith("<b>")]
+    assert [t for t in said if t.startswith("<b>")] == ["<b>1</b>", "<b>3</b>", "<b>5</b>", "<b>7</b>"]
     assert "guessing" in said
     assert any("N = 100, n = 500 images" in t for t in said)
 
@@ -125,7 +125,9 @@ def test_names_of_models_are_escaped():
 
 def test_guessed_reciprocal_rank_matches_the_sum():
     for n in (1, 2, 9, 10, 137, 5000):
-        assert charts.guessed_reciprocal_rank(n) == pytest.approx(math.fsum(1 / i for i in range(1, n + 1)) / n, rel=1e-6)
+        assert charts.guessed_reciprocal_rank(n) == pytest.approx(
+            math.fsum(1 / i for i in range(1, n + 1)) / n, rel=1e-6
+        )
 
 
 # -- the picture of 100 ----------------------------------------------------------------------------------------------
@@ -172,7 +174,9 @@ def test_csv_cells_cannot_run_as_formulas():
 @pytest.mark.parametrize("measure", ["recall", "lift", "rank"])
 def test_the_picture_is_a_whole_svg_with_its_title_and_every_line(measure):
     rows = table(models=(*LADDER, "<b>&our"))
-    svg = downloads.svg(draw(measure, rows), title="T <&>", subtitle="synthetic cohort Phantom · chosen N = 100 · n = 500")
+    svg = downloads.svg(
+        draw(measure, rows), title="T <&>", subtitle="synthetic cohort Phantom · chosen N = 100 · n = 500"
+    )
     root = ET.fromstring(svg)
     ns = "{http://www.w3.org/2000/svg}"
     said = ["".join(node.itertext()) for node in root.iter(f"{ns}text")]

@@ -1,5 +1,7 @@
 """Risk by pool size: slider and box set each other, the sentence follows, the files say what the page says."""
 
+import shutil
+
 import pytest
 
 from explorer import page
@@ -96,6 +98,18 @@ def test_another_cohort_keeps_a_model_it_shares_and_drops_one_it_has_not(risk):
     app.sidebar.selectbox[0].set_value("phantom").run()
     assert not app.exception
     assert buttons(app, "risk model").value == "phantom-radiology"
+
+
+def test_a_model_that_is_damaged_is_named_and_another_one_works(risk, store_root, tmp_path):
+    store = shutil.copytree(store_root, tmp_path / "store")
+    (store / "phantom" / "phantom-radiology" / "records.parquet").write_bytes(b"")
+    app = risk(store=store)
+    assert not app.exception
+    assert words(app).count('role="alert"') == 1
+    assert app.get("plotly_chart")
+    buttons(app, "risk model").set_value("phantom-general").run()
+    assert headline(app).startswith("At N = 100:")
+    assert "Radiology is not shown." in words(app)
 
 
 def test_both_files_are_offered(risk):

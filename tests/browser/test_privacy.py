@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ def test_it_listens_on_this_machine_only(server):
     listening = {
         line.split()[1]
         for table in ("tcp", "tcp6")
-        for line in open(f"/proc/net/{table}").read().splitlines()[1:]
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
         if line.split()[3] == "0A" and int(line.split()[1].rsplit(":", 1)[1], 16) == server.port
     }
     assert listening == {f"0100007F:{server.port:04X}"}
@@ -35,8 +36,8 @@ def test_nothing_is_fetched_from_outside_and_nothing_complains(page_at, path, sc
 def test_another_host_name_is_refused(server):
     """DNS rebinding: a page elsewhere must not talk to this server under its own name."""
     request = (
-        "GET /_stcore/stream HTTP/1.1\r\nHost: attacker.example:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n" % server.port
+        f"GET /_stcore/stream HTTP/1.1\r\nHost: attacker.example:{server.port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(request.encode())
@@ -71,5 +72,5 @@ def test_a_deep_link_as_first_visit_of_a_fresh_server(serve, page_at, store_root
 
 
 def test_a_page_that_needs_no_encoder_starts_without_torch():
-    code = "import sys, explorer.frame, explorer.charts, explorer.page, explorer.downloads; sys.exit('torch' in sys.modules)"
+    code = "import sys, explorer.frame, explorer.charts, explorer.downloads; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Risk by pool size in the browser: slider, box, chart and URL hold one value; files come without a server elsewhere."""
+"""Risk by pool size in the browser: slider, box, chart and URL hold one value; files say the same."""
 
 import csv
 import re
@@ -104,7 +104,8 @@ def test_chart_text_is_not_clipped(page_at):
     page = page_at("/risk").page
     plot = page.locator(".js-plotly-plot").first.bounding_box()
     boxes = page.locator(".js-plotly-plot text").evaluate_all(
-        "nodes => nodes.map(n => n.getBoundingClientRect()).filter(r => r.width > 0).map(r => [r.left, r.right, r.top, r.bottom])"
+        """nodes => nodes.map(n => n.getBoundingClientRect()).filter(r => r.width > 0)
+            .map(r => [r.left, r.right, r.top, r.bottom])"""
     )
     assert len(boxes) > 10
     for left, right, top, bottom in boxes:
