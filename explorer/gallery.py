@@ -46,12 +46,12 @@ _SHORT = {
     "Enlarged Cardiomediastinum": "Mediastinum",
     "Support Devices": "Line / device",
 }
-_VIEWS = {"PA": "frontal PA", "AP": "frontal AP", "LATERAL": "lateral"}
+VIEWS = {"PA": "frontal PA", "AP": "frontal AP", "LATERAL": "lateral"}
 _VALUES = {1.0: "present", 0.0: "absent", -1.0: "uncertain"}
 
 
 def view_words(view: str) -> str:
-    return _VIEWS.get(view, view.lower() or "view unknown")
+    return VIEWS.get(view, view.lower() or "view unknown")
 
 
 def main_finding(record: Record) -> str:

@@ -30,9 +30,9 @@ def take_second(key: str) -> None:
 
 
 def pool_sizes(largest: int) -> list[int]:
-    """10, 30, 100, 300 ... and the whole pool."""
+    """10, 30, 100, 300 ... and the whole pool, which no step comes close to."""
     steps = [step * 10**power for power in range(1, 9) for step in (1, 3)]
-    return [n for n in steps if n < largest] + [largest]
+    return [n for n in steps if n < 0.9 * largest] + [largest]
 
 
 def ranked_list(model: str, record: str, n: int, shown: int) -> RankedList:
@@ -115,8 +115,11 @@ def details(entry: Entry, examples: Examples, record: pd.Series, ranking: Ranked
         ranked.facts(
             [
                 ("Cohort", f"{entry.cohort}, fingerprint {str(entry.manifest['cohort'].get('fingerprint', ''))[:16]}"),
-                ("Model", f"{entry.model} ({made_by.get('model_id', '')}, revision {made_by.get('revision', '')})"),
-                ("Weights", str(made_by.get("weights_sha256", ""))[:16] or "not known"),
+                ("Model", entry.model),
+                ("Family", str(made_by.get("family") or "not known")),
+                ("Origin", str(made_by.get("model_id") or "not known")),
+                ("Revision", str(made_by.get("revision") or "not known")),
+                ("Weights", str(made_by.get("weights_sha256") or "not known")[:16]),
                 ("Head", "off the shelf"),
                 ("Stored in", f"{entry.path.parent.name}/{entry.path.name}"),
             ]
@@ -163,7 +166,7 @@ with page.guarded():
     # -- which images, and which of them is shown
     for key, value in FILTERS.items():
         st.session_state.setdefault(key, value)
-    views = sorted(view for view in examples.records["view"].unique() if view)
+    views = [view for view in gallery.VIEWS if view in set(examples.records["view"])]
     st.session_state["find views"] = [view for view in st.session_state["find views"] if view in views]
     found = examples.find(
         findings=tuple(st.session_state["find findings"]),
