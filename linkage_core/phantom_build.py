@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
     "phantom-general": Recipe("general", patients=4_800, epochs=2),
     "phantom-biomedical": Recipe("biomedical", patients=4_800, epochs=6),
     "phantom-clinical": Recipe("clinical", patients=9_600, epochs=4),
-    "phantom-radiology": Recipe("radiology", patients=9_600, epochs=5),
+    "phantom-radiology": Recipe("radiology", patients=9_600, epochs=8),
 }
 
 

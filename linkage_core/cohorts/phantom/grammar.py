@@ -40,16 +40,16 @@ class Habits:
 
 HABITS: dict[str, Habits] = {
     "A": Habits(
-        omission=0.30,
-        side=0.80,
-        zone=0.6,
+        omission=0.40,
+        side=0.70,
+        zone=0.50,
         severity=0.60,
         severity_noise=0.18,
         hedge=0.30,
-        devices=0.80,
+        devices=0.70,
         change=0.45,
-        brief=0.12,
-        template=0.30,
+        brief=0.08,
+        template=0.25,
         incidental=0.5,
         technique=0.35,
         confusion=0.30,
