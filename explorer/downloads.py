@@ -54,7 +54,7 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'font-family="Source Sans 3, Source Sans Pro, Helvetica, Arial, sans-serif" font-size="14">',
+        "font-family=\"'Source Sans 3', 'Source Sans Pro', Helvetica, Arial, sans-serif\" font-size=\"14\">",
         f"<title>{escape(title)}</title>",
         '<rect width="100%" height="100%" fill="#FFFFFF"/>',
         _text(24, 34, title, "#1F242C", size=20, weight=600),
