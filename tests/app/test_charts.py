@@ -28,8 +28,7 @@ def contrast(one: str, other: str) -> float:
 def test_every_line_and_marker_stands_out_from_the_page(colours):
     styles = [*colours.models, *colours.further]
     drawn = [*(s.colour for s in styles), colours.before, colours.after, colours.noise_only, colours.guessing]
-    # the brief's own colours reach 2.75 at the least (clinical, light); the marker and the name go with them
-    assert min(contrast(c, colours.page) for c in drawn) > 2.7
+    assert min(contrast(c, colours.page) for c in drawn) >= 3
     assert contrast(colours.text, colours.page) > 7
     assert contrast(colours.muted, colours.page) > 4.5
 
