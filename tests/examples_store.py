@@ -22,6 +22,7 @@ HOSTILE = (
     "\u202eafter the mark",
 )
 LONG = "Follow-up is advised in six weeks to document that all of what is said above has gone away."
+LARGE = "p01-0.png"
 LOST = "p05-1.png"
 
 
@@ -31,7 +32,9 @@ def clinic(folder: Path) -> Cohort:
     rows = []
     for i in range(24):
         name = f"p{i // 2:02d}-{i % 2}.png"
-        Image.fromarray(np.add.outer(np.arange(64), np.arange(48) + 4 * i).astype(np.uint8)).save(folder / name)
+        height, width = (1600, 1200) if name == LARGE else (64, 48)
+        grey = np.add.outer(np.arange(height), np.arange(width) + 4 * i).astype(np.uint8)
+        Image.fromarray(grey).save(folder / name)
         text = f"{SECRET} number {i}. {HOSTILE[i % 4]} {LONG}" if i % 3 else f"{SECRET} unremarkable."
         rows.append(
             {"image": name, "patient_id": f"p{i // 2:02d}", "study_id": f"s{i:02d}", "view": "PA", "report": text}

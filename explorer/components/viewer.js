@@ -67,6 +67,7 @@ class Viewer {
     const redo = other || this.header.width !== header.width || this.header.height !== header.height || !!this.header.failed !== !!header.failed;
     this.header = header;
     this.box.querySelector(".caption").textContent = header.caption;
+    this.box.dataset.pixels = header.failed ? "" : `${header.width} x ${header.height}`;
     this.canvas.setAttribute("aria-label", header.alt);
     this.box.classList.toggle("none", !!header.failed);
     const failed = this.box.querySelector(".failed");

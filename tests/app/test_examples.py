@@ -138,3 +138,13 @@ def test_labels_in_words_know_four_values():
 )
 def test_a_thumbnail_is_called_by_its_most_telling_finding(labels, name):
     assert gallery.main_finding(labels) == name
+
+
+def test_a_patient_with_many_reports_leaves_a_smaller_pool(open_examples, drawn_store):
+    examples = Examples(Store(drawn_store).open("phantom", "phantom-radiology"))
+    sizes = {record: examples.largest_pool_of(record) for record in examples.records["record_id"]}
+    record = min(sizes, key=sizes.__getitem__)
+    assert sizes[record] < examples.largest_pool
+    app = open_examples(record=record, N=examples.largest_pool)
+    assert not app.exception
+    assert heads(app)[0].endswith(f"of {sizes[record]}")

@@ -219,7 +219,14 @@ def test_drag_changes_contrast_and_brightness_and_space_and_double_click_reset(o
 def test_the_depth_of_the_source_survives_a_narrow_window(open_page: Open) -> None:
     """At 30 times the contrast, 8 bit pixels would leave at most 10 greys; 12 bit ones leave many more."""
     page, _ = open_page()
-    page.get_by_role("button", name="Zoom in").click(click_count=6)
+    grid = pixels(page)
+    grey = min(range(32 * 32), key=lambda i: abs(grid[i] - 128))
+    box = page.locator(".box canvas").bounding_box()
+    page.mouse.move(
+        box["x"] + (grey % 32 + 0.5) * box["width"] / 32, box["y"] + (grey // 32 + 0.5) * box["height"] / 32
+    )
+    for _ in range(5):
+        page.mouse.wheel(0, -300)  # so far that pixels are not blended
     for _ in range(4):
         drag(page, 170, 0)
     assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 2500
@@ -274,6 +281,7 @@ def test_keys_of_the_viewer_do_nothing_while_something_is_typed(open_page: Open)
     page, _ = open_page()
     fresh = pixels(page)
     page.get_by_role("button", name=re.compile("^.*Find")).click()
+    page.mouse.move(page.locator(".box").bounding_box()["x"] + 40, 500)
     page.get_by_label("Patient", exact=True).press_sequentially("i +-")
     assert pixels(page) == fresh
     expect(page.get_by_label("Patient", exact=True)).to_have_value("i +-")
@@ -304,6 +312,18 @@ def test_pixels_are_sent_once_per_image(open_page: Open) -> None:
     page.keyboard.press("ArrowRight")
     shows(page, SECOND)
     assert sum(map(len, frames.take())) > 2 * 512 * 512
+
+
+def test_zooming_into_a_large_image_fetches_the_rest_of_it_and_keeps_the_view(open_page: Open) -> None:
+    page, frames = open_page(f"cohort=clinic&record={examples_store.LARGE}")
+    assert sum(map(len, frames.take())) < 1_000_000
+    drag(page, 60, 0)
+    page.get_by_role("button", name="Zoom in").click(click_count=4)
+    expect(page.locator(".box")).to_have_attribute("data-pixels", "1200 x 1600")
+    assert sum(map(len, frames.take())) > 1200 * 1600
+    label = window_label(page)
+    assert "Zoom 2.4" in label
+    assert "Contrast 100%" not in label
 
 
 def test_an_image_that_is_gone_leaves_a_card_of_the_same_size_with_the_reason(open_page: Open) -> None:
