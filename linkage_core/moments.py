@@ -46,8 +46,22 @@ def of_entry(entry: Entry, split: str = "all") -> dict[str, np.ndarray]:
     return moments(entry.features("image", records["record_id"]), texts, records[list(LABELS)].to_numpy(float))
 
 
-def keep(entry: Entry, name: str, values: dict[str, np.ndarray], note: dict[str, object]) -> None:
-    """Write moments into an entry as `moments-<name>.safetensors`, named in its manifest; `note`: whose they are."""
+def keep(entry: Entry, name: str, values: dict[str, np.ndarray], source: Entry) -> None:
+    """Write moments of `source` into an entry of the same model, as `moments-<name>.safetensors` in its manifest.
+
+    Raises InputError if the two were made by other weights.
+    """
+    weights = [one.manifest["model"].get("weights_sha256") for one in (entry, source)]
+    if weights[0] != weights[1]:
+        raise InputError(
+            f"{source.cohort}/{source.model} was embedded with other weights than {entry.cohort}/{entry.model}.",
+            "Embed both with the same model.",
+        )
+    note = {
+        "cohort": source.cohort,
+        "fingerprint": source.manifest["cohort"]["fingerprint"],
+        "weights_sha256": weights[0],
+    }
     relative = f"moments-{name}.safetensors"
     content = {key: value for key, value in entry.manifest.items() if key not in ("schema", "versions", "files")}
     with writing(entry.path):

@@ -1,5 +1,7 @@
 """Moments against sums over pairs, one at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,11 +28,17 @@ def test_sums_equal_a_loop_over_pairs() -> None:
 
 
 def test_they_are_kept_in_the_entry_and_named_in_its_manifest(entry: Entry, store: Store) -> None:
-    moments.keep(entry, "all", moments.of_entry(entry), {"split": "all"})
+    moments.keep(entry, "all", moments.of_entry(entry), entry)
     again = store.open("toy", "m")
     assert again.verify() == []
     assert "moments-all.safetensors" in again.manifest["files"]
     values, note = read_tensors(again.path / "moments-all.safetensors")
-    assert note == {"split": "all"}
+    assert note["fingerprint"] == entry.manifest["cohort"]["fingerprint"]
     assert values["n"] == len(again.records())
     assert len(again.embeddings(split="all").images) == len(again.records())
+
+
+def test_moments_of_other_weights_are_refused(entry: Entry) -> None:
+    other = replace(entry, manifest=entry.manifest | {"model": {"weights_sha256": "other"}})
+    with pytest.raises(InputError, match="other weights"):
+        moments.keep(entry, "all", moments.of_entry(entry), other)
