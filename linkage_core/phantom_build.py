@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from linkage_core import moments
 from linkage_core.audit import study as audit_study
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.phantom import grammar, read
@@ -154,10 +156,11 @@ def build(
 ) -> list[Path]:
     """Train the ladder and embed the phantom: what `linkage phantom build` does.
 
-    Without `splits`: trains `models`, writes their weights, then embeds the held-out and attacker splits of site A and
-    the held-out split of site B, and counts ranks. With `splits` (such as ("finetune",)): trains nothing; embeds those
-    splits of site A with the models that are there, as the cohort `phantom-finetune` (the names of the splits joined by
-    "-"), so that what ships stays untouched. `scale="small"` takes the same path with a handful of patients.
+    Without `splits`: trains `models`, writes their weights, embeds the held-out and attacker splits of site A and the
+    held-out split of site B, counts ranks, and keeps the second moments of the finetuning split. With `splits` (such as
+    ("finetune",)): trains nothing; embeds those splits of site A with the models that are there, as the cohort
+    `phantom-finetune` (the names of the splits joined by "-"), so that what ships stays untouched. `scale="small"`
+    takes the same path with a handful of patients.
 
     Returns the paths written, one per model or entry. Raises InputError for an unknown model, scale or split.
     """
@@ -171,14 +174,28 @@ def build(
     if splits:
         cohort = _cohort("A", tuple(splits), seed, small)
         apart = replace(cohort, name=f"phantom-{'-'.join(splits)}", default_split="all")
-        return _embed_all(store_root, [apart], models, draw, progress)
+        return _embed_all(store_root, store_root, [apart], models, draw, progress)
     written = _train_ladder(store_root, models, seed, small, draw, progress)
     cohorts = [_cohort("A", ("heldout", "attacker"), seed, small), _cohort("B", ("heldout",), seed, small)]
-    return written + _embed_all(store_root, cohorts, models, draw, progress)
+    written += _embed_all(store_root, store_root, cohorts, models, draw, progress)
+    _keep_moments(store_root, models, seed, small, draw, progress)
+    return written
+
+
+def _keep_moments(
+    store_root: Path, models: Sequence[str], seed: int, small: bool, draw: Draw, progress: Progress
+) -> None:
+    """Second moments of the finetuning split, beside the entries that ship; its features are dropped again."""
+    finetune = replace(_cohort("A", ("finetune",), seed, small), name="phantom-finetune", default_split="all")
+    with tempfile.TemporaryDirectory(prefix="linkage-") as scratch:
+        _embed_all(store_root, Path(scratch), [finetune], models, draw, progress)
+        for name in models:
+            source = Store(Path(scratch)).open("phantom-finetune", name)
+            moments.keep(Store(store_root).open("phantom", name), "finetune", moments.of_entry(source), source)
 
 
 def _embed_all(
-    store_root: Path, cohorts: list[Cohort], models: Sequence[str], draw: Draw, progress: Progress
+    weights_root: Path, store_root: Path, cohorts: list[Cohort], models: Sequence[str], draw: Draw, progress: Progress
 ) -> list[Path]:
     """Every image is drawn once, whatever the number of models. Ranks are counted where there are held-out records."""
     store, written = Store(store_root), []
@@ -187,7 +204,7 @@ def _embed_all(
         pixels = dict(zip(record_ids, draw(record_ids, f"{cohort.name}: drawing"), strict=True))
         ready = replace(cohort, read_image=partial(_kept_image, pixels))
         for name in models:
-            encoder = load_phantom(name, store_root)
+            encoder = load_phantom(name, weights_root)
             entry = embed(
                 ready, encoder, store, dtype="float16", progress=partial(_named, progress, f"{cohort.name}, {name}")
             )

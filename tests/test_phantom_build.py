@@ -10,13 +10,15 @@ from PIL import Image
 from pydicom import dcmread
 
 from linkage_core import phantom_build
+from linkage_core.audit import study as audit_study
 from linkage_core.cohorts.base import LABELS
-from linkage_core.cohorts.phantom import image_of, population, report_of
+from linkage_core.cohorts.phantom import image_of, population, read, report_of
 from linkage_core.cohorts.phantom.export import MANIFEST_COLUMNS, export_folder
-from linkage_core.encoders.phantom import MODELS, PhantomEncoder, load_phantom
+from linkage_core.encoders.phantom import MODELS, SHIPPED, PhantomEncoder, load_phantom
 from linkage_core.errors import InputError
 from linkage_core.phantom_build import RECIPES, build, rung_text, train
-from linkage_core.store import Store
+from linkage_core.pools import expected_recall
+from linkage_core.store import Store, read_tensors
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,9 @@ def test_small_build_leaves_models_and_entries(built: tuple[Path, list[tuple[str
         assert set(entry.records("all")["split"]) == splits
         embeddings = entry.embeddings(split="heldout")
         np.testing.assert_allclose(np.linalg.norm(embeddings.images, axis=1), 1, atol=1e-5)
+    kept = read_tensors(store.open("phantom", "phantom-radiology").path / "moments-finetune.safetensors")[0]
+    assert kept["n"] == len(read(split="finetune", patients=15).records)
+    assert "phantom-finetune" not in store.cohorts()
     assert {stage.split(":")[0] for stage, _, _ in steps} >= {"training images", "phantom", "phantom-general"}
     assert all(0 <= done <= total for _, done, total in steps)
 
@@ -144,3 +149,17 @@ def test_export_leaves_a_full_directory_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         export_folder(tmp_path / "none", [])
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(("pool_size", "low", "high"), [(100, 12, 18), (10_000, 40, 60)])
+def test_the_ladder_that_ships_rises_as_promised(pool_size: int, low: float, high: float) -> None:
+    store = Store(SHIPPED)
+    if "phantom" not in store.cohorts():
+        pytest.skip(f"{SHIPPED} does not hold the phantom: run `linkage phantom build`.")
+    lift = []
+    for model in MODELS:
+        counts = audit_study(store.open("phantom", model)).counts
+        lift.append(float(np.nanmean(expected_recall(counts, pool_size, 1))) * pool_size)
+    assert lift == sorted(set(lift))
+    assert lift[0] < 3
+    assert low < lift[-1] < high

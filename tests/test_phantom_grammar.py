@@ -138,7 +138,7 @@ def test_captions_say_less_and_less(studies: list[Study]) -> None:
         level: {grammar.caption(study, level, Draws(study.patient)) for study in studies[:1500]}  # type: ignore[arg-type]
         for level in ("general", "biomedical", "clinical")
     }
-    assert len(texts["general"]) < len(texts["biomedical"]) < len(texts["clinical"])
+    assert len(texts["general"]) * 3 < min(len(texts["biomedical"]), len(texts["clinical"]))
     assert not any(
         re.search(r"\b(left|right|bilateral|upper|small|severe)\b", text.lower()) for text in texts["clinical"]
     )
