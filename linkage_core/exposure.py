@@ -169,6 +169,9 @@ class Tail:
         )
 
 
+_TAIL_RATES = ("tail", "tail_low", "tail_high", "middle", "middle_low", "middle_high")
+
+
 def tail(
     values: np.ndarray,
     cluster: np.ndarray,
@@ -217,7 +220,8 @@ def tail(
         if n_tail_patients < MIN_PATIENTS:
             note = too_few(n_tail_patients)
             numbers[:3] = np.nan
-    return Tail(share, n, n_patients, n_tail, n_tail_patients, *map(float, numbers), note=note, seed=seed, draws=draws)
+    rates = dict(zip(_TAIL_RATES, map(float, numbers), strict=True))
+    return Tail(share, n, n_patients, n_tail, n_tail_patients, **rates, note=note, seed=seed, draws=draws)
 
 
 def _tail_and_middle(ordered: np.ndarray, weights: np.ndarray, share: float) -> np.ndarray:
@@ -360,11 +364,12 @@ def _levels(values: pd.Series) -> list[str]:
 
 def _comparisons(joined: pd.DataFrame) -> Iterator[tuple[str, str, str, np.ndarray, np.ndarray]]:
     """(attribute, group, against, rows of the group, rows it is compared with)."""
-    labels = joined[[label for label in LABELS if label in joined]].to_numpy(np.float64)
+    there = [label for label in LABELS if label in joined]
+    labels = joined[there].to_numpy(np.float64)
     labelled = ~np.isnan(labels).all(axis=1) if labels.shape[1] else np.zeros(len(joined), dtype=bool)
     nobody = np.zeros(len(joined), dtype=bool)
     if labelled.any():
-        for column, label in enumerate(name for name in LABELS if name in joined):
+        for column, label in enumerate(there):
             value = labels[:, column]
             yield label, "present", "not present", value == 1, labelled & ((value == 0) | np.isnan(value))
         studies = joined.drop_duplicates("study_id").index
@@ -378,16 +383,16 @@ def _comparisons(joined: pd.DataFrame) -> Iterator[tuple[str, str, str, np.ndarr
     if "report_key" in joined:
         per_text = joined.drop_duplicates("study_id")["report_key"].value_counts()
         copies = joined["report_key"].map(per_text).to_numpy()
-        for several, mask in (("2 to 9 studies", (copies >= 2) & (copies < 10)), ("10 studies or more", copies >= 10)):
-            yield "text shared by", several, "one study", mask, copies == 1
-    for name in ("view", "sex", "age decade"):
-        values = _attribute(joined, name)
+        yield "text shared by", "2 to 9 studies", "one study", (copies >= 2) & (copies < 10), copies == 1
+        yield "text shared by", "10 studies or more", "one study", copies >= 10, copies == 1
+    for attribute in ("view", "sex", "age decade"):
+        values = _attribute(joined, attribute)
         recorded = values.notna().to_numpy()
         if not recorded.any():
-            yield name, NOT_RECORDED, "", nobody, nobody
-        for value in _levels(values):
-            inside = (values == value).to_numpy()
-            yield name, value, "all others", inside, recorded & ~inside
+            yield attribute, NOT_RECORDED, "", nobody, nobody
+        for level in _levels(values):
+            inside = (values == level).to_numpy()
+            yield attribute, level, "all others", inside, recorded & ~inside
 
 
 def _quartiles(
