@@ -1,0 +1,707 @@
+"""The open world: the pool may not hold the match, and a cautious attacker may keep silent.
+
+An attacker draws a pool of N reports, in which the right one stands with prior p. He names the top-scored report only
+if its score (rule "score") or its margin to the second (rule "margin") reaches a threshold t; ties at the top are
+broken at random. In the terms of ISO/IEC 19795-1, for one image:
+
+    DIR(t)    match present: answered, and right (detection and identification)
+    wrong(t)  match present: answered, and wrong (misidentified)
+    FPIR(t)   match absent: answered at all (false-positive identification)
+    links = p (DIR + wrong) + (1-p) FPIR,   linked rightly = p DIR,   precision = linked rightly / links
+
+A present pool is the match and N-1 reports of other patients, an absent one N reports of other patients, both uniform
+and without replacement. The threshold is chosen on one half of the patients, and every figure comes from the other.
+What this cannot tell: how likely it is that the match is in a real attacker's pool (p is stated, not measured), and
+what an attacker with a better rule would do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core import audit, pools, statistics
+from linkage_core._histogram import Grid, add_tile
+from linkage_core.errors import InputError
+from linkage_core.ranking import (
+    CANDIDATE_BLOCK,
+    QUERY_BLOCK,
+    MatchCounts,
+    _distinct,
+    _match,
+    _matrix,
+    _own_candidates,
+    _OwnColumns,
+    _pair,
+    match_counts,
+)
+from linkage_core.store import OFF_THE_SHELF, Entry
+
+RULES = ("score", "margin")
+WANTED = (0.0, 0.5, 0.8, 0.9)
+"""Wanted precisions; 0.0 is the attacker who always answers, to whom the cautious one is compared."""
+POOLS_A_QUERY = (64, 1024)
+POOLS_IN_ALL = 2_000_000
+FEWEST_PATIENTS = 30
+FEWEST_LINKED = 10
+SAMPLED_QUERIES = 128
+SORT_SCORES = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class OpenWorld:
+    """What one attacker gains at one prior.
+
+    curve: one row a threshold, on the test half: threshold, dir, dir_low, dir_high, fpir, fpir_low, fpir_high,
+        misidentified, links, precision. All are shares of images; precision is NaN where nothing is linked.
+    operating: one row a wanted precision: rule, wanted_precision, threshold, linked_rightly, low, high, linked_wrongly,
+        no_answer, precision, precision_low, precision_high, n_images, n_patients, baseline, reached, note. `baseline`
+        is what as many links at random would get right (links p/N). Where no threshold reaches the wanted precision on
+        the choosing half, `reached` is False, the figures are NaN and `note` says why.
+    n_choosing, n_test: (images, patients) of the two halves; n_excluded images have too few other reports for N.
+    monte_carlo_error: the largest standard error of a rate of the curve from drawing pools; 0 where nothing is drawn.
+    note: "" or why every figure here is too few to say.
+    """
+
+    rule: str
+    pool_size: int
+    prior: float
+    curve: pd.DataFrame
+    operating: pd.DataFrame
+    n_choosing: tuple[int, int]
+    n_test: tuple[int, int]
+    n_excluded: int
+    pools_a_query: int
+    monte_carlo_error: float
+    draws: int
+    seed: int
+    note: str
+
+
+def open_world(
+    entry: Entry,
+    pool_size: int,
+    prior: float,
+    rule: str = "score",
+    head: str = OFF_THE_SHELF,
+    split: str | None = None,
+    wanted: Sequence[float] = WANTED,
+    seed: int = 0,
+) -> OpenWorld:
+    """What does a cautious attacker gain when the match stands in the pool of N only with probability `prior`?
+
+    A page that moves the prior keeps `prepare(entry)` and its `.outcomes(N, rule)`, and asks `.at(prior)` of these.
+    """
+    _prior(prior)
+    return prepare(entry, head, split, seed).outcomes(pool_size, rule).at(prior, wanted)
+
+
+def prepare(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None, seed: int = 0) -> Scores:
+    """Everything that depends neither on N nor on the prior, for images of an entry against reports of others."""
+    counts = audit.study(entry, head, split=split).counts
+    embeddings = entry.embeddings(head, split)
+    return scores(
+        embeddings.images,
+        embeddings.reports,
+        embeddings.match,
+        query_group=embeddings.records["patient_id"].to_numpy(str),
+        candidate_group=embeddings.candidates["patient_id"].to_numpy(str),
+        counts=counts,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Per query: the counts of its match, the bin of its match's score, and how many eligible candidates reach each
+    threshold.
+
+    own_bin (n_queries,); reach (n_queries, n_thresholds) int32; patient (n_queries,) codes; test_half (n_patients,)
+    says which half each patient is in. The other fields are the vectors again, for rules that counts do not decide.
+    """
+
+    counts: MatchCounts
+    grid: Grid
+    own_bin: np.ndarray
+    reach: np.ndarray
+    patient: np.ndarray
+    test_half: np.ndarray
+    seed: int
+    queries: np.ndarray = field(repr=False)
+    vectors: np.ndarray = field(repr=False)
+    multiplicity: np.ndarray = field(repr=False)
+    match_column: np.ndarray = field(repr=False)
+    own: _OwnColumns = field(repr=False)
+
+    @property
+    def largest_pool(self) -> int:
+        """The largest N of which an image can also fill a pool without its match."""
+        return int(self.counts.n_eligible.max()) if len(self.counts.n_eligible) else 0
+
+    def outcomes(self, pool_size: int, rule: str = "score", pools_a_query: int | None = None) -> Outcomes:
+        """Everything that does not depend on the prior, for pools of N and one rule.
+
+        Rule "score" is exact. Rule "margin" draws `pools_a_query` pools a query, present and absent (64, in a small
+        cohort up to 1,024), and says its Monte Carlo error. Raises InputError for an unknown rule or an N that no image can fill; it names the largest.
+        """
+        if rule not in RULES:
+            raise InputError(f"rule is {rule!r}.", f"It is one of: {', '.join(RULES)}.")
+        usable = self._usable(pool_size, rule)
+        if rule == "score":
+            column = self._score_column(pool_size, usable)
+            sums = _patient_sums(column, len(self.grid.thresholds), self.patient[usable], len(self.test_half))
+            return self._outcomes(rule, pool_size, usable, self.grid.thresholds, sums, 0.0, 0)
+        few, many = POOLS_A_QUERY
+        return self._margin(pool_size, usable, pools_a_query or max(few, min(many, POOLS_IN_ALL // int(usable.sum()))))
+
+    def score_rates(self, pool_size: int, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(DIR, wrong, FPIR) of every query at one threshold of the grid (its index), NaN where N is too large for it.
+
+        With E eligible distractors, c of them at t or above, and none(c, n) = C(E-c, n) / C(E, n), the probability
+        that n drawn ones hold none of the c:
+            FPIR = 1 - none(c, N): somebody answers as soon as one of N drawn distractors reaches t;
+            DIR = 1[s >= t] Recall@1(N): if the match comes first, its score is the top score;
+            wrong = 1 - Recall@1(N) where s >= t (answered for certain), else 1 - none(c, N-1).
+        """
+        usable = self._usable(pool_size, "score")
+        rates = np.full((3, len(usable)), np.nan)
+        rates[:, usable] = self._score_column(pool_size, usable)(threshold)
+        return rates[0], rates[1], rates[2]
+
+    def _usable(self, pool_size: int, rule: str) -> np.ndarray:
+        fewest = 2 if rule == "margin" else 1
+        if isinstance(pool_size, bool) or not isinstance(pool_size, (int, np.integer)) or pool_size < fewest:
+            raise InputError(
+                f"pool_size is {pool_size!r}.", f"It is a whole number, at least {fewest} for the rule {rule!r}."
+            )
+        usable = self.counts.n_eligible >= pool_size
+        if not usable.any():
+            raise InputError(
+                f"A pool of {pool_size} reports without the match is larger than any image can fill.",
+                f"The largest possible N is {self.largest_pool}.",
+            )
+        return np.asarray(usable)
+
+    def _score_column(self, pool_size: int, usable: np.ndarray) -> Callable[[int], np.ndarray]:
+        """threshold index -> (3, n_usable)."""
+        eligible = self.counts.n_eligible[usable]
+        recall = pools.expected_recall(self.counts, pool_size, 1)[usable]
+        reach, own_bin = self.reach[usable], self.own_bin[usable]
+        present, absent = _NoneDrawn(eligible, pool_size - 1), _NoneDrawn(eligible, pool_size)
+
+        def column(threshold: int) -> np.ndarray:
+            c = reach[:, threshold]
+            answered = own_bin >= threshold
+            return np.stack(
+                [
+                    np.where(answered, recall, 0.0),
+                    np.where(answered, 1 - recall, 1 - present.of(c)),
+                    1 - absent.of(c),
+                ]
+            )
+
+        return column
+
+    def _margin(self, pool_size: int, usable: np.ndarray, pools_a_query: int) -> Outcomes:
+        """Rule "margin" by drawn pools.
+
+        Of a drawn pool only the two best distractors matter, and of n drawn from E the best has rank J1 with
+        P(J1 > j) = C(E-j, n)/C(E, n), the second J2 with P(J2 > k | J1 = j) = C(E-k, n-1)/C(E-j, n-1). So two uniform
+        numbers draw a pool, and the query's sorted scores turn ranks into margins. At t = 0 everybody answers, and the
+        exact values stand instead; above it a tie at the top, whose margin is 0, is never answered.
+        """
+        if pools_a_query < 2:
+            raise InputError(f"pools_a_query is {pools_a_query}.", "Take at least 2, or the error cannot be told.")
+        right, signed, absent = self._margins(pool_size, usable, pools_a_query)
+        choosing = ~self.test_half[self.patient[usable]]
+        pooled = np.concatenate([signed[choosing].ravel(), absent[choosing].ravel()])
+        winners = signed[choosing][right[choosing]]
+        thresholds = np.unique(np.concatenate([[0.0], *(_spread(v[v > 0]) for v in (pooled, winners))]))
+        present_bin = np.searchsorted(thresholds, signed, side="right") - 1
+        absent_bin = np.searchsorted(thresholds, absent, side="right") - 1
+        recall = pools.expected_recall(self.counts, pool_size, 1)[usable]
+        n_test = max(int((~choosing).sum()), 1)
+        error = 0.0
+
+        def column(threshold: int) -> np.ndarray:
+            nonlocal error
+            if threshold == 0:
+                return np.stack([recall, 1 - recall, np.ones(len(recall))])
+            answered = present_bin >= threshold
+            rates = np.stack(
+                [
+                    (answered & right).mean(axis=1),
+                    (answered & ~right).mean(axis=1),
+                    (absent_bin >= threshold).mean(axis=1),
+                ]
+            )
+            variance = (rates * (1 - rates))[:, ~choosing].sum(axis=1) / (pools_a_query - 1)
+            error = max(error, float(np.sqrt(variance.max())) / n_test)
+            return rates
+
+        sums = _patient_sums(column, len(thresholds), self.patient[usable], len(self.test_half))
+        return self._outcomes("margin", pool_size, usable, thresholds, sums, error, pools_a_query)
+
+    def _margins(
+        self, pool_size: int, usable: np.ndarray, pools_a_query: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(right, margin with the match present, margin without), each (n_usable, pools_a_query)."""
+        rows = np.flatnonzero(usable)
+        eligible = self.counts.n_eligible[rows]
+        rng = np.random.default_rng(self.seed)
+        ranks = np.stack(  # (2, 2, n_usable, pools_a_query): present or absent, first or second
+            [_two_best(eligible, drawn, pools_a_query, rng) for drawn in (pool_size - 1, pool_size)]
+        )
+        shape = (len(rows), pools_a_query)
+        right = np.zeros(shape, dtype=bool)
+        margin = np.zeros((2, *shape), dtype=np.float32)
+        columns = None if (self.multiplicity == 1).all() else np.repeat(np.arange(len(self.vectors)), self.multiplicity)
+        order = np.argsort(self.match_column[rows], kind="stable")
+        step = max(1, min(QUERY_BLOCK, SORT_SCORES // max(int(self.multiplicity.sum()), 1)))
+        for start in range(0, len(rows), step):
+            at = order[start : start + step]
+            product = self.queries[rows[at]] @ self.vectors.T
+            own = product[np.arange(len(at)), self.match_column[rows[at]]]
+            product = self._without_own(product, rows[at], columns)
+            deepest = int(ranks[:, :, at].max(initial=0, where=ranks[:, :, at] < eligible[at, None])) + 1
+            n = product.shape[1]
+            top = np.sort(np.partition(product, n - deepest, axis=1)[:, n - deepest :], axis=1)[:, ::-1]
+            for i in range(2):
+                best, second = (_at_rank(top, ranks[i, j, at]) for j in range(2))
+                if i:
+                    margin[1, at] = best - second
+                else:
+                    right[at] = own[:, None] > best
+                    margin[0, at] = np.abs(own[:, None] - best)
+                    lost = own[:, None] < best
+                    margin[0, at] = np.where(lost, best - np.maximum(second, own[:, None]), margin[0, at])
+        return right, margin[0], margin[1]
+
+    def _without_own(self, product: np.ndarray, rows: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
+        """Scores of single candidates, those of the query's own patient at -infinity."""
+        local, column = self.own.of(rows)
+        if columns is None:
+            product[local, column] = -np.inf
+            return product
+        first = np.concatenate([[0], np.cumsum(self.multiplicity)[:-1]])
+        # the k-th own candidate of one query with the same vector takes the vector's k-th copy
+        code = local * len(self.vectors) + column
+        by_code = np.argsort(code, kind="stable")
+        starts = np.searchsorted(code[by_code], code[by_code], side="left")
+        copy = np.empty(len(code), dtype=np.int64)
+        copy[by_code] = np.arange(len(code)) - starts
+        single = product[:, columns]
+        single[local, first[column] + copy] = -np.inf
+        return np.asarray(single)
+
+    def _outcomes(
+        self,
+        rule: str,
+        pool_size: int,
+        usable: np.ndarray,
+        thresholds: np.ndarray,
+        sums: np.ndarray,
+        error: float,
+        pools_a_query: int,
+    ) -> Outcomes:
+        images = np.bincount(self.patient[usable], minlength=len(self.test_half)).astype(np.float64)
+        there = images > 0
+        return Outcomes(
+            rule=rule,
+            pool_size=int(pool_size),
+            thresholds=thresholds,
+            sums=sums[:, there],
+            images=images[there],
+            choosing=~self.test_half[there],
+            testing=self.test_half[there],
+            n_excluded=int((~usable).sum()),
+            pools_a_query=pools_a_query,
+            monte_carlo_error=error,
+            seed=self.seed,
+        )
+
+
+def scores(
+    image_embeddings: np.ndarray,
+    report_embeddings: np.ndarray,
+    match: np.ndarray,
+    *,
+    query_group: np.ndarray,
+    candidate_group: np.ndarray,
+    counts: MatchCounts | None = None,
+    seed: int = 0,
+) -> Scores:
+    """As prepare, on arrays: shapes as in ranking.match_counts; the groups are patients and must be given.
+
+    One blocked product; each tile is binned while it is in cache, so memory is bounded by a tile and the counts. The
+    thresholds, a few hundred, are quantiles of scores of the choosing half, dense in the tail. `counts`, where they are
+    known from match_counts with the same groups, save a second product. `seed` draws the halves and all pools.
+    """
+    counts = counts or match_counts(
+        image_embeddings, report_embeddings, match, query_group=query_group, candidate_group=candidate_group
+    )
+    queries, candidates = _matrix(image_embeddings, "image_embeddings"), _matrix(report_embeddings, "report_embeddings")
+    n_queries, n_candidates = len(queries), len(candidates)
+    match = _match(match, n_queries, n_candidates)
+    if len(counts.n_eligible) != n_queries:
+        raise InputError(f"counts are of {len(counts.n_eligible)} queries, and there are {n_queries}.", "Count again.")
+    if not n_queries:
+        raise InputError("There is no image.", "Give at least one.")
+    precision = np.float64 if queries.dtype == candidates.dtype == np.float64 else np.float32
+    queries = queries.astype(precision, copy=False)
+    vectors, column_of, multiplicity = _distinct(candidates.astype(precision, copy=False), match)
+    groups = _pair(query_group, candidate_group, n_queries, n_candidates, "group")
+    own_query, own_candidate = _own_candidates(match, groups, n_candidates)
+    own = _OwnColumns(own_query, column_of[own_candidate], n_queries)
+
+    names, patient = np.unique(np.asarray(query_group), return_inverse=True)
+    test_half = halves(names, seed)
+    match_column = column_of[match]
+    grid = _grid(queries, vectors, column_of, match_column, np.flatnonzero(~test_half[patient]), seed)
+    own_bin, reach = _reach(queries, vectors, multiplicity, match_column, own, grid)
+    return Scores(
+        counts=counts,
+        grid=grid,
+        own_bin=own_bin,
+        reach=reach,
+        patient=patient,
+        test_half=test_half,
+        seed=seed,
+        queries=queries,
+        vectors=vectors,
+        multiplicity=multiplicity,
+        match_column=match_column,
+        own=own,
+    )
+
+
+def halves(patients: np.ndarray, seed: int) -> np.ndarray:
+    """True for the half of the patients (n_patients,) on which figures are told; the others choose thresholds.
+
+    Patients in the order of a hash of the seed and their name, so it depends on nothing but who there is.
+    """
+    keys = [hashlib.sha256(f"{seed}\x1f{name}".encode()).digest() for name in patients.tolist()]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    test = np.zeros(len(keys), dtype=bool)
+    test[order[: len(keys) // 2]] = True
+    return test
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Sums over each patient's images of DIR, wrong and FPIR at every threshold: all that the prior still acts on.
+
+    thresholds (n_thresholds,) increasing, the first of them always answered; sums (3, n_patients, n_thresholds);
+    images (n_patients,); choosing and testing (n_patients,) bool, the halves.
+    """
+
+    rule: str
+    pool_size: int
+    thresholds: np.ndarray
+    sums: np.ndarray
+    images: np.ndarray
+    choosing: np.ndarray
+    testing: np.ndarray
+    n_excluded: int = 0
+    pools_a_query: int = 0
+    monte_carlo_error: float = 0.0
+    seed: int = 0
+
+    def at(self, prior: float, wanted: Sequence[float] = WANTED) -> OpenWorld:
+        """The answer at one prior: milliseconds once the first has drawn the bootstrap.
+
+        InputError for a prior outside (0, 1] or a wanted precision outside 0..1.
+        """
+        _prior(prior)
+        for one in wanted:
+            if not 0 <= one <= 1:
+                raise InputError(f"A wanted precision is {one}.", "It lies between 0 and 1, for example 0.8.")
+        note = self._too_few()
+        return OpenWorld(
+            rule=self.rule,
+            pool_size=self.pool_size,
+            prior=float(prior),
+            curve=self._curve(prior),
+            operating=pd.DataFrame([self._operating_point(prior, float(one), note) for one in wanted]),
+            n_choosing=self._n(self.choosing),
+            n_test=self._n(self.testing),
+            n_excluded=self.n_excluded,
+            pools_a_query=self.pools_a_query,
+            monte_carlo_error=self.monte_carlo_error,
+            draws=statistics.DRAWS,
+            seed=self.seed,
+            note=note,
+        )
+
+    def rates(self, half: np.ndarray) -> np.ndarray:
+        """(3, n_thresholds) mean DIR, wrong and FPIR over the images of some patients; NaN without any."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.sums[:, half].sum(axis=1) / self.images[half].sum())
+
+    @cached_property
+    def _chosen_on(self) -> np.ndarray:
+        return self.rates(self.choosing)
+
+    @cached_property
+    def _told_on(self) -> np.ndarray:
+        return self.rates(self.testing)
+
+    @cached_property
+    def _drawn(self) -> np.ndarray:
+        """(3, draws, n_thresholds) the same over resampled patients, as in statistics.cluster_bootstrap."""
+        n = int(self.testing.sum())
+        weights = statistics._weights(n, statistics.DRAWS, self.seed)
+        sums = self.sums[:, self.testing].astype(np.float32)
+        return (
+            np.stack([weights @ one for one in sums])
+            / (weights @ self.images[self.testing].astype(np.float32))[:, None]
+        )
+
+    @cached_property
+    def _bands(self) -> np.ndarray:
+        """(2, 3, n_thresholds): low and high."""
+        if self.testing.sum() < 2:
+            return np.full((2, *self._told_on.shape), np.nan)
+        bands = np.quantile(self._drawn, _tails(), axis=1)
+        bands[1] = np.where(self._never, self._unseen, bands[1])
+        return np.asarray(bands)
+
+    @cached_property
+    def _never(self) -> np.ndarray:
+        """(3, n_thresholds) True where it happens to no image of the test half."""
+        return np.asarray(~(self.sums[:, self.testing] > 0).any(axis=1))
+
+    @property
+    def _unseen(self) -> float:
+        """The upper end for what happens to none of n patients, where resampling them would say 0 to 0: the share q of
+        patients that still shows none with 2.5% probability, (1-q)^n = 0.025 (Clopper and Pearson, 1934)."""
+        return float(1 - _tails()[0] ** (1 / max(int(self.testing.sum()), 1)))
+
+    def _curve(self, prior: float) -> pd.DataFrame:
+        right, wrong, false = self._told_on
+        links = _links(prior, self._told_on)
+        (right_low, _, false_low), (right_high, _, false_high) = self._bands
+        return pd.DataFrame(
+            {
+                "threshold": self.thresholds.astype(np.float64),
+                "dir": right,
+                "dir_low": right_low,
+                "dir_high": right_high,
+                "fpir": false,
+                "fpir_low": false_low,
+                "fpir_high": false_high,
+                "misidentified": wrong,
+                "links": links,
+                "precision": _share(prior * right, links),
+            }
+        )
+
+    def _operating_point(self, prior: float, wanted: float, note: str) -> dict[str, Any]:
+        """The lowest threshold, and so the most links, whose precision on the choosing half is the wanted one."""
+        links = _links(prior, self._chosen_on)
+        precision = _share(prior * self._chosen_on[0], links)
+        enough = (links > 0) & (precision >= wanted)
+        n_images, n_patients = self._n(self.testing)
+        names = "threshold linked_rightly low high linked_wrongly no_answer precision precision_low precision_high"
+        row = {"rule": self.rule, "wanted_precision": wanted, **dict.fromkeys(names.split(), np.nan)}
+        row |= {"n_images": n_images, "n_patients": n_patients, "baseline": np.nan, "reached": False, "note": note}
+        if not enough.any():
+            there = f"the best is {np.nanmax(precision):.1%}" if (links > 0).any() else "nothing is linked at all"
+            why = f"No threshold reaches a precision of {wanted:.0%} on the choosing half; {there}."
+            return row | {"note": f"{why} {note}".strip()}
+        g = int(np.argmax(enough))
+        told = self._told_on[:, g]
+        linked = float(_links(prior, told))
+        low, high, precision_low, precision_high = self._intervals(prior, g)
+        n_linked = int((self.sums[0, self.testing, g] > 0).sum())
+        if n_linked < FEWEST_LINKED:
+            note = f"{note} Too few to say: {n_linked} patients of the test half are ever linked rightly.".strip()
+        return row | {
+            "threshold": float(self.thresholds[g]),
+            "linked_rightly": float(prior * told[0]),
+            "low": low,
+            "high": high,
+            "linked_wrongly": float(linked - prior * told[0]),
+            "no_answer": 1 - linked,
+            "precision": float(_share(prior * told[0], linked)),
+            "precision_low": precision_low,
+            "precision_high": precision_high,
+            "baseline": linked * prior / self.pool_size,
+            "reached": True,
+            "note": note,
+        }
+
+    def _intervals(self, prior: float, g: int) -> tuple[float, float, float, float]:
+        """Percentile intervals over patients of linked rightly and of precision, the threshold given."""
+        if self.testing.sum() < 2:
+            return np.nan, np.nan, np.nan, np.nan
+        drawn = self._drawn[:, :, g].astype(np.float64)
+        right = prior * drawn[0]
+        low, high = np.quantile(right, _tails())
+        if self._never[0, g]:
+            return 0.0, prior * self._unseen, np.nan, np.nan
+        precision = _share(right, _links(prior, drawn))
+        precision_low, precision_high = np.nanquantile(precision, _tails())
+        return float(low), float(high), float(precision_low), float(precision_high)
+
+    def _n(self, half: np.ndarray) -> tuple[int, int]:
+        return int(self.images[half].sum()), int(half.sum())
+
+    def _too_few(self) -> str:
+        for half, name in ((self.choosing, "choosing"), (self.testing, "test")):
+            if half.sum() < FEWEST_PATIENTS:
+                return f"Too few to say: the {name} half has {int(half.sum())} patients, fewer than {FEWEST_PATIENTS}."
+            share = self.images[half].max() / self.images[half].sum()
+            if share > 0.5:
+                return f"Too few to say: one patient holds {share:.0%} of the images of the {name} half."
+        return ""
+
+
+class _NoneDrawn:
+    """P(none of c marked candidates among n drawn of E) = C(E-c, n)/C(E, n), the product of 1 - n/(E-i) over i < c."""
+
+    def __init__(self, eligible: np.ndarray, drawn: int) -> None:
+        sizes, kind = np.unique(eligible, return_inverse=True)
+        self.values = np.concatenate([none_drawn(size, drawn) for size in sizes.tolist()])
+        self.start = np.concatenate([[0], np.cumsum(sizes + 1)[:-1]])[kind]
+
+    def of(self, marked: np.ndarray) -> np.ndarray:
+        return np.asarray(self.values[self.start + marked])
+
+
+def none_drawn(eligible: int, drawn: int) -> np.ndarray:
+    """C(E-c, n)/C(E, n) for c = 0 .. E; logarithms are summed, so nothing is lost to large factorials."""
+    with np.errstate(divide="ignore"):
+        steps = np.log1p(-np.minimum(drawn / np.arange(eligible, 0, -1), 1.0))
+    return np.exp(np.concatenate([[0.0], np.cumsum(steps)]))
+
+
+def _two_best(eligible: np.ndarray, drawn: int, n_pools: int, rng: np.random.Generator) -> np.ndarray:
+    """(2, n_queries, n_pools) places, from 0, of the best and second best of `drawn` among E; E where there is none."""
+    places = np.empty((2, len(eligible), n_pools), dtype=np.int32)
+    uniform = 1 - rng.random((2, len(eligible), n_pools))
+    for size in np.unique(eligible).tolist():
+        rows = np.flatnonzero(eligible == size)
+        first = np.minimum(_first_below(none_drawn(size, drawn), uniform[0, rows]), size) - 1
+        places[0, rows] = first
+        if drawn < 2:
+            places[1, rows] = size
+            continue
+        rest = none_drawn(size, drawn - 1)
+        second = _first_below(rest, uniform[1, rows] * rest[first + 1]) - 1
+        places[1, rows] = np.clip(second, first + 1, size - 1)
+    return places
+
+
+def _first_below(falling: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """The first place of a falling sequence that is below each level."""
+    return len(falling) - np.searchsorted(falling[::-1], level, side="left")
+
+
+def _at_rank(top: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Scores (n_rows, pools) at places of `top` (n_rows, deepest), which falls along a row; -infinity past its end."""
+    there = np.take_along_axis(top, np.minimum(place, top.shape[1] - 1), axis=1)
+    return np.where(place < top.shape[1], there, -np.inf)
+
+
+def _reach(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    multiplicity: np.ndarray,
+    match_column: np.ndarray,
+    own: _OwnColumns,
+    grid: Grid,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(bin of each match's score, eligible candidates at each threshold or above)."""
+    own_bin = np.empty(len(queries), dtype=np.int32)
+    reach = np.empty((len(queries), len(grid.thresholds)), dtype=np.int32)
+    tile = np.empty(min(QUERY_BLOCK, len(queries)) * min(CANDIDATE_BLOCK, len(vectors)), dtype=queries.dtype)
+    order = np.argsort(match_column, kind="stable")
+    for start in range(0, len(queries), QUERY_BLOCK):
+        rows = order[start : start + QUERY_BLOCK]
+        histogram = np.zeros((len(rows), len(grid.thresholds)), dtype=np.int32)
+        local, column = own.of(rows)
+        for low in range(0, len(vectors), CANDIDATE_BLOCK):
+            high = min(low + CANDIDATE_BLOCK, len(vectors))
+            out = tile[: len(rows) * (high - low)].reshape(len(rows), high - low)
+            product = np.matmul(queries[rows], vectors[low:high].T, out=out)
+            add_tile(product, grid, multiplicity[low:high], histogram)
+            inside = (column >= low) & (column < high)
+            r = local[inside]
+            np.subtract.at(histogram, (r, grid.bins(product[r, column[inside] - low])), 1)
+            here = np.flatnonzero((match_column[rows] >= low) & (match_column[rows] < high))
+            own_bin[rows[here]] = grid.bins(product[here, match_column[rows[here]] - low])
+        reach[rows] = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
+    return own_bin, reach
+
+
+def _grid(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    column_of: np.ndarray,
+    match_column: np.ndarray,
+    choosing: np.ndarray,
+    seed: int,
+) -> Grid:
+    """Thresholds at quantiles of pooled scores (of some queries) and of match scores, both of the choosing half."""
+    if not len(choosing):
+        choosing = np.arange(len(queries))
+    own = np.einsum("ij,ij->i", queries[choosing], vectors[match_column[choosing]])
+    sampled = np.random.default_rng(seed).permutation(choosing)[:SAMPLED_QUERIES]
+    pooled = np.sort(np.concatenate([(queries[row] @ vectors.T)[column_of] for row in sampled]))
+    low = min(float(np.median(pooled)), float(np.quantile(own, 0.01)))
+    high = max(float(pooled[-1]), float(own.max()))
+    return Grid.near(np.concatenate([_spread(pooled), _spread(own)]), low, high, queries.dtype.type)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Up to 192 quantiles: even over the whole range, and by powers in the upper tail to its last value."""
+    if not len(values):
+        return np.empty(0)
+    tail = np.geomspace(0.5, 1 / len(values), 128) if len(values) > 1 else np.array([0.0])
+    above = np.concatenate([np.linspace(0, 1, 64), tail])
+    ordered = np.sort(values)
+    return ordered[np.clip(((1 - above) * len(ordered)).astype(int), 0, len(ordered) - 1)]
+
+
+def _patient_sums(
+    column: Callable[[int], np.ndarray], n_thresholds: int, patient: np.ndarray, n_patients: int
+) -> np.ndarray:
+    """(3, n_patients, n_thresholds), one threshold at a time: nothing of size n_queries x n_thresholds is kept."""
+    sums = np.empty((3, n_patients, n_thresholds))
+    for g in range(n_thresholds):
+        for kind, values in enumerate(column(g)):
+            sums[kind, :, g] = np.bincount(patient, weights=values, minlength=n_patients)
+    return sums
+
+
+def _links(prior: float, rates: np.ndarray) -> np.ndarray:
+    right, wrong, false = rates
+    return np.asarray(prior * (right + wrong) + (1 - prior) * false)
+
+
+def _share(part: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.asarray(whole) > 0, np.asarray(part) / np.asarray(whole), np.nan)
+
+
+def _tails() -> list[float]:
+    return [(1 - statistics.LEVEL) / 2, (1 + statistics.LEVEL) / 2]
+
+
+def _prior(prior: float) -> None:
+    if isinstance(prior, bool) or not isinstance(prior, (int, float, np.integer, np.floating)) or not 0 <= prior <= 1:
+        raise InputError(
+            f"prior is {prior!r}.", "It is the probability that the match is in the pool, above 0 up to 1."
+        )
+    if prior == 0:
+        raise InputError(
+            "prior is 0: no link can be right, so precision says nothing.",
+            "Give a prior above 0; the column fpir of any curve says how often a pool without the match is answered.",
+        )
