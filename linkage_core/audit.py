@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import pools, statistics
+from linkage_core import strata as same_findings
+from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry, versions
@@ -21,13 +23,18 @@ POOLS = {
     "other-patients": "the match and reports of other patients",
     "all": "the match and any other report, the patient's own included",
     "same-text-counts": "as other-patients, and a report with the match's text counts as the match",
+    "same-findings": "the match and reports of other patients with the identical 14 labels",
 }
+HARD_NEGATIVES = "same-findings"
 PoolSize = int | Literal["full"]
 
 
 @dataclass(frozen=True)
 class Study:
-    """Counts of one entry under one head, direction and kind of pool. `queries` has one row a query, in their order."""
+    """Counts of one entry under one head, direction and kind of pool. `queries` has one row a query, in their order.
+
+    `pool` names the kind and what it is narrowed by: "same-findings+view+sex"; `strata` holds those names alone.
+    """
 
     entry: Entry
     head: str
@@ -38,6 +45,7 @@ class Study:
     queries: pd.DataFrame
     n_candidates: int
     seed: int = 0
+    strata: tuple[str, ...] = ()
 
     @property
     def cohort(self) -> str:
@@ -51,6 +59,30 @@ class Study:
     def largest_pool(self) -> int:
         return pools.largest_pool(self.counts)
 
+    @property
+    def hard_negatives(self) -> bool:
+        return self.pool.split("+")[0] == HARD_NEGATIVES
+
+    def label_matched_auc(self) -> dict[str, Any]:
+        """Mean over queries of strata.label_matched_auc with its patient-clustered interval, for the JSON.
+
+        n queries of n_patients have a decoy; n_without_labels have no label at all, and share that with their decoys;
+        flag is "too few to say" below 30 patients.
+        """
+        values = same_findings.label_matched_auc(self.counts)
+        patients = self.queries["patient_id"].to_numpy()
+        interval = statistics.cluster_bootstrap(values, patients, seed=self.seed)
+        n_patients = len(np.unique(patients[~np.isnan(values)]))
+        figures = {name: float(getattr(interval, name)[0]) for name in ("estimate", "low", "high")}
+        return {
+            **{name: None if np.isnan(value) else value for name, value in figures.items()},
+            "n": int(interval.n[0]),
+            "n_excluded": len(values) - int(interval.n[0]),
+            "n_patients": n_patients,
+            "n_without_labels": int(self.queries[list(LABELS)].isna().all(axis=1).sum()),
+            "flag": statistics.flag(n_patients),
+        }
+
     def table(self, pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> pd.DataFrame:
         """One row for each N and k, as DESIGN 10 names the columns, and mrr_low, mrr_high beside mrr.
 
@@ -63,7 +95,7 @@ class Study:
         for pool_size in pool_sizes:
             reciprocal, rank = self._ranks(pool_size)
             for k in ks:
-                recall, chance = self._recall(pool_size, k)
+                recall, chance = self.recall(pool_size, k)
                 columns += [recall, reciprocal]
                 with_pool = ~np.isnan(recall)
                 rows.append(
@@ -99,7 +131,7 @@ class Study:
             "cohort": {key: value for key, value in manifest["cohort"].items() if key != "root"},
             "model": manifest["model"],
             "split": self.split,
-            "pool": POOLS[self.pool],
+            "pool": ", ".join([POOLS[self.pool.split("+")[0]], *(same_findings.STRATA[name] for name in self.strata)]),
             "n_candidates": self.n_candidates,
             "n_patients": int(self.queries["patient_id"].nunique()),
             "inputs": _inputs(self.entry, self.head, self.direction, self.pool, self.split),
@@ -108,17 +140,25 @@ class Study:
             "seed": self.seed,
             "ties": "broken at random, in expectation",
             "versions": versions(),
+            **({"label_matched_auc": self.label_matched_auc()} if self.hard_negatives else {}),
         }
 
-    def _recall(self, pool_size: PoolSize, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def recall(self, pool_size: PoolSize, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(Recall@k, chance) of each query in pools of N; NaN where its candidates are too few."""
         if pool_size == "full":
-            return pools.full_recall(self.counts, k), np.minimum(k / (self.counts.n_eligible + 1.0), 1.0)
+            recall, chance = pools.full_recall(self.counts, k), np.minimum(k / (self.counts.n_eligible + 1.0), 1.0)
+            return self._with_rivals(recall), chance
         return pools.expected_recall(self.counts, pool_size, k), np.full(len(self.queries), k / pool_size)
 
     def _ranks(self, pool_size: PoolSize) -> tuple[np.ndarray, np.ndarray]:
         if pool_size == "full":
-            return pools.full_reciprocal_rank(self.counts), pools.full_rank(self.counts)
+            ranks = pools.full_reciprocal_rank(self.counts), pools.full_rank(self.counts)
+            return self._with_rivals(ranks[0]), self._with_rivals(ranks[1])
         return pools.expected_reciprocal_rank(self.counts, pool_size), pools.expected_rank(self.counts, pool_size)
+
+    def _with_rivals(self, values: np.ndarray) -> np.ndarray:
+        """A match alone in its pool comes first whatever the score: that is left out, not counted as a hit."""
+        return np.where(self.counts.n_eligible > 0, values, np.nan)
 
 
 COLUMNS = (
@@ -134,15 +174,24 @@ def study(
     pool: str = "other-patients",
     split: str | None = None,
     seed: int = 0,
+    strata: Iterable[str] = (),
 ) -> Study:
     """The counts of an entry: read where they are stored, computed and stored where they are not.
 
-    Raises InputError for an unknown direction, pool or split, StoreError for an absent head or a damaged file.
+    `strata` narrow the pool "same-findings" to decoys alike in more than their findings: keys of strata.STRATA.
+    Raises InputError for an unknown direction, pool, split or stratum, for hard negatives where there are no labels or
+    no two patients share findings; StoreError for an absent head or a damaged file.
     """
     if direction not in DIRECTIONS:
         raise InputError(f"direction is {direction!r}.", f"It is one of: {', '.join(DIRECTIONS)}.")
     if pool not in POOLS:
         raise InputError(f"pool is {pool!r}.", f"It is one of: {', '.join(POOLS)}.")
+    by = same_findings.ordered(strata)
+    if by and pool != HARD_NEGATIVES:
+        raise InputError(
+            f"Strata ({', '.join(by)}) do not apply to the pool {pool!r}.", f"They narrow the pool {HARD_NEGATIVES}."
+        )
+    pool = "+".join([pool, *by])
     split = split or entry.default_split
     queries = entry.records(split)
     inputs = _inputs(entry, head, direction, pool, split)
@@ -150,7 +199,7 @@ def study(
     stored = entry.read_counts(name, inputs)
     if stored is None:
         embeddings = entry.embeddings(head, split)
-        counts = _count(embeddings, direction, pool)
+        counts = _count(embeddings, direction, pool, by)
         with suppress(PermissionError):  # a store that is only readable still answers, only slower
             entry.write_counts(name, inputs, queries["record_id"], counts)
     else:
@@ -163,7 +212,12 @@ def study(
             )
         counts = MatchCounts(*(column[place] for column in counts))
     n_candidates = len(queries) if direction == "report-to-image" else queries["study_id"].nunique()
-    return Study(entry, head, direction, pool, split, counts, queries, int(n_candidates), seed)
+    if pool.startswith(HARD_NEGATIVES) and not counts.n_eligible.any():
+        raise InputError(
+            f"No image of {entry.cohort} has a decoy: no two patients share {', '.join(['their findings', *by])}.",
+            "Ask for fewer strata, or another pool.",
+        )
+    return Study(entry, head, direction, pool, split, counts, queries, int(n_candidates), seed, by)
 
 
 def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> dict[str, Any]:
@@ -181,7 +235,9 @@ def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> s
     return entry.inputs(head, direction, pool, split, "counts 1")
 
 
-def _count(embeddings: Embeddings, direction: str, pool: str) -> MatchCounts:
+def _count(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] = ()) -> MatchCounts:
+    if pool.startswith(HARD_NEGATIVES):
+        return same_findings.count(embeddings, by, direction)
     groups: dict[str, np.ndarray] = {}
     texts: dict[str, np.ndarray] = {}
     if direction == "image-to-report":

@@ -205,8 +205,19 @@ def audit(
         str, typer.Option("--direction", help="image-to-report or report-to-image.")
     ] = "image-to-report",
     pool: Annotated[
-        str, typer.Option("--pool", help="Who else is in it: other-patients, all or same-text-counts.")
-    ] = "other-patients",
+        str | None,
+        typer.Option(
+            "--pool",
+            help="Who else is in it: other-patients, all, same-text-counts or same-findings.",
+            show_default="other-patients",
+        ),
+    ] = None,
+    hard_negatives: Annotated[
+        bool, typer.Option("--hard-negatives", help="Decoys of other patients with the same findings.")
+    ] = False,
+    strata: Annotated[
+        str | None, typer.Option("--strata", help="With hard negatives: view, sex, age, length, comma-separated.")
+    ] = None,
     split: Annotated[str | None, typer.Option("--split", help="heldout, attacker, finetune or all.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
     store: StoreOption = None,
@@ -219,10 +230,17 @@ def audit(
     where = _store(store)
     cohort_name, _, model = target.partition("/")
     models = [model] if model else where.required_models(cohort_name)
-    studies = [auditing.study(where.open(cohort_name, one), head, direction, pool, split, seed) for one in models]
+    if hard_negatives and pool not in (None, auditing.HARD_NEGATIVES):
+        raise InputError(f"--hard-negatives and --pool {pool} contradict each other.", "Give one of them.")
+    pool = auditing.HARD_NEGATIVES if hard_negatives else pool or "other-patients"
+    alike = () if strata is None else tuple(_parts(strata, "--strata"))
+    studies = [
+        auditing.study(where.open(cohort_name, one), head, direction, pool, split, seed, alike) for one in models
+    ]
     largest = min(study.largest_pool for study in studies)
+    steps = (10, 100, 1000) if pool == auditing.HARD_NEGATIVES else (100, 1000, 10_000)
     if pool_size is None:
-        sizes: list[int | Any] = [*[n for n in (100, 1000, 10_000) if n <= largest], "full"]
+        sizes: list[int | Any] = [*[n for n in steps if n <= largest], "full"]
     else:
         sizes = [part if part == "full" else _whole(part, "--pool-size") for part in _parts(pool_size, "--pool-size")]
     ks = [_whole(part, "--k") for part in _parts(k, "--k")]

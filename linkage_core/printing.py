@@ -103,10 +103,29 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
             f"{row['n_excluded']:,}",
         )
     output.print(table)
+    for one in studies:
+        if one.hard_negatives:
+            output.print(_label_matched(one.model, result["provenance"][f"{one.cohort}/{one.model}"]))
     output.print(
         f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
         "It measures cosine similarity alone: another attacker may do better.",
     )
+
+
+def _label_matched(model: str, provenance: dict[str, Any]) -> str:
+    auc = provenance["label_matched_auc"]
+    interval = "" if auc["low"] is None else f" ({auc['low']:.3f} to {auc['high']:.3f})"
+    n_queries = auc["n"] + auc["n_excluded"]
+    lines = [
+        f"{model}: label-matched AUC {auc['estimate']:.3f}{interval}, 0.5 if it sees the findings alone;",
+        f"n = {auc['n']:,} images of {auc['n_patients']:,} patients.",
+        f"{auc['n_excluded']:,} of {n_queries:,} images ({auc['n_excluded'] / n_queries:.1%}) have no decoy.",
+    ]
+    if auc["n_without_labels"]:
+        lines.append(f"{auc['n_without_labels']:,} images have no label at all; their decoys have none either.")
+    if auc["flag"]:
+        lines.append(f"[bold]{auc['flag'].capitalize()}.[/bold]")
+    return " ".join(lines)
 
 
 def doctor(found: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from linkage_core.errors import InputError
 
 DRAWS = 2000
 LEVEL = 0.95
+TOO_FEW = 30
+_BLOCK = 250
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,11 @@ def cluster_bootstrap(
         if not n_clusters:
             nothing = np.full(values.shape[1], np.nan)
             return Intervals(estimate, nothing, nothing, n, seed, draws)
+        both = np.hstack([sums, sizes])
         weights = _weights(n_clusters, draws, seed)
-        means = (weights @ sums) / (weights @ sizes)
+        # a block of draws at a time: summed in double precision without a second copy of the weights
+        drawn = np.vstack([weights[i : i + _BLOCK] @ both for i in range(0, draws, _BLOCK)])
+        means = drawn[:, : values.shape[1]] / drawn[:, values.shape[1] :]
     tail = (1 - level) / 2
     low, high = np.full((2, values.shape[1]), np.nan)
     enough = (sizes > 0).sum(axis=0) >= 2
@@ -74,6 +79,12 @@ def cluster_bootstrap(
         # a draw may hold no patient of a sparse column: it says nothing about that column
         low[enough], high[enough] = np.nanquantile(means[:, enough], [tail, 1 - tail], axis=0)
     return Intervals(estimate, low, high, n, seed, draws)
+
+
+def flag(n_patients: int) -> str:
+    """What stands beside a figure of this many patients: "too few to say" below 30, where a percentile interval is
+    known to be too short; else nothing."""
+    return "too few to say" if n_patients < TOO_FEW else ""
 
 
 def _by_cluster(values: np.ndarray, code: np.ndarray, n_clusters: int) -> np.ndarray:

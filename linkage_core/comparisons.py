@@ -1,0 +1,203 @@
+"""Two models, or two heads, on the same images: is one linked more, beyond what the choice of patients explains?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from linkage_core import statistics
+from linkage_core.audit import PoolSize, Study
+from linkage_core.errors import InputError
+from linkage_core.ranking import MatchCounts
+
+DRAWS = 10_000
+_BLOCK = 256
+
+
+def permutation_test(
+    values_a: np.ndarray, values_b: np.ndarray, cluster: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+) -> float:
+    """If the two were alike, how often would their means differ by as much?
+
+    Were they alike, a patient's figures under A and B could be exchanged; all of a patient's images at once, as they
+    are alike. So the signs of whole patients' summed differences are flipped at random: two-sided
+    p = (1 + flips with at least the observed difference of means) / (1 + draws), which is never zero (Phipson and
+    Smyth, Statistical Applications in Genetics and Molecular Biology 9, 2010).
+
+    Arguments
+        values_a, values_b: (n_queries,) of the same queries; a query where either is NaN is left out.
+        cluster: (n_queries,) patient of each.
+        draws: at least 1,000.
+    Returns p; 1 where nothing differs, NaN where no query has both values.
+    """
+    difference, cluster = _paired(values_a, values_b, cluster)
+    if draws < 1000:
+        raise InputError(f"draws is {draws}.", "Take at least 1,000 draws.")
+    if not len(difference):
+        return float("nan")
+    sums = np.bincount(np.unique(cluster, return_inverse=True)[1], weights=difference)
+    # a patient without a difference has the same sum under either sign. Rounding must not part equal sums
+    sums = sums[np.abs(sums) > 1e-12]
+    least = np.abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
+    rng = np.random.default_rng(seed)
+    as_large = 0
+    for start in range(0, draws, _BLOCK):
+        n = min(_BLOCK, draws - start)
+        bits = np.unpackbits(rng.integers(0, 256, (n, -(-len(sums) // 8)), dtype=np.uint8), axis=1, count=len(sums))
+        flipped = 2 * (bits.astype(np.float64) @ sums) - sums.sum()
+        as_large += int((np.abs(flipped) >= least).sum())
+    return (1 + as_large) / (1 + draws)
+
+
+def first_of_all(counts: MatchCounts) -> np.ndarray:
+    """Does the match stand first, alone, among all its eligible candidates? (n_queries,) 1.0 or 0.0, NaN without any.
+
+    A random pool gives a probability, not a hit. This is the hit at N = "full", a tie for the first place not counting.
+    """
+    hit = (counts.n_better == 0) & (counts.n_tied == 0)
+    return np.where(counts.n_eligible > 0, hit.astype(np.float64), np.nan)
+
+
+def mcnemar_exact(hits_a: np.ndarray, hits_b: np.ndarray) -> float:
+    """Of the images that one finds and the other misses, are the two sides alike?
+
+    Exact binomial test of the n_a only-A and n_b only-B hits against one half, two-sided (McNemar, Psychometrika 12,
+    1947). It takes images for independent and so says too much where patients have several: a companion of
+    permutation_test, not a replacement.
+
+    Arguments
+        hits_a, hits_b: (n_queries,) 1 or 0 of the same queries; a query where either is NaN is left out.
+    Raises InputError for other values: an expected recall is not a hit (see first_of_all).
+    """
+    hits_a, hits_b = np.asarray(hits_a, dtype=np.float64), np.asarray(hits_b, dtype=np.float64)
+    if hits_a.shape != hits_b.shape or hits_a.ndim != 1:
+        raise InputError(f"hits have shapes {hits_a.shape} and {hits_b.shape}.", "Give one hit or miss a query.")
+    both = ~(np.isnan(hits_a) | np.isnan(hits_b))
+    hits_a, hits_b = hits_a[both], hits_b[both]
+    other = ~np.isin(np.concatenate([hits_a, hits_b]), [0, 1])
+    if other.any():
+        value = np.concatenate([hits_a, hits_b])[other][0]
+        raise InputError(f"hits hold {value:g}.", "A hit is 1, a miss 0; first_of_all makes them from counts.")
+    if not both.any():
+        return float("nan")
+    only_a, only_b = int((hits_a > hits_b).sum()), int((hits_b > hits_a).sum())
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """p values adjusted for how many were looked at: the family-wise error stays below the level.
+
+    Sorted upwards, p_(i) times the number of hypotheses not yet passed, never below its predecessor and at most 1
+    (Holm, Scandinavian Journal of Statistics 6, 1979). (n,) in the order given; NaN stays NaN and is not counted.
+
+    >>> holm(np.array([0.04, 0.01, 0.03])).tolist()
+    [0.06, 0.03, 0.06]
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(p_values))
+    if ((p_values[tested] < 0) | (p_values[tested] > 1)).any():
+        raise InputError(f"p values are {p_values.tolist()}.", "Each lies between 0 and 1.")
+    order = tested[np.argsort(p_values[tested], kind="stable")]
+    adjusted = np.full(len(p_values), np.nan)
+    steps = p_values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+COLUMNS = (
+    *("cohort", "direction", "pool", "split", "pool_size", "k", "model_a", "head_a", "model_b", "head_b"),
+    *("recall_a", "recall_b", "chance", "difference", "low", "high", "p", "p_mcnemar", "p_holm"),
+    *("n_queries", "n_excluded", "n_patients", "flag", "draws", "seed"),
+)
+
+
+def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0) -> pd.DataFrame:
+    """Every pair of studies on the same queries: how much more is linked by B than by A?
+
+    One row a pair, COLUMNS. `difference` = recall_b - recall_a at this N and k with its patient-clustered 95% bootstrap
+    interval; `chance` the baseline of both; `p` permutation_test on the same values; `p_holm` p over all rows;
+    `p_mcnemar` on first_of_all, so on Recall@1 against all candidates whatever N and k. `flag` is "too few to say"
+    below 30 patients.
+
+    Raises InputError for fewer than two studies, or studies that differ in cohort, direction, pool, split, queries or
+    candidates: their difference would not be the models'.
+    """
+    if len(studies) < 2:
+        raise InputError(f"{len(studies)} study cannot be compared.", "Give two or more of the same cohort.")
+    first = studies[0]
+    counts = [_aligned(one, first) for one in studies]
+    patients = first.queries["patient_id"].to_numpy()
+    place = [pd.Index(one.queries["record_id"]).get_indexer(first.queries["record_id"]) for one in studies]
+    recalls = [one.recall(pool_size, k)[0][rows] for one, rows in zip(studies, place, strict=True)]
+    chance = first.recall(pool_size, k)[1]
+    hits = [first_of_all(one) for one in counts]
+    pairs = list(combinations(range(len(studies)), 2))
+    differences = np.column_stack([recalls[b] - recalls[a] for a, b in pairs])
+    intervals = statistics.cluster_bootstrap(differences, patients, seed=seed)
+    rows: list[dict[str, Any]] = []
+    for i, (a, b) in enumerate(pairs):
+        used = ~np.isnan(differences[:, i])
+        n_patients = len(np.unique(patients[used]))
+        rows.append(
+            {
+                **{name: getattr(first, name) for name in ("cohort", "direction", "pool", "split")},
+                "pool_size": pool_size,
+                "k": k,
+                "model_a": studies[a].model,
+                "head_a": studies[a].head,
+                "model_b": studies[b].model,
+                "head_b": studies[b].head,
+                "recall_a": float(recalls[a][used].mean()),
+                "recall_b": float(recalls[b][used].mean()),
+                "chance": float(chance[used].mean()),
+                "difference": float(intervals.estimate[i]),
+                "low": float(intervals.low[i]),
+                "high": float(intervals.high[i]),
+                "p": permutation_test(recalls[b], recalls[a], patients, seed=seed),
+                "p_mcnemar": mcnemar_exact(hits[b], hits[a]),
+                "n_queries": int(used.sum()),
+                "n_excluded": int((~used).sum()),
+                "n_patients": n_patients,
+                "flag": statistics.flag(n_patients),
+                "draws": statistics.DRAWS,
+                "seed": seed,
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p"].to_numpy()))[list(COLUMNS)]
+
+
+def _aligned(one: Study, first: Study) -> MatchCounts:
+    """Counts of `one` in the order of `first`'s queries; InputError where the two are not of the same pools."""
+    for name in ("cohort", "direction", "pool", "split"):
+        mine, theirs = getattr(one, name), getattr(first, name)
+        if mine != theirs:
+            raise InputError(f"One study has {name} {theirs!r}, another {mine!r}.", "Compare models on the same pools.")
+    rows = pd.Index(one.queries["record_id"]).get_indexer(first.queries["record_id"])
+    same = len(one.queries) == len(first.queries) and bool((rows >= 0).all())
+    counts = MatchCounts(*(column[rows] for column in one.counts)) if same else None
+    if counts is None or (counts.n_eligible != first.counts.n_eligible).any():
+        raise InputError(
+            f"{first.model} and {one.model} were not given the same images and reports of {first.cohort}.",
+            "Embed the cohort again with both models.",
+        )
+    return counts
+
+
+def _paired(values_a: np.ndarray, values_b: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(differences, patients) of the queries that have both values."""
+    values_a, values_b = np.asarray(values_a, dtype=np.float64), np.asarray(values_b, dtype=np.float64)
+    cluster = np.asarray(cluster)
+    if not values_a.shape == values_b.shape == cluster.shape or values_a.ndim != 1:
+        raise InputError(
+            f"values have shapes {values_a.shape} and {values_b.shape}, cluster {cluster.shape}.",
+            "Give two values and a patient for each query.",
+        )
+    difference = values_a - values_b
+    both = ~np.isnan(difference)
+    return difference[both], cluster[both]
