@@ -26,10 +26,10 @@ def test_the_same_study_and_seed_give_the_same_report(studies: list[Study], repo
     assert [grammar.report(study, 1).text for study in studies[:200]] != [report.text for report in reports[:200]]
 
 
-def test_a_tenth_to_a_quarter_of_the_reports_share_their_text(reports: list[grammar.Report]) -> None:
+def test_some_quarter_of_the_reports_share_their_text(reports: list[grammar.Report]) -> None:
     counts = Counter(text_key(report.text) for report in reports)
     shared = sum(count for count in counts.values() if count > 1) / len(reports)
-    assert 0.10 < shared < 0.27
+    assert 0.15 < shared < 0.30
     assert max(counts.values()) > 50
 
 
