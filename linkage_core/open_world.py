@@ -148,7 +148,8 @@ class Scores:
         """Everything that does not depend on the prior, for pools of N and one rule.
 
         Rule "score" is exact. Rule "margin" draws `pools_a_query` pools a query, present and absent (64, in a small
-        cohort up to 1,024), and says its Monte Carlo error. Raises InputError for an unknown rule or an N that no image can fill; it names the largest.
+        cohort up to 1,024), and says its Monte Carlo error. Raises InputError for an unknown rule or an N that no image
+        can fill; it names the largest.
         """
         if rule not in RULES:
             raise InputError(f"rule is {rule!r}.", f"It is one of: {', '.join(RULES)}.")
@@ -158,7 +159,8 @@ class Scores:
             sums = _patient_sums(column, len(self.grid.thresholds), self.patient[usable], len(self.test_half))
             return self._outcomes(rule, pool_size, usable, self.grid.thresholds, sums, 0.0, 0)
         few, many = POOLS_A_QUERY
-        return self._margin(pool_size, usable, pools_a_query or max(few, min(many, POOLS_IN_ALL // int(usable.sum()))))
+        default = max(few, min(many, POOLS_IN_ALL // int(usable.sum())))
+        return self._margin(pool_size, usable, default if pools_a_query is None else pools_a_query)
 
     def score_rates(self, pool_size: int, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(DIR, wrong, FPIR) of every query at one threshold of the grid (its index), NaN where N is too large for it.
@@ -223,29 +225,20 @@ class Scores:
         pooled = np.concatenate([signed[choosing].ravel(), absent[choosing].ravel()])
         winners = signed[choosing][right[choosing]]
         thresholds = np.unique(np.concatenate([[0.0], *(_spread(v[v > 0]) for v in (pooled, winners))]))
-        present_bin = np.searchsorted(thresholds, signed, side="right") - 1
-        absent_bin = np.searchsorted(thresholds, absent, side="right") - 1
         recall = pools.expected_recall(self.counts, pool_size, 1)[usable]
-        n_test = max(int((~choosing).sum()), 1)
-        error = 0.0
-
-        def column(threshold: int) -> np.ndarray:
-            nonlocal error
-            if threshold == 0:
-                return np.stack([recall, 1 - recall, np.ones(len(recall))])
-            answered = present_bin >= threshold
-            rates = np.stack(
-                [
-                    (answered & right).mean(axis=1),
-                    (answered & ~right).mean(axis=1),
-                    (absent_bin >= threshold).mean(axis=1),
-                ]
-            )
-            variance = (rates * (1 - rates))[:, ~choosing].sum(axis=1) / (pools_a_query - 1)
-            error = max(error, float(np.sqrt(variance.max())) / n_test)
-            return rates
-
-        sums = _patient_sums(column, len(thresholds), self.patient[usable], len(self.test_half))
+        present, alone = (np.searchsorted(thresholds, margin, side="right") - 1 for margin in (signed, absent))
+        kinds = [(present, right), (present, ~right), (alone, np.ones_like(right))]
+        patient, n_patients = self.patient[usable], len(self.test_half)
+        sums = np.stack([_reached(b, kept, patient, n_patients, len(thresholds)) for b, kept in kinds])
+        for kind, exact in enumerate((recall, 1 - recall, np.ones(len(recall)))):
+            sums[kind, :, 0] = np.bincount(patient, weights=exact, minlength=n_patients)
+        n_test = int((~choosing).sum())
+        variance = 0.0
+        if n_test:
+            for b, kept in kinds:
+                rates = _reached(b[~choosing], kept[~choosing], np.arange(n_test), n_test, len(thresholds))[:, 1:]
+                variance = max(variance, float((rates * (1 - rates)).sum(axis=0).max(initial=0.0)))
+        error = float(np.sqrt(variance / (pools_a_query - 1)) / max(n_test, 1))
         return self._outcomes("margin", pool_size, usable, thresholds, sums, error, pools_a_query)
 
     def _margins(
@@ -679,6 +672,14 @@ def _patient_sums(
         for kind, values in enumerate(column(g)):
             sums[kind, :, g] = np.bincount(patient, weights=values, minlength=n_patients)
     return sums
+
+
+def _reached(bins: np.ndarray, kept: np.ndarray, unit: np.ndarray, n_units: int, n_thresholds: int) -> np.ndarray:
+    """(n_units, n_thresholds) sums over each unit's queries of the share of pools, among those kept, whose bin is the
+    threshold's or above. bins, kept (n_queries, n_pools); unit (n_queries,)."""
+    code = (unit[:, None] * n_thresholds + bins)[kept]
+    counted = np.bincount(code, minlength=n_units * n_thresholds).reshape(n_units, n_thresholds)
+    return np.asarray(np.cumsum(counted[:, ::-1], axis=1)[:, ::-1] / bins.shape[1])
 
 
 def _links(prior: float, rates: np.ndarray) -> np.ndarray:
