@@ -18,6 +18,7 @@ import streamlit as st
 
 from linkage_core.audit import Study
 from linkage_core.audit import study as make_study
+from linkage_core.errors import LinkageError
 from linkage_core.examples import Examples
 from linkage_core.store import LADDER, Entry, Store
 
@@ -55,7 +56,13 @@ def cohort_label(cohort: str) -> str:
 
 
 def model_label(model: str) -> str:
-    return _MODEL_LABELS.get(model, model)
+    """A rung by its short name, any other model as the user typed it; its folder's name where it cannot be read."""
+    if model in _MODEL_LABELS:
+        return _MODEL_LABELS[model]
+    try:
+        return str(entry(cohort(), model).manifest["model"]["name"])
+    except LinkageError:
+        return model
 
 
 def models() -> list[str]:

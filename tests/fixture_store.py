@@ -79,5 +79,5 @@ def build(root: Path) -> Path:
         fill(store, phantom, model, signal, seed=i + 1)
     real = cohort("our-hospital", N_REAL, synthetic=False, seed=9)
     fill(store, real, "phantom-radiology", 0.5, seed=7)
-    fill(store, real, "our-model", 1.0, seed=8)
+    fill(store, real, "hf:ORG/our-model", 1.0, seed=8)
     return root

@@ -52,6 +52,8 @@ def test_cohorts_and_models_are_named_for_readers(open_page):
     app = open_page()
     assert app.sidebar.selectbox[0].options == ["Phantom, site A", "our-hospital"]
     assert buttons(app, "start model").options == ["General", "Biomedical", "Clinical", "Radiology"]
+    app = open_page(cohort="our-hospital")
+    assert buttons(app, "start model").options == ["Radiology", "hf:ORG/our-model"]
 
 
 def test_an_unreadable_cohort_counts_as_real(open_page, store_root, tmp_path):
