@@ -93,8 +93,8 @@ def test_another_cohort_keeps_a_model_it_shares_and_drops_one_it_has_not(risk):
     app = risk(model="phantom-radiology")
     app.sidebar.selectbox[0].set_value("our-hospital").run()
     assert not app.exception
-    assert buttons(app, "risk model").value in ("phantom-radiology", "our-model")
-    buttons(app, "risk model").set_value("our-model").run()
+    assert buttons(app, "risk model").value in ("phantom-radiology", "hf--ORG--our-model")
+    buttons(app, "risk model").set_value("hf--ORG--our-model").run()
     app.sidebar.selectbox[0].set_value("phantom").run()
     assert not app.exception
     assert buttons(app, "risk model").value == "phantom-radiology"
