@@ -20,7 +20,7 @@ from linkage_core.audit import PoolSize, Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 
-MIN_PATIENTS = 30
+MIN_PATIENTS = statistics.TOO_FEW
 """Fewer patients than this in a group: no number, "too few to say"."""
 
 GROUPS = ("sex", "age decade", "view")
