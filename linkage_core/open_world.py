@@ -437,6 +437,15 @@ class Outcomes:
         with np.errstate(invalid="ignore"):
             return np.asarray(self.sums[:, half].sum(axis=1) / self.images[half].sum())
 
+    def chosen(self, prior: float, wanted: float) -> int | None:
+        """The lowest threshold (its index), and so the most links, whose precision on the choosing half is the wanted
+        one; None where there is none."""
+        enough = self._chosen_precision(prior) >= wanted
+        return int(np.argmax(enough)) if enough.any() else None
+
+    def _chosen_precision(self, prior: float) -> np.ndarray:
+        return _share(prior * self._chosen_on[0], _links(prior, self._chosen_on))
+
     @cached_property
     def _chosen_on(self) -> np.ndarray:
         return self.rates(self.choosing)
@@ -496,19 +505,18 @@ class Outcomes:
         )
 
     def _operating_point(self, prior: float, wanted: float, note: str) -> dict[str, Any]:
-        """The lowest threshold, and so the most links, whose precision on the choosing half is the wanted one."""
-        links = _links(prior, self._chosen_on)
-        precision = _share(prior * self._chosen_on[0], links)
-        enough = (links > 0) & (precision >= wanted)
+        """Figures of the test half at the threshold chosen for a wanted precision."""
         n_images, n_patients = self._n(self.testing)
         names = "threshold linked_rightly low high linked_wrongly no_answer precision precision_low precision_high"
         row = {"rule": self.rule, "wanted_precision": wanted, **dict.fromkeys(names.split(), np.nan)}
         row |= {"n_images": n_images, "n_patients": n_patients, "baseline": np.nan, "reached": False, "note": note}
-        if not enough.any():
-            there = f"the best is {np.nanmax(precision):.1%}" if (links > 0).any() else "nothing is linked at all"
+        g = self.chosen(prior, wanted)
+        if g is None:
+            precision = self._chosen_precision(prior)
+            some = not np.isnan(precision).all()
+            there = f"the best is {np.nanmax(precision):.1%}" if some else "nothing is linked at all"
             why = f"No threshold reaches a precision of {wanted:.0%} on the choosing half; {there}."
             return row | {"note": f"{why} {note}".strip()}
-        g = int(np.argmax(enough))
         told = self._told_on[:, g]
         linked = float(_links(prior, told))
         low, high, precision_low, precision_high = self._intervals(prior, g)
