@@ -119,17 +119,30 @@ def best_distractor(
 def _closed(
     match: np.ndarray, column_of: np.ndarray, multiplicity: np.ndarray, same: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> ranking._OwnColumns:
-    """For each query the columns all of whose candidates are its match or its own."""
+    """For each query the columns all of whose candidates are its match or its own.
+
+    Where a column has one key throughout (a text, as a rule), columns are listed in place of candidates: a text that
+    thousands share is one column.
+    """
     n_candidates, n_columns = len(column_of), len(multiplicity)
-    pairs = []
+    whole, pairs = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     coded = [ranking._pair(*keys, len(match), n_candidates, "group") for keys in same]
     for groups in coded or [None]:
+        key_of_column = np.empty(n_columns, dtype=np.int64)
+        if groups is not None:
+            key_of_column[column_of] = groups[1]
+            one_key = (key_of_column[column_of] == groups[1]).all()
+            if one_key and (groups[0] == groups[1][match]).all():
+                by_column = (groups[0], key_of_column)
+                query, column = ranking._own_candidates(column_of[match], by_column, n_columns)
+                whole.append(query * n_columns + column)
+                continue
         query, candidate = ranking._own_candidates(match, groups, n_candidates)
         pairs.append(query * n_candidates + candidate)
-    codes = np.unique(np.concatenate(pairs)) if len(pairs) > 1 else pairs[0]
+    codes = np.unique(np.concatenate(pairs))
     held, n_own = np.unique(codes // n_candidates * n_columns + column_of[codes % n_candidates], return_counts=True)
-    held = held[n_own == multiplicity[held % n_columns]]
-    return ranking._OwnColumns(held // n_columns, held % n_columns, len(match))
+    closed = np.union1d(np.concatenate(whole), held[n_own == multiplicity[held % n_columns]])
+    return ranking._OwnColumns(closed // n_columns, closed % n_columns, len(match))
 
 
 @dataclass(frozen=True)

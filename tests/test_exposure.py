@@ -57,6 +57,12 @@ def test_best_distractor_in_tiles_of_any_size(monkeypatch: pytest.MonkeyPatch, n
         others = all_scores[patient != patient[match[i]]]
         assert score[i] == all_scores[match[i]]
         assert (np.isnan(best[i]) and not len(others)) or best[i] == others.max()
+    text = np.unique(candidates, axis=0, return_inverse=True)[1].ravel()
+    for key in (text, rng.integers(0, 3, n)):  # a key that equal vectors share, and one that they do not
+        _, best = exposure.best_distractor(queries, candidates, match, (patient[match], patient), (key[match], key))
+        for i in range(2 * n):
+            others = (candidates @ queries[i])[(patient != patient[match[i]]) & (key != key[match[i]])]
+            assert (np.isnan(best[i]) and not len(others)) or best[i] == others.max()
     _, alone = exposure.best_distractor(queries, candidates, match)
     for i in range(2 * n):
         others = np.delete(candidates @ queries[i], match[i])
