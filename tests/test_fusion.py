@@ -152,6 +152,13 @@ def test_copies_of_one_text_are_one_chance_and_means_of_copies_tie() -> None:
     assert counts.n_tied.tolist() == [0] * 6
 
 
+def test_means_do_not_depend_on_the_order_of_the_rows() -> None:
+    rows = np.array([[2.0**60], [1.0], [-(2.0**60)]], dtype=np.float32)
+    order = [0, 1, 2, 2, 0, 1]
+    means = fusion._mean(rows[order], np.array([0, 0, 0, 1, 1, 1]), 2, np.array(order))
+    assert means[0] == means[1]
+
+
 def test_fusing_helps_where_errors_are_independent() -> None:
     one = made(300, 1, signal=0.5)
     single, fused = (pools.expected_recall(fusion.fused_counts(one, by)[0], 50, 1).mean() for by in (None, "study"))
