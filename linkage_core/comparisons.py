@@ -112,7 +112,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 COLUMNS = (
     *("cohort", "direction", "pool", "split", "pool_size", "k", "model_a", "head_a", "model_b", "head_b"),
     *("recall_a", "recall_b", "chance", "difference", "low", "high", "p", "p_mcnemar", "p_holm"),
-    *("n_queries", "n_excluded", "n_patients", "flag", "draws", "seed"),
+    *("n_queries", "n_excluded", "n_patients", "flag", "draws", "permutations", "seed"),
 )
 
 
@@ -165,6 +165,7 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
                 "n_patients": n_patients,
                 "flag": statistics.flag(n_patients),
                 "draws": statistics.DRAWS,
+                "permutations": DRAWS,
                 "seed": seed,
             }
         )

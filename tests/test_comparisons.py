@@ -1,0 +1,160 @@
+"""Paired tests against enumeration, a second library and what they promise: few false alarms."""
+
+import importlib.util
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from conftest import toy_entry
+from scipy.stats import binomtest
+
+from linkage_core import audit, comparisons
+from linkage_core.errors import InputError
+from linkage_core.ranking import MatchCounts
+from linkage_core.store import Store
+
+
+@pytest.fixture(scope="module")
+def simulation() -> ModuleType:
+    """The script that writes benchmarks/coverage.json."""
+    path = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_of_intervals", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_permutation_equals_all_sign_flips(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    patient = rng.permutation(np.repeat(np.arange(9), rng.integers(1, 5, 9)))
+    a = rng.integers(0, 2, len(patient)).astype(float)  # hits: many flips tie with what was observed
+    b = rng.integers(0, 2, len(patient)).astype(float)
+    sums = np.array([(a - b)[patient == p].sum() for p in range(9)])
+    flips = [abs((np.array(signs) * sums).sum()) >= abs(sums.sum()) - 1e-9 for signs in product((-1, 1), repeat=9)]
+    exact = np.mean(flips)
+    p = comparisons.permutation_test(a, b, patient, draws=20_000, seed=seed)
+    assert abs(p - exact) <= 4 * np.sqrt(max(exact * (1 - exact), 1e-4) / 20_000) + 1 / 20_000
+
+
+def test_permutation_leaves_out_what_is_missing_and_is_never_zero() -> None:
+    patient = np.repeat(np.arange(40), 2)
+    a, b = np.ones(80), np.zeros(80)
+    assert comparisons.permutation_test(a, b, patient) == 1 / 10_001
+    assert comparisons.permutation_test(a, a, patient) == 1.0
+    missing = np.where(np.arange(80) < 60, np.nan, 1.0)
+    assert comparisons.permutation_test(missing, b, patient, seed=3) == comparisons.permutation_test(
+        missing[60:], b[60:], patient[60:], seed=3
+    )
+    assert np.isnan(comparisons.permutation_test(a * np.nan, b, patient))
+
+
+def test_thirds_that_are_equal_stay_equal() -> None:
+    """0.1 + 0.2 - 0.3 is not zero: rounding must not turn a tie with the observed difference into a smaller one."""
+    a = np.array([0.1, 0.2, 0.3, 0.3])
+    b = np.zeros(4)
+    exact = 2 / 16  # only all signs alike reach the observed sum
+    p = comparisons.permutation_test(a, b, np.arange(4), draws=20_000)
+    assert p == pytest.approx(exact, abs=0.012)
+
+
+def test_mcnemar_equals_the_binomial_test() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = rng.integers(0, 2, (2, int(rng.integers(1, 60)))).astype(float)
+        only_a, only_b = ((a == 1) & (b == 0)).sum(), ((a == 0) & (b == 1)).sum()
+        p = binomtest(int(only_a), int(only_a + only_b)).pvalue if only_a + only_b else 1.0
+        assert comparisons.mcnemar_exact(a, b) == pytest.approx(p)
+    by_hand = comparisons.mcnemar_exact(np.array([1.0, 1, 1, 0, np.nan]), np.array([0.0, 0, 0, 0, 1]))
+    assert by_hand == pytest.approx(2 * 0.5**3)
+    with pytest.raises(InputError, match=r"hits hold 0.25.*first_of_all"):
+        comparisons.mcnemar_exact(np.array([0.25]), np.array([1.0]))
+
+
+def test_first_of_all_is_rank_one_without_a_tie() -> None:
+    counts = MatchCounts(np.array([0, 0, 1, 0]), np.array([0, 1, 0, 0]), np.array([3, 3, 3, 0]))
+    assert comparisons.first_of_all(counts)[:3].tolist() == [1.0, 0.0, 0.0]
+    assert np.isnan(comparisons.first_of_all(counts)[3])
+
+
+def test_holm_by_hand() -> None:
+    # 0.005*4, 0.01*3, 0.03*2, 0.04*1 -> 0.02, 0.03, 0.06, and 0.04 is raised to its predecessor's 0.06
+    adjusted = comparisons.holm(np.array([0.01, 0.04, np.nan, 0.03, 0.005]))
+    assert adjusted[[0, 1, 3, 4]] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert np.isnan(adjusted[2])
+    assert comparisons.holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]
+    assert len(comparisons.holm(np.array([]))) == 0
+    with pytest.raises(InputError, match="between 0 and 1"):
+        comparisons.holm(np.array([1.2]))
+
+
+def test_compare_lists_every_pair_and_finds_the_stronger(store: Store, tmp_path: Path) -> None:
+    signals = {"weak": 0.2, "middle": 0.5, "strong": 1.5}
+    studies = [
+        audit.study(toy_entry(store, tmp_path / name, model=name, signal=signal)) for name, signal in signals.items()
+    ]
+    table = comparisons.compare(studies, 50, 1)
+    assert list(table.columns) == list(comparisons.COLUMNS)
+    assert list(zip(table["model_a"], table["model_b"], strict=True)) == [
+        ("weak", "middle"),
+        ("weak", "strong"),
+        ("middle", "strong"),
+    ]
+    assert table["difference"].to_numpy() == pytest.approx((table["recall_b"] - table["recall_a"]).to_numpy())
+    assert (table["low"] <= table["difference"]).all()
+    assert (table["difference"] <= table["high"]).all()
+    assert table["chance"].tolist() == pytest.approx([0.02] * 3)
+    assert (table["p_holm"] >= table["p"]).all()
+    far = table.iloc[1]
+    assert far["low"] > 0
+    assert far["p_holm"] < 0.01
+    assert far["p_mcnemar"] < 0.01
+    itself = comparisons.compare([studies[0], studies[0]], "full", 1).iloc[0]
+    assert (itself["difference"], itself["p"], itself["p_mcnemar"]) == (0, 1, 1)
+
+
+def test_studies_that_cannot_be_compared(store: Store, tmp_path: Path) -> None:
+    one = audit.study(toy_entry(store, tmp_path / "a", model="a"))
+    fewer = audit.study(toy_entry(store, tmp_path / "b", model="b", n_patients=50))
+    with pytest.raises(InputError, match="1 study cannot be compared"):
+        comparisons.compare([one], 10, 1)
+    with pytest.raises(InputError, match="has pool 'other-patients', another 'all'"):
+        comparisons.compare([one, audit.study(one.entry, pool="all")], 10, 1)
+    with pytest.raises(InputError, match="a and b were not given the same images"):
+        comparisons.compare([one, fewer], 10, 1)
+    with pytest.raises(InputError, match=r"cluster \(2,\)"):
+        comparisons.permutation_test(np.zeros(3), np.zeros(3), np.zeros(2))
+    with pytest.raises(InputError, match="draws is 5"):
+        comparisons.permutation_test(np.zeros(3), np.zeros(3), np.zeros(3), draws=5)
+
+
+def test_few_patients_are_flagged(store: Store, tmp_path: Path) -> None:
+    studies = [audit.study(toy_entry(store, tmp_path / m, model=m, n_patients=12)) for m in ("a", "b")]
+    assert comparisons.compare(studies, 5, 1)["flag"].tolist() == ["too few to say"]
+
+
+def test_intervals_cover_and_their_unclustered_twins_do_not(simulation: ModuleType) -> None:
+    # 200 repeats: standard error 1.5 points, so 95% +- 3 of them; a twin that covered 90% would stand 2.4 below
+    covered = simulation.coverage(200, 120, clustered=True, draws=1000)
+    assert all(0.905 <= share <= 0.995 for share in covered.values()), covered
+    naive = simulation.coverage(200, 120, clustered=False, draws=1000)
+    assert all(share < 0.88 for share in naive.values()), naive
+
+
+def test_the_permutation_of_patients_cries_wolf_once_in_twenty(simulation: ModuleType) -> None:
+    # 400 repeats: standard error 1.1 points
+    rejected = simulation.false_alarms(400, 100, draws=1000)
+    assert 0.02 <= rejected["permutation of patients"] <= 0.085
+    assert rejected["permutation of images"] > 0.12
+    assert rejected["McNemar"] > 0.12
+
+
+@pytest.mark.soak
+def test_nominal_95_is_between_93_5_and_96_5(simulation: ModuleType) -> None:
+    covered = simulation.coverage(4000, 300, clustered=True)
+    low, high = simulation.NOMINAL
+    assert all(low <= share <= high for share in covered.values()), covered
