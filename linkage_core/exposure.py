@@ -18,6 +18,7 @@ import pandas as pd
 from linkage_core import pools, ranking, statistics
 from linkage_core.audit import PoolSize, Study
 from linkage_core.cohorts.base import LABELS
+from linkage_core.comparisons import holm
 from linkage_core.errors import InputError
 
 MIN_PATIENTS = statistics.TOO_FEW
@@ -326,17 +327,6 @@ def groups(exposure_table: pd.DataFrame, records: pd.DataFrame, by: str, *, seed
 
 def too_few(n_patients: int) -> str:
     return f"too few to say (n = {n_patients})"
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p of a family (Holm 1979): the i-th smallest of m times m-i+1, never falling, at most 1. NaN stays."""
-    p = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(len(p), np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 def _of_100(value: float) -> str:

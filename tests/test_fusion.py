@@ -154,7 +154,7 @@ def test_copies_of_one_text_are_one_chance_and_means_of_copies_tie() -> None:
 
 def test_means_do_not_depend_on_the_order_of_the_rows() -> None:
     rows = np.array([[2.0**60], [1.0], [-(2.0**60)]], dtype=np.float32)
-    order = [0, 1, 2, 2, 0, 1]
+    order = [1, 0, 2, 0, 2, 1]
     means = fusion._mean(rows[order], np.array([0, 0, 0, 1, 1, 1]), 2, np.array(order))
     assert means[0] == means[1]
 
