@@ -1,6 +1,7 @@
 """Paired tests against enumeration, a second library and what they promise: few false alarms."""
 
 import importlib.util
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -126,6 +127,9 @@ def test_studies_that_cannot_be_compared(store: Store, tmp_path: Path) -> None:
         comparisons.compare([one, audit.study(one.entry, pool="all")], 10, 1)
     with pytest.raises(InputError, match="a and b were not given the same images"):
         comparisons.compare([one, fewer], 10, 1)
+    richer = one.counts._replace(n_eligible=one.counts.n_eligible + 1)
+    with pytest.raises(InputError, match="were not given the same images and reports"):
+        comparisons.compare([one, replace(one, counts=richer)], 10, 1)
     with pytest.raises(InputError, match=r"cluster \(2,\)"):
         comparisons.permutation_test(np.zeros(3), np.zeros(3), np.zeros(2))
     with pytest.raises(InputError, match="draws is 5"):
