@@ -145,7 +145,7 @@ def test_verify_names_the_damaged_file(entry: Entry, store: Store, capsys: pytes
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     target = tmp_path / "exported"
-    assert linkage("phantom", "export", "--studies", "6", "--size", "64", "--quiet", target) == 0
+    assert linkage("phantom", "export", "--studies", "20", "--size", "64", "--quiet", target) == 0
     return target
 
 
@@ -154,7 +154,7 @@ def test_a_cohort_is_read_checked_and_bounded(
 ) -> None:
     assert linkage("cohort", "folder", folder, "--json", "-") == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["studies"] == 6
+    assert summary["studies"] == 20
     image = sorted((folder / "images").iterdir())[0]
     image.write_bytes(image.read_bytes()[:100])
     assert linkage("cohort", "folder", folder, "--max-rejects", "0", "--rejects", tmp_path / "r.csv") == 1

@@ -19,8 +19,8 @@ from linkage_core.store import Store
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    """The script that writes benchmarks/coverage.json."""
-    path = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+    """The script that writes benchmarks/interval_coverage.json."""
+    path = Path(__file__).parents[1] / "benchmarks" / "interval_coverage.py"
     spec = importlib.util.spec_from_file_location("coverage_of_intervals", path)
     assert spec is not None
     assert spec.loader is not None

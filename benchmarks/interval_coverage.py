@@ -1,8 +1,8 @@
 """How often do the intervals hold the truth, and how often do the tests cry wolf? On simulated, clustered data.
 
-    python benchmarks/coverage.py [--repeats 4000] [--twin-repeats 1000]
+    python benchmarks/interval_coverage.py [--repeats 4000] [--twin-repeats 1000]
 
-Writes benchmarks/coverage.json: for each interval its coverage beside that of the twin that takes images for
+Writes benchmarks/interval_coverage.json: for each interval its coverage beside that of the twin that takes images for
 independent, and for each test how often it rejects at 5% where nothing differs. Every truth is known in closed form.
 Candidates are held fixed, as the intervals say: they speak of other patients as queries, not of other pools.
 """
