@@ -27,6 +27,8 @@ unit: $(VENV)/.dev
 soak: $(VENV)/.dev browser
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python benchmarks/ranking.py
+	$(BIN)/python benchmarks/interval_coverage.py
+	$(BIN)/python benchmarks/cross_checks.py
 	$(BIN)/python benchmarks/interaction.py
 
 browser:
