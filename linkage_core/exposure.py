@@ -94,7 +94,7 @@ def best_distractor(
     ranking.match_counts, so score > best exactly where n_better and n_tied are 0, and memory is bounded by one tile.
     """
     queries = np.ascontiguousarray(queries, dtype=np.float32)
-    vectors, column_of, multiplicity = ranking._distinct(np.asarray(candidates, dtype=np.float32), match)
+    vectors, column_of, multiplicity = ranking.distinct(np.asarray(candidates, dtype=np.float32), match)
     n_queries, n_columns = len(queries), len(vectors)
     hidden = _closed(match, column_of, multiplicity, same)
     score = np.empty(n_queries, dtype=np.float32)
@@ -119,7 +119,7 @@ def best_distractor(
 
 def _closed(
     match: np.ndarray, column_of: np.ndarray, multiplicity: np.ndarray, same: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> ranking._OwnColumns:
+) -> ranking.OwnColumns:
     """For each query the columns all of whose candidates are its match or its own.
 
     Where a column has one key throughout (a text, as a rule), columns are listed in place of candidates: a text that
@@ -127,7 +127,7 @@ def _closed(
     """
     n_candidates, n_columns = len(column_of), len(multiplicity)
     whole, pairs = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    coded = [ranking._pair(*keys, len(match), n_candidates, "group") for keys in same]
+    coded = [ranking.coded_pair(*keys, len(match), n_candidates, "group") for keys in same]
     for groups in coded or [None]:
         key_of_column = np.empty(n_columns, dtype=np.int64)
         if groups is not None:
@@ -135,15 +135,15 @@ def _closed(
             one_key = (key_of_column[column_of] == groups[1]).all()
             if one_key and (groups[0] == groups[1][match]).all():
                 by_column = (groups[0], key_of_column)
-                query, column = ranking._own_candidates(column_of[match], by_column, n_columns)
+                query, column = ranking.own_candidates(column_of[match], by_column, n_columns)
                 whole.append(query * n_columns + column)
                 continue
-        query, candidate = ranking._own_candidates(match, groups, n_candidates)
+        query, candidate = ranking.own_candidates(match, groups, n_candidates)
         pairs.append(query * n_candidates + candidate)
     codes = np.unique(np.concatenate(pairs))
     held, n_own = np.unique(codes // n_candidates * n_columns + column_of[codes % n_candidates], return_counts=True)
     closed = np.union1d(np.concatenate(whole), held[n_own == multiplicity[held % n_columns]])
-    return ranking._OwnColumns(closed // n_columns, closed % n_columns, len(match))
+    return ranking.OwnColumns(closed // n_columns, closed % n_columns, len(match))
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def tail(
     else:
         part = n_tail / n
         estimate = _tail_and_middle(ordered, np.ones((1, n), dtype=np.float32), part)
-        weights = statistics._weights(n_patients, draws, seed)
+        weights = statistics.patient_weights(n_patients, draws, seed)
         drawn = np.concatenate(
             [_tail_and_middle(ordered, weights[i : i + 100][:, patient], part) for i in range(0, draws, 100)]
         )
@@ -439,9 +439,9 @@ def _means(values: np.ndarray, masks: Sequence[np.ndarray], cluster: np.ndarray,
     inside = np.column_stack(masks) & ~np.isnan(values)[:, None]
     code = np.unique(cluster, return_inverse=True)[1]
     n_clusters = int(code.max()) + 1
-    sums = statistics._by_cluster(np.where(inside, np.nan_to_num(values)[:, None], 0.0), code, n_clusters)
-    sizes = statistics._by_cluster(inside.astype(np.float64), code, n_clusters)
-    weights = statistics._weights(n_clusters, statistics.DRAWS, seed)
+    sums = statistics.sums_by_cluster(np.where(inside, np.nan_to_num(values)[:, None], 0.0), code, n_clusters)
+    sizes = statistics.sums_by_cluster(inside.astype(np.float64), code, n_clusters)
+    weights = statistics.patient_weights(n_clusters, statistics.DRAWS, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = (weights @ sums.astype(np.float32)) / (weights @ sizes.astype(np.float32))
         estimate = sums.sum(axis=0) / sizes.sum(axis=0)

@@ -138,7 +138,7 @@ def shifted_counts(
     n_gallery = len(other.reports)
     candidates = np.concatenate([_same_text_same_vector(own, other), own.reports])
     match = n_gallery + own.match
-    vectors, column_of, _ = ranking._distinct(candidates, match)
+    vectors, column_of, _ = ranking.distinct(candidates, match)
     # the queries' own reports are scored but are nobody's decoys: no multiplicity, so they count for nothing
     multiplicity = np.bincount(column_of[:n_gallery], minlength=len(vectors)).astype(np.int32)
     n_queries = len(own.images)
@@ -149,7 +149,7 @@ def shifted_counts(
     tile = np.empty(block * min(ranking.CANDIDATE_BLOCK, len(vectors)), dtype=np.float32)
     for start in range(0, n_queries, block):
         rows = order[start : start + block]
-        ranking._count_block(own.images[rows], vectors, multiplicity, rows, column[rows], [], n_better, n_tied, tile)
+        ranking.count_block(own.images[rows], vectors, multiplicity, rows, column[rows], [], n_better, n_tied, tile)
     queries = own.records[["record_id", "patient_id", "study_id"]].assign(
         query_cohort=query_entry.cohort, gallery_cohort=gallery_entry.cohort
     )
@@ -252,15 +252,15 @@ def _best_own(
     candidate_group: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(the best of each query's own candidates, how many distinct vectors they are)."""
-    groups = ranking._pair(query_group, candidate_group, len(queries), len(candidates), "group")
-    query, candidate = ranking._own_candidates(match, groups, len(candidates))
+    groups = ranking.coded_pair(query_group, candidate_group, len(queries), len(candidates), "group")
+    query, candidate = ranking.own_candidates(match, groups, len(candidates))
     score = np.empty(len(query), dtype=np.float32)
     for start in range(0, len(query), _PAIRS):
         part = slice(start, start + _PAIRS)
         score[part] = np.einsum("ij,ij->i", queries[query[part]], candidates[candidate[part]])
     order = np.lexsort((-score, query))
     first = np.unique(query[order], return_index=True)[1]
-    _, column_of, multiplicity = ranking._distinct(candidates, match)
+    _, column_of, multiplicity = ranking.distinct(candidates, match)
     distinct = np.unique(query * len(multiplicity) + column_of[candidate]) // len(multiplicity)
     return candidate[order[first]], np.bincount(distinct, minlength=len(queries))
 

@@ -33,13 +33,13 @@ from linkage_core.ranking import (
     CANDIDATE_BLOCK,
     QUERY_BLOCK,
     MatchCounts,
-    _distinct,
-    _match,
-    _matrix,
-    _own_candidates,
-    _OwnColumns,
-    _pair,
+    OwnColumns,
+    checked_match,
+    checked_matrix,
+    coded_pair,
+    distinct,
     match_counts,
+    own_candidates,
 )
 from linkage_core.store import OFF_THE_SHELF, Entry
 
@@ -137,7 +137,7 @@ class Scores:
     vectors: np.ndarray = field(repr=False)
     multiplicity: np.ndarray = field(repr=False)
     match_column: np.ndarray = field(repr=False)
-    own: _OwnColumns = field(repr=False)
+    own: OwnColumns = field(repr=False)
 
     @property
     def largest_pool(self) -> int:
@@ -339,19 +339,22 @@ def scores(
     counts = counts or match_counts(
         image_embeddings, report_embeddings, match, query_group=query_group, candidate_group=candidate_group
     )
-    queries, candidates = _matrix(image_embeddings, "image_embeddings"), _matrix(report_embeddings, "report_embeddings")
+    queries, candidates = (
+        checked_matrix(image_embeddings, "image_embeddings"),
+        checked_matrix(report_embeddings, "report_embeddings"),
+    )
     n_queries, n_candidates = len(queries), len(candidates)
-    match = _match(match, n_queries, n_candidates)
+    match = checked_match(match, n_queries, n_candidates)
     if len(counts.n_eligible) != n_queries:
         raise InputError(f"counts are of {len(counts.n_eligible)} queries, and there are {n_queries}.", "Count again.")
     if not n_queries:
         raise InputError("There is no image.", "Give at least one.")
     precision = np.float64 if queries.dtype == candidates.dtype == np.float64 else np.float32
     queries = queries.astype(precision, copy=False)
-    vectors, column_of, multiplicity = _distinct(candidates.astype(precision, copy=False), match)
-    groups = _pair(query_group, candidate_group, n_queries, n_candidates, "group")
-    own_query, own_candidate = _own_candidates(match, groups, n_candidates)
-    own = _OwnColumns(own_query, column_of[own_candidate], n_queries)
+    vectors, column_of, multiplicity = distinct(candidates.astype(precision, copy=False), match)
+    groups = coded_pair(query_group, candidate_group, n_queries, n_candidates, "group")
+    own_query, own_candidate = own_candidates(match, groups, n_candidates)
+    own = OwnColumns(own_query, column_of[own_candidate], n_queries)
 
     names, patient = np.unique(np.asarray(query_group), return_inverse=True)
     test_half = halves(names, seed)
@@ -458,7 +461,7 @@ class Outcomes:
     def _drawn(self) -> np.ndarray:
         """(3, draws, n_thresholds) the same over resampled patients, as in statistics.cluster_bootstrap."""
         n = int(self.testing.sum())
-        weights = statistics._weights(n, statistics.DRAWS, self.seed)
+        weights = statistics.patient_weights(n, statistics.DRAWS, self.seed)
         sums = self.sums[:, self.testing].astype(np.float32)
         return (
             np.stack([weights @ one for one in sums])
@@ -616,7 +619,7 @@ def _reach(
     vectors: np.ndarray,
     multiplicity: np.ndarray,
     match_column: np.ndarray,
-    own: _OwnColumns,
+    own: OwnColumns,
     grid: Grid,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(bin of each match's score, eligible candidates at each threshold or above)."""

@@ -1,4 +1,8 @@
-"""Exact counts: how many candidates score above the match, and how many tie with it. Nothing is sorted or sampled."""
+"""Exact counts: how many candidates score above the match, and how many tie with it. Nothing is sorted or sampled.
+
+The pieces that count (distinct vectors, own candidates, one block of queries) are open to the other modules that go
+over the same tiles: exposure, fusion, open world.
+"""
 
 from __future__ import annotations
 
@@ -52,31 +56,31 @@ def match_counts(
     >>> match_counts(np.eye(3), np.eye(3), np.arange(3)).n_better.tolist()
     [0, 0, 0]
     """
-    queries = _matrix(image_embeddings, "image_embeddings")
-    candidates = _matrix(report_embeddings, "report_embeddings")
+    queries = checked_matrix(image_embeddings, "image_embeddings")
+    candidates = checked_matrix(report_embeddings, "report_embeddings")
     n_queries, n_candidates = len(queries), len(candidates)
     if queries.shape[1] != candidates.shape[1]:
         raise InputError(
             f"image_embeddings have {queries.shape[1]} dimensions, report_embeddings {candidates.shape[1]}.",
             "Both must come from the same model and head.",
         )
-    match = _match(match, n_queries, n_candidates)
+    match = checked_match(match, n_queries, n_candidates)
     precision = np.float64 if queries.dtype == candidates.dtype == np.float64 else np.float32
     queries = queries.astype(precision, copy=False)
-    vectors, column_of, multiplicity = _distinct(candidates.astype(precision, copy=False), match)
+    vectors, column_of, multiplicity = distinct(candidates.astype(precision, copy=False), match)
 
-    groups = _pair(query_group, candidate_group, n_queries, n_candidates, "group")
-    own_query, own_candidate = _own_candidates(match, groups, n_candidates)
+    groups = coded_pair(query_group, candidate_group, n_queries, n_candidates, "group")
+    own_query, own_candidate = own_candidates(match, groups, n_candidates)
     n_own = np.bincount(own_query, minlength=n_queries)
     n_eligible = n_candidates - n_own
 
-    texts = _pair(query_text, candidate_text, n_queries, n_candidates, "text")
-    same_query, same_candidate = _own_candidates(match, texts, n_candidates) if texts else (own_query, own_candidate)
-    lists = [_OwnColumns(own_query, column_of[own_candidate], n_queries)]
+    texts = coded_pair(query_text, candidate_text, n_queries, n_candidates, "text")
+    same_query, same_candidate = own_candidates(match, texts, n_candidates) if texts else (own_query, own_candidate)
+    lists = [OwnColumns(own_query, column_of[own_candidate], n_queries)]
     if texts:
         # what is both of the query's patient and of its text must be taken away once
         codes = np.setdiff1d(same_query * n_candidates + same_candidate, own_query * n_candidates + own_candidate)
-        lists.append(_OwnColumns(codes // n_candidates, column_of[codes % n_candidates], n_queries))
+        lists.append(OwnColumns(codes // n_candidates, column_of[codes % n_candidates], n_queries))
 
     n_better = np.zeros(n_queries, dtype=np.int64)
     n_tied = np.zeros(n_queries, dtype=np.int64)
@@ -85,17 +89,17 @@ def match_counts(
     tile = np.empty(min(QUERY_BLOCK, n_queries) * min(CANDIDATE_BLOCK, len(vectors)), dtype=precision)
     for start in range(0, n_queries, QUERY_BLOCK):
         rows = order[start : start + QUERY_BLOCK]
-        _count_block(queries[rows], vectors, multiplicity, rows, match_column[rows], lists, n_better, n_tied, tile)
+        count_block(queries[rows], vectors, multiplicity, rows, match_column[rows], lists, n_better, n_tied, tile)
     return MatchCounts(n_better, n_tied, n_eligible.astype(np.int64))
 
 
-def _count_block(
+def count_block(
     queries: np.ndarray,
     vectors: np.ndarray,
     multiplicity: np.ndarray,
     rows: np.ndarray,
     match_column: np.ndarray,
-    lists: list[_OwnColumns],
+    lists: list[OwnColumns],
     n_better: np.ndarray,
     n_tied: np.ndarray,
     tile: np.ndarray,
@@ -138,7 +142,7 @@ def _count_block(
     n_tied[rows] = tied
 
 
-class _OwnColumns:
+class OwnColumns:
     """For each query, the columns of candidates to take away again (its own patient's, or those of its own text)."""
 
     def __init__(self, query: np.ndarray, column: np.ndarray, n_queries: int) -> None:
@@ -154,7 +158,7 @@ class _OwnColumns:
         return local, self.column[first + np.arange(len(local))]
 
 
-def _distinct(candidates: np.ndarray, match: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def distinct(candidates: np.ndarray, match: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(distinct vectors, column of each candidate, candidates per column), matched vectors first, in query order."""
     rows = np.ascontiguousarray(candidates + 0)  # turns -0.0 into 0.0: equal numbers get equal bytes
     keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
@@ -170,7 +174,7 @@ def _distinct(candidates: np.ndarray, match: np.ndarray) -> tuple[np.ndarray, np
     return rows[first[order]], column_of, np.bincount(column_of, minlength=len(order)).astype(np.int32)
 
 
-def _own_candidates(
+def own_candidates(
     match: np.ndarray, groups: tuple[np.ndarray, np.ndarray] | None, n_candidates: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (query, candidate): the match and all candidates of the query's group; sorted by query, no repeats."""
@@ -189,7 +193,7 @@ def _own_candidates(
     return codes // n_candidates, codes % n_candidates
 
 
-def _matrix(values: np.ndarray, name: str) -> np.ndarray:
+def checked_matrix(values: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 2:
         raise InputError(f"{name} has shape {values.shape}.", "Give a matrix with one row an embedding.")
@@ -204,7 +208,7 @@ def _matrix(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
-def _match(match: np.ndarray, n_queries: int, n_candidates: int) -> np.ndarray:
+def checked_match(match: np.ndarray, n_queries: int, n_candidates: int) -> np.ndarray:
     match = np.asarray(match)
     if match.shape != (n_queries,):
         raise InputError(f"match has shape {match.shape} for {n_queries} queries.", "Give one candidate index a query.")
@@ -219,7 +223,7 @@ def _match(match: np.ndarray, n_queries: int, n_candidates: int) -> np.ndarray:
     return match.astype(np.int64)
 
 
-def _pair(
+def coded_pair(
     of_query: np.ndarray | None, of_candidate: np.ndarray | None, n_queries: int, n_candidates: int, name: str
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Both arrays coded as integers over one common list of values, or None if neither is given."""

@@ -59,8 +59,8 @@ def cluster_bootstrap(
     present = ~np.isnan(values)
     code = np.unique(cluster, return_inverse=True)[1]
     n_clusters = int(code.max()) + 1 if len(code) else 0
-    sums = _by_cluster(np.where(present, values, 0.0), code, n_clusters)
-    sizes = _by_cluster(present.astype(np.float64), code, n_clusters)
+    sums = sums_by_cluster(np.where(present, values, 0.0), code, n_clusters)
+    sizes = sums_by_cluster(present.astype(np.float64), code, n_clusters)
     n = present.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         estimate = sums.sum(axis=0) / n
@@ -68,7 +68,7 @@ def cluster_bootstrap(
             nothing = np.full(values.shape[1], np.nan)
             return Intervals(estimate, nothing, nothing, n, seed, draws)
         both = np.hstack([sums, sizes])
-        weights = _weights(n_clusters, draws, seed)
+        weights = patient_weights(n_clusters, draws, seed)
         # a block of draws at a time: summed in double precision without a second copy of the weights
         drawn = np.vstack([weights[i : i + _BLOCK] @ both for i in range(0, draws, _BLOCK)])
         means = drawn[:, : values.shape[1]] / drawn[:, values.shape[1] :]
@@ -87,7 +87,7 @@ def flag(n_patients: int) -> str:
     return "too few to say" if n_patients < TOO_FEW else ""
 
 
-def _by_cluster(values: np.ndarray, code: np.ndarray, n_clusters: int) -> np.ndarray:
+def sums_by_cluster(values: np.ndarray, code: np.ndarray, n_clusters: int) -> np.ndarray:
     """(n_clusters, n_columns) sums."""
     out = np.empty((n_clusters, values.shape[1]))
     for column in range(values.shape[1]):
@@ -96,7 +96,7 @@ def _by_cluster(values: np.ndarray, code: np.ndarray, n_clusters: int) -> np.nda
 
 
 @lru_cache(maxsize=4)
-def _weights(n_clusters: int, draws: int, seed: int) -> np.ndarray:
+def patient_weights(n_clusters: int, draws: int, seed: int) -> np.ndarray:
     """(draws, n_clusters) how often each patient is drawn; each row sums to n_clusters."""
     rng = np.random.default_rng(seed)
     weights = np.empty((draws, n_clusters), dtype=np.float32)

@@ -88,9 +88,7 @@ def test_full_is_the_largest_pool_of_each_query() -> None:
         one = MatchCounts(*(column[i : i + 1] for column in case))
         for k in (1, 5):
             assert pools.full_recall(one, k)[0] == pytest.approx(pools.expected_recall(one, eligible + 1, k)[0])
-        assert pools.full_reciprocal_rank(one)[0] == pytest.approx(
-            pools.expected_reciprocal_rank(one, eligible + 1)[0]
-        )
+        assert pools.full_reciprocal_rank(one)[0] == pytest.approx(pools.expected_reciprocal_rank(one, eligible + 1)[0])
         assert pools.full_rank(one)[0] == pytest.approx(pools.expected_rank(one, eligible + 1)[0])
 
 

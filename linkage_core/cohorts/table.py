@@ -70,7 +70,7 @@ def _table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype={column: "str" for column in (*NEEDED, "report", "view", "sex")})
+        return pd.read_csv(path, dtype=dict.fromkeys((*NEEDED, "report", "view", "sex"), "str"))
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.", "Give a CSV or Parquet table of records.") from error
     except (OSError, ValueError) as error:  # pandas and pyarrow parsing errors are ValueErrors

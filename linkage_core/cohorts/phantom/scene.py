@@ -57,7 +57,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Finding:
-    """One abnormality. `severity` is 0..1; `x`, `y` are offsets (-1..1) within its side and zone; `seed` fixes texture."""
+    """One abnormality. `severity` is 0..1; `x`, `y` are offsets (-1..1) in its side and zone; `seed` fixes texture."""
 
     kind: str
     side: Side = ""
