@@ -113,14 +113,19 @@ class Study:
                         "median_rank": float(np.median(rank[with_pool])),
                     }
                 )
-        intervals = statistics.cluster_bootstrap(
-            np.column_stack(columns), self.queries["patient_id"].to_numpy(), seed=self.seed
-        )
+        patients = self.queries["patient_id"]
+        intervals = statistics.cluster_bootstrap(np.column_stack(columns), patients.to_numpy(), seed=self.seed)
         for i, row in enumerate(rows):
             for name, column in (("recall", 2 * i), ("mrr", 2 * i + 1)):
                 row[name] = float(intervals.estimate[column])
                 row[f"{name}_low"] = float(intervals.low[column])
                 row[f"{name}_high"] = float(intervals.high[column])
+            if row["recall"] in (0.0, 1.0):  # resampling knows nothing of what was not seen
+                n_patients = int(patients[~np.isnan(columns[2 * i])].nunique())
+                if row["recall"] == 0:
+                    row["recall_high"] = statistics.unseen(n_patients)
+                else:
+                    row["recall_low"] = 1 - statistics.unseen(n_patients)
             row["lift"] = row["recall"] / row["chance"]
         return pd.DataFrame(rows)[list(COLUMNS)]
 
@@ -135,7 +140,7 @@ class Study:
             "n_candidates": self.n_candidates,
             "n_patients": int(self.queries["patient_id"].nunique()),
             "inputs": _inputs(self.entry, self.head, self.direction, self.pool, self.split),
-            "interval": "95% percentile bootstrap over patients",
+            "interval": "95% percentile bootstrap over patients; Clopper-Pearson where none or all are linked",
             "draws": statistics.DRAWS,
             "seed": self.seed,
             "ties": "broken at random, in expectation",

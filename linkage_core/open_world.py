@@ -484,9 +484,8 @@ class Outcomes:
 
     @property
     def _unseen(self) -> float:
-        """The upper end for what happens to none of n patients, where resampling them would say 0 to 0: the share q of
-        patients that still shows none with 2.5% probability, (1-q)^n = 0.025 (Clopper and Pearson, 1934)."""
-        return float(1 - _tails()[0] ** (1 / max(int(self.testing.sum()), 1)))
+        """The upper end for what happens to none of the test half's patients."""
+        return statistics.unseen(int(self.testing.sum()))
 
     def _curve(self, prior: float) -> pd.DataFrame:
         right, wrong, false = self._told_on

@@ -87,6 +87,15 @@ def flag(n_patients: int) -> str:
     return "too few to say" if n_patients < TOO_FEW else ""
 
 
+def unseen(n_clusters: int, level: float = LEVEL) -> float:
+    """The upper end for what was seen in none of n patients, where resampling them would say 0 to 0.
+
+    The share q of patients that still shows none with probability (1-level)/2: (1-q)^n = (1-level)/2 (Clopper and
+    Pearson, 1934).
+    """
+    return float(1 - ((1 - level) / 2) ** (1 / max(n_clusters, 1)))
+
+
 def sums_by_cluster(values: np.ndarray, code: np.ndarray, n_clusters: int) -> np.ndarray:
     """(n_clusters, n_columns) sums."""
     out = np.empty((n_clusters, values.shape[1]))

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from linkage_core.errors import InputError
-from linkage_core.statistics import cluster_bootstrap
+from linkage_core.statistics import cluster_bootstrap, unseen
 
 
 def clustered_sample(rng: np.random.Generator, n_patients: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +71,11 @@ def test_a_seed_repeats_itself_and_is_written_down() -> None:
     assert (one.low, one.high) == (two.low, two.high)
     assert one.low != other.low
     assert (one.seed, one.draws) == (1, 2000)
+
+
+def test_what_was_never_seen_is_not_ruled_out() -> None:
+    assert unseen(82) == pytest.approx(binomtest(0, 82).proportion_ci(0.95).high)
+    assert unseen(0) == pytest.approx(0.975)
 
 
 def test_bad_input() -> None:
