@@ -154,8 +154,6 @@ def test_export_leaves_a_full_directory_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("pool_size", "low", "high"), [(100, 12, 18), (10_000, 40, 60)])
 def test_the_ladder_that_ships_rises_as_promised(pool_size: int, low: float, high: float) -> None:
     store = Store(SHIPPED)
-    if "phantom" not in store.cohorts():
-        pytest.skip(f"{SHIPPED} does not hold the phantom: run `linkage phantom build`.")
     lift = []
     for model in MODELS:
         counts = audit_study(store.open("phantom", model)).counts
@@ -163,3 +161,19 @@ def test_the_ladder_that_ships_rises_as_promised(pool_size: int, low: float, hig
     assert lift == sorted(set(lift))
     assert lift[0] < 3
     assert low < lift[-1] < high
+
+
+def test_what_ships_is_whole_and_small() -> None:
+    store = Store(SHIPPED)
+    for cohort in ("phantom", "phantom-site-b"):
+        assert store.models(cohort) == list(MODELS)
+        for model in MODELS:
+            entry = store.open(cohort, model)
+            assert entry.verify() == []
+            assert entry.synthetic
+            if cohort == "phantom":
+                assert {"weights.safetensors", "moments-finetune.safetensors"} <= set(entry.manifest["files"])
+                assert entry.manifest["counts"]["by_split"]["heldout"]["studies"] >= 10_000
+                assert entry.manifest["counts"]["by_split"]["attacker"]["images"] >= 10_000
+    shipped = (path for name in ("phantom", "phantom-site-b") for path in (SHIPPED / name).rglob("*"))
+    assert sum(path.stat().st_size for path in shipped if path.is_file()) < 38 * 2**20
