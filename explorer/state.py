@@ -35,7 +35,11 @@ DEFAULTS: dict[str, Any] = {
 K_CHOICES = (1, 5, 10)
 
 _MODEL_LABELS = dict(zip(LADDER, ("General", "Biomedical", "Clinical", "Radiology"), strict=True))
-_COHORT_LABELS = {"phantom": "Phantom, site A", "phantom-site-b": "Phantom, site B"}
+_COHORT_LABELS = {
+    "phantom": "Phantom, site A",
+    "phantom-site-b": "Phantom, site B",
+    "phantom-finetune": "Phantom, finetuning",
+}
 
 
 # -- the store -------------------------------------------------------------------------------------------------------
