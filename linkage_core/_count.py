@@ -1,7 +1,7 @@
 """The inner loop of exact ranking: count a tile of scores against the match's score while the tile is in cache.
 
-Counting, not multiplying, is what costs, so it is compiled (numba). Where numba cannot be imported or cannot compile,
-the same counts come from numpy, slower.
+It is compiled (numba) and releases the interpreter, so that several blocks of queries run at once. Where numba cannot
+be imported or cannot compile, the same counts come from numpy, slower.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ def compiled(precision: str) -> Callable[..., None] | None:
         return None
 
     def kernel(product, scores, multiplicity, better, tied):  # type: ignore[no-untyped-def]
-        for i in numba.prange(product.shape[0]):
+        for i in range(product.shape[0]):
             score = scores[i]
-            above = np.int32(0)
-            equal = np.int32(0)
+            above = np.uint32(0)  # cast after each step: 64 bit sums would halve the lanes
+            equal = np.uint32(0)
             for j in range(product.shape[1]):
                 s = product[i, j]
-                above += multiplicity[j] if s > score else np.int32(0)
-                equal += multiplicity[j] if s == score else np.int32(0)
+                above = np.uint32(above + (np.uint32(multiplicity[j]) if s > score else np.uint32(0)))
+                equal = np.uint32(equal + (np.uint32(multiplicity[j]) if s == score else np.uint32(0)))
             better[i] += above
             tied[i] += equal
 
     signature = f"void({precision}[:, ::1], {precision}[::1], int32[::1], int64[::1], int64[::1])"
     try:
-        return numba.njit(signature, parallel=True, nogil=True)(kernel)
+        return numba.njit(signature, nogil=True)(kernel)
     except numba.core.errors.NumbaError:
         return None
 

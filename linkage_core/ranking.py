@@ -6,14 +6,18 @@ over the same tiles: exposure, fusion, open world.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from linkage_core._count import count_tile
 from linkage_core.errors import InputError
 
-QUERY_BLOCK = 1024
+QUERY_BLOCK = 512
 CANDIDATE_BLOCK = 2048
 
 
@@ -38,8 +42,8 @@ def match_counts(
     """Where does each query's match stand among its eligible candidates, by inner product?
 
     One blocked matrix product gives the scores; each tile is compared with the match's score, read from the same
-    product, while it is in cache. Memory is bounded by two tiles. Candidates with identical vectors are counted as one
-    vector with a multiplicity, so they tie exactly wherever they stand.
+    product, while it is in cache. Memory is bounded by a few tiles a core. Candidates with identical vectors are
+    counted as one vector with a multiplicity, so they tie exactly wherever they stand.
 
     Arguments
         image_embeddings: (n_queries, e) queries, any float type; unit norm if scores are to be cosines.
@@ -86,11 +90,28 @@ def match_counts(
     n_tied = np.zeros(n_queries, dtype=np.int64)
     match_column = column_of[match]
     order = np.argsort(match_column, kind="stable")
-    tile = np.empty(min(QUERY_BLOCK, n_queries) * min(CANDIDATE_BLOCK, len(vectors)), dtype=precision)
-    for start in range(0, n_queries, QUERY_BLOCK):
+
+    def count(start: int) -> None:
         rows = order[start : start + QUERY_BLOCK]
+        tile = np.empty(len(rows) * min(CANDIDATE_BLOCK, len(vectors)), dtype=precision)
         count_block(queries[rows], vectors, multiplicity, rows, match_column[rows], lists, n_better, n_tied, tile)
+
+    # one block a core, each with a product of its own: a product that is itself spread over the cores leaves them
+    # waiting for each other at every tile, and could round otherwise on a machine with another number of them
+    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
+        for _ in pool.map(count, range(0, n_queries, QUERY_BLOCK)):
+            pass
     return MatchCounts(n_better, n_tied, n_eligible.astype(np.int64))
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_block(
