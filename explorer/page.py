@@ -90,10 +90,10 @@ def all_models(pool_size: int, k: int, steps: Sequence[int]) -> tuple[pd.DataFra
 
 
 def all_models_grid(k: int) -> tuple[pd.DataFrame, list[str]]:
-    """The curve of every model: rows at 1-2-5 steps of N from the first that k fits into up to its largest pool."""
+    """The curve of every model: rows at 1-2-5 steps of N that k fits into, up to the largest that all images fill."""
 
     def read(model: str) -> pd.DataFrame:
-        return _grid(model, log_pool_sizes(state.study(state.cohort(), model).largest_pool), k)
+        return _grid(model, log_pool_sizes(state.study(state.cohort(), model).common_pool), k)
 
     return _each_model(read)
 

@@ -83,6 +83,16 @@ class Study:
             "flag": statistics.flag(n_patients),
         }
 
+    @property
+    def common_pool(self) -> int:
+        """The largest N that every query can fill: up to it, a curve over N is about the same queries.
+
+        Beyond it the patients with many reports drop out, and the curve would bend for that alone. Where one patient
+        leaves fewer than nine others this is largest_pool.
+        """
+        common = int(self.counts.n_eligible.min()) + 1 if len(self.counts.n_eligible) else 0
+        return common if common >= 10 else self.largest_pool
+
     def table(self, pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> pd.DataFrame:
         """One row for each N and k, as DESIGN 10 names the columns, and mrr_low, mrr_high beside mrr.
 

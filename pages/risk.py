@@ -16,12 +16,13 @@ steps: list[int] = []
 with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
     model = state.model_control("risk model")
     try:
-        largest = state.study(state.cohort(), model).largest_pool
+        study = state.study(state.cohort(), model)
+        largest = study.largest_pool
     except LinkageError:  # said below, where the answer would stand; another model may do
         largest = None
     if largest is not None:
-        steps = log_pool_sizes(largest)
-        state.pool_slider(steps, f"risk slider to {largest}")
+        steps = log_pool_sizes(study.common_pool)
+        state.pool_slider(steps, f"risk slider to {steps[-1]}")
         state.pool_box(largest, "risk box")
     k = state.choice("k", "Right if in the first (k)", {k: str(k) for k in state.K_CHOICES}, key="risk k")
 pool_size = state.get("N")

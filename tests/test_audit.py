@@ -60,6 +60,13 @@ def test_the_table_has_the_columns_and_the_baselines(entry: Entry) -> None:
     assert (table["n_queries"] + table["n_excluded"] == len(entry.records())).all()
 
 
+def test_up_to_the_common_pool_nobody_drops_out(entry: Entry) -> None:
+    study = audit.study(entry)
+    assert study.common_pool < study.largest_pool
+    at, beyond = (study.table([n], [1]).iloc[0] for n in (study.common_pool, study.common_pool + 1))
+    assert at["n_excluded"] == 0 < beyond["n_excluded"]
+
+
 def test_no_link_at_all_and_nothing_but_links_are_not_certainties(entry: Entry) -> None:
     study = audit.study(entry)
     n_patients = study.queries["patient_id"].nunique()
