@@ -6,27 +6,11 @@ import re
 from html import escape
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+from linkage_core.spreadsheet import csv
 
-
-def csv(table: pd.DataFrame) -> bytes:
-    """A table as UTF-8 CSV in which no text cell (or column name) can run as a spreadsheet formula.
-
-    Text that begins with a sign a spreadsheet would act on gets a leading apostrophe; numbers stay numbers.
-    """
-    neutral = table.rename(columns=_neutral)
-    for name in neutral.columns:
-        if not pd.api.types.is_numeric_dtype(neutral[name]):
-            neutral[name] = neutral[name].map(_neutral)
-    return neutral.to_csv(index=False).encode()
-
-
-def _neutral(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
-
+__all__ = ["csv", "svg"]
 
 def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> bytes:
     """A figure of explorer/charts.py as an SVG image with a title and a line under it.

@@ -19,7 +19,7 @@ import pandas as pd
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from linkage_core import printing
+from linkage_core import printing, spreadsheet
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.printing import messages, output, plain
 from linkage_core.store import Entry, Store
@@ -120,7 +120,7 @@ def cohort(
     summary = summarise(found)
     _write_json(summary, json_to)
     if rejects_to:
-        found.rejects.to_csv(rejects_to, index=False)
+        rejects_to.write_bytes(spreadsheet.csv(found.rejects))
     if _speaks(quiet, json_to):
         printing.cohort(summary)
         printing.rejects(found.rejects)
