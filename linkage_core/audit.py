@@ -247,7 +247,9 @@ def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequenc
 
 
 def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> str:
-    return entry.inputs(head, direction, pool, split, "counts 1")
+    # images of the match's text that outscore it do not hurt since version 2
+    version = 2 if (direction, pool) == ("report-to-image", "same-text-counts") else 1
+    return entry.inputs(head, direction, pool, split, f"counts {version}")
 
 
 def _count(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] = ()) -> MatchCounts:

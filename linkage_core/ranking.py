@@ -152,12 +152,11 @@ def count_block(
             out = tile[: len(rows) * (high - low)].reshape(len(rows), high - low)
             product = np.matmul(queries, vectors[low:high].T, out=out)
         count_tile(product, scores, multiplicity[low:high], better, tied)
-        for i, (local_row, column) in enumerate(own):
+        for local_row, column in own:  # the query's own: neither above nor tied
             inside = (column >= low) & (column < high)
             r = local_row[inside]
             s = product[r, column[inside] - low]
-            if i == 0:  # not eligible: neither above nor tied
-                np.subtract.at(better, r, s > scores[r])
+            np.subtract.at(better, r, s > scores[r])
             np.subtract.at(tied, r, s == scores[r])
     n_better[rows] = better
     n_tied[rows] = tied

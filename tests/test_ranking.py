@@ -22,8 +22,6 @@ def oracle(images, reports, match, query_group=None, candidate_group=None, query
             if not same_text:
                 better += score > scores[match[i]]
                 tied += score == scores[match[i]]
-            elif score > scores[match[i]]:
-                better += 1
         out.append((better, tied, eligible))
     return [list(column) for column in zip(*out, strict=True)]
 
@@ -48,7 +46,9 @@ def test_equals_the_oracle_on_tied_vectors_with_groups_and_texts(
     candidate_text = np.unique(reports, axis=0, return_inverse=True)[1]
     groups = {"query_group": candidate_group[match], "candidate_group": candidate_group}
     texts = {"query_text": candidate_text[match], "candidate_text": candidate_text}
-    for options in ({}, groups, texts, groups | texts):
+    any_text = rng.integers(0, 4, n_candidates)  # as of images: one text, vectors of their own
+    loose = {"query_text": any_text[match], "candidate_text": any_text}
+    for options in ({}, groups, texts, groups | texts, groups | loose):
         counts = match_counts(images.astype(precision), reports.astype(precision), match, **options)
         assert [column.tolist() for column in counts] == oracle(images, reports, match, **options)
 
