@@ -76,8 +76,8 @@ def compiled(precision: str) -> Callable[..., None] | None:
     def kernel(product, low, scale, top, bin_of_cell, multiplicity, histogram):  # type: ignore[no-untyped-def]
         n_bins = histogram.shape[1]
         n_columns = product.shape[1]
-        for i in numba.prange(product.shape[0]):
-            cell = np.empty(n_columns, dtype=np.int32)
+        cell = np.empty(n_columns, dtype=np.int32)
+        for i in range(product.shape[0]):
             for j in range(n_columns):
                 x = (product[i, j] - low) * scale
                 cell[j] = np.int32(min(max(x, type(x)(0)), top))
@@ -91,7 +91,7 @@ def compiled(precision: str) -> Callable[..., None] | None:
     p = precision
     signature = f"void({p}[:, ::1], {p}, {p}, {p}, uint16[::1], int32[::1], int32[:, ::1])"
     try:
-        return numba.njit(signature, parallel=True, nogil=True)(kernel)
+        return numba.njit(signature, nogil=True)(kernel)
     except numba.core.errors.NumbaError:
         return None
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ import pandas as pd
 
 from linkage_core import audit, pools, statistics
 from linkage_core._histogram import Grid, add_tile
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, StoreError
 from linkage_core.ranking import (
     CANDIDATE_BLOCK,
     QUERY_BLOCK,
@@ -38,6 +39,7 @@ from linkage_core.ranking import (
     checked_matrix,
     coded_pair,
     distinct,
+    each_block,
     match_counts,
     own_candidates,
 )
@@ -61,9 +63,11 @@ class OpenWorld:
     curve: one row a threshold, on the test half: threshold, dir, dir_low, dir_high, fpir, fpir_low, fpir_high,
         misidentified, links, precision. All are shares of images; precision is NaN where nothing is linked.
     operating: one row a wanted precision: rule, wanted_precision, threshold, linked_rightly, low, high, linked_wrongly,
-        no_answer, precision, precision_low, precision_high, n_images, n_patients, baseline, reached, note. `baseline`
-        is what as many links at random would get right (links p/N). Where no threshold reaches the wanted precision on
-        the choosing half, `reached` is False, the figures are NaN and `note` says why.
+        links, links_low, links_high, no_answer, precision, precision_low, precision_high, n_images, n_patients,
+        n_linked, baseline, best, reached, note. `links` is answered at all; `baseline` is what as many links at random
+        would get right (links p/N); n_linked patients of the test half are ever linked rightly; `best` is the largest
+        precision of any threshold on the choosing half. Where none there reaches the wanted one, `reached` is False,
+        the figures are NaN and `note` says why.
     n_choosing, n_test: (images, patients) of the two halves; n_excluded images have too few other reports for N.
     monte_carlo_error: the largest standard error of a rate of the curve from drawing pools; 0 where nothing is drawn.
     note: "" or why every figure here is too few to say.
@@ -103,18 +107,120 @@ def open_world(
 
 
 def prepare(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None, seed: int = 0) -> Scores:
-    """Everything that depends neither on N nor on the prior, for images of an entry against reports of others."""
-    counts = audit.study(entry, head, split=split).counts
-    embeddings = entry.embeddings(head, split)
-    return scores(
-        embeddings.images,
-        embeddings.reports,
-        embeddings.match,
-        query_group=embeddings.records["patient_id"].to_numpy(str),
-        candidate_group=embeddings.candidates["patient_id"].to_numpy(str),
-        counts=counts,
+    """Everything that depends neither on N nor on the prior, for images of an entry against reports of others.
+
+    Read where it is stored, computed and stored where it is not. StoreError for an absent head or a damaged file.
+    """
+    study = audit.study(entry, head, split=split)
+    queries = study.queries
+    inputs = entry.inputs(head, study.split, str(seed), "open world 1")
+    name = f"{head}.open-world.{study.split}"
+    stored = entry.read_arrays(name, inputs)
+    if stored is None:
+        made = scores(**_arrays(entry, head, study.split), counts=study.counts, seed=seed)
+        arrays = {"thresholds": made.thresholds, "own_bin": made.own_bin, "reach": made.reach}
+        smallest = np.uint16 if made.reach.max(initial=0) < 2**16 else np.int32
+        with suppress(OSError):  # a store that is only readable, or full, still answers, only slower
+            entry.write_arrays(name, inputs, queries["record_id"], arrays | {"reach": made.reach.astype(smallest)})
+        return made
+    ids, arrays = stored
+    place = pd.Index(ids).get_indexer(queries["record_id"])
+    if (place < 0).any() or len(ids) != len(queries):
+        raise StoreError(
+            f"The stored {name} of {entry.cohort}/{entry.model} is of other records.",
+            "Delete the entry's ranks folder and audit again.",
+        )
+    names, patient = np.unique(queries["patient_id"].to_numpy(str), return_inverse=True)
+    return Scores(
+        counts=study.counts,
+        thresholds=arrays["thresholds"],
+        own_bin=arrays["own_bin"][place],
+        reach=arrays["reach"][place].astype(np.int32),
+        patient=patient,
+        test_half=halves(names, seed),
         seed=seed,
+        load=lambda: Vectors.of(**_arrays(entry, head, study.split)),
     )
+
+
+def _arrays(entry: Entry, head: str, split: str) -> dict[str, np.ndarray]:
+    embeddings = entry.embeddings(head, split)
+    return {
+        "image_embeddings": embeddings.images,
+        "report_embeddings": embeddings.reports,
+        "match": embeddings.match,
+        "query_group": embeddings.records["patient_id"].to_numpy(str),
+        "candidate_group": embeddings.candidates["patient_id"].to_numpy(str),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What scores are products of.
+
+    queries (n_queries, e); distinct (n_columns, e) vectors of the candidates, and how many candidates share each;
+    column_of (n_candidates,); the column of each query's match; own: the columns of its own patient's candidates.
+    """
+
+    queries: np.ndarray
+    distinct: np.ndarray
+    multiplicity: np.ndarray
+    column_of: np.ndarray
+    match_column: np.ndarray
+    own: OwnColumns
+
+    @classmethod
+    def of(
+        cls,
+        image_embeddings: np.ndarray,
+        report_embeddings: np.ndarray,
+        match: np.ndarray,
+        query_group: np.ndarray,
+        candidate_group: np.ndarray,
+    ) -> Vectors:
+        """Checked; shapes as in ranking.match_counts."""
+        queries = checked_matrix(image_embeddings, "image_embeddings")
+        candidates = checked_matrix(report_embeddings, "report_embeddings")
+        n_queries, n_candidates = len(queries), len(candidates)
+        match = checked_match(match, n_queries, n_candidates)
+        if not n_queries:
+            raise InputError("There is no image.", "Give at least one.")
+        precision = np.float64 if queries.dtype == candidates.dtype == np.float64 else np.float32
+        vectors, column_of, multiplicity = distinct(candidates.astype(precision, copy=False), match)
+        groups = coded_pair(query_group, candidate_group, n_queries, n_candidates, "group")
+        own_query, own_candidate = own_candidates(match, groups, n_candidates)
+        return cls(
+            queries=queries.astype(precision, copy=False),
+            distinct=vectors,
+            multiplicity=multiplicity,
+            column_of=column_of,
+            match_column=column_of[match],
+            own=OwnColumns(own_query, column_of[own_candidate], n_queries),
+        )
+
+    @cached_property
+    def single(self) -> np.ndarray | None:
+        """(n_candidates,) the column of each candidate, neighbours sharing one; None where each has its own."""
+        if (self.multiplicity == 1).all():
+            return None
+        return np.repeat(np.arange(len(self.distinct)), self.multiplicity)
+
+    def without_own(self, product: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(n_rows, n_candidates) scores, from (n_rows, n_columns); those of the query's own patient at -infinity."""
+        local, column = self.own.of(rows)
+        if self.single is None:
+            product[local, column] = -np.inf
+            return product
+        first = np.concatenate([[0], np.cumsum(self.multiplicity)[:-1]])
+        # the k-th own candidate of one query with the same vector takes the vector's k-th copy
+        code = local * len(self.distinct) + column
+        by_code = np.argsort(code, kind="stable")
+        starts = np.searchsorted(code[by_code], code[by_code], side="left")
+        copy = np.empty(len(code), dtype=np.int64)
+        copy[by_code] = np.arange(len(code)) - starts
+        scores = product[:, self.single]
+        scores[local, first[column] + copy] = -np.inf
+        return np.asarray(scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,22 +228,23 @@ class Scores:
     """Per query: the counts of its match, the bin of its match's score, and how many eligible candidates reach each
     threshold.
 
-    own_bin (n_queries,); reach (n_queries, n_thresholds) int32; patient (n_queries,) codes; test_half (n_patients,)
-    says which half each patient is in. The other fields are the vectors again, for rules that counts do not decide.
+    thresholds (n_thresholds,) increasing from -infinity; own_bin (n_queries,), bin g holding t[g] <= score < t[g+1];
+    reach (n_queries, n_thresholds) int32; patient (n_queries,) codes; test_half (n_patients,) says which half each
+    patient is in. `load` gives the vectors again, for the rule that counts do not decide.
     """
 
     counts: MatchCounts
-    grid: Grid
+    thresholds: np.ndarray
     own_bin: np.ndarray
     reach: np.ndarray
     patient: np.ndarray
     test_half: np.ndarray
     seed: int
-    queries: np.ndarray = field(repr=False)
-    vectors: np.ndarray = field(repr=False)
-    multiplicity: np.ndarray = field(repr=False)
-    match_column: np.ndarray = field(repr=False)
-    own: OwnColumns = field(repr=False)
+    load: Callable[[], Vectors] = field(repr=False)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        return self.load()
 
     @property
     def largest_pool(self) -> int:
@@ -156,8 +263,8 @@ class Scores:
         usable = self._usable(pool_size, rule)
         if rule == "score":
             column = self._score_column(pool_size, usable)
-            sums = _patient_sums(column, len(self.grid.thresholds), self.patient[usable], len(self.test_half))
-            return self._outcomes(rule, pool_size, usable, self.grid.thresholds, sums, 0.0, 0)
+            sums = _patient_sums(column, len(self.thresholds), self.patient[usable], len(self.test_half))
+            return self._outcomes(rule, pool_size, usable, self.thresholds, sums, 0.0, 0)
         few, many = POOLS_A_QUERY
         default = max(few, min(many, POOLS_IN_ALL // int(usable.sum())))
         return self._margin(pool_size, usable, default if pools_a_query is None else pools_a_query)
@@ -247,51 +354,47 @@ class Scores:
         """(right, margin with the match present, margin without), each (n_usable, pools_a_query)."""
         rows = np.flatnonzero(usable)
         eligible = self.counts.n_eligible[rows]
+        vectors = self.vectors
         rng = np.random.default_rng(self.seed)
-        ranks = np.stack(  # (2, 2, n_usable, pools_a_query): present or absent, first or second
-            [_two_best(eligible, drawn, pools_a_query, rng) for drawn in (pool_size - 1, pool_size)]
-        )
+        # with the match or without it, best or second best
+        uniform = 1 - rng.random((2, 2, len(rows), pools_a_query))
         shape = (len(rows), pools_a_query)
         right = np.zeros(shape, dtype=bool)
         margin = np.zeros((2, *shape), dtype=np.float32)
-        columns = None if (self.multiplicity == 1).all() else np.repeat(np.arange(len(self.vectors)), self.multiplicity)
-        order = np.argsort(self.match_column[rows], kind="stable")
-        step = max(1, min(QUERY_BLOCK, SORT_SCORES // max(int(self.multiplicity.sum()), 1)))
-        for start in range(0, len(rows), step):
+        order = np.lexsort((vectors.match_column[rows], eligible))  # one block, one number of eligible candidates
+        step = max(1, min(QUERY_BLOCK, SORT_SCORES // len(vectors.column_of)))
+
+        def draw(start: int) -> None:
             at = order[start : start + step]
-            product = self.queries[rows[at]] @ self.vectors.T
-            own = product[np.arange(len(at)), self.match_column[rows[at]]]
-            product = self._without_own(product, rows[at], columns)
-            deepest = int(ranks[:, :, at].max(initial=0, where=ranks[:, :, at] < eligible[at, None])) + 1
-            n = product.shape[1]
-            top = np.sort(np.partition(product, n - deepest, axis=1)[:, n - deepest :], axis=1)[:, ::-1]
-            for i in range(2):
-                best, second = (_at_rank(top, ranks[i, j, at]) for j in range(2))
-                if i:
-                    margin[1, at] = best - second
-                else:
-                    right[at] = own[:, None] > best
-                    margin[0, at] = np.abs(own[:, None] - best)
-                    lost = own[:, None] < best
-                    margin[0, at] = np.where(lost, best - np.maximum(second, own[:, None]), margin[0, at])
+            ranks = [_two_best(eligible[at], pool_size - 1 + i, uniform[i][:, at]) for i in range(2)]
+            product = vectors.queries[rows[at]] @ vectors.distinct.T
+            own = product[np.arange(len(at)), vectors.match_column[rows[at]], None]
+            product = vectors.without_own(product, rows[at])
+            deepest = np.max([places.max(axis=(0, 2)) for places in ranks], axis=0)
+            top = self._top(product, rows[at], np.minimum(deepest + 1, eligible[at]))
+            best, second = (_at_rank(top, places) for places in ranks[0])
+            right[at] = own > best
+            margin[0, at] = np.where(own < best, best - np.maximum(second, own), np.abs(own - best))
+            best, second = (_at_rank(top, places) for places in ranks[1])
+            margin[1, at] = best - second
+
+        each_block(draw, len(rows), step)
         return right, margin[0], margin[1]
 
-    def _without_own(self, product: np.ndarray, rows: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
-        """Scores of single candidates, those of the query's own patient at -infinity."""
-        local, column = self.own.of(rows)
-        if columns is None:
-            product[local, column] = -np.inf
-            return product
-        first = np.concatenate([[0], np.cumsum(self.multiplicity)[:-1]])
-        # the k-th own candidate of one query with the same vector takes the vector's k-th copy
-        code = local * len(self.vectors) + column
-        by_code = np.argsort(code, kind="stable")
-        starts = np.searchsorted(code[by_code], code[by_code], side="left")
-        copy = np.empty(len(code), dtype=np.int64)
-        copy[by_code] = np.arange(len(code)) - starts
-        single = product[:, columns]
-        single[local, first[column] + copy] = -np.inf
-        return np.asarray(single)
+    def _top(self, product: np.ndarray, rows: np.ndarray, deepest: np.ndarray) -> np.ndarray:
+        """(n_rows, widest) the `deepest` best scores of each row and maybe more, falling, then -infinity.
+
+        A threshold that as many reach leaves few to sort. Where this product rounds another way than the one that was
+        counted, so that one is lost, the whole row is taken.
+        """
+        cut = self.thresholds[np.count_nonzero(self.reach[rows] >= deepest[:, None], axis=1) - 1]
+        kept = product >= cut[:, None]
+        kept[np.count_nonzero(kept, axis=1) < deepest] = True
+        length = np.count_nonzero(kept, axis=1)
+        top = np.full((len(rows), length.max()), -np.inf, dtype=product.dtype)
+        top[np.arange(top.shape[1]) < length[:, None]] = product[kept]
+        top.sort(axis=1)
+        return top[:, ::-1]
 
     def _outcomes(
         self,
@@ -339,41 +442,23 @@ def scores(
     counts = counts or match_counts(
         image_embeddings, report_embeddings, match, query_group=query_group, candidate_group=candidate_group
     )
-    queries, candidates = (
-        checked_matrix(image_embeddings, "image_embeddings"),
-        checked_matrix(report_embeddings, "report_embeddings"),
-    )
-    n_queries, n_candidates = len(queries), len(candidates)
-    match = checked_match(match, n_queries, n_candidates)
+    vectors = Vectors.of(image_embeddings, report_embeddings, match, query_group, candidate_group)
+    n_queries = len(vectors.queries)
     if len(counts.n_eligible) != n_queries:
         raise InputError(f"counts are of {len(counts.n_eligible)} queries, and there are {n_queries}.", "Count again.")
-    if not n_queries:
-        raise InputError("There is no image.", "Give at least one.")
-    precision = np.float64 if queries.dtype == candidates.dtype == np.float64 else np.float32
-    queries = queries.astype(precision, copy=False)
-    vectors, column_of, multiplicity = distinct(candidates.astype(precision, copy=False), match)
-    groups = coded_pair(query_group, candidate_group, n_queries, n_candidates, "group")
-    own_query, own_candidate = own_candidates(match, groups, n_candidates)
-    own = OwnColumns(own_query, column_of[own_candidate], n_queries)
-
     names, patient = np.unique(np.asarray(query_group), return_inverse=True)
     test_half = halves(names, seed)
-    match_column = column_of[match]
-    grid = _grid(queries, vectors, column_of, match_column, np.flatnonzero(~test_half[patient]), seed)
-    own_bin, reach = _reach(queries, vectors, multiplicity, match_column, own, grid)
+    grid = _grid(vectors, np.flatnonzero(~test_half[patient]), seed)
+    own_bin, reach = _reach(vectors, grid)
     return Scores(
         counts=counts,
-        grid=grid,
+        thresholds=grid.thresholds,
         own_bin=own_bin,
         reach=reach,
         patient=patient,
         test_half=test_half,
         seed=seed,
-        queries=queries,
-        vectors=vectors,
-        multiplicity=multiplicity,
-        match_column=match_column,
-        own=own,
+        load=lambda: vectors,
     )
 
 
@@ -578,17 +663,20 @@ class _NoneDrawn:
         return np.asarray(self.values[self.start + marked])
 
 
+@lru_cache(maxsize=32)
 def none_drawn(eligible: int, drawn: int) -> np.ndarray:
     """C(E-c, n)/C(E, n) for c = 0 .. E; logarithms are summed, so nothing is lost to large factorials."""
     with np.errstate(divide="ignore"):
         steps = np.log1p(-np.minimum(drawn / np.arange(eligible, 0, -1), 1.0))
-    return np.exp(np.concatenate([[0.0], np.cumsum(steps)]))
+    values = np.exp(np.concatenate([[0.0], np.cumsum(steps)]))
+    values.flags.writeable = False
+    return np.asarray(values)
 
 
-def _two_best(eligible: np.ndarray, drawn: int, n_pools: int, rng: np.random.Generator) -> np.ndarray:
-    """(2, n_queries, n_pools) places, from 0, of the best and second best of `drawn` among E; E where there is none."""
-    places = np.empty((2, len(eligible), n_pools), dtype=np.int32)
-    uniform = 1 - rng.random((2, len(eligible), n_pools))
+def _two_best(eligible: np.ndarray, drawn: int, uniform: np.ndarray) -> np.ndarray:
+    """(2, n_queries, n_pools) places, from 0, of the best and second best of `drawn` among E; E where there is none.
+    They come from as many uniform numbers above 0 up to 1."""
+    places = np.empty(uniform.shape, dtype=np.int32)
     for size in np.unique(eligible).tolist():
         rows = np.flatnonzero(eligible == size)
         first = np.minimum(_first_below(none_drawn(size, drawn), uniform[0, rows]), size) - 1
@@ -613,51 +701,44 @@ def _at_rank(top: np.ndarray, place: np.ndarray) -> np.ndarray:
     return np.where(place < top.shape[1], there, -np.inf)
 
 
-def _reach(
-    queries: np.ndarray,
-    vectors: np.ndarray,
-    multiplicity: np.ndarray,
-    match_column: np.ndarray,
-    own: OwnColumns,
-    grid: Grid,
-) -> tuple[np.ndarray, np.ndarray]:
+def _reach(vectors: Vectors, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """(bin of each match's score, eligible candidates at each threshold or above)."""
+    queries, columns = vectors.queries, vectors.distinct
     own_bin = np.empty(len(queries), dtype=np.int32)
     reach = np.empty((len(queries), len(grid.thresholds)), dtype=np.int32)
-    tile = np.empty(min(QUERY_BLOCK, len(queries)) * min(CANDIDATE_BLOCK, len(vectors)), dtype=queries.dtype)
-    order = np.argsort(match_column, kind="stable")
-    for start in range(0, len(queries), QUERY_BLOCK):
+    order = np.argsort(vectors.match_column, kind="stable")
+
+    def count(start: int) -> None:
         rows = order[start : start + QUERY_BLOCK]
+        tile = np.empty(len(rows) * min(CANDIDATE_BLOCK, len(columns)), dtype=queries.dtype)
         histogram = np.zeros((len(rows), len(grid.thresholds)), dtype=np.int32)
-        local, column = own.of(rows)
-        for low in range(0, len(vectors), CANDIDATE_BLOCK):
-            high = min(low + CANDIDATE_BLOCK, len(vectors))
+        local, column = vectors.own.of(rows)
+        match_column = vectors.match_column[rows]
+        block = queries[rows]
+        for low in range(0, len(columns), CANDIDATE_BLOCK):
+            high = min(low + CANDIDATE_BLOCK, len(columns))
             out = tile[: len(rows) * (high - low)].reshape(len(rows), high - low)
-            product = np.matmul(queries[rows], vectors[low:high].T, out=out)
-            add_tile(product, grid, multiplicity[low:high], histogram)
+            product = np.matmul(block, columns[low:high].T, out=out)
+            add_tile(product, grid, vectors.multiplicity[low:high], histogram)
             inside = (column >= low) & (column < high)
             r = local[inside]
             np.subtract.at(histogram, (r, grid.bins(product[r, column[inside] - low])), 1)
-            here = np.flatnonzero((match_column[rows] >= low) & (match_column[rows] < high))
-            own_bin[rows[here]] = grid.bins(product[here, match_column[rows[here]] - low])
+            here = np.flatnonzero((match_column >= low) & (match_column < high))
+            own_bin[rows[here]] = grid.bins(product[here, match_column[here] - low])
         reach[rows] = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
+
+    each_block(count, len(queries), QUERY_BLOCK)
     return own_bin, reach
 
 
-def _grid(
-    queries: np.ndarray,
-    vectors: np.ndarray,
-    column_of: np.ndarray,
-    match_column: np.ndarray,
-    choosing: np.ndarray,
-    seed: int,
-) -> Grid:
+def _grid(vectors: Vectors, choosing: np.ndarray, seed: int) -> Grid:
     """Thresholds at quantiles of pooled scores (of some queries) and of match scores, both of the choosing half."""
+    queries, columns = vectors.queries, vectors.distinct
     if not len(choosing):
         choosing = np.arange(len(queries))
-    own = np.einsum("ij,ij->i", queries[choosing], vectors[match_column[choosing]])
+    own = np.einsum("ij,ij->i", queries[choosing], columns[vectors.match_column[choosing]])
     sampled = np.random.default_rng(seed).permutation(choosing)[:SAMPLED_QUERIES]
-    pooled = np.sort(np.concatenate([(queries[row] @ vectors.T)[column_of] for row in sampled]))
+    pooled = np.sort(np.concatenate([(queries[row] @ columns.T)[vectors.column_of] for row in sampled]))
     low = min(float(np.median(pooled)), float(np.quantile(own, 0.01)))
     high = max(float(pooled[-1]), float(own.max()))
     return Grid.near(np.concatenate([_spread(pooled), _spread(own)]), low, high, queries.dtype.type)

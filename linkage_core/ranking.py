@@ -7,6 +7,7 @@ over the same tiles: exposure, fusion, open world.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -96,12 +97,19 @@ def match_counts(
         tile = np.empty(len(rows) * min(CANDIDATE_BLOCK, len(vectors)), dtype=precision)
         count_block(queries[rows], vectors, multiplicity, rows, match_column[rows], lists, n_better, n_tied, tile)
 
-    # one block a core, each with a product of its own: a product that is itself spread over the cores leaves them
-    # waiting for each other at every tile, and could round otherwise on a machine with another number of them
-    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
-        for _ in pool.map(count, range(0, n_queries, QUERY_BLOCK)):
-            pass
+    each_block(count, n_queries, QUERY_BLOCK)
     return MatchCounts(n_better, n_tied, n_eligible.astype(np.int64))
+
+
+def each_block(work: Callable[[int], None], n_queries: int, step: int) -> None:
+    """work(start) for each block of `step` queries, on all cores.
+
+    One block a core, each with a product of its own: a product that is itself spread over the cores leaves them waiting
+    for each other at every tile, and could round otherwise on a machine with another number of them.
+    """
+    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
+        for _ in pool.map(work, range(0, n_queries, step)):
+            pass
 
 
 @lru_cache(maxsize=1)

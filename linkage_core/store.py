@@ -233,18 +233,8 @@ class Entry:
         StoreError if the file is not what was written.
         """
         path = self.path / "ranks" / f"{name}.parquet"
-        note = path.with_suffix(".json")
-        if not path.is_file() or not note.is_file():
+        if not self._made_from(path, inputs):
             return None
-        remedy = f"Delete it and audit again: linkage audit {self.cohort}/{self.model}"
-        try:
-            said = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise StoreError(f"{note} cannot be read ({error}).", remedy) from error
-        if not isinstance(said, dict) or said.get("inputs") != inputs:
-            return None
-        if said.get("sha256") != sha256(path):
-            raise StoreError(f"{path} was altered or cut short since it was written.", remedy)
         table = read_table(path)
         columns = (table[column].to_numpy(np.int64) for column in MatchCounts._fields)
         return table["record_id"], MatchCounts(*columns)
@@ -255,6 +245,39 @@ class Entry:
         columns = {field: column.astype(np.int32) for field, column in counts._asdict().items()}
         write_table(path, pd.DataFrame({"record_id": record_ids.to_numpy(), **columns}))
         write_json(path.with_suffix(".json"), {"inputs": inputs, "sha256": sha256(path)})
+
+    def read_arrays(self, name: str, inputs: str) -> tuple[list[str], dict[str, np.ndarray]] | None:
+        """Stored arrays (record ids, arrays by name), or None if there are none made from these inputs.
+
+        StoreError as for read_counts.
+        """
+        path = self.path / "ranks" / f"{name}.safetensors"
+        if not self._made_from(path, inputs):
+            return None
+        arrays, note = read_tensors(path)
+        return note["ids"], arrays
+
+    def write_arrays(self, name: str, inputs: str, record_ids: pd.Series, arrays: dict[str, np.ndarray]) -> None:
+        """As write_counts, for arrays that are too wide for a table; their rows are those of `record_ids`."""
+        path = self.path / "ranks" / f"{name}.safetensors"
+        write_tensors(path, arrays, {"ids": record_ids.tolist()})
+        write_json(path.with_suffix(".json"), {"inputs": inputs, "sha256": sha256(path)})
+
+    def _made_from(self, path: Path, inputs: str) -> bool:
+        """Whether a file under ranks/ is there and was made from these inputs."""
+        note = path.with_suffix(".json")
+        if not path.is_file() or not note.is_file():
+            return False
+        remedy = f"Delete it and audit again: linkage audit {self.cohort}/{self.model}"
+        try:
+            said = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StoreError(f"{note} cannot be read ({error}).", remedy) from error
+        if not isinstance(said, dict) or said.get("inputs") != inputs:
+            return False
+        if said.get("sha256") != sha256(path):
+            raise StoreError(f"{path} was altered or cut short since it was written.", remedy)
+        return True
 
     def inputs(self, *parts: str) -> str:
         """Fingerprint of what counts are made from: records, features, one head, and `parts` (how they are counted)."""
@@ -277,7 +300,8 @@ class Entry:
                 findings.append(f"{path} has {path.stat().st_size} bytes, {said['bytes']} were written.")
             elif _hash(path) != said["sha256"]:
                 findings.append(f"{path} was altered: its sha256 differs from the manifest's.")
-        for path in sorted((self.path / "ranks").glob("*.parquet")):
+        made = (self.path / "ranks").glob("*.*")
+        for path in sorted(path for path in made if path.suffix in (".parquet", ".safetensors")):
             note = path.with_suffix(".json")
             try:
                 right = json.loads(note.read_text(encoding="utf-8"))["sha256"] == _hash(path)

@@ -61,10 +61,10 @@ def enumerate_pools(match: float, others: np.ndarray, n: int, rule: str, thresho
 def test_score_rule_equals_every_pool_listed(grain: float | None, n: int) -> None:
     data = arrays(5, seed=4, grain=grain, d=3)
     table = open_world.scores(**data)
-    for g in range(0, len(table.grid.thresholds), 11):
+    for g in range(0, len(table.thresholds), 11):
         rates = np.stack(table.score_rates(n, g), axis=1)
         for query in range(len(data["match"])):
-            slow = enumerate_pools(*distractors(data, query), n, "score", table.grid.thresholds[g])
+            slow = enumerate_pools(*distractors(data, query), n, "score", table.thresholds[g])
             assert rates[query] == pytest.approx(slow, abs=1e-12)
 
 
@@ -97,8 +97,8 @@ def test_a_thousand_images_agree_with_drawn_pools() -> None:
         drawn = others[np.argpartition(keys, n, axis=1)[:, :n]]
         top_absent = drawn.max(axis=1)
         top_present = drawn[:, : n - 1].max(axis=1)
-        for g in (40, 120, len(table.grid.thresholds) - 20):
-            t = table.grid.thresholds[g]
+        for g in (40, 120, len(table.thresholds) - 20):
+            t = table.thresholds[g]
             slow = (
                 (match >= t) & (match > top_present),
                 (top_present >= t) & (match < top_present),
@@ -117,8 +117,8 @@ def test_reach_counts_eligible_candidates_at_the_threshold_or_above(n_patients: 
     every = data["image_embeddings"].astype(np.float32) @ data["report_embeddings"].T
     every[data["query_group"][:, None] == data["candidate_group"]] = -np.inf
     slack = 0.0 if grain else 1e-5  # another product may round the other way; small whole numbers never do
-    for g in range(0, len(table.grid.thresholds), 45):
-        t = table.grid.thresholds[g]
+    for g in range(0, len(table.thresholds), 45):
+        t = table.thresholds[g]
         low, high = ((every >= t + s).sum(axis=1) for s in (slack, -slack))
         if g == 0:  # minus infinity: everybody eligible
             low = high = table.counts.n_eligible
@@ -387,6 +387,6 @@ def test_every_own_report_is_set_aside_where_several_share_a_vector() -> None:
     data["report_embeddings"] = np.ones_like(data["report_embeddings"])
     table = open_world.scores(**data)
     rows = np.arange(len(data["match"]))
-    columns = np.repeat(np.arange(len(table.vectors)), table.multiplicity)
-    single = table._without_own(table.queries @ table.vectors.T, rows, columns)
+    vectors = table.vectors
+    single = vectors.without_own(vectors.queries @ vectors.distinct.T, rows)
     assert (np.isfinite(single).sum(axis=1) == table.counts.n_eligible).all()
