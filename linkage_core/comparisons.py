@@ -131,7 +131,7 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
         raise InputError(f"{len(studies)} study cannot be compared.", "Give two or more of the same cohort.")
     first = studies[0]
     counts = [_aligned(one, first) for one in studies]
-    patients = first.queries["patient_id"].to_numpy()
+    patients = np.unique(first.queries["patient_id"].to_numpy(str), return_inverse=True)[1]
     place = [pd.Index(one.queries["record_id"]).get_indexer(first.queries["record_id"]) for one in studies]
     recalls = [one.recall(pool_size, k)[0][rows] for one, rows in zip(studies, place, strict=True)]
     chance = first.recall(pool_size, k)[1]
@@ -171,6 +171,64 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
         )
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p"].to_numpy()))[list(COLUMNS)]
+
+
+def comparable(one: Study, other: Study) -> bool:
+    """Whether two studies are of the same queries and candidates, so that their difference is the models'."""
+    try:
+        _aligned(one, other)
+    except InputError:
+        return False
+    return True
+
+
+POOL_COLUMNS = (
+    *("cohort", "model", "pool", "pool_size", "k", "recall", "recall_low", "recall_high", "chance", "lift"),
+    *("n_queries", "n_excluded", "n_patients"),
+)
+
+
+def of_pools(studies: Sequence[Study], pool_sizes: Sequence[int], k: int, seed: int = 0) -> pd.DataFrame:
+    """What does one model link among one kind of decoys, and what among another, on the very same images?
+
+    Each kind of pool leaves out other queries at a given N, so two curves side by side would differ for that alone.
+    Here a query counts at an N only if it fills that N in every study.
+
+    Arguments
+        studies: of one model's queries under several kinds of pool.
+        pool_sizes: N; those that no query fills in every study are left out of the table.
+    Returns one row for each N and study, POOL_COLUMNS: recall with its patient-clustered 95% interval.
+    Raises InputError where the studies are not of the same queries.
+    """
+    first = studies[0]
+    ids = first.queries["record_id"]
+    if any(one.model != first.model or not ids.equals(one.queries["record_id"]) for one in studies):
+        raise InputError("The studies are not of the same model and images.", "Study one model under several pools.")
+    patients = np.unique(first.queries["patient_id"].to_numpy(str), return_inverse=True)[1]
+    rows: list[dict[str, Any]] = []
+    columns: list[np.ndarray] = []
+    for pool_size in pool_sizes:
+        fills = np.all([one.counts.n_eligible + 1 >= pool_size for one in studies], axis=0)
+        if not fills.any() or k > pool_size:
+            continue
+        for one in studies:
+            columns.append(np.where(fills, one.recall(pool_size, k)[0], np.nan))
+            rows.append(
+                {
+                    **{name: getattr(one, name) for name in ("cohort", "model", "pool")},
+                    "pool_size": pool_size,
+                    "k": k,
+                    "chance": k / pool_size,
+                    "n_queries": int(fills.sum()),
+                    "n_excluded": int((~fills).sum()),
+                    "n_patients": len(np.unique(patients[fills])),
+                }
+            )
+    if not rows:
+        return pd.DataFrame(columns=list(POOL_COLUMNS))
+    found = statistics.cluster_bootstrap(np.column_stack(columns), patients, seed=seed)
+    table = pd.DataFrame(rows).assign(recall=found.estimate, recall_low=found.low, recall_high=found.high)
+    return table.assign(lift=table["recall"] / table["chance"])[list(POOL_COLUMNS)]
 
 
 def _aligned(one: Study, first: Study) -> MatchCounts:

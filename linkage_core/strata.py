@@ -106,8 +106,8 @@ def count(embeddings: Embeddings, by: Iterable[str] = (), direction: str = "imag
         match, group = embeddings.match, embeddings.candidate_group
     n_better, n_tied, n_eligible = np.zeros((3, len(queries)), dtype=np.int64)
     place = np.empty(len(vectors), dtype=np.int64)
-    vector_id = _identical(vectors)
-    for rows, columns in zip(_members(of_query, of_candidate), _members(of_candidate, of_candidate), strict=True):
+    vector_id = identical(vectors)
+    for rows, columns in zip(members(of_query, of_candidate), members(of_candidate, of_candidate), strict=True):
         if (group[columns] == group[columns[0]]).all():
             continue  # one patient's stratum holds no decoy
         place[columns] = np.arange(len(columns))
@@ -124,6 +124,32 @@ def count(embeddings: Embeddings, by: Iterable[str] = (), direction: str = "imag
             counts = MatchCounts(*(table.sum(axis=1) for table in (better, tied, eligible)))
         n_better[rows], n_tied[rows], n_eligible[rows] = counts
     return MatchCounts(n_better, n_tied, n_eligible)
+
+
+def offered(records: pd.DataFrame) -> tuple[str, ...]:
+    """The strata that would narrow anything: those whose attribute is known and not the same throughout."""
+    table = _attributes(records, candidates_of(records, "image-to-report")[0])
+    known = {"view": table["view"] != "", "sex": table["sex"] != "", "age": table["age"].notna()}
+    return tuple(name for name in STRATA if table.loc[known.get(name, slice(None)), _COLUMN[name]].nunique() > 1)
+
+
+def fillable_pool(counts: MatchCounts, patients: np.ndarray) -> int:
+    """The largest N that as many patients fill as a figure needs (statistics.TOO_FEW); 0 where fewer have a decoy.
+
+    (n_queries,) patient of each query. A patient fills N with any one of the images.
+    """
+    most = np.sort(pd.Series(counts.n_eligible).groupby(np.asarray(patients)).max().to_numpy())[::-1]
+    n_others = int(most[statistics.TOO_FEW - 1]) if len(most) >= statistics.TOO_FEW else 0
+    return n_others + 1 if n_others else 0
+
+
+def pool_steps(largest: int) -> list[int]:
+    """Steps of N as pools.log_pool_sizes, begun at 2: strata are small, and N = 2 is one decoy against the match.
+
+    >>> pool_steps(24), pool_steps(4)
+    ([2, 5, 10, 20, 24], [2, 4])
+    """
+    return [*(n for n in (2, 5) if n < largest), *pools.log_pool_sizes(largest)]
 
 
 def label_matched_auc(counts: MatchCounts) -> np.ndarray:
@@ -252,14 +278,14 @@ def _attributes(records: pd.DataFrame, candidates: pd.DataFrame) -> pd.DataFrame
     return of_candidates
 
 
-def _identical(vectors: np.ndarray) -> np.ndarray:
+def identical(vectors: np.ndarray) -> np.ndarray:
     """(n,) a code for each vector, equal where the vectors are."""
     rows = np.ascontiguousarray(vectors + 0)  # turns -0.0 into 0.0
     keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     return np.unique(keys, return_inverse=True)[1]
 
 
-def _members(codes: np.ndarray, all_codes: np.ndarray) -> list[np.ndarray]:
+def members(codes: np.ndarray, all_codes: np.ndarray) -> list[np.ndarray]:
     """Rows of each stratum 0 .. max(all_codes), in their order."""
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.searchsorted(codes[order], np.arange(1, int(all_codes.max()) + 1)))
@@ -323,13 +349,11 @@ class _Pairs:
         return own, decoys, others
 
     def overlaps(self, words: list[frozenset[str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Words in both reports of those in either (Jaccard); a report without words has no overlap with any."""
         own = np.array([1.0 if words[i] else np.nan for i in self.match])
-        decoys, others = (self._mean(self._jaccard(words, rows), rows) for rows in (self.decoys, self.others))
+        held = _bits(words)
+        decoys, others = (self._mean(_jaccard(held, self.match, rows), rows) for rows in (self.decoys, self.others))
         return own, decoys, others
-
-    def _jaccard(self, words: list[frozenset[str]], rows: np.ndarray) -> np.ndarray:
-        pairs = zip(self.match.tolist(), rows.tolist(), strict=True)
-        return np.array([[_jaccard(words[i], words[j]) for j in row] for i, row in pairs])
 
     @staticmethod
     def _mean(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -343,10 +367,27 @@ def _words(report: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", report.lower()))
 
 
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    shared = len(one & other)
-    either = len(one) + len(other) - shared
-    return shared / either if either else float("nan")
+def _bits(words: list[frozenset[str]]) -> np.ndarray:
+    """(n_reports, n) uint64: one bit for each word of all, set where the report has it."""
+    place = {word: i for i, word in enumerate(sorted(frozenset().union(*words)))}
+    held = np.zeros((len(words), -(-len(place) // 64) * 8), dtype=np.uint8)
+    rows = np.repeat(np.arange(len(words)), [len(one) for one in words])
+    bits = np.fromiter((place[word] for one in words for word in one), dtype=np.int64, count=len(rows))
+    np.bitwise_or.at(held, (rows, bits // 8), (1 << (bits % 8)).astype(np.uint8))
+    return held.view(np.uint64)
+
+
+def _jaccard(held: np.ndarray, match: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n_queries, DRAWN) overlap of each match's words with those of the reports at `rows`; NaN where both have none."""
+    size = np.bitwise_count(held).sum(axis=1, dtype=np.int64)
+    shared = np.empty(rows.shape)
+    block = max(1, 2**21 // max(1, rows.shape[1] * held.shape[1]))  # 16 MiB of words at a time
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        both = held[match[part], None] & held[rows[part]]
+        shared[part] = np.bitwise_count(both).sum(axis=2, dtype=np.int64)
+    either = size[match][:, None] + size[rows] - shared
+    return np.where(either > 0, shared / np.maximum(either, 1), np.nan)
 
 
 def _sizes(of_candidate: np.ndarray, counts: MatchCounts, labelled: np.ndarray) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 from conftest import toy_entry
 from scipy.stats import binomtest
 
-from linkage_core import audit, comparisons
+from linkage_core import audit, comparisons, pools
 from linkage_core.errors import InputError
 from linkage_core.ranking import MatchCounts
 from linkage_core.store import Store
@@ -134,6 +134,36 @@ def test_studies_that_cannot_be_compared(store: Store, tmp_path: Path) -> None:
         comparisons.permutation_test(np.zeros(3), np.zeros(3), np.zeros(2))
     with pytest.raises(InputError, match="draws is 5"):
         comparisons.permutation_test(np.zeros(3), np.zeros(3), np.zeros(3), draws=5)
+
+
+def test_pools_are_compared_on_the_images_that_fill_both(store: Store, tmp_path: Path) -> None:
+    entry = toy_entry(store, tmp_path / "input")
+    plain, alike = audit.study(entry), audit.study(entry, pool="same-findings", strata=("age",))
+    widest = alike.largest_pool
+    table = comparisons.of_pools([plain, alike], [2, 3, widest, widest + 1], 1)
+    assert list(table.columns) == list(comparisons.POOL_COLUMNS)
+    assert table["pool_size"].tolist() == [2, 2, 3, 3, widest, widest], "what nobody fills is no row"
+    for n, rows in table.groupby("pool_size"):
+        fills = alike.counts.n_eligible + 1 >= n
+        assert fills.sum() < len(fills) or n < widest
+        for one, row in zip((plain, alike), rows.to_dict("records"), strict=True):
+            recall = pools.expected_recall(MatchCounts(*(column[fills] for column in one.counts)), int(n), 1)
+            assert row["recall"] == pytest.approx(recall.mean())
+            assert row["recall_low"] <= row["recall"] <= row["recall_high"]
+            assert (row["n_queries"], row["n_excluded"]) == (fills.sum(), (~fills).sum())
+            assert row["n_patients"] == plain.queries["patient_id"][fills].nunique()
+            assert (row["pool"], row["chance"]) == (one.pool, 1 / n)
+    assert comparisons.of_pools([plain, alike], [2], 5).empty
+    other = audit.study(toy_entry(store, tmp_path / "b", model="b"))
+    with pytest.raises(InputError, match="one model under several pools"):
+        comparisons.of_pools([plain, other], [2], 1)
+
+
+def test_studies_of_other_images_are_not_comparable(store: Store, tmp_path: Path) -> None:
+    one, two = (audit.study(toy_entry(store, tmp_path / name, model=name)) for name in "ab")
+    fewer = audit.study(toy_entry(store, tmp_path / "c", model="c", n_patients=50))
+    assert comparisons.comparable(one, two)
+    assert not comparisons.comparable(one, fewer)
 
 
 def test_few_patients_are_flagged(store: Store, tmp_path: Path) -> None:

@@ -217,6 +217,41 @@ def test_the_balance_table_equals_means_over_all_decoys() -> None:
     assert (table["effect"] <= table["effect_high"]).all()
 
 
+def test_words_in_common_equal_set_operations() -> None:
+    rng = np.random.default_rng(0)
+    words = [frozenset(f"w{i}" for i in rng.choice(150, rng.integers(0, 40), replace=False)) for _ in range(60)]
+    words[3] = words[7] = frozenset()
+    match, rows = np.arange(60), rng.integers(0, 60, (60, 9))
+    rows[3, 0] = 7
+    found = strata._jaccard(strata._bits(words), match, rows)
+    for i, j in np.ndindex(rows.shape):
+        one, other = words[match[i]], words[rows[i, j]]
+        expected = len(one & other) / len(one | other) if one | other else np.nan
+        assert found[i, j] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(found[3, 0])
+
+
+def test_the_pool_that_thirty_patients_fill() -> None:
+    n_eligible = np.array([*range(40), 99])
+    patients = np.array([*(f"p{i}" for i in range(40)), "p39"])  # the last two images are of one patient
+    counts = MatchCounts(n_eligible * 0, n_eligible * 0, n_eligible)
+    widest = strata.fillable_pool(counts, patients)
+    filled_by = [len(set(patients[n_eligible + 1 >= n])) for n in (widest, widest + 1)]
+    assert filled_by == [30, 29]
+    assert strata.fillable_pool(MatchCounts(*(column[:29] for column in counts)), patients[:29]) == 0
+    assert strata.fillable_pool(counts._replace(n_eligible=n_eligible * 0), patients) == 0
+    assert strata.pool_steps(2) == [2]
+
+
+def test_strata_are_offered_where_they_would_narrow() -> None:
+    records = cohort().records
+    assert strata.offered(records) == ("view", "sex", "age", "length")
+    bare = records.assign(view="PA", sex="", age=np.nan)
+    assert strata.offered(bare) == ("length",)
+    assert strata.offered(bare.assign(sex=["F" if p == "p1" else "" for p in bare["patient_id"]])) == ("length",)
+    assert "age" not in strata.offered(bare.assign(age=41.0))
+
+
 def test_an_attribute_matched_on_leaves_the_table_and_one_that_is_not_shows() -> None:
     made = cohort(100)
     assert ("sex", "share equal to the match's") in balance(made).index
