@@ -8,13 +8,14 @@ image is found. Floating-point noise is taken for real Gaussian noise.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import erfcx, log_ndtr
+from scipy.special import erfcx, log_ndtr, ndtr, ndtri
 
 from linkage_core.errors import InputError
 
@@ -32,6 +33,87 @@ HARDLY_A_LIMIT = 0.9
 PRV_UP_TO = 50.0
 _ROUNDING = 1e-12
 _POINTS = 200_000
+# Orders below 1.5 do not converge where noise is small; those up to 4,096 are for epsilons well below 0.1.
+_ORDERS = [*(1.5 + i / 10 for i in range(85)), *range(10, 64), *(2**i for i in range(6, 13))]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was done to the training units: a run is recorded as these numbers; its epsilon is always derived.
+
+    multiplier: noise over sensitivity. q: probability with which each unit is in a step. steps: how many noisy sums are
+    released. clip: bound of one unit's contribution to a sum, in the sum's own units. unit: "patient" or "pair". A
+    one-shot query is q = 1 with the analytic Gaussian. multiplier 0 is not private: epsilon is infinite.
+    """
+
+    multiplier: float
+    q: float
+    steps: int
+    clip: float
+    unit: str
+    delta: float
+    relation: str = RELATION
+    accountant: str = PLD
+
+    def __post_init__(self) -> None:
+        _require_multiplier(self.multiplier)
+        _require_delta(self.delta)
+        _require_sampling(self.q, self.steps)
+        if not 0 < self.clip < math.inf:
+            raise InputError(f"clip is {self.clip}.", "It bounds what one unit adds to a sum: a number above 0.")
+        for name, value, known in (
+            ("unit", self.unit, UNITS),
+            ("relation", self.relation, (RELATION,)),
+            ("accountant", self.accountant, (PLD, GAUSSIAN)),
+        ):
+            if value not in known:
+                raise InputError(f"{name} is {value!r}.", f"Known: {', '.join(known)}.")
+        if self.accountant == GAUSSIAN and self.q != 1:
+            raise InputError(f"The {GAUSSIAN} accountant got q = {self.q}.", f"It knows no sampling: take {PLD}.")
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> Run:
+        """The run that a head's record tells; an epsilon written there is not believed."""
+        wanted = {"sigma": "multiplier"} | {name: name for name in cls.__dataclass_fields__ if name != "multiplier"}
+        missing = [name for name in wanted if name not in record]
+        if missing:
+            raise InputError(f"The record lacks {', '.join(missing)}.", "Finetune the head again.")
+        return cls(**{field: record[name] for name, field in wanted.items()})
+
+    def record(self) -> dict[str, Any]:
+        """For a file: sigma (the multiplier), q, steps, clip, unit, relation, delta, accountant and the epsilon that
+        follows from them; None where not private."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "multiplier"}
+        return {"sigma": self.multiplier, **fields, "epsilon": None if math.isinf(self.epsilon) else self.epsilon}
+
+    @property
+    def epsilon(self) -> float:
+        if self.accountant == GAUSSIAN:
+            return gaussian_epsilon(self._one_query, self.delta)
+        return dpsgd_pld(self.multiplier, self.delta, self.q, self.steps)
+
+    @property
+    def epsilons(self) -> Epsilons:
+        """By all three accountants of sampled runs."""
+        return dpsgd_epsilon(self.multiplier, self.delta, self.q, self.steps)
+
+    @property
+    def accuracy(self) -> float:
+        """Best share of right answers to "was this unit used?" at even odds."""
+        if self.accountant == GAUSSIAN:
+            return gaussian_accuracy(self._one_query)
+        return dpsgd_accuracy(self.multiplier, self.q, self.steps)
+
+    def trade_off(self, fpr: np.ndarray) -> np.ndarray:
+        """Highest true positive rate at each false positive rate; see `gaussian_trade_off`, `dpsgd_trade_off`."""
+        if self.accountant == GAUSSIAN:
+            return gaussian_trade_off(self._one_query, fpr)
+        return dpsgd_trade_off(self.multiplier, self.q, self.steps, fpr)
+
+    @property
+    def _one_query(self) -> float:
+        """n queries of multiplier m leak as one of m / sqrt(n) (Dong, Roth and Su, 2022, corollary 3.3)."""
+        return self.multiplier / math.sqrt(self.steps)
 
 
 @dataclass(frozen=True)
@@ -139,6 +221,79 @@ def dpsgd_sigma(epsilon: float, delta: float, q: float, steps: int) -> float:
     return math.exp(_first(enough, start=min(start, most), tolerance=math.log1p(TOLERANCE)))
 
 
+def gaussian_trade_off(multiplier: float, fpr: np.ndarray) -> np.ndarray:
+    """How often can someone be right that a unit was used, who is wrong so often when it was not? One Gaussian query.
+
+    TPR <= Phi(Phi^-1(FPR) + mu) with mu = 1/multiplier, and reached by the likelihood ratio test; the same for adding
+    and for removing the unit (Dong, Roth and Su, Gaussian Differential Privacy, 2022, definition 2.6 and theorem 2.7).
+    fpr: any shape, within 0 and 1; returns the same shape.
+    """
+    _require_multiplier(multiplier)
+    fpr = _rates(fpr)
+    if multiplier == 0:
+        return np.ones_like(fpr)
+    return np.asarray(ndtr(ndtri(fpr) + 1 / multiplier))
+
+
+def gaussian_accuracy(multiplier: float) -> float:
+    """Best share of right answers to "was this unit used?" when used and not used are equally likely.
+
+    The maximum over the curve of (TPR + 1 - FPR)/2, at FPR = Phi(-mu/2): Phi(mu/2). A coin: 0.5.
+    """
+    _require_multiplier(multiplier)
+    return float(ndtr(0.5 / multiplier)) if multiplier > 0 else 1.0
+
+
+def dpsgd_trade_off(multiplier: float, q: float, steps: int, fpr: np.ndarray) -> np.ndarray:
+    """`gaussian_trade_off` for a run of Poisson samples, from its privacy loss distribution: an upper bound.
+
+    A mechanism that is (eps, delta(eps))-DP for each eps of a grid has FNR >= max over it of
+    max(0, 1 - delta - e^eps FPR, e^-eps (1 - delta - FPR)) (Dong, Roth and Su, 2022, propositions 2.4 and 2.12; a
+    coarser grid only loosens it). delta(eps) is the larger of adding and removing the unit, which differ once q < 1:
+    the curve holds for both.
+    """
+    _require_multiplier(multiplier)
+    _require_sampling(q, steps)
+    fpr = _rates(fpr)
+    if multiplier == 0:
+        return np.ones_like(fpr)
+    epsilons, deltas = _profile(multiplier, q, steps)
+    return trade_off(epsilons, deltas, fpr)
+
+
+def dpsgd_accuracy(multiplier: float, q: float, steps: int) -> float:
+    """`gaussian_accuracy` for a run of Poisson samples: (1 + delta(0))/2, because TPR - FPR <= delta(0) everywhere."""
+    _require_multiplier(multiplier)
+    _require_sampling(q, steps)
+    if multiplier == 0:
+        return 1.0
+    return min(1.0, 0.5 + 0.5 * float(_composed(multiplier, q, steps).get_delta_for_epsilon(0.0)))
+
+
+def trade_off(epsilons: np.ndarray, deltas: np.ndarray, fpr: np.ndarray) -> np.ndarray:
+    """Highest TPR at each FPR under all the guarantees (epsilons[i], deltas[i]) at once; see `dpsgd_trade_off`."""
+    fpr = _rates(fpr)
+    alpha, e = fpr.reshape(-1, 1), np.asarray(epsilons, dtype=np.float64)
+    left = 1 - np.asarray(deltas, dtype=np.float64)
+    missed = np.maximum(left - np.exp(np.minimum(e, 700.0)) * alpha, np.exp(-e) * (left - alpha))
+    return np.minimum(1.0, 1 - np.maximum(0.0, missed).max(axis=1)).reshape(fpr.shape)
+
+
+def privacy_sentence(accuracy: float | None) -> str:
+    """The guarantee in words, after "whoever tries to tell whether a patient's pairs were used is": rounded up, never
+    down. None: no guarantee has been established. 1: nothing stands in the way, not private."""
+    if accuracy is None:
+        return "none established"
+    if not 0.5 <= accuracy <= 1:
+        raise InputError(f"accuracy is {accuracy}.", "It lies between 0.5 (a coin) and 1; None for no guarantee.")
+    if accuracy == 1:
+        return "none"
+    times = math.ceil(100 * accuracy - 1e-9)
+    if accuracy >= HARDLY_A_LIMIT:
+        return f"right up to {times} of 100 times: hardly a limit"
+    return f"right at most {times} of 100 times, when used and not used are equally likely; a coin is right 50"
+
+
 def delta_for(n_units: int, wanted: float | None = None, allow_large: bool = False) -> tuple[float, str]:
     """Which delta for n units (patients or pairs), and what is to be said of it?
 
@@ -223,8 +378,9 @@ def _grid(multiplier: float, q: float) -> float:
     more than 200,000 points.
     """
     spread = q * math.sqrt(math.expm1(min(multiplier**-2, 50.0)))
-    reach = 2 * math.log1p(q * math.expm1(min(8.3 / multiplier + 0.5 / multiplier**2, 600.0)))
-    return max(min(0.03 * spread, 1e-3), reach / _POINTS)
+    farthest = 8.3 / multiplier + 0.5 / multiplier**2
+    reach = math.log1p(q * math.expm1(farthest)) if farthest < 30 else farthest + math.log(q)
+    return max(min(0.03 * spread, 1e-3), 2 * reach / _POINTS)
 
 
 @lru_cache(maxsize=32)
@@ -238,14 +394,21 @@ def _composed(multiplier: float, q: float, steps: int) -> PrivacyLossDistributio
     return one.self_compose(steps)
 
 
+@lru_cache(maxsize=32)
+def _profile(multiplier: float, q: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """(epsilons, deltas) from 0 to where delta falls to 1e-12, so that the curve knows rare errors too."""
+    run = _composed(multiplier, q, steps)
+    farthest = float(run.get_epsilon_for_delta(SMALLEST_DELTA))
+    # squares: close together near 0, where the middle of the curve is made
+    epsilons = farthest * np.linspace(0, 1, 1001) ** 2
+    return epsilons, np.asarray(run.get_delta_for_epsilon(epsilons))
+
+
 def _rdp_epsilon(multiplier: float, delta: float, q: float, steps: int) -> float:
     import dp_accounting
 
-    accountant = dp_accounting.rdp.RdpAccountant()
-    accountant.compose(
-        dp_accounting.PoissonSampledDpEvent(q, dp_accounting.GaussianDpEvent(multiplier)),
-        steps,
-    )
+    accountant = dp_accounting.rdp.RdpAccountant(_ORDERS)
+    accountant.compose(dp_accounting.PoissonSampledDpEvent(q, dp_accounting.GaussianDpEvent(multiplier)), steps)
     return float(accountant.get_epsilon(delta))
 
 
@@ -254,7 +417,17 @@ def _prv_epsilon(multiplier: float, delta: float, q: float, steps: int) -> float
 
     accountant = PRVAccountant()
     accountant.history = [(multiplier, q, steps)]
-    return float(accountant.get_epsilon(delta))
+    with warnings.catch_warnings():
+        # Opacus sizes its table by a Renyi bound whose coarse orders it warns of; a larger table costs only time
+        warnings.filterwarnings("ignore", message="Optimal order", category=UserWarning)
+        return float(accountant.get_epsilon(delta))
+
+
+def _rates(fpr: np.ndarray) -> np.ndarray:
+    fpr = np.asarray(fpr, dtype=np.float64)
+    if not ((fpr >= 0) & (fpr <= 1)).all():
+        raise InputError("A false positive rate lies outside 0 and 1.", "Give rates, not percent.")
+    return fpr
 
 
 def _require_multiplier(multiplier: float) -> None:
