@@ -391,6 +391,9 @@ class Scores:
         kept = product >= cut[:, None]
         kept[np.count_nonzero(kept, axis=1) < deepest] = True
         length = np.count_nonzero(kept, axis=1)
+        if 2 * length.sum() > kept.size:  # taking out most of them costs more than sorting the rest along
+            product.sort(axis=1)
+            return product[:, ::-1]
         top = np.full((len(rows), length.max()), -np.inf, dtype=product.dtype)
         top[np.arange(top.shape[1]) < length[:, None]] = product[kept]
         top.sort(axis=1)
@@ -594,49 +597,55 @@ class Outcomes:
     def _operating_point(self, prior: float, wanted: float, note: str) -> dict[str, Any]:
         """Figures of the test half at the threshold chosen for a wanted precision."""
         n_images, n_patients = self._n(self.testing)
-        names = "threshold linked_rightly low high linked_wrongly no_answer precision precision_low precision_high"
-        row = {"rule": self.rule, "wanted_precision": wanted, **dict.fromkeys(names.split(), np.nan)}
-        row |= {"n_images": n_images, "n_patients": n_patients, "baseline": np.nan, "reached": False, "note": note}
+        names = (
+            *("threshold", "linked_rightly", "low", "high", "linked_wrongly", "links", "links_low", "links_high"),
+            *("no_answer", "precision", "precision_low", "precision_high", "baseline"),
+        )
+        precision = self._chosen_precision(prior)
+        best = float(np.nanmax(precision)) if not np.isnan(precision).all() else np.nan
+        row = {"rule": self.rule, "wanted_precision": wanted, **dict.fromkeys(names, np.nan)}
+        row |= {"n_images": n_images, "n_patients": n_patients, "n_linked": 0, "best": best}
+        row |= {"reached": False, "note": note}
         g = self.chosen(prior, wanted)
         if g is None:
-            precision = self._chosen_precision(prior)
-            some = not np.isnan(precision).all()
-            there = f"the best is {np.nanmax(precision):.1%}" if some else "nothing is linked at all"
+            there = "nothing is linked at all" if np.isnan(best) else f"the best is {best:.1%}"
             why = f"No threshold reaches a precision of {wanted:.0%} on the choosing half; {there}."
             return row | {"note": f"{why} {note}".strip()}
         told = self._told_on[:, g]
         linked = float(_links(prior, told))
-        low, high, precision_low, precision_high = self._intervals(prior, g)
         n_linked = int((self.sums[0, self.testing, g] > 0).sum())
         if n_linked < FEWEST_LINKED:
             note = f"{note} Too few to say: {n_linked} patients of the test half are ever linked rightly.".strip()
         return row | {
             "threshold": float(self.thresholds[g]),
             "linked_rightly": float(prior * told[0]),
-            "low": low,
-            "high": high,
             "linked_wrongly": float(linked - prior * told[0]),
+            "links": linked,
             "no_answer": 1 - linked,
             "precision": float(_share(prior * told[0], linked)),
-            "precision_low": precision_low,
-            "precision_high": precision_high,
             "baseline": linked * prior / self.pool_size,
+            "n_linked": n_linked,
             "reached": True,
             "note": note,
+            **self._intervals(prior, g),
         }
 
-    def _intervals(self, prior: float, g: int) -> tuple[float, float, float, float]:
-        """Percentile intervals over patients of linked rightly and of precision, the threshold given."""
+    def _intervals(self, prior: float, g: int) -> dict[str, float]:
+        """Percentile intervals over patients of linked rightly, linked at all and precision, the threshold given."""
         if self.testing.sum() < 2:
-            return np.nan, np.nan, np.nan, np.nan
+            return {}
         drawn = self._drawn[:, :, g].astype(np.float64)
-        right = prior * drawn[0]
+        right, links = prior * drawn[0], _links(prior, drawn)
         low, high = np.quantile(right, _tails())
+        links_low, links_high = np.quantile(links, _tails())
+        if self._never[:, g].all():
+            links_high = self._unseen
+        ends = {"links_low": float(links_low), "links_high": float(links_high)}
         if self._never[0, g]:
-            return 0.0, prior * self._unseen, np.nan, np.nan
-        precision = _share(right, _links(prior, drawn))
-        precision_low, precision_high = np.nanquantile(precision, _tails())
-        return float(low), float(high), float(precision_low), float(precision_high)
+            return ends | {"low": 0.0, "high": prior * self._unseen}
+        precision_low, precision_high = np.nanquantile(_share(right, links), _tails())
+        precisions = {"precision_low": float(precision_low), "precision_high": float(precision_high)}
+        return ends | {"low": float(low), "high": float(high)} | precisions
 
     def _n(self, half: np.ndarray) -> tuple[int, int]:
         return int(self.images[half].sum()), int(half.sum())
