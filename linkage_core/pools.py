@@ -74,6 +74,17 @@ def largest_pool(counts: MatchCounts) -> int:
     return int(counts.n_eligible.max()) + 1 if len(counts.n_eligible) else 0
 
 
+def tied_flag(counts: MatchCounts, n_hits: np.ndarray | int = 0) -> str:
+    """What stands beside figures of a scorer that ties everything: they are chance by construction. Else nothing.
+
+    `n_hits` of the eligible are not counted as tied because they are hits themselves.
+    """
+    able = counts.n_eligible > 0
+    if able.any() and (counts.n_tied + n_hits == counts.n_eligible)[able].all() and counts.n_tied.any():
+        return "all scores tie"
+    return ""
+
+
 def log_pool_sizes(largest: int) -> list[int]:
     """10, 20, 50, 100, 200, ... up to `largest`, and `largest` itself: the steps of a logarithmic slider.
 

@@ -12,6 +12,8 @@ from linkage_core.errors import InputError
 DRAWS = 2000
 LEVEL = 0.95
 TOO_FEW = 30
+MOST = 0.5
+"""Where one patient holds more than this share, a figure is about that patient."""
 _BLOCK = 250
 
 
@@ -85,6 +87,19 @@ def flag(n_patients: int) -> str:
     """What stands beside a figure of this many patients: "too few to say" below 30, where a percentile interval is
     known to be too short; else nothing."""
     return "too few to say" if n_patients < TOO_FEW else ""
+
+
+def flag_of(cluster: np.ndarray) -> str:
+    """As flag, of the patients (n_queries,) behind a figure; also where one of them holds more than half of it.
+
+    >>> flag_of(np.array(["a"] * 40 + [f"b{i}" for i in range(35)]))
+    'too few to say: one patient holds 53%'
+    """
+    sizes = np.unique(cluster, return_counts=True)[1]
+    largest = sizes.max() / sizes.sum() if len(sizes) else 0.0
+    if len(sizes) >= TOO_FEW and largest > MOST:
+        return f"{flag(0)}: one patient holds {largest:.0%}"
+    return flag(len(sizes))
 
 
 def unseen(n_clusters: int, level: float = LEVEL) -> float:

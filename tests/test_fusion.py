@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_arrays, toy_records
+from conftest import toy_arrays, toy_entry, toy_records
 
 from linkage_core import audit, fusion, pools
 from linkage_core.cohorts import table
 from linkage_core.embedding import import_arrays
 from linkage_core.errors import InputError
+from linkage_core.statistics import unseen
 from linkage_core.store import Embeddings, Entry, Store
 
 SWITCHES = [
@@ -21,6 +22,13 @@ SWITCHES = [
     for reports in (None, "patient")
     for hit in ("report", "text", "patient")
     if not (images == "patient" and reports is None and hit != "patient")
+]
+TURNED = [
+    (images, reports, hit)
+    for images in (None, "study", "patient")
+    for reports in (None, "patient")
+    for hit in ("report", "text", "patient")
+    if not (reports == "patient" and images != "patient" and hit != "patient")
 ]
 
 
@@ -73,6 +81,87 @@ def test_every_switch_equals_a_loop(entry: Entry, images_by: Any, reports_by: An
     ]
 
 
+def turned_oracle(one: Embeddings, images_by: str | None, reports_by: str | None, hit: str) -> dict[str, tuple]:
+    """Report to image: (n_better, n_tied, n_eligible, n_images of the best hit, n_reports, n_hits) by query."""
+    image_rows, report_rows = one.records.to_dict("records"), one.candidates.to_dict("records")
+    scores = one.images.astype(np.float64) @ one.reports.astype(np.float64).T
+
+    def grouped(rows: list[dict], unit: str) -> dict[str, list[int]]:
+        units: dict[str, list[int]] = {}
+        for i, row in enumerate(rows):
+            units.setdefault(row[unit], []).append(i)
+        return units
+
+    held = grouped(image_rows, {None: "record_id", "study": "study_id", "patient": "patient_id"}[images_by])
+    queries = grouped(report_rows, "study_id" if reports_by is None else "patient_id")
+    texts_of = {who: sorted(report_rows[i]["report_key"] for i in rows) for who, rows in queries.items()}
+    found = {}
+    for query, asked in queries.items():
+        patient = report_rows[asked[0]]["patient_id"]
+        studies = {report_rows[i]["study_id"] for i in asked}
+        hits, rivals = {}, {}
+        for unit, rows in held.items():
+            mine = image_rows[rows[0]]["patient_id"] == patient
+            if hit == "patient":
+                is_hit = mine
+            elif hit == "report":
+                is_hit = any(image_rows[i]["study_id"] in studies for i in rows)
+            elif reports_by is None:
+                is_hit = any(image_rows[i]["report_key"] == texts_of[query][0] for i in rows)
+            else:
+                is_hit = texts_of[unit] == texts_of[query]
+            if is_hit:
+                hits[unit] = scores[np.ix_(rows, asked)].mean()
+            elif not mine:
+                rivals[unit] = scores[np.ix_(rows, asked)].mean()
+        best = max(hits, key=lambda unit: hits[unit])
+        above = sum(score > hits[best] for score in rivals.values())
+        found[query] = (above, 0, len(rivals), len(held[best]), len(asked), len(hits))
+    return found
+
+
+@pytest.mark.parametrize(("images_by", "reports_by", "hit"), TURNED)
+def test_every_switch_from_report_to_image_equals_a_loop(
+    entry: Entry, images_by: Any, reports_by: Any, hit: Any
+) -> None:
+    embeddings = entry.embeddings()
+    counts, queries = fusion.fused_counts(embeddings, images_by, reports_by, hit, "report-to-image")
+    slow = turned_oracle(embeddings, images_by, reports_by, hit)
+    assert list(slow) == queries["query_id"].tolist()
+    figures = zip(*counts, queries["n_images"], queries["n_reports"], queries["n_hits"], strict=True)
+    assert [tuple(map(int, row)) for row in figures] == list(slow.values())
+    assert set(queries["direction"]) == {"report-to-image"}
+    assert (hit, reports_by) != ("text", None) or max(queries["n_hits"]) > 3, "texts that several patients share"
+
+
+def test_equal_images_tie_and_are_one_chance(entry: Entry) -> None:
+    """Records that hold one image twice: of another patient it ties, of the own study it is no second chance."""
+    embeddings = entry.embeddings()
+    images = embeddings.images.copy()
+    two = np.flatnonzero(embeddings.match == embeddings.match[np.diff(embeddings.match, append=-1) == 0][0])
+    images[two[1]] = images[two[0]]
+    away = int(np.flatnonzero(embeddings.query_group != embeddings.query_group[two[0]])[0])
+    images[away] = images[two[0]]
+    counts, queries = fusion.fused_counts(dataclasses.replace(embeddings, images=images), direction="report-to-image")
+    row = int(embeddings.match[two[0]])
+    assert queries["n_hits"][row] == 1
+    assert counts.n_tied[row] == 1
+
+
+def test_report_to_image_agrees_with_the_audit_where_a_study_has_one_image(entry: Entry) -> None:
+    """And elsewhere the best image of the study decides, with as many chances as it has images."""
+    counts, queries = fusion.fused_counts(entry.embeddings(), direction="report-to-image")
+    study = audit.study(entry, direction="report-to-image")
+    best = study.queries.assign(n_better=study.counts.n_better).groupby("study_id", sort=False)["n_better"].min()
+    assert counts.n_better.tolist() == best.loc[queries["study_id"]].tolist()
+    several = study.queries.groupby("study_id", sort=False).size().loc[queries["study_id"]].to_numpy()
+    assert queries["n_hits"].tolist() == several.tolist()
+    assert 0 < (several == 1).sum() < len(several)
+    single = study.queries["study_id"].isin(queries["study_id"][several == 1]).to_numpy()
+    for ours, theirs in zip(counts, study.counts, strict=True):
+        assert ours[several == 1].tolist() == theirs[single].tolist()
+
+
 def test_nothing_fused_is_the_audit(entry: Entry) -> None:
     for hit, pool in (("report", "other-patients"), ("text", "same-text-counts")):
         counts, queries = fusion.fused_counts(entry.embeddings(), hit=hit)
@@ -82,10 +171,19 @@ def test_nothing_fused_is_the_audit(entry: Entry) -> None:
         assert queries["match_id"].tolist() == study.queries["study_id"].tolist()
 
 
-def made(n_patients: int, seed: int, d: int = 16, signal: float = 0.0, repeat_text: bool = False) -> Embeddings:
-    """Two images a study, one to four studies a patient, vectors of noise; a text a study, or a patient."""
+def made(
+    n_patients: int,
+    seed: int,
+    d: int = 16,
+    signal: float = 0.0,
+    repeat_text: bool = False,
+    n_texts: int = 0,
+    most: int = 4,
+) -> Embeddings:
+    """Two images a study, one to four studies a patient (or `most`), vectors of noise; a text a study, or a patient, or
+    one of a few."""
     rng = np.random.default_rng(seed)
-    rows = [(p, s) for p in range(n_patients) for s in range(rng.integers(1, 5))]
+    rows = [(p, s) for p in range(n_patients) for s in range(rng.integers(1, 5) if most == 4 else most)]
     candidates = pd.DataFrame(
         {
             "study_id": [f"s{p}-{s}" for p, s in rows],
@@ -94,6 +192,8 @@ def made(n_patients: int, seed: int, d: int = 16, signal: float = 0.0, repeat_te
             "report_words": 5,
         }
     )
+    if n_texts:
+        candidates["report_key"] = [f"k{i}" for i in rng.integers(0, n_texts, len(rows))]
     code = pd.factorize(candidates["report_key"])[0]
     reports = rng.standard_normal((code.max() + 1, d))[code]
     match = np.repeat(np.arange(len(rows)), 2)
@@ -117,6 +217,44 @@ def test_several_hits_are_several_chances() -> None:
     error = np.std(expected, ddof=1) / np.sqrt(len(expected))
     assert abs(np.mean(expected) - np.mean(baseline)) < 4 * error
     assert np.mean(expected) > 3 / 20 + 8 * error
+
+
+@pytest.mark.parametrize(("images_by", "reports_by", "hit"), TURNED)
+def test_report_to_image_a_scorer_that_knows_nothing_finds_as_often_as_chance(
+    images_by: Any, reports_by: Any, hit: Any
+) -> None:
+    """Two studies each: the mean of many is shorter than that of few, and so less often among the first or the last."""
+    apart = []
+    for seed in range(30):
+        one = made(70, seed, d=64, n_texts=120, most=2)
+        counts, queries = fusion.fused_counts(one, images_by, reports_by, hit, "report-to-image")
+        found = pools.expected_recall(counts, 20, 3)
+        apart.append(found.mean() - fusion.chance(counts, queries, 20, 3).mean())
+    error = np.std(apart, ddof=1) / np.sqrt(len(apart))
+    assert error < 0.012
+    assert abs(np.mean(apart)) < 4.5 * error
+
+
+def test_the_baseline_of_texts_in_the_pool_equals_drawing() -> None:
+    """Own report and N-1 of E others, c of which have its text: k of the pool at random."""
+    rng = np.random.default_rng(1)
+    for eligible, c, n, k in ((12, 3, 6, 2), (30, 1, 10, 1), (9, 9, 4, 1), (8, 5, 8, 3), (5, 2, 1, 1)):
+        drawn = rng.random((40_000, eligible)).argsort(axis=1)[:, : n - 1]
+        pool = np.concatenate([np.zeros((40_000, 1), dtype=int), 1 + drawn], axis=1)  # 0 is the match, 1..c its texts
+        guess = rng.permuted(pool, axis=1)[:, :k]
+        share = (guess <= c).any(axis=1).mean()
+        counts = pools.MatchCounts(*(np.array([v]) for v in (0, 0, eligible)))
+        exact = fusion.chance(counts, pd.DataFrame({"n_hits": [1], "n_same_text": [c]}), n, k)[0]
+        assert abs(share - exact) <= 4 * np.sqrt(exact * (1 - exact) / 40_000) + 1e-9
+
+
+def test_a_text_that_many_share_is_easily_guessed(entry: Entry) -> None:
+    """A seventh of all reports are one sentence: k/N would call guessing it a link."""
+    counts, queries = fusion.fused_counts(entry.embeddings(), hit="text")
+    shared = (queries["n_same_text"] > 10).to_numpy()
+    guessed = fusion.chance(counts, queries, 20, 1)
+    assert (guessed[shared] > 0.12).all()
+    assert guessed[(queries["n_same_text"] == 0).to_numpy()] == pytest.approx(0.05)
 
 
 def test_the_baseline_of_several_hits_equals_shuffling() -> None:
@@ -181,9 +319,13 @@ def test_switches_that_do_not_exist_or_do_not_fit(entry: Entry) -> None:
         fusion.fused_counts(embeddings, hit="near")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="images_by is 'ward'"):
         fusion.fused_counts(embeddings, "ward")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="direction is 'back'"):
+        fusion.fused_counts(embeddings, direction="back")  # type: ignore[arg-type]
     for hit in ("report", "text"):
         with pytest.raises(InputError, match="has several reports, so fused images have no one report"):
             fusion.fused_counts(embeddings, "patient", hit=hit)
+        with pytest.raises(InputError, match="reports of several studies, so fused reports have no one study"):
+            fusion.fused_counts(embeddings, None, "patient", hit, "report-to-image")
 
 
 def other_site(store: Store, folder: Path, signal: float = 1.0, same_people: bool = False, d: int = 16) -> Entry:
@@ -258,3 +400,86 @@ def test_the_table_of_sites_has_every_pair(entry: Entry, store: Store, tmp_path:
     assert (rows["recall_low"] <= rows["recall"]).all()
     with pytest.raises(InputError, match="largest possible N"):
         fusion.shift_table(store, "m", ("toy", "site-b"), pool_sizes=(10**6,))
+
+
+def test_a_row_of_the_table_is_the_audit_where_nothing_is_fused(entry: Entry) -> None:
+    rows = fusion.fusion_table(entry, (10, 50), (1, 5))
+    assert list(rows.columns) == list(fusion.FUSION_COLUMNS)
+    said = audit.study(entry).table([10, 50], [1, 5])
+    for column in (
+        "pool_size",
+        "k",
+        "n_queries",
+        "n_excluded",
+        "recall",
+        "recall_low",
+        "recall_high",
+        "chance",
+        "lift",
+    ):
+        assert rows[column].tolist() == pytest.approx(said[column].tolist())
+    assert set(rows["flag"]) == {""}
+
+
+def test_chance_and_recall_of_a_row_are_over_the_same_queries(entry: Entry) -> None:
+    """At an N that some queries cannot fill."""
+    embeddings = entry.embeddings()
+    counts, queries = fusion.fused_counts(embeddings, hit="patient")
+    n = int(counts.n_eligible.max())
+    row = fusion.fusion_table(entry, (n,), hit="patient").iloc[0]
+    able = counts.n_eligible + 1 >= n
+    assert 0 < row["n_excluded"] == (~able).sum()
+    assert row["chance"] == pytest.approx(fusion.chance(counts, queries, n, 1)[able].mean())
+    assert row["n_patients"] == queries["patient_id"][able].nunique()
+    with pytest.raises(InputError, match="largest possible N"):
+        fusion.fusion_table(entry, (10**6,))
+
+
+def test_the_tables_hold_all_that_is_defined_and_say_what_is_not(entry: Entry) -> None:
+    n_patients = entry.records()["patient_id"].nunique()
+    rows = fusion.fusion_tables(entry, (20, n_patients + 1), (1, 5))
+    keys = ["direction", "images_by", "reports_by", "hit"]
+    assert len(rows[keys].drop_duplicates()) == len(SWITCHES) + len(TURNED)
+    left_out = pd.DataFrame(rows.attrs["left_out"])
+    never = left_out[left_out["pool_size"].isna()]
+    assert len(never) == 36 - len(SWITCHES) - len(TURNED)
+    assert set(never["note"].str.slice(0, 26)) == {"Patients with several repo", "Patients with several stud"}
+    beyond = left_out[left_out["pool_size"].notna()]
+    assert set(beyond["note"]) == {f"The largest possible N is {n_patients}."}
+    assert (rows["pool_size"] == n_patients + 1).sum() + 2 * len(beyond) == (rows["pool_size"] == 20).sum()
+    one = rows[(rows[keys] == ["report-to-image", "study", "patient", "patient"]).all(axis=1) & (rows["k"] == 5)]
+    alone = fusion.fusion_table(
+        entry, (20,), (5,), direction="report-to-image", images_by="study", reports_by="patient", hit="patient"
+    )
+    pd.testing.assert_frame_equal(one[one["pool_size"] == 20].reset_index(drop=True), alone)
+    with pytest.raises(InputError, match="k is 3"):
+        fusion.fusion_tables(entry, (2,), (3,))
+
+
+def test_none_or_all_linked_is_not_a_certainty_and_few_patients_are_flagged(store: Store, tmp_path: Path) -> None:
+    few = toy_entry(store, tmp_path / "few", cohort="few", n_patients=20, signal=1000.0)
+    row = fusion.fusion_table(few, (10,), hit="text").iloc[0]
+    assert (row["recall"], row["recall_high"]) == (1.0, 1.0)
+    assert row["recall_low"] == pytest.approx(1 - unseen(20))
+    assert row["flag"] == "too few to say"
+    none = fusion._rates(
+        pools.MatchCounts(*(np.full(40, v) for v in (9, 0, 9))), np.arange(40), [(10, 1)], np.full((40, 1), 0.1), "", 0
+    )[0]
+    assert (none["recall"], none["recall_low"], none["recall_high"]) == (0.0, 0.0, unseen(40))
+    assert none["flag"] == ""
+
+
+def test_the_table_of_sites_says_ends_flags_and_a_sentence(store: Store, tmp_path: Path) -> None:
+    toy_entry(store, tmp_path / "input", n_patients=25, signal=1000.0)
+    other_site(store, tmp_path / "b", signal=1000.0)
+    rows = fusion.shift_table(store, "m", ("toy", "site-b"), pool_sizes=(10,))
+    assert list(rows.columns) == list(fusion.SHIFT_COLUMNS)
+    across = rows[(rows["query_cohort"] == "toy") & (rows["gallery_cohort"] == "site-b")].iloc[0]
+    assert (across["recall"], across["n_shared"]) == (1.0, 0)
+    assert across["recall_low"] == pytest.approx(1 - unseen(25))
+    back = rows[(rows["query_cohort"] == "site-b") & (rows["gallery_cohort"] == "site-b")].iloc[0]
+    assert rows["flag"].tolist() == ["too few to say"] * 2 + [""] * 2
+    assert across["says"].startswith("Beside 9 reports of site-b, ")
+    assert across["says"].endswith("guessing: 10. Too few to say.")
+    assert back["says"].startswith("Beside 9 reports of their own cohort, ")
+    assert 0 < back["n_shared"] < back["n_queries"]
