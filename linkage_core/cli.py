@@ -60,6 +60,9 @@ SeedOption = Annotated[
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of the cohort in the store.")]
 
 
+_MORE: dict[str, Any] = {"rich_help_panel": "More questions"}
+
+
 @dataclasses.dataclass
 class _Global:
     """What came before the command."""
@@ -219,6 +222,47 @@ def audit(
         str | None, typer.Option("--strata", help="With hard negatives: view, sex, age, length, comma-separated.")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="heldout, attacker, finetune or all.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Paired differences between the models, with tests.", **_MORE)
+    ] = False,
+    open_world: Annotated[
+        bool, typer.Option("--open-world", help="What if the right report may be missing from the pool?", **_MORE)
+    ] = False,
+    prior: Annotated[
+        str, typer.Option("--prior", help="With it: how likely it is there, above 0 up to 1, comma-separated.", **_MORE)
+    ] = "0.1,0.5,0.9",
+    precision: Annotated[
+        str, typer.Option("--precision", help="With it: how often an answer shall be right, 0 to 1.", **_MORE)
+    ] = "0,0.5,0.8,0.9",
+    rule: Annotated[
+        str, typer.Option("--rule", help="With it: answer by top score, by its margin, or both.", **_MORE)
+    ] = "score,margin",
+    exposed: Annotated[
+        bool, typer.Option("--exposure", help="The most exposed images, and what goes with it.", **_MORE)
+    ] = False,
+    fuse: Annotated[
+        bool, typer.Option("--fusion", help="Several images or reports pooled, and other hits: every way.", **_MORE)
+    ] = False,
+    images_by: Annotated[
+        Literal["study", "patient"] | None, typer.Option("--images-by", help="Or one way: pool images.", **_MORE)
+    ] = None,
+    reports_by: Annotated[
+        Literal["patient"] | None, typer.Option("--reports-by", help="Or one way: pool reports.", **_MORE)
+    ] = None,
+    hit: Annotated[
+        Literal["report", "text", "patient"] | None,
+        typer.Option("--hit", help="Or one way: what is right; the own report, its text, its patient.", **_MORE),
+    ] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option("--gallery", help="Reports of these cohorts in place of the cohort's own decoys.", **_MORE),
+    ] = None,
+    full: Annotated[
+        Path | None,
+        typer.Option(
+            "--full", metavar="DIR", help="All of it, as Parquet, CSV and audit.json in a new folder.", **_MORE
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -226,6 +270,7 @@ def audit(
 ) -> None:
     """How often is the right report among the first k of a pool of N? Exact in N, with intervals over patients."""
     from linkage_core import audit as auditing
+    from linkage_core import full_audit
 
     where = _store(store)
     cohort_name, _, model = target.partition("/")
@@ -246,10 +291,50 @@ def audit(
     ks = [_whole(part, "--k") for part in _parts(k, "--k")]
     if pool_size is None:
         ks = [one for one in ks if one <= largest] or ks
+    one_way = (
+        full_audit.Fused(images_by, reports_by, hit or "report", direction) if images_by or reports_by or hit else None
+    )
+    wanted: dict[str, Any] = {} if strata is None else {"strata": alike}
+    made = full_audit.FullAudit(
+        where,
+        cohort_name,
+        models,
+        full_audit.Settings(
+            head=head,
+            split=split,
+            pool_sizes=None if pool_size is None else tuple(sizes),
+            ks=tuple(ks),
+            rules=tuple(_parts(rule, "--rule")),
+            priors=_shares(prior, "--prior"),
+            wanted=_shares(precision, "--precision"),
+            galleries=() if gallery is None else tuple(_parts(gallery, "--gallery")),
+            fused=one_way,
+            seed=seed,
+            **wanted,
+        ),
+    )
+    asked = {
+        "models": compare,
+        "decoys": hard_negatives,
+        "open world": open_world,
+        "exposure": exposed,
+        "fusion": fuse or one_way is not None,
+        "sites": gallery is not None,
+    }
     result = auditing.report(studies, sizes, ks)
+    with _progress(quiet or json_to == "-") as progress:
+        if full:
+            full_audit.write(made, full, progress)
+        tables = made.tables([name for name, wish in asked.items() if wish], progress)
+    if tables or made.left_out:
+        shown = {name: full_audit.rows(table) for name, table in tables.items() if name != "exposure"}
+        result |= {"tables": shown, "left_out": made.left_out}
     _write_json(result, json_to)
     if _speaks(quiet, json_to):
         printing.audit(result, studies)
+        printing.audit_tables(tables, made.left_out)
+        if full:
+            output.print(f"Every table, with what its columns mean: {full / 'audit.json'}")
 
 
 @app.command()
@@ -382,6 +467,19 @@ def _whole(value: str, option: str) -> int:
             f"{option} has {value!r}.", "Give whole numbers, at least 1" + (", or full." if "pool" in option else ".")
         )
     return int(value)
+
+
+def _shares(value: str, option: str) -> tuple[float, ...]:
+    """Numbers between 0 and 1; the function that takes them says which ends are meant."""
+    shares = []
+    for part in _parts(value, option):
+        try:
+            shares.append(float(part))
+        except ValueError:
+            shares.append(float("nan"))
+        if not 0 <= shares[-1] <= 1:
+            raise InputError(f"{option} has {part!r}.", "Give numbers between 0 and 1, for example 0.5.")
+    return tuple(shares)
 
 
 def _target(target: str) -> tuple[str, str]:

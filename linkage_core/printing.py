@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from linkage_core.audit import Study
+from linkage_core.full_audit import TABLES
 
 output = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 messages = Console(stderr=True, highlight=False)
@@ -110,6 +111,49 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
         f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
         "It measures cosine similarity alone: another attacker may do better.",
     )
+
+
+PRINTED = {
+    "models_compared": "model_a model_b pool_size k recall_a recall_b difference low high p_holm p_mcnemar n_queries "
+    "flag",
+    "label_matched_auc": "model pool estimate low high n n_excluded n_patients flag",
+    "strata_sizes": "pool n_strata size_median size_max n_queries n_alone median_eligible",
+    "strata_left_out": "pool pool_size n_queries n_excluded share_left_out",
+    "strata_balance": "pool attribute measure match decoys others effect effect_low effect_high flag",
+    "open_world_operating": "model rule pool_size prior wanted_precision linked_rightly low high precision no_answer "
+    "baseline note",
+    "exposure_tail": "model pool_size n n_tail tail tail_low tail_high middle middle_low middle_high note",
+    "exposure_associations": "model pool_size attribute group against mean mean_against difference low high p_holm "
+    "note",
+    "exposure_groups": "model pool_size by group linked low high chance n_images n_patients note",
+    "fusion": "model direction images_by reports_by hit pool_size k recall recall_low recall_high chance lift "
+    "n_queries flag",
+    "sites": "model query_cohort gallery_cohort pool_size k recall recall_low recall_high chance lift n_queries flag",
+}
+"""Columns of an audit's tables that fit a terminal; --json and --full have them all."""
+
+
+def audit_tables(tables: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> None:
+    """The further tables of `linkage audit`, and what could not be made."""
+    for name, columns in PRINTED.items():
+        if name not in tables:
+            continue
+        shown = tables[name].reindex(columns=columns.split())
+        empty = [c for c in ("flag", "note") if c in shown and not shown[c].astype(bool).any()]
+        shown = shown.drop(columns=empty)
+        table = Table(*shown.columns, box=box.SIMPLE_HEAD, pad_edge=False, title=TABLES[name], title_justify="left")
+        for row in shown.itertuples(index=False):
+            table.add_row(*map(_figure, row))
+        output.print(table)
+    for name, why in left_out.items():
+        output.print(f"Left out, {plain(name)}: {plain(why)}")
+
+
+def _figure(value: Any) -> str:
+    """A cell: three figures of a number that is no count."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) and value != int(value) else _cell(value)
 
 
 def _label_matched(model: str, provenance: dict[str, Any]) -> str:
