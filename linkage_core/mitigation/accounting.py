@@ -203,8 +203,9 @@ def dpsgd_pld(multiplier: float, delta: float, q: float, steps: int) -> float:
 def dpsgd_sigma(epsilon: float, delta: float, q: float, steps: int) -> float:
     """Which noise multiplier gives a run of `steps` Poisson samples of rate q this epsilon at this delta, by PLD?
 
-    Bisection in the logarithm, within 1e-4 (TOLERANCE, relative) above the smallest; the epsilon of what is returned
-    was computed and is never above the wanted one. Infinite epsilon is not private: 0.
+    A bracket of the logarithm, closed by bisection and straight lines: within 1e-4 (TOLERANCE, relative) above the
+    smallest that will do. The epsilon of what is returned was computed and is never above the wanted one. Infinite
+    epsilon is not private: 0.
     """
     _require_epsilon(epsilon)
     _require_sampled_delta(delta)
@@ -212,13 +213,32 @@ def dpsgd_sigma(epsilon: float, delta: float, q: float, steps: int) -> float:
     if math.isinf(epsilon):
         return 0.0
 
-    def enough(log_multiplier: float) -> bool:
-        return dpsgd_pld(math.exp(log_multiplier), delta, q, steps) <= epsilon
+    def epsilon_of(log_multiplier: float) -> float:
+        return dpsgd_pld(math.exp(log_multiplier), delta, q, steps)
 
-    # all noise in one unsampled query is the most that can be needed: sampling and rounds only help from there
-    most = math.log(gaussian_sigma(epsilon, delta) * math.sqrt(steps))
-    start = math.log(max(q * math.exp(most), 0.3))
-    return math.exp(_first(enough, start=min(start, most), tolerance=math.log1p(TOLERANCE)))
+    # without sampling the analytic Gaussian knows; sampling divides the noise by about 1/q
+    high = below = math.log(max(q * gaussian_sigma(epsilon, delta) * math.sqrt(steps), 0.3))
+    at_high = at_below = epsilon_of(high)
+    while at_high > epsilon:
+        below, at_below, high = high, at_high, high + 0.5
+        at_high = epsilon_of(high)
+    while at_below <= epsilon:
+        high, at_high, below = below, at_below, below - 0.5
+        at_below = epsilon_of(below)
+    tolerance, turn = math.log1p(TOLERANCE), 0
+    while high - below > tolerance:
+        middle, turn = (below + high) / 2, turn + 1
+        if turn % 4 and at_high > 0:
+            # a straight line between the ends first, aimed a little past it so that the far end comes along
+            guess = below + (high - below) * math.log(at_below / epsilon) / math.log(at_below / at_high)
+            guess += math.copysign(0.4 * tolerance, high + below - 2 * guess)
+            middle = guess if below < guess < high else middle
+        reached = epsilon_of(middle)
+        if reached <= epsilon:
+            high, at_high = middle, reached
+        else:
+            below, at_below = middle, reached
+    return math.exp(high)
 
 
 def gaussian_trade_off(multiplier: float, fpr: np.ndarray) -> np.ndarray:
@@ -322,16 +342,17 @@ def _log_delta(mu: float, u: float) -> float:
     """log delta of one Gaussian query with mu = D/s, at epsilon = mu (u + mu/2).
 
     With R(x) = Phi(-x)/phi(x), and e^eps phi(u + mu) = phi(u) because (u + mu)^2 - u^2 = 2 eps, the formula becomes
-    delta = phi(u) (R(u) - R(u + mu)): no power of e is left to overflow. R' = x R - 1 stands in for the difference
-    where it would lose its digits.
+    delta = phi(u) (R(u) - R(u + mu)): no power of e is left to overflow. Where mu is small the difference would lose
+    its digits; it is the integral of -R' = 1 - x R over u to u + mu, taken by the midpoint with its next term.
     """
     log_phi = -0.5 * u * u - 0.5 * math.log(2 * math.pi)
     if u < -1:
         above = float(log_ndtr(-u))
         return above + math.log1p(-math.exp(log_phi + math.log(_mills(u + mu)) - above))
-    if mu < 1e-5:
-        middle = u + mu / 2
-        return log_phi + math.log(mu) + math.log1p(-middle * _mills(middle))
+    if mu < 3e-3:
+        x = u + mu / 2
+        curvature = 2 + x * x - x * (3 + x * x) * _mills(x)
+        return log_phi + math.log(mu * (1 - x * _mills(x) + mu * mu / 24 * curvature))
     return log_phi + math.log(_mills(u) - _mills(u + mu))
 
 
@@ -346,26 +367,20 @@ def _mu(u: float, epsilon: float) -> float:
     return 2 * epsilon / (root + u) if u > 0 else root - u
 
 
-def _first(holds: Callable[[float], bool], low: float = -math.inf, start: float = 0.0, tolerance: float = 0.0) -> float:
-    """Where does a condition begin to hold that holds from some point on? Doubling steps, then bisection; the point
-    returned holds. `low` if it holds already there. tolerance 0: to the last digit."""
+def _first(holds: Callable[[float], bool], low: float = -math.inf) -> float:
+    """Where does a condition begin to hold that holds from some point on? Doubling steps from 0 (or `low`, if that is
+    higher), then bisection to the last digit; the point returned holds. `low` if it holds already there."""
+    high, below, step = max(0.0, low), low, 1.0
     if low > -math.inf and holds(low):
         return low
-    step, high = 1.0, max(start, low)
-    below = low
-    if holds(high):
-        while below == -math.inf:
-            if not holds(high - step):
-                below = high - step
-                break
+    while not holds(high):
+        below, high, step = high, high + step, 2 * step
+    while below == -math.inf:
+        if holds(high - step):
             high, step = high - step, 2 * step
-    else:
-        while not holds(high):
-            below, high, step = high, high + step, 2 * step
-    while high - below > tolerance:
-        middle = below + (high - below) / 2
-        if middle in (below, high):
-            break
+        else:
+            below = high - step
+    while below < (middle := below + (high - below) / 2) < high:
         below, high = (below, middle) if holds(middle) else (middle, high)
     return high
 
