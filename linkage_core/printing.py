@@ -139,18 +139,26 @@ def audit_tables(tables: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]
         if name not in tables:
             continue
         shown = tables[name].reindex(columns=columns.split())
-        empty = [c for c in ("flag", "note") if c in shown and not shown[c].astype(bool).any()]
-        shown = shown.drop(columns=empty)
-        table = Table(*shown.columns, box=box.SIMPLE_HEAD, pad_edge=False, title=TABLES[name], title_justify="left")
+        said = next((c for c in ("flag", "note") if c in shown), None)
+        notes = [] if said is None else [note for note in shown[said].unique() if note]
+        if said and not notes:
+            shown = shown.drop(columns=said)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=TABLES[name], title_justify="left")
+        for column in shown.columns:
+            table.add_column(column, no_wrap=column.startswith("model"))
         for row in shown.itertuples(index=False):
-            table.add_row(*map(_figure, row))
+            table.add_row(*(f"({notes.index(one) + 1})" if one in notes else _figure(one) for one in row))
         output.print(table)
+        for i, note in enumerate(notes, start=1):
+            output.print(f"({i}) {plain(note)}")
     for name, why in left_out.items():
         output.print(f"Left out, {plain(name)}: {plain(why)}")
 
 
 def _figure(value: Any) -> str:
     """A cell: three figures of a number that is no count."""
+    if isinstance(value, str) and not value:
+        return ""
     if value is None or value != value:
         return "-"
     return f"{value:.3g}" if isinstance(value, float) and value != int(value) else _cell(value)
