@@ -58,7 +58,7 @@ def _plain(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
-def _count_tick(value: float) -> str:
+def count_tick(value: float) -> str:
     """A rate on a log axis: "10 of 100" above one in a hundred, then 1 of 1,000 and so on."""
     out_of = 100
     while value * out_of < 0.999:
@@ -66,7 +66,7 @@ def _count_tick(value: float) -> str:
     return f"{value * out_of:,.0f} of {out_of:,}"
 
 
-def _layout(palette: Palette, height: int, margin: Mapping[str, int]) -> dict:
+def layout(palette: Palette, height: int, margin: Mapping[str, int]) -> dict:
     return {
         "height": height,
         "margin": dict(margin),
@@ -97,11 +97,11 @@ def _axis(palette: Palette, low: float, high: float, ticks: list[float], words: 
     }
 
 
-def _note(palette: Palette, text: str, **places: object) -> dict:
+def note(palette: Palette, text: str, **places: object) -> dict:
     return {"text": text, "showarrow": False, "font": {"color": palette.muted, "size": 14, "family": FONT}, **places}
 
 
-def _spread(places: list[float], gap: float) -> list[float]:
+def spread(places: list[float], gap: float) -> list[float]:
     """Moves numbers apart so that neighbours differ by at least `gap`, as little and as evenly as possible."""
     order = sorted(range(len(places)), key=places.__getitem__)
     groups: list[tuple[float, list[int]]] = []  # (centre, members)
@@ -117,7 +117,7 @@ def _spread(places: list[float], gap: float) -> list[float]:
     return moved
 
 
-def _see_through(colour: str, alpha: float) -> str:
+def see_through(colour: str, alpha: float) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
@@ -134,11 +134,13 @@ def curve(
     styles: Mapping[str, ModelStyle],
     labels: Mapping[str, str],
     palette: Palette,
+    dashes: Mapping[str, str] | None = None,
 ) -> go.Figure:
     """How one measure changes with N, for every model, with its 95% band, against guessing.
 
     `table` has the columns of Study.table for one k, plus lift_low and lift_high; where it has rows at `pool_size`,
-    the N that was picked, they are marked.
+    the N that was picked, they are marked. Where images drop out as N grows, n stands under each N. `dashes` tells
+    lines of one colour apart.
     """
     shape = MEASURES[measure]
     rows = table.dropna(subset=[shape.value]).sort_values(["model", "pool_size"])
@@ -157,15 +159,19 @@ def curve(
     if measure == "recall":
         high, low = max(high, 0.1), max(low, 1 / 200_000)
         y_ticks = _ticks(low, min(high, 1), _steps(low, high))
-        y_words = [_count_tick(v) for v in y_ticks]
+        y_words = [count_tick(v) for v in y_ticks]
     else:
         y_ticks = _ticks(low, high, _steps(low, high))
         y_words = [_plain(v) for v in y_ticks]
-    marks = [*_ticks(smallest, largest / 1.5, (1,)), largest]
-    x_ticks = _ticks(smallest, largest, _steps(smallest, largest))
+    marks = [*(_ticks(smallest, largest / 1.5, (1,)) if largest > smallest * 1.5 else []), largest]
+    x_ticks = _ticks(smallest, largest, _steps(smallest, largest)) or [smallest]
+    ends_at = (smallest, largest) if smallest < largest else (smallest / 2, largest * 2)
     right = math.log10(largest)
+    images = rows.groupby("pool_size")["n_queries"].max()
+    falling = images.nunique() > 1
 
-    margin = {"l": 104, "r": 104, "t": 34, "b": 52}
+    longest = max(len(labels[model]) for model in styles)
+    margin = {"l": 104, "r": min(max(104, 32 + 7 * longest), 190), "t": 34, "b": 72 if falling else 52}
     traces: list[dict[str, object]] = [
         {
             "x": guess["pool_size"].tolist(),
@@ -190,7 +196,7 @@ def curve(
                 "y": band_high + band_low[::-1],
                 "mode": "lines",
                 "fill": "toself",
-                "fillcolor": _see_through(style.colour, 0.18),
+                "fillcolor": see_through(style.colour, 0.18),
                 "line": {"width": 0},
                 "hoverinfo": "skip",
                 "name": f"{labels[model]}, 95% interval",
@@ -201,7 +207,7 @@ def curve(
                 "x": x,
                 "y": y,
                 "mode": "lines",
-                "line": {"color": style.colour, "width": 2.5},
+                "line": {"color": style.colour, "width": 2.5, "dash": (dashes or {}).get(model)},
                 "name": labels[model],
                 "text": [_point_words(row, measure, labels[model]) for row in line.to_dict("records")],
                 "hovertemplate": "%{text}<extra></extra>",
@@ -241,22 +247,30 @@ def curve(
     per_decade = inner / (math.log10(high) - math.log10(low))
     notes = []
     wanted = [math.log10(value) * per_decade for _, value, _ in ends]
-    for (name, value, colour), place, moved in zip(ends, wanted, _spread(wanted, 19), strict=True):
-        end = _note(
-            palette, escape(name), x=right, y=math.log10(value), xanchor="left", xshift=12, yshift=moved - place
-        )
+    for (name, value, colour), place, moved in zip(ends, wanted, spread(wanted, 19), strict=True):
+        end = note(palette, escape(name), x=right, y=math.log10(value), xanchor="left", xshift=12, yshift=moved - place)
         end["font"]["color"] = colour
         notes.append(end)
     title = shape.axis.format(k=k)
     notes.append(
-        _note(
+        note(
             palette,
             f"{title}, band: 95% interval, log scale",
             **{"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 10},
         )
     )
-    under = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top", "yshift": -28}
-    notes.append(_note(palette, "reports in the pool (N), log scale", **under))
+    under = {"y": 0, "yref": "paper", "yanchor": "top"}
+    words = "reports in the pool (N), log scale" + ("; n: images that fill N, the curve bends as others drop out" if falling else "")
+    notes.append(note(palette, words, x=0.5, xref="paper", yshift=-48 if falling else -28, **under))
+    if falling:
+        if largest not in x_ticks and largest > 1.5 * x_ticks[-1]:
+            x_ticks.append(largest)
+        notes += [
+            note(palette, f"n = {images[n]:,}" if n == x_ticks[0] else f"{images[n]:,}", x=math.log10(n), yshift=-24)
+            | under
+            for n in x_ticks
+            if n in images
+        ]
     chosen = {
         "type": "line",
         **{"x0": pool_size, "x1": pool_size, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
@@ -266,11 +280,11 @@ def curve(
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
-            **_layout(palette, CURVE_HEIGHT, margin),
-            "xaxis": _axis(palette, smallest, largest, x_ticks, [_plain(v) for v in x_ticks], line=True),
+            **layout(palette, CURVE_HEIGHT, margin),
+            "xaxis": _axis(palette, *ends_at, x_ticks, [_plain(v) for v in x_ticks], line=True),
             "yaxis": _axis(palette, low, high, y_ticks, y_words, line=False) | {"ticklabelstandoff": 6},
             "annotations": notes,
-            "shapes": [chosen],
+            "shapes": [chosen] if smallest <= pool_size <= largest else [],
         },
     )
 
@@ -296,7 +310,7 @@ def _point_words(row: Mapping, measure: str, name: str) -> str:
         said = f"{row['lift']:,.1f} times chance"
     else:
         said = f"{row['mrr']:.4f}"
-    return f"{escape(name)}, N = {n:,}: {said}"
+    return f"{escape(name)}, N = {n:,}: {said}, n = {row['n_queries']:,} images"
 
 
 def with_lift_interval(table: pd.DataFrame) -> pd.DataFrame:
@@ -328,7 +342,7 @@ def ladder(
     ticks = _ticks(floor, ceiling, _steps(floor, ceiling))
     longest = max(len(labels[m]) for m in table.index)
     height = 96 + 40 * len(table)
-    figure = go.Figure(layout=_layout(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52}))
+    figure = go.Figure(layout=layout(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52}))
     figure.update_xaxes(_axis(palette, floor, ceiling, ticks, [_plain(v) for v in ticks], line=True))
     figure.update_xaxes(showgrid=False)
     for tick in ticks:
@@ -358,7 +372,7 @@ def ladder(
         line={"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
     )
     figure.add_annotation(
-        _note(palette, "guessing", x=math.log10(chance), y=1, yref="paper", yanchor="bottom", yshift=4)
+        note(palette, "guessing", x=math.log10(chance), y=1, yref="paper", yanchor="bottom", yshift=4)
     )
     for place, (model, row) in enumerate(table.iterrows()):
         style = styles[str(model)]
@@ -395,7 +409,7 @@ def ladder(
         )
     n_images = int(table["n_queries"].max())
     words = f"linked images of {out_of:,}, log scale (N = {int(table['pool_size'].iloc[0]):,}, n = {n_images:,} images)"
-    figure.add_annotation(_note(palette, words, x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-28))
+    figure.add_annotation(note(palette, words, x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-28))
     return figure
 
 

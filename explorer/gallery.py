@@ -112,9 +112,9 @@ def radiograph(entry: Entry, record: pd.Series, wanted: str | None) -> bytes:
 
 
 @st.cache_data(show_spinner=False, max_entries=2000)
-def _picture(images: str, record: dict[str, Any]) -> str | None:
+def _picture(images: str, record: dict[str, Any], side: int = strip.SIDE) -> str | None:
     try:
-        return strip.picture(_read(json.loads(images), record, strip.SIDE))
+        return strip.picture(_read(json.loads(images), record, side), side)
     except LinkageError:
         return None  # the strip says "no image"; the viewer says why
 
@@ -128,6 +128,11 @@ def thumbnails(entry: Entry, records: pd.DataFrame) -> list[strip.Thumbnail]:
     ]
 
 
+def picture(entry: Entry, record: pd.Series, side: int) -> str | None:
+    """One image as a data address, or None where it cannot be read."""
+    return _picture(_images(entry), _plain(record), side)
+
+
 def _plain(record: pd.Series) -> dict[str, Any]:
     """What readers of images look at."""
     return {name: str(record[name]) for name in ("record_id", "image")}
@@ -138,3 +143,24 @@ def report_text(entry: Entry, study_id: str, report_key: str) -> str | None:
     # a text that changed since is not shown; with imported vectors the key is the vector's and says nothing of the text
     key = "" if entry.manifest["model"].get("family") == "imported" else report_key
     return _source(str(entry.path), entry.fingerprint, entry).read_report(study_id, key)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _texts(studies: str, _entry: Entry) -> Mapping[str, str]:
+    if _entry.manifest["cohort"]["kind"] not in PHANTOM_SITES:
+        return _entry.stored_reports()
+    source = source_for(_entry.manifest["cohort"])
+    rows = _entry.records(_entry.default_split).drop_duplicates("study_id")
+    read = {
+        study: source.read_report(study, key) for study, key in zip(rows["study_id"], rows["report_key"], strict=True)
+    }
+    return {study: text for study, text in read.items() if text is not None}
+
+
+def texts_to_count_with(entry: Entry) -> Mapping[str, str]:
+    """Report text by study id, for figures over all reports (words in common); none of it is shown.
+
+    Of real cohorts only text that the user has had stored: their folders are not read for this. Empty without.
+    """
+    files = entry.manifest["files"]
+    return _texts("+".join([entry.cohort, *(files[f]["sha256"] for f in sorted(files) if f.startswith("re"))]), entry)

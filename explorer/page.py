@@ -12,7 +12,6 @@ import streamlit as st
 
 from explorer import sentences, state
 from linkage_core.errors import LinkageError
-from linkage_core.pools import log_pool_sizes
 
 
 def guard() -> None:
@@ -62,57 +61,61 @@ def cannot_tell(text: str) -> None:
 # -- rows of a study -------------------------------------------------------------------------------------------------
 
 
-def row_at(model: str, pool_size: int, k: int, steps: Sequence[int]) -> pd.Series | str:
+def row_at(model: str, pool_size: int, k: int, steps: Sequence[int], pool: str = state.ANY_PATIENT) -> pd.Series | str:
     """The one row of a model at one N, or the sentence that stands in its place.
 
     A sentence comes where N is larger than the pool, where k is larger than N, and where too few images carry it.
     `steps` are the values of N that the page offers: they are computed together and kept, so a control moves at once.
     """
-    largest = state.study(state.cohort(), model).largest_pool
+    largest = state.study(state.cohort(), model, pool).largest_pool
     if pool_size > largest:
         return f"N = {pool_size:,} is larger than the pool. The largest is {largest:,}."
     if k > pool_size:
         return f"The first {k} of N = {pool_size:,} is everything. Choose a larger N or a smaller k."
-    row = _rows(model, pool_size, k, steps).iloc[0]
-    if row["n_queries"] < sentences.TOO_FEW:
+    row = _rows(model, pool_size, k, steps, pool).iloc[0]
+    # beyond the steps of same-finding decoys fewer than 30 patients are left, whose images may be more
+    few_patients = pool != state.ANY_PATIENT and (not steps or pool_size > steps[-1])
+    if row["n_queries"] < sentences.TOO_FEW or few_patients:
         return sentences.upper(sentences.too_few(int(row["n_queries"]))) + "."
     return row
 
 
-def all_models(pool_size: int, k: int, steps: Sequence[int]) -> tuple[pd.DataFrame, list[str]]:
+def all_models(
+    pool_size: int, k: int, steps: Sequence[int], pool: str = state.ANY_PATIENT
+) -> tuple[pd.DataFrame, list[str]]:
     """One row a model at one N, and a sentence for each model that could not be read."""
 
     def read(model: str) -> pd.DataFrame:
-        fits = k <= pool_size <= state.study(state.cohort(), model).largest_pool
-        return _rows(model, pool_size, k, steps) if fits else pd.DataFrame()
+        fits = k <= pool_size <= state.study(state.cohort(), model, pool).largest_pool
+        return _rows(model, pool_size, k, steps, pool) if fits else pd.DataFrame()
 
     return _each_model(read)
 
 
-def all_models_grid(k: int) -> tuple[pd.DataFrame, list[str]]:
-    """The curve of every model: rows at 1-2-5 steps of N that k fits into, up to the largest that all images fill."""
+def all_models_grid(k: int, pool: str = state.ANY_PATIENT) -> tuple[pd.DataFrame, list[str]]:
+    """The curve of every model: rows at the steps of N (state.pool_steps) that k fits into."""
 
     def read(model: str) -> pd.DataFrame:
-        return _grid(model, log_pool_sizes(state.study(state.cohort(), model).common_pool), k)
+        return _grid(model, state.pool_steps(state.cohort(), model, pool), k, pool)
 
     return _each_model(read)
 
 
-def _rows(model: str, pool_size: int, k: int, steps: Sequence[int]) -> pd.DataFrame:
+def _rows(model: str, pool_size: int, k: int, steps: Sequence[int], pool: str = state.ANY_PATIENT) -> pd.DataFrame:
     if pool_size in steps:
-        grid = _grid(model, steps, k)
+        grid = _grid(model, steps, k, pool)
         return grid[grid["pool_size"] == pool_size]
-    return state.table(state.cohort(), model, [pool_size], [k])
+    return state.table(state.cohort(), model, [pool_size], [k], pool)
 
 
-def _grid(model: str, steps: Sequence[int], k: int) -> pd.DataFrame:
+def _grid(model: str, steps: Sequence[int], k: int, pool: str = state.ANY_PATIENT) -> pd.DataFrame:
     """Rows at the steps that fit, for one k; the k that a page offers are computed together."""
-    largest = state.study(state.cohort(), model).largest_pool
+    largest = state.study(state.cohort(), model, pool).largest_pool
     sizes = [n for n in steps if k <= n <= largest]
     if not sizes:
         return pd.DataFrame()
     ks = [each for each in state.K_CHOICES if each <= min(sizes)]
-    table = state.table(state.cohort(), model, sizes, ks)
+    table = state.table(state.cohort(), model, sizes, ks, pool)
     return table[table["k"] == k]
 
 
@@ -152,6 +155,13 @@ def provenance(pool_size: int, n_images: int) -> str:
 def filed(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
     """The table as it is filed: its first column says whether anybody in it is real."""
     out = table.sort_values(["model", "pool_size"])
+    out.insert(0, "synthetic", synthetic)
+    return out
+
+
+def filed_as_is(table: pd.DataFrame, synthetic: bool) -> pd.DataFrame:
+    """As `filed`, in the order given."""
+    out = table.copy()
     out.insert(0, "synthetic", synthetic)
     return out
 

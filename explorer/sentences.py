@@ -105,6 +105,61 @@ def at_pool_size(pool_size: int, rate: float, chance: float) -> tuple[str, str, 
     return f"At N = {pool_size:,}: ", of(rate, out_of), f" images. Guessing: {of(chance, out_of)}."
 
 
+def signed(value: float, decimals: int) -> str:
+    """A number with a true minus sign, and no sign at nought.
+
+    >>> signed(-1.26, 1), signed(-0.01, 1), signed(1200, 0)
+    ('−1.3', '0.0', '1,200')
+    """
+    words = f"{value:,.{decimals}f}"
+    return words.removeprefix("-") if not words.strip("-0.,") else words.replace("-", "−")
+
+
+def difference_interval(low: float, high: float, out_of: int) -> str:
+    """The ends of the interval of a difference as counts; decimals as in `interval`.
+
+    >>> difference_interval(-0.024, 0.032, 100), difference_interval(0.103, 0.1049, 100)
+    ('−2 to 3 of 100', '10.3 to 10.5 of 100')
+    """
+    ends = [low * out_of, high * out_of]
+    decimals = 0 if math.floor(ends[0] + 0.5) != math.floor(ends[1] + 0.5) else 1
+    return f"{signed(ends[0], decimals)} to {signed(ends[1], decimals)} of {out_of:,}"
+
+
+def links_more(
+    difference: float, out_of: int, one: str, other: str, *, k: int = 1, told: bool = True
+) -> tuple[str, str, str]:
+    """Two models on the same images: before, the count, after. `told` says whether chance can explain the difference.
+
+    >>> "".join(links_more(0.11, 100, "Radiology", "Clinical"))
+    'Radiology links 11 more of 100 images than Clinical.'
+    >>> "".join(links_more(-0.004, 100, "General", "Clinical"))
+    'General links fewer than 1 less of 100 images than Clinical.'
+    >>> "".join(links_more(0.004, 100, "General", "Clinical", k=5, told=False))
+    'General and Clinical cannot be told apart on these images.'
+    """
+    if not told:
+        return "", f"{one} and {other}", " cannot be told apart on these images."
+    n = whole(abs(difference), out_of)
+    if n:
+        count = f"{n:,} {'more' if difference > 0 else 'fewer'} of {out_of:,}"
+    else:
+        count = f"fewer than 1 {'more' if difference > 0 else 'less'} of {out_of:,}"
+    first = "" if k == 1 else f" among the first {k}"
+    return f"{one} {'links' if k == 1 else 'finds'} ", count, f" images{first} than {other}."
+
+
+def exposed(n_tail: int, n: int, tail: float, middle: float, out_of: int) -> tuple[str, str, str]:
+    """How unevenly images are linked: before, the count, after.
+
+    >>> "".join(exposed(124, 12_400, 0.71, 0.02, 100))
+    'The most exposed 124 of 12,400 images come first in 71 of 100 pools; the middle one in 2 of 100.'
+    """
+    verb = "image comes" if n == 1 else "images come"
+    before = f"The most exposed {n_tail:,} of {n:,} {verb} first in "
+    return before, of(tail, out_of), f" pools; the middle one in {of(middle, out_of)}."
+
+
 def first_in(probability: float, pool_size: int) -> str:
     """How often one image's report comes first, beside guessing.
 

@@ -16,10 +16,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from linkage_core import comparisons, exposure, open_world, strata
 from linkage_core.audit import Study
 from linkage_core.audit import study as make_study
-from linkage_core.errors import LinkageError
+from linkage_core.errors import InputError, LinkageError
 from linkage_core.examples import Examples
+from linkage_core.pools import log_pool_sizes
 from linkage_core.store import LADDER, Entry, Store
 
 LARGEST_N = 10**9
@@ -31,8 +33,22 @@ DEFAULTS: dict[str, Any] = {
     "k": 1,
     "record": None,
     "measure": "recall",
+    "tab": "curve",
+    "decoys": "any",
+    "alike": "",
+    "prior": 50,
+    "wanted": 90,
+    "rule": "score",
+    "group": "sex",
+    "list": "records",
 }
 K_CHOICES = (1, 5, 10)
+WANTED_CHOICES = (50, 80, 90)
+CHOICES = {"tab": ("curve", "compare", "decoys"), "decoys": ("any", "same"), "rule": open_world.RULES} | {
+    "group": exposure.GROUPS,
+    "list": ("records", "with", "groups"),
+}
+ANY_PATIENT, SAME_FINDINGS = "other-patients", "same-findings"
 
 _MODEL_LABELS = dict(zip(LADDER, ("General", "Biomedical", "Clinical", "Radiology"), strict=True))
 _COHORT_LABELS = {
@@ -88,9 +104,10 @@ def _entry(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> 
     return Store(Path(root)).open(cohort, model)
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
-def _study(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> Study:
-    return make_study(_entry(root, cohort, model, fingerprint))
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _study(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool: str = ANY_PATIENT) -> Study:
+    kind, *by = pool.split("+")
+    return make_study(_entry(root, cohort, model, fingerprint), pool=kind, strata=by)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -100,9 +117,98 @@ def _examples(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) 
 
 @st.cache_data(show_spinner=False, max_entries=512)
 def _table(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_sizes: tuple[int, ...], ks: tuple[int, ...]
+    root: str,
+    cohort: str,
+    model: str,
+    fingerprint: tuple[int, int],
+    pool_sizes: tuple[int, ...],
+    ks: tuple[int, ...],
+    pool: str = ANY_PATIENT,
 ) -> pd.DataFrame:
-    return _study(root, cohort, model, fingerprint).table(list(pool_sizes), list(ks))
+    return _study(root, cohort, model, fingerprint, pool).table(list(pool_sizes), list(ks))
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _compared(
+    root: str, cohort: str, models: tuple[tuple[str, tuple[int, int]], ...], pool: str, pool_size: int, k: int
+) -> pd.DataFrame:
+    return comparisons.compare([_study(root, cohort, name, mark, pool) for name, mark in models], pool_size, k)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _of_pools(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool: str, pool_sizes: tuple[int, ...], k: int
+) -> pd.DataFrame:
+    studies = [_study(root, cohort, model, fingerprint, each) for each in (ANY_PATIENT, pool)]
+    return comparisons.of_pools(studies, pool_sizes, k)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _label_matched_auc(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool: str) -> dict[str, Any]:
+    return _study(root, cohort, model, fingerprint, pool).label_matched_auc()
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _strata_offered(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> tuple[str, ...]:
+    made = _entry(root, cohort, model, fingerprint)
+    return strata.offered(made.records(made.default_split))
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _verified(records: str, pool: str, _study: Study, _texts: Callable[[], Mapping[str, str]]) -> strata.Verification:
+    return strata.verification(_study.queries, _study.counts, _study.strata, texts=_texts())
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _scores(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> open_world.Scores:
+    return open_world.prepare(_entry(root, cohort, model, fingerprint))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)  # each holds the sums of every patient at every threshold
+def _outcomes(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, rule: str
+) -> open_world.Outcomes:
+    return _scores(root, cohort, model, fingerprint).outcomes(pool_size, rule)
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _missing_match(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, rule: str, prior: int
+) -> open_world.OpenWorld:
+    return _outcomes(root, cohort, model, fingerprint, pool_size, rule).at(prior / 100)
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _match_scores(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> exposure.Scores:
+    return exposure.scores(_study(root, cohort, model, fingerprint))
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)  # not copied at every look: nobody may change it
+def _exposed(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int) -> pd.DataFrame:
+    made = _study(root, cohort, model, fingerprint)
+    return exposure.exposure(made, pool_size, _match_scores(root, cohort, model, fingerprint))
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _tail(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int) -> exposure.Tail:
+    table = _exposed(root, cohort, model, fingerprint, pool_size)
+    return exposure.tail(table["p_first"].to_numpy(), table["patient_id"].to_numpy())
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _associations(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, attributes: tuple[str, ...] | None
+) -> pd.DataFrame:
+    table = _exposed(root, cohort, model, fingerprint, pool_size)
+    return exposure.associations(table, _study(root, cohort, model, fingerprint).queries, attributes=attributes)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _exposed_groups(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, by: str
+) -> pd.DataFrame:
+    table = _exposed(root, cohort, model, fingerprint, pool_size)
+    return exposure.groups(table, _study(root, cohort, model, fingerprint).queries, by)
 
 
 def entry(cohort: str, model: str) -> Entry:
@@ -110,9 +216,9 @@ def entry(cohort: str, model: str) -> Entry:
     return _entry(str(store_root()), cohort, model, _fingerprint(cohort, model))
 
 
-def study(cohort: str, model: str) -> Study:
-    """The exact counts of one model on one cohort: what every rate is made of."""
-    return _study(str(store_root()), cohort, model, _fingerprint(cohort, model))
+def study(cohort: str, model: str, pool: str = ANY_PATIENT) -> Study:
+    """The exact counts of one model on one cohort: what every rate is made of. `pool` is named as Study.pool is."""
+    return _study(str(store_root()), cohort, model, _fingerprint(cohort, model), pool)
 
 
 def examples(cohort: str, model: str) -> Examples:
@@ -120,11 +226,82 @@ def examples(cohort: str, model: str) -> Examples:
     return _examples(str(store_root()), cohort, model, _fingerprint(cohort, model))
 
 
-def table(cohort: str, model: str, pool_sizes: Iterable[int], ks: Iterable[int]) -> pd.DataFrame:
+def table(
+    cohort: str, model: str, pool_sizes: Iterable[int], ks: Iterable[int], pool: str = ANY_PATIENT
+) -> pd.DataFrame:
     """Study.table, kept: one row per pool size and k."""
-    return _table(
-        str(store_root()), cohort, model, _fingerprint(cohort, model), tuple(map(int, pool_sizes)), tuple(map(int, ks))
-    )
+    mark = _fingerprint(cohort, model)
+    return _table(str(store_root()), cohort, model, mark, tuple(map(int, pool_sizes)), tuple(map(int, ks)), pool)
+
+
+def compared(cohort: str, models: Iterable[str], pool: str, pool_size: int, k: int) -> pd.DataFrame:
+    """comparisons.compare of models on one cohort, kept: one row a pair, in the order given."""
+    marked = tuple((model, _fingerprint(cohort, model)) for model in models)
+    return _compared(str(store_root()), cohort, marked, pool, int(pool_size), int(k))
+
+
+def of_pools(cohort: str, model: str, pool: str, pool_sizes: Iterable[int], k: int) -> pd.DataFrame:
+    """comparisons.of_pools of any patient's reports and of `pool`, kept."""
+    mark = _fingerprint(cohort, model)
+    return _of_pools(str(store_root()), cohort, model, mark, pool, tuple(map(int, pool_sizes)), int(k))
+
+
+def strata_offered(cohort: str, model: str) -> tuple[str, ...]:
+    """What same-finding decoys can also be matched by."""
+    return _strata_offered(str(store_root()), cohort, model, _fingerprint(cohort, model))
+
+
+def label_matched_auc(cohort: str, model: str, pool: str) -> dict[str, Any]:
+    """Study.label_matched_auc, kept."""
+    return _label_matched_auc(str(store_root()), cohort, model, _fingerprint(cohort, model), pool)
+
+
+def verified(cohort: str, model: str, pool: str, texts: Callable[[], Mapping[str, str]]) -> strata.Verification:
+    """strata.verification of a pool of same-finding decoys, kept; `texts` (report by study id) is called when needed.
+
+    Who is decoy to whom depends on the records alone, so one answer serves every model of the same records.
+    """
+    files = entry(cohort, model).manifest["files"]
+    of = [files[name]["sha256"] for name in ("records.parquet", "reports.parquet") if name in files]
+    return _verified("+".join([cohort, *of]), pool, study(cohort, model, pool), texts)
+
+
+def missing_match(cohort: str, model: str, pool_size: int, rule: str, prior: int) -> open_world.OpenWorld:
+    """What a cautious attacker gains when the match is in the pool for `prior` of 100 images, kept."""
+    mark = _fingerprint(cohort, model)
+    return _missing_match(str(store_root()), cohort, model, mark, int(pool_size), rule, int(prior))
+
+
+def exposed(cohort: str, model: str, pool_size: int) -> pd.DataFrame:
+    """exposure.exposure, kept: one row a record. Read only: the table itself is kept, not a copy."""
+    return _exposed(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size))
+
+
+def tail(cohort: str, model: str, pool_size: int) -> exposure.Tail:
+    """exposure.tail of the most exposed 1%, kept."""
+    return _tail(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size))
+
+
+def associations(cohort: str, model: str, pool_size: int, attributes: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """exposure.associations, kept; of some attributes, p values are adjusted for those alone."""
+    return _associations(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size), attributes)
+
+
+def exposed_groups(cohort: str, model: str, pool_size: int, by: str) -> pd.DataFrame:
+    """exposure.groups, kept."""
+    return _exposed_groups(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size), by)
+
+
+def pool_steps(cohort: str, model: str, pool: str = ANY_PATIENT) -> list[int]:
+    """The steps of N that a page offers: as far as all images fill them, or the images of enough patients.
+
+    Empty where same-finding decoys are too few at every N.
+    """
+    made = study(cohort, model, pool)
+    if not made.hard_negatives:
+        return log_pool_sizes(made.common_pool)
+    largest = strata.fillable_pool(made.counts, made.queries["patient_id"].to_numpy())
+    return strata.pool_steps(largest) if largest else []
 
 
 # -- the common values -----------------------------------------------------------------------------------------------
@@ -135,6 +312,17 @@ def _parse(name: str, text: str) -> Any:
     if name in ("N", "k"):
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
         return number if 1 <= number <= LARGEST_N else None
+    if name == "prior":
+        return int(text) if text in map(str, range(101)) else None
+    if name == "wanted":
+        return int(text) if text in map(str, WANTED_CHOICES) else None
+    if name in CHOICES:
+        return text if text in CHOICES[name] else None
+    if name == "alike":
+        try:
+            return ",".join(strata.ordered(text.split(",")))
+        except InputError:
+            return None
     return text or None
 
 
@@ -277,6 +465,39 @@ def pool_buttons(options: Sequence[int], key: str, label: str = "Reports in the 
     )
 
 
+def tabs(name: str, labels: Mapping[str, str], key: str) -> Any:
+    """Tabs of which only the open one is to be drawn. Returns its container; which it is stands in get(name)."""
+    names = list(labels)
+    value = get(name) if get(name) in labels else names[0]
+    _show(key, labels[value])
+
+    def take() -> None:
+        put(name, names[list(labels.values()).index(st.session_state[key])])
+
+    return st.tabs(list(labels.values()), key=key, on_change=take)[names.index(value)]
+
+
+def several(name: str, label: str, options: Mapping[str, str], key: str, help: str | None = None) -> tuple[str, ...]:
+    """Any number of a few choices as pills; the common value holds them with commas between. Returns those chosen."""
+    key = f"{key}:{','.join(options)}"
+    chosen = [each for each in str(get(name)).split(",") if each in options]
+    _show(key, chosen)
+
+    def take() -> None:
+        put(name, ",".join(each for each in options if each in st.session_state[key]))
+
+    st.pills(
+        label,
+        list(options),
+        selection_mode="multi",
+        format_func=options.__getitem__,
+        key=key,
+        on_change=take,
+        help=help,
+    )
+    return tuple(chosen)
+
+
 def nearest(options: Iterable[int], pool_size: int) -> int:
     """The option nearest to N in ratio.
 
@@ -291,6 +512,22 @@ def pool_slider(options: Sequence[int], key: str, label: str = "Reports in the p
     _show(key, nearest(options, get("N")))
     return int(
         st.select_slider(label, options, key=key, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key))
+    )
+
+
+def prior_slider(key: str) -> int:
+    """For how many of 100 images the right report is in the pool; any whole number from 0 to 100."""
+    _show(key, int(get("prior")))
+    return int(
+        st.slider(
+            "Report is in the pool, of 100 images",
+            0,
+            100,
+            key=key,
+            on_change=_take,
+            args=("prior", key),
+            help="For how many of 100 images the right report is in the pool. It is set here, not measured.",
+        )
     )
 
 

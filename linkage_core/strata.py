@@ -378,7 +378,7 @@ def _bits(words: list[frozenset[str]]) -> np.ndarray:
 
 
 def _jaccard(held: np.ndarray, match: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n_queries, DRAWN) overlap of each match's words with those of the reports at `rows`; NaN where both have none."""
+    """(n_queries, DRAWN) words shared by each match and the reports at `rows`, of those in either; NaN where none."""
     size = np.bitwise_count(held).sum(axis=1, dtype=np.int64)
     shared = np.empty(rows.shape)
     block = max(1, 2**21 // max(1, rows.shape[1] * held.shape[1]))  # 16 MiB of words at a time
@@ -447,7 +447,7 @@ def _balance(rows: list[_Compared], patients: np.ndarray, seed: int) -> pd.DataF
                 "effect_high": float(intervals.high[i]),
                 "n": int(used.sum()),
                 "n_patients": n_patients,
-                "flag": statistics.flag(n_patients),
+                "flag": statistics.flag_of(patients[used]),
             }
         )
     return pd.DataFrame(table)
