@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import toy_arrays, toy_records
+from conftest import toy_arrays, toy_entry, toy_records
 
 from linkage_core import cli
 from linkage_core.store import Entry, Store
@@ -89,6 +89,9 @@ def test_bad_requests_exit_with_2_and_say_what_and_how(
         (["audit", "../toy"], "cannot be the name of a store entry"),
         (["audit", "toy/m", "--head", "best"], "no head 'best'"),
         (["audit", "toy/m", "--direction", "up"], "direction is 'up'"),
+        (["audit", "toy/m", "--open-world", "--prior", "1.5"], "--prior has '1.5'"),
+        (["audit", "toy/m", "--open-world", "--prior", "often"], "--prior has 'often'"),
+        (["audit", "toy/m", "--gallery", "nobody"], "no nobody/m"),
         (["import", "nowhere", "--image", "a", "--text", "b", "--records", "c"], "is no COHORT/MODEL"),
         (["embed", "phantom"], "No model was named"),
         (["embed", "phantom", "--model", "phantom-radiolog"], "phantom-radiology"),
@@ -204,3 +207,40 @@ def test_the_core_knows_no_streamlit_and_only_encoders_and_training_know_torch()
         assert "from streamlit" not in text, path
         if path.parent.name != "encoders" and path.name not in ("phantom_build.py", "doctor.py"):
             assert "import torch" not in text, path
+
+
+def test_each_further_question_has_its_flag(
+    entry: Entry, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_entry(store, tmp_path / "second", model="weak", signal=0.3)
+    flags = ["--compare", "--open-world", "--prior", "0.5", "--rule", "score", "--exposure", "--fusion"]
+    asked = ["--pool-size", "10", "--k", "1", "--hard-negatives", "--strata", "sex", "--json", "-"]
+    assert linkage("audit", "toy", *flags, *asked, "--store", store.root) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["tables"]) >= {
+        "models_compared",
+        "open_world_operating",
+        "exposure_tail",
+        "fusion",
+        "strata_balance",
+    }
+    assert {row["prior"] for row in said["tables"]["open_world_operating"]} == {0.5}
+    assert len({row["hit"] for row in said["tables"]["fusion"]}) > 2
+    assert "exposure" not in said["tables"]  # one row an image: only in the folder of --full
+    one_way = ["--images-by", "study", "--hit", "text", "--pool-size", "10", "--k", "1"]
+    assert linkage("audit", "toy/m", *one_way, "--store", store.root) == 0
+    printed = capsys.readouterr().out
+    assert "What if several images or reports are pooled" in printed
+
+
+def test_full_writes_a_folder_that_reads_back(
+    entry: Entry, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "audit"
+    command = ["audit", "toy/m", "--full", folder, "--pool-size", "10", "--k", "1", "--store", store.root]
+    assert linkage(*command) == 0
+    printed = capsys.readouterr().out
+    assert "Left out, models_compared: There is one model" in printed
+    assert json.loads((folder / "audit.json").read_text())["tables"]["recall"]["rows"] > 0
+    assert linkage(*command) == 2
+    assert "not an empty folder" in " ".join(capsys.readouterr().err.split())
