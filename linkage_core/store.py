@@ -177,6 +177,40 @@ class Entry:
             text=Linear(tensors["text.weight"], tensors["text.bias"]),
         )
 
+    def head_record(self, name: str = OFF_THE_SHELF) -> dict[str, Any]:
+        """How a finetuned head was made, as its file tells; {} for the off-the-shelf one. StoreError if absent."""
+        self.heads(name)
+        return read_tensors(self._checked(f"heads/{name}.safetensors"))[1]
+
+    def add_head(self, name: str, heads: Heads, record: dict[str, Any], *, replace: bool = False) -> Entry:
+        """Write finetuned heads with their record into the entry, and return the entry that knows them.
+
+        Raises InputError for a name that is taken (unless `replace`) or unusable, and for heads of other dimensions.
+        """
+        if name == OFF_THE_SHELF or not _NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} cannot be the name of a finetuned head.", "Use letters, digits, dot, dash and underscore."
+            )
+        shelf = self.heads()
+        for tower, new, old in (("image", heads.image, shelf.image), ("text", heads.text, shelf.text)):
+            if new.weight.shape[1] != old.weight.shape[1]:
+                raise InputError(
+                    f"The {tower} head takes {new.weight.shape[1]} features, {self.cohort}/{self.model} has "
+                    f"{old.weight.shape[1]}.",
+                    "A head fits the model that it was made for.",
+                )
+        relative = f"heads/{name}.safetensors"
+        with writing(self.path):
+            now = Store(self.path.parent.parent).open(self.cohort, self.model).manifest  # others may have written
+            if relative in now["files"] and not replace:
+                raise InputError(
+                    f"{self.cohort}/{self.model} already has a head {name!r}.", "Give another name, or replace it."
+                )
+            content = {key: value for key, value in now.items() if key not in ("schema", "versions", "files")}
+            write_heads(self.path / relative, heads, record)
+            write_manifest(self.path, {**content, "keep": {*now["files"], relative}})
+        return Store(self.path.parent.parent).open(self.cohort, self.model)
+
     def features(self, tower: str, ids: pd.Series | list[str]) -> np.ndarray:
         """Rows of features (len(ids), d) as stored, for record ids (tower "image") or report keys (tower "text")."""
         known, values = self._tower(tower)
@@ -345,7 +379,7 @@ def write_manifest(path: Path, content: dict[str, Any]) -> None:
             leftover.unlink()
 
 
-def write_heads(path: Path, heads: Heads) -> None:
+def write_heads(path: Path, heads: Heads, record: dict[str, Any] | None = None) -> None:
     write_tensors(
         path,
         {
@@ -354,7 +388,7 @@ def write_heads(path: Path, heads: Heads) -> None:
             "text.weight": heads.text.weight,
             "text.bias": heads.text.bias,
         },
-        {},
+        record or {},
     )
 
 

@@ -4,13 +4,13 @@ One step on a Poisson sample S of the units (patients by default):
 
     W <- W - rate * [ sum_{p in S} g_p min(1, C/|g_p|) + N(0, (multiplier C)^2) ] / (q n),
 
-g_p = the sum of the gradients of p's pairs, both heads taken as one vector. Adding or removing one unit moves the sum by
-at most C, whatever the others are. q n is the expected size of S, a constant: the number that was drawn is not used, and
-an empty sample is a step like any other. (Abadi et al. 2016, algorithm 1, with Poisson samples and the unit's sum.)
+g_p = the sum of the gradients of p's pairs, both heads taken as one vector. Adding or removing one unit moves the sum
+by at most C, whatever the others are. q n is the expected size of S, a constant: the number that was drawn is not used,
+and an empty sample is a step like any other. (Abadi et al. 2016, algorithm 1, with Poisson samples and the unit's sum.)
 
 Nothing of size pairs x weights is ever made: for a linear head the gradient of pair i is d_i x_i^T, so
-|g_p|^2 = sum_{i,j of p} (d_i.d_j)(x_i.x_j), summed over both heads ("ghost norms": Goodfellow 2015; Lee and Kifer 2021).
-The number of units n and the configuration are taken as public.
+|g_p|^2 = sum_{i,j of p} (d_i.d_j)(x_i.x_j), summed over both heads ("ghost norms": Goodfellow 2015, Lee and Kifer
+2021). The number of units n and the configuration are taken as public.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LARGE = 64  # pairs of one unit beyond which its gradient is written out instea
 
 
 class Towers(NamedTuple):
-    """Weights, gradients or noise of both heads: image (e, d+1) and text (e, t+1) float64; the last column is the bias."""
+    """Weights, gradients or noise of both heads: image (e, d+1), text (e, t+1) float64; the last column is the bias."""
 
     image: np.ndarray
     text: np.ndarray
@@ -63,6 +63,7 @@ class Pairs:
     """Features of aligned pairs with the unit each belongs to, sorted by unit.
 
     images (n, d), texts (n, t); unit (n,) codes 0 .. n_units-1, ascending; order (n,) the row of each in what came.
+    `constant` is the feature that biases multiply: 1, or 0 for heads without a bias.
     """
 
     images: np.ndarray
@@ -70,9 +71,10 @@ class Pairs:
     unit: np.ndarray
     n_units: int
     order: np.ndarray
+    constant: float = 1.0
 
     @classmethod
-    def of(cls, images: np.ndarray, texts: np.ndarray, units: np.ndarray) -> Pairs:
+    def of(cls, images: np.ndarray, texts: np.ndarray, units: np.ndarray, constant: float = 1.0) -> Pairs:
         """images (n, d), texts (n, t) of any float type, units (n,) labels of any kind.
 
         Raises InputError for other lengths, for none, and for values that are not finite.
@@ -86,11 +88,18 @@ class Pairs:
                 raise InputError(f"The {name} features hold NaN or infinity.", "Leave these pairs out.")
         names, codes = np.unique(units, return_inverse=True)
         order = np.argsort(codes, kind="stable")
-        return cls(images[order], texts[order], codes[order], len(names), order)
+        return cls(images[order], texts[order], codes[order], len(names), order, constant)
 
     def of_units(self, chosen: np.ndarray) -> np.ndarray:
         """Rows (ascending) of the units whose entry in `chosen` (n_units,) is true."""
         return np.flatnonzero(chosen[self.unit])
+
+    def features(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(images (m, d+1), texts (m, t+1)) float64 of rows, the constant in the last column."""
+        x = np.full((len(rows), self.images.shape[1] + 1), self.constant)
+        t = np.full((len(rows), self.texts.shape[1] + 1), self.constant)
+        x[:, :-1], t[:, :-1] = self.images[rows], self.texts[rows]
+        return x, t
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ class ClosedForm:
 
     def clipped_sum(self, objective: Objective, at: Towers, pairs: Pairs, rows: np.ndarray, clip: float) -> Towers:
         """Sum over the units of `rows` of their gradients at `at`, each scaled to norm at most `clip`."""
-        x, t = _with_ones(pairs.images[rows]), _with_ones(pairs.texts[rows])
+        x, t = pairs.features(rows)
         dz, du = objective.gradients(x @ at.image.T, t @ at.text.T, rows)
         codes = np.unique(pairs.unit[rows], return_inverse=True)[1] if len(rows) else rows
         share = self.shares(unit_norms([(dz, x), (du, t)], codes), clip)[codes, None]
@@ -189,12 +198,6 @@ def train(
             mean = mean.plus(at, 1 / (recipe.steps - first))
         progress("private steps", step + 1, recipe.steps)
     return mean
-
-
-def _with_ones(features: np.ndarray) -> np.ndarray:
-    out = np.ones((len(features), features.shape[1] + 1))
-    out[:, :-1] = features
-    return out
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:

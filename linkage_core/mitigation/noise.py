@@ -1,10 +1,10 @@
 """Where randomness comes from: the operating system for anything private, a stored seed for anything that must repeat.
 
-What is left open. The guarantee is proved for real numbers; a computer adds numbers with gaps between them, and the gaps
-of a sampled value can betray what it was added to (Mironov 2012, "On significance of the least significant bits").
-Each draw here is the sum of four, which makes inverting the sampler impractical (Holohan and Braghin 2021, "Secure
-random sampling in differential privacy", section 4), and sums are float64 while what is released is float32; that is
-hardening, not a proof. Running time is not hidden either.
+What is left open. The guarantee is proved for real numbers; a computer's have gaps, and the gaps of a sampled value can
+betray what it was added to (Mironov 2012, "On significance of the least significant bits"). Each draw here sums
+four, which makes inverting the sampler impractical (Holohan and Braghin 2021, "Secure random sampling in differential
+privacy", section 4), and sums are float64 while what is released is float32: hardening, not a proof. Running time is
+not hidden either.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ class PublicNegatives:
     """Contrastive loss of one pair against a fixed public bank of reports and of images.
 
     With unit a = z/|z|, b = u/|u|, bank rows B (unit reports) and A (unit images), temperature tau:
-    loss = -log[e^{a.b/tau} / (e^{a.b/tau} + sum_j e^{a.B_j/tau})] - log[e^{a.b/tau} / (e^{a.b/tau} + sum_j e^{A_j.b/tau})].
+    loss = - log[e^{a.b/tau} / (e^{a.b/tau} + sum_j e^{a.B_j/tau})]
+           - log[e^{a.b/tau} / (e^{a.b/tau} + sum_j e^{A_j.b/tau})].
     The bank's embeddings are constants (made once with the starting heads), so that a pair's gradient is one outer
     product for each head. `images` or `reports` may be empty: that term is left out.
     """

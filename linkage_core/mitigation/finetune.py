@@ -1,0 +1,500 @@
+"""Finetunes the heads of an entry by a named mechanism and writes down everything that was done.
+
+Only training pairs are touched: the split `finetune` of the entry, or all of the cohort NAME-finetune. A record says what
+is guaranteed for them, under which unit and neighbouring relation, by which accountant; it says nothing about how well
+images of others can be linked, which is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from linkage_core.cohorts.base import LABELS
+from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import Heads, unit
+from linkage_core.mitigation import accounting, controls, oneshot
+from linkage_core.mitigation.engine import ClosedForm, Pairs, Progress, Recipe, Towers, train
+from linkage_core.mitigation.noise import Seeded, Source, System
+from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, known_findings, targets
+from linkage_core.store import Entry, Store, versions
+
+ENGINES = ("closed-form", "opacus")
+LABEL, PUBLIC, PAPER = "label-dpsgd", "public-negatives", "paper"
+SITE_B = "phantom-site-b"
+BANK = 512  # pairs of the public bank
+OUTPUT_NOISE = 0.1
+SCOPE = (
+    "the training pairs of these heads, and only what the heads tell about them; not how well an image is linked, and "
+    "not what the frozen encoder saw in its own training"
+)
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One row of the table. `kind`: private, reported (an epsilon that is not established) or control."""
+
+    name: str
+    kind: Literal["private", "reported", "control"]
+    says: str
+    sensitivity: str = ""
+    labels: bool = False
+    public: bool = False
+
+
+MECHANISMS = {
+    one.name: one
+    for one in (
+        Mechanism(LABEL, "private", "DP-SGD on a label loss of each pair by itself", "C", labels=True),
+        Mechanism(oneshot.LABEL, "private", "Gaussian mechanism on label moments", "C = c_x c_y", labels=True),
+        Mechanism(PUBLIC, "private", "DP-SGD on a contrast with a fixed public bank", "C", public=True),
+        Mechanism(oneshot.MOMENT, "private", "Gaussian mechanism on image-text moments", "C = c_x c_y"),
+        Mechanism(PAPER, "reported", "in-batch InfoNCE, AdamW, Opacus: the study's recipe", "not bounded by C"),
+        Mechanism("noise-only", "control", "a named mechanism with its gradient or moment set to zero"),
+        Mechanism("nonprivate", "control", "a named mechanism without noise"),
+        Mechanism("random-heads", "control", "random heads in both towers"),
+        Mechanism("rotation", "control", "the image head turned by a secret rotation"),
+        Mechanism("truncate", "control", "the embedding cut to its first directions"),
+        Mechanism("output-noise", "control", "off-the-shelf heads, Gaussian noise on each released embedding"),
+        Mechanism("concept-span", "control", "both towers on the span of public prompts"),
+        Mechanism("public-labels", "control", "a label head from a public cohort alone", labels=True, public=True),
+    )
+}
+LIKE = (LABEL, oneshot.LABEL, PUBLIC, oneshot.MOMENT, PAPER)
+"""What noise-only and nonprivate can be the shadow of."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The pairs that heads are finetuned on: one an image. images (n, d), texts (n, t), labels (n, 14), patients (n,)."""
+
+    source: Entry
+    split: str
+    images: np.ndarray
+    texts: np.ndarray
+    labels: np.ndarray
+    patients: np.ndarray
+
+    def units(self, unit: str) -> np.ndarray:
+        """The unit of each pair."""
+        return self.patients if unit == "patient" else np.arange(len(self.patients))
+
+    def said(self) -> dict[str, Any]:
+        return {
+            "cohort": self.source.cohort,
+            "fingerprint": self.source.manifest["cohort"]["fingerprint"],
+            "split": self.split,
+            "n_pairs": len(self.patients),
+            "n_patients": len(np.unique(self.patients)),
+        }
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to finetune; everything here is public. None takes the mechanism's default.
+
+    delta: see accounting.delta_for. like: what a noise-only or nonprivate control follows. public: cohort of the same
+    model whose pairs are public (bank of public-negatives, labels of public-labels). seed: of a reproducible run, which
+    is not private. width: dimensions kept by truncate and moment-oneshot. output_noise: deviation in each coordinate.
+    """
+
+    epsilon: float = math.inf
+    delta: float | None = None
+    allow_large_delta: bool = False
+    unit: str = "patient"
+    findings: tuple[str, ...] = LABELS
+    engine: str = ENGINES[0]
+    like: str | None = None
+    public: str | None = None
+    seed: int | None = None
+    q: float | None = None
+    steps: int | None = None
+    clip: float | None = None
+    rate: float | None = None
+    width: int | None = None
+    output_noise: float = OUTPUT_NOISE
+
+
+def finetune(
+    entry: Entry,
+    mechanism: str,
+    options: Options | None = None,
+    *,
+    name: str = "",
+    training: Training | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[Heads, dict[str, Any]]:
+    """Heads by a mechanism of MECHANISMS, and their record; nothing is written (see Entry.add_head).
+
+    Raises InputError for an unknown mechanism, unit, engine or finding, epsilon not above 0, a delta of 1/n or more that
+    is not allowed by name, training pairs without labels or with one patient in half of them, and a public cohort that
+    is needed and absent.
+    """
+    options = options or Options()
+    row = known(mechanism)
+    _checked(row, options)
+    followed = options.like if mechanism in ("noise-only", "nonprivate") else None
+    acts = followed or mechanism
+    source: Source = System() if options.seed is None else Seeded(options.seed)
+    name = name or default_name(mechanism, options)
+    record: dict[str, Any] = {
+        "mechanism": mechanism,
+        "says": row.says,
+        "like": followed,
+        "head": name,
+        "engine": None,
+        "epsilon": None,
+        "delta": None,
+        "unit": options.unit,
+        "relation": accounting.RELATION,
+        **dict.fromkeys(("sigma", "q", "steps", "clip", "accountant")),
+        "reproducible": options.seed is not None,
+        "seed": options.seed,
+        "private": False,
+        "sensitivity": MECHANISMS[acts].sensitivity,
+        "findings": list(options.findings) if MECHANISMS[acts].labels else None,
+        "model": entry.model,
+        "weights_sha256": entry.manifest["model"].get("weights_sha256"),
+        "trained_on": None,
+        "versions": versions(),
+    }
+    if acts in _DATALESS:
+        heads, more = _DATALESS[acts](entry, options, source)
+        return heads, record | more | {"claim": f"none: a control. {row.says.capitalize()}."}
+    training = training or training_pairs(entry)
+    refuse_dominant(training)
+    n_units = len(np.unique(training.units(options.unit)))
+    delta, note = accounting.delta_for(n_units, _delta(acts, options), options.allow_large_delta or acts == PAPER)
+    if mechanism == "nonprivate":
+        options = replace(options, epsilon=math.inf)
+    work = _Work(entry, training, options, delta, source, progress, signal=mechanism != "noise-only")
+    heads, run, more = _TRAINED[acts](work)
+    record |= run.record() | {"delta_note": note, "trained_on": training.said(), **more}
+    return heads, record | _claims(row, run, options)
+
+
+@dataclass(frozen=True)
+class _Work:
+    entry: Entry
+    training: Training
+    options: Options
+    delta: float
+    source: Source
+    progress: Progress
+    signal: bool
+
+    def pairs(self, images: np.ndarray, texts: np.ndarray, constant: float) -> Pairs:
+        return Pairs.of(images, texts, self.training.units(self.options.unit), constant)
+
+
+def _label_dpsgd(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
+    """Unit rows and no bias: a cosine sees neither the scale of the features nor of the logits."""
+    t = work.training
+    pairs = work.pairs(oneshot.unit_rows(t.images), oneshot.unit_rows(t.texts), 0.0)
+    objective = Label(targets(t.labels, work.options.findings)[pairs.order])
+    k = len(work.options.findings)
+    start = Towers(np.zeros((k, pairs.images.shape[1] + 1)), np.zeros((k, pairs.texts.shape[1] + 1)))
+    return _descend(work, start, pairs, objective, clip=0.3, rate=4.0)
+
+
+def _public_negatives(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
+    """From the off-the-shelf heads; clip and rate are in units of their weights, which are public."""
+    shelf, t = work.entry.heads(), work.training
+    bank_images, bank_texts, said = public_bank(work.entry, work.options.public)
+    objective = PublicNegatives(unit(shelf.image(bank_images)), unit(shelf.text(bank_texts)))
+    start = Towers.of(shelf)
+    scale = start.norm / math.sqrt(len(start.image))  # of one row of the weights
+    return _descend(
+        work, start, work.pairs(t.images, t.texts, 1.0), objective, clip=3.0 / scale, rate=0.02 * scale**2, more=said
+    )
+
+
+def _descend(
+    work: _Work,
+    start: Towers,
+    pairs: Pairs,
+    objective: Objective,
+    *,
+    clip: float,
+    rate: float,
+    more: dict[str, Any] | None = None,
+) -> tuple[Heads, accounting.Run, dict[str, Any]]:
+    options = work.options
+    q = options.q or min(1.0, max(0.05, 200 / pairs.n_units))
+    steps, clip, rate = options.steps or 200, options.clip or clip, options.rate or rate
+    multiplier = accounting.dpsgd_sigma(options.epsilon, work.delta, q, steps)
+    recipe = Recipe(clip, q, steps, rate, multiplier, momentum=0.9, unit=options.unit)
+    engine = ClosedForm()
+    if options.engine == "opacus":
+        from linkage_core.mitigation.opacus_engine import Opacus
+
+        engine = Opacus()
+    loss = objective if work.signal else Nothing()
+    heads = train(start, pairs, loss, recipe, work.source, engine, work.progress).heads()
+    run = accounting.Run(multiplier, q, steps, clip, options.unit, work.delta)
+    kept = {key: value for key, value in asdict(recipe).items() if key in ("rate", "momentum", "average")}
+    return heads, run, {"engine": engine.name, **kept, **(more or {})}
+
+
+def _one_shot(mechanism: str) -> Callable[[_Work], tuple[Heads, accounting.Run, dict[str, Any]]]:
+    def work_on(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
+        made = prepare(mechanism, work.training, work.options.unit, work.options.findings)
+        made = made if work.signal else made.without_signal()
+        heads = made.heads(work.options.epsilon, work.delta, work.source, work.options.width)
+        return heads, made.run(work.options.epsilon, work.delta), {"engine": ENGINES[0]}
+
+    return work_on
+
+
+def _paper(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
+    from linkage_core.mitigation import paper
+
+    given = {"clip": work.options.clip, "rate": work.options.rate}
+    recipe = paper.PaperRecipe(**{key: value for key, value in given.items() if value is not None})
+    t = work.training
+    pairs = Pairs.of(t.images, t.texts, t.units("pair"), 1.0)
+    q, steps = recipe.sampling(len(pairs.unit))
+    multiplier = accounting.dpsgd_sigma(work.options.epsilon, work.delta, q, steps)
+    trained = paper.train(
+        Towers.of(work.entry.heads()), pairs, multiplier, recipe, work.source, work.progress, signal=work.signal
+    )
+    run = accounting.Run(multiplier, q, steps, recipe.clip, "pair", work.delta)
+    return trained.heads(), run, {"engine": "opacus", "recipe": asdict(recipe)}
+
+
+_TRAINED: dict[str, Callable[[_Work], tuple[Heads, accounting.Run, dict[str, Any]]]] = {
+    LABEL: _label_dpsgd,
+    PUBLIC: _public_negatives,
+    PAPER: _paper,
+    oneshot.LABEL: _one_shot(oneshot.LABEL),
+    oneshot.MOMENT: _one_shot(oneshot.MOMENT),
+}
+
+
+def _public_labels(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
+    other = public_entry(entry, options.public)
+    pairs = _pairs(other, other.default_split)
+    heads = controls.public_labels(pairs.images, pairs.texts, pairs.labels, options.findings)
+    return heads, {"public": pairs.said()}
+
+
+def _concept_span(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
+    from linkage_core.encoders.registry import load_encoder
+
+    sentences = controls.prompts(options.findings)
+    encoder = load_encoder(entry.manifest["model"]["name"], store_root=entry.path.parent.parent)
+    return controls.concept_span(entry.heads(), encoder.text_features(sentences)), {"prompts": sentences}
+
+
+def _truncate(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
+    width = options.width or len(options.findings)
+    return controls.truncate(entry.heads(), width), {"width": width}
+
+
+_DATALESS: dict[str, Callable[[Entry, Options, Source], tuple[Heads, dict[str, Any]]]] = {
+    "random-heads": lambda entry, options, source: (controls.random_heads(entry.heads(), source), {}),
+    "rotation": lambda entry, options, source: (controls.rotation(entry.heads(), source), {}),
+    "truncate": _truncate,
+    "output-noise": lambda entry, options, source: (entry.heads(), {"output_noise": options.output_noise}),
+    "concept-span": _concept_span,
+    "public-labels": _public_labels,
+}
+
+
+def prepare(mechanism: str, training: Training, unit: str = "patient", findings: Sequence[str] = LABELS) -> Any:
+    """oneshot.Prepared of the training pairs: heads at any epsilon follow in milliseconds."""
+    refuse_dominant(training)
+    return oneshot.prepare(
+        mechanism,
+        training.images,
+        training.texts,
+        training.units(unit),
+        training.labels,
+        known_findings(findings) if mechanism == oneshot.LABEL else (),
+        unit=unit,
+        about={"trained_on": training.said(), "model": training.source.model},
+    )
+
+
+def training_pairs(entry: Entry) -> Training:
+    """The split `finetune` of an entry; where it has none, all of the cohort NAME-finetune beside it.
+
+    Raises InputError where there is neither, or where that cohort was embedded with other weights.
+    """
+    if (entry.records()["split"] == "finetune").any():
+        return _pairs(entry, "finetune")
+    beside = f"{entry.cohort}-finetune"
+    try:
+        other = _store(entry).open(beside, entry.model)
+    except StoreError as error:
+        how = "linkage phantom build --splits finetune" if entry.cohort == "phantom" else "linkage embed ..."
+        raise InputError(
+            f"{entry.cohort}/{entry.model} has no split finetune, and the store no cohort {beside}.",
+            f"Embed the pairs to train on (into another store, if this one is to stay as it is): {how}",
+        ) from error
+    same_weights(entry, other)
+    return _pairs(other, "all")
+
+
+def _pairs(entry: Entry, split: str) -> Training:
+    records = entry.records(split)
+    return Training(
+        entry,
+        split,
+        entry.features("image", records["record_id"]),
+        entry.features("text", records["report_key"]),
+        records[list(LABELS)].to_numpy(float),
+        records["patient_id"].to_numpy(str),
+    )
+
+
+def public_entry(entry: Entry, cohort: str | None) -> Entry:
+    """The public cohort, seen by the same model. InputError if none is named, or it is the training cohort itself."""
+    cohort = cohort or (SITE_B if entry.cohort == "phantom" else None)
+    if cohort is None:
+        raise InputError("This mechanism needs a public cohort.", "Name one of the store with --public.")
+    if cohort in (entry.cohort, f"{entry.cohort}-finetune"):
+        raise InputError(f"{cohort} holds the patients that are to be protected.", "Name another cohort as public.")
+    other = _store(entry).open(cohort, entry.model)
+    same_weights(entry, other)
+    return other
+
+
+def public_bank(entry: Entry, cohort: str | None) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """(images, texts, what to say) of up to BANK public pairs with distinct reports, chosen by a hash of their ids."""
+    other = public_entry(entry, cohort)
+    records = other.records(other.default_split).drop_duplicates("report_key")
+    order = sorted(range(len(records)), key=lambda i: hashlib.sha256(records["record_id"].iloc[i].encode()).digest())
+    chosen = records.iloc[order[:BANK]]
+    said = {"cohort": other.cohort, "fingerprint": other.manifest["cohort"]["fingerprint"], "n_pairs": len(chosen)}
+    images = other.features("image", chosen["record_id"])
+    return images, other.features("text", chosen["report_key"]), {"public": said}
+
+
+def same_weights(entry: Entry, other: Entry) -> None:
+    """InputError if two entries were embedded with other weights: a head fits the features it was made for."""
+    hashes = [one.manifest["model"].get("weights_sha256") for one in (entry, other)]
+    if hashes[0] != hashes[1]:
+        raise InputError(
+            f"{other.cohort}/{other.model} was embedded with other weights than {entry.cohort}/{entry.model}.",
+            "Embed both with the same model.",
+        )
+
+
+def refuse_dominant(training: Training) -> None:
+    """InputError where one patient has half of the pairs or more: as good as always, missing ids were read as one."""
+    names, counts = np.unique(training.patients, return_counts=True)
+    most = int(np.argmax(counts))
+    if len(names) < 2 or 2 * counts[most] >= counts.sum():
+        raise InputError(
+            f"Patient {names[most]!r} has {counts[most]:,} of the {counts.sum():,} training pairs.",
+            "A guarantee for each patient means little here. Check the patient ids, or leave this one out.",
+        )
+
+
+def refuse_seen(entry: Entry, head: str, split: str) -> None:
+    """InputError if a head was trained on patients of a split that is to be audited.
+
+    The record names cohort and split, never patients; where the training cohort is at hand its patients are compared.
+    """
+    trained = entry.head_record(head).get("trained_on")
+    if not trained:
+        return
+    same = trained["fingerprint"] == entry.manifest["cohort"]["fingerprint"]
+    seen = same and ("all" in (split, trained["split"]) or split == trained["split"])
+    if (
+        not same
+        and trained["cohort"] in _store(entry).cohorts()
+        and entry.model in _store(entry).models(trained["cohort"])
+    ):
+        known = set(_store(entry).open(trained["cohort"], entry.model).records(trained["split"])["patient_id"])
+        seen = not known.isdisjoint(entry.records(split)["patient_id"])
+    if seen:
+        raise InputError(
+            f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}.",
+            "Audit it on patients it has not seen: another split, or another cohort.",
+        )
+
+
+def known(mechanism: str) -> Mechanism:
+    """A row of the table; InputError lists the names and the nearest."""
+    import difflib
+
+    if mechanism not in MECHANISMS:
+        near = difflib.get_close_matches(mechanism, MECHANISMS, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"{mechanism!r} is no mechanism.", f"They are: {', '.join(MECHANISMS)}.{hint}")
+    return MECHANISMS[mechanism]
+
+
+def default_name(mechanism: str, options: Options) -> str:
+    """label-dpsgd-eps0.34; noise-only-label-dpsgd-eps0.34; rotation."""
+    parts = [mechanism]
+    if options.like and mechanism in ("noise-only", "nonprivate"):
+        parts.append(options.like)
+    if mechanism == "noise-only" or MECHANISMS[mechanism].kind != "control":
+        parts.append(f"eps{options.epsilon:g}")
+    if options.seed is not None:
+        parts.append(f"seed{options.seed}")
+    return "-".join(parts)
+
+
+def new_seed() -> int:
+    """For a reproducible run that names none."""
+    return secrets.randbits(32)
+
+
+def _store(entry: Entry) -> Store:
+    return Store(entry.path.parent.parent)
+
+
+def _delta(acts: str, options: Options) -> float | None:
+    if acts == PAPER and options.delta is None:
+        from linkage_core.mitigation import paper
+
+        return paper.DELTA
+    return options.delta
+
+
+def _checked(row: Mechanism, options: Options) -> None:
+    if math.isnan(options.epsilon) or options.epsilon <= 0:
+        raise InputError(f"epsilon is {options.epsilon}.", "It is a number above 0; inf means not private.")
+    if options.unit not in accounting.UNITS:
+        raise InputError(f"unit is {options.unit!r}.", f"It is one of: {', '.join(accounting.UNITS)}.")
+    if options.engine not in ENGINES:
+        raise InputError(f"engine is {options.engine!r}.", f"It is one of: {', '.join(ENGINES)}.")
+    if options.engine == "opacus" and options.unit != "pair":
+        raise InputError("The engine opacus clips pairs, not patients.", "Take --unit pair, or the closed form.")
+    if options.output_noise < 0 or not math.isfinite(options.output_noise):
+        raise InputError(f"output_noise is {options.output_noise}.", "It is a deviation: zero or more.")
+    known_findings(options.findings)
+    if row.name in ("noise-only", "nonprivate") and options.like not in LIKE:
+        raise InputError(f"{row.name} follows {options.like!r}.", f"Name what it follows (--like): {', '.join(LIKE)}.")
+
+
+def _claims(row: Mechanism, run: accounting.Run, options: Options) -> dict[str, Any]:
+    """What may be said: `private`, `claim`, and the epsilons beside the number; epsilon is null where none is claimed."""
+    if row.kind == "reported":
+        from linkage_core.mitigation.paper import CLAIM
+
+        return {"epsilon": None, "reported_epsilon": run.record()["epsilon"], "claim": CLAIM}
+    if row.kind == "control":
+        nominal = run.record()["epsilon"]
+        return {"epsilon": None, "noise_of_epsilon": nominal, "claim": f"none: a control. {row.says.capitalize()}."}
+    if run.multiplier == 0:
+        return {"claim": "none: no noise was added, so this is not private"}
+    if options.seed is not None:
+        return {"claim": "none: the seed of its noise is stored. A run with fresh noise would have this epsilon"}
+    words = accounting.privacy_sentence(run.accuracy)
+    each = "patient's pairs were" if run.unit == "patient" else "pair was"
+    claim = (
+        f"({run.epsilon:.4g}, {run.delta:.2g})-DP, unit {run.unit}, {run.relation}, by {run.accountant}: whoever tries to "
+        f"tell whether one {each} used is {words}"
+    )
+    return {"private": True, "claim": claim, "scope": SCOPE}
