@@ -72,15 +72,15 @@ class Study:
         values = same_findings.label_matched_auc(self.counts)
         patients = self.queries["patient_id"].to_numpy()
         interval = statistics.cluster_bootstrap(values, patients, seed=self.seed)
-        n_patients = len(np.unique(patients[~np.isnan(values)]))
+        behind = patients[~np.isnan(values)]
         figures = {name: float(getattr(interval, name)[0]) for name in ("estimate", "low", "high")}
         return {
             **{name: None if np.isnan(value) else value for name, value in figures.items()},
             "n": int(interval.n[0]),
             "n_excluded": len(values) - int(interval.n[0]),
-            "n_patients": n_patients,
+            "n_patients": len(np.unique(behind)),
             "n_without_labels": int(self.queries[list(LABELS)].isna().all(axis=1).sum()),
-            "flag": statistics.flag(n_patients),
+            "flag": statistics.flag_of(behind) or pools.tied_flag(self.counts),
         }
 
     @property
@@ -97,7 +97,8 @@ class Study:
         """One row for each N and k, as DESIGN 10 names the columns, and mrr_low, mrr_high beside mrr.
 
         recall and mrr are means over queries with patient-clustered 95% intervals; chance is k/N (for "full" its mean
-        over queries); lift = recall / chance; median_rank the median of each query's mean rank in pools of that N.
+        over queries); lift = recall / chance; median_rank the median of each query's mean rank in pools of that N; flag
+        is "", or why the n_patients behind the row say little.
         InputError if an N is larger than any query can fill or smaller than a k.
         """
         columns: list[np.ndarray] = []
@@ -124,19 +125,17 @@ class Study:
                     }
                 )
         patients = self.queries["patient_id"]
-        intervals = statistics.cluster_bootstrap(np.column_stack(columns), patients.to_numpy(), seed=self.seed)
+        intervals = statistics.rate_intervals(np.column_stack(columns), patients.to_numpy(), seed=self.seed)
+        tied = pools.tied_flag(self.counts)
         for i, row in enumerate(rows):
             for name, column in (("recall", 2 * i), ("mrr", 2 * i + 1)):
                 row[name] = float(intervals.estimate[column])
                 row[f"{name}_low"] = float(intervals.low[column])
                 row[f"{name}_high"] = float(intervals.high[column])
-            if row["recall"] in (0.0, 1.0):  # resampling knows nothing of what was not seen
-                n_patients = int(patients[~np.isnan(columns[2 * i])].nunique())
-                if row["recall"] == 0:
-                    row["recall_high"] = statistics.unseen(n_patients)
-                else:
-                    row["recall_low"] = 1 - statistics.unseen(n_patients)
             row["lift"] = row["recall"] / row["chance"]
+            behind = patients[~np.isnan(columns[2 * i])].to_numpy()
+            row["n_patients"] = len(np.unique(behind))
+            row["flag"] = statistics.flag_of(behind) or tied
         return pd.DataFrame(rows)[list(COLUMNS)]
 
     def provenance(self) -> dict[str, Any]:
@@ -150,7 +149,7 @@ class Study:
             "n_candidates": self.n_candidates,
             "n_patients": int(self.queries["patient_id"].nunique()),
             "inputs": _inputs(self.entry, self.head, self.direction, self.pool, self.split),
-            "interval": "95% percentile bootstrap over patients; Clopper-Pearson where none or all are linked",
+            "interval": "95% percentile bootstrap over patients; Clopper-Pearson where few patients carry the figure",
             "draws": statistics.DRAWS,
             "seed": self.seed,
             "ties": "broken at random, in expectation",
@@ -179,6 +178,7 @@ class Study:
 COLUMNS = (
     *("cohort", "model", "head", "direction", "pool", "pool_size", "k", "n_queries", "n_excluded"),
     *("recall", "recall_low", "recall_high", "chance", "lift", "mrr", "mrr_low", "mrr_high", "median_rank"),
+    *("n_patients", "flag"),
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from linkage_core import statistics
+from linkage_core import pools, statistics
 from linkage_core.audit import PoolSize, Study
 from linkage_core.errors import InputError
 from linkage_core.ranking import MatchCounts
@@ -122,7 +122,7 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
     One row a pair, COLUMNS. `difference` = recall_b - recall_a at this N and k with its patient-clustered 95% bootstrap
     interval; `chance` the baseline of both; `p` permutation_test on the same values; `p_holm` p over all rows;
     `p_mcnemar` on first_of_all, so on Recall@1 against all candidates whatever N and k. `flag` is "too few to say"
-    below 30 patients.
+    below 30 patients, where one patient holds most, or where few carry the difference; or that a model ties all scores.
 
     Raises InputError for fewer than two studies, or studies that differ in cohort, direction, pool, split, queries or
     candidates: their difference would not be the models'.
@@ -163,7 +163,9 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
                 "n_queries": int(used.sum()),
                 "n_excluded": int((~used).sum()),
                 "n_patients": n_patients,
-                "flag": statistics.flag(n_patients),
+                "flag": _flag(differences[used, i], patients[used])
+                or pools.tied_flag(counts[a])
+                or pools.tied_flag(counts[b]),
                 "draws": statistics.DRAWS,
                 "permutations": DRAWS,
                 "seed": seed,
@@ -229,6 +231,14 @@ def of_pools(studies: Sequence[Study], pool_sizes: Sequence[int], k: int, seed: 
     found = statistics.cluster_bootstrap(np.column_stack(columns), patients, seed=seed)
     table = pd.DataFrame(rows).assign(recall=found.estimate, recall_low=found.low, recall_high=found.high)
     return table.assign(lift=table["recall"] / table["chance"])[list(POOL_COLUMNS)]
+
+
+def _flag(differences: np.ndarray, patients: np.ndarray) -> str:
+    """Why a mean difference says little: who is behind it, and how many of them it comes from in effect."""
+    sums = np.bincount(np.unique(patients, return_inverse=True)[1], weights=differences)
+    carried = float(statistics.in_effect(np.abs(sums)[:, None])[0])
+    few = 0 < carried < statistics.FEW_CARRY
+    return statistics.flag_of(patients) or (f"{statistics.flag(0)}: few patients differ" if few else "")
 
 
 def _aligned(one: Study, first: Study) -> MatchCounts:

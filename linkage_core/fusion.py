@@ -238,7 +238,7 @@ def fusion_table(
     """How much more is linked by an attacker who fuses, turns the question round, or is content with less?
 
     One row for each N and k, FUSION_COLUMNS: recall is the mean over queries with its patient-clustered 95% interval
-    (statistics.unseen where none or all are linked), chance the mean of `chance` over the same queries, lift = recall /
+    (statistics.rate_intervals), chance the mean of `chance` over the same queries, lift = recall /
     chance. `flag` is "" or why the row says little. Rows of other directions and fusions have other queries: their
     difference has no interval here.
     InputError as fused_counts, and if an N is larger than any query can fill.
@@ -319,16 +319,12 @@ def _rates(
 ) -> list[dict[str, Any]]:
     """For each (N, k): sizes, recall with its interval, chance (n_queries, n_asked), lift and flag."""
     recall = np.column_stack([pools.expected_recall(counts, n, k) for n, k in asked])
-    interval = statistics.cluster_bootstrap(recall, patients, seed=seed)
+    interval = statistics.rate_intervals(recall, patients, seed=seed)
     rows = []
     for i, (n, k) in enumerate(asked):
         used = ~np.isnan(recall[:, i])
         n_patients = len(np.unique(patients[used]))
-        estimate, low, high = (float(ends[i]) for ends in (interval.estimate, interval.low, interval.high))
-        if estimate == 0:
-            low, high = 0.0, statistics.unseen(n_patients)
-        elif not (recall[used, i] < 1).any():
-            low, high = 1 - statistics.unseen(n_patients), 1.0
+        estimate = float(interval.estimate[i])
         guessed = float(chances[used, i].mean())
         rows.append(
             {
@@ -338,8 +334,8 @@ def _rates(
                 "n_excluded": len(recall) - int(interval.n[i]),
                 "n_patients": n_patients,
                 "recall": estimate,
-                "recall_low": low,
-                "recall_high": high,
+                "recall_low": float(interval.low[i]),
+                "recall_high": float(interval.high[i]),
                 "chance": guessed,
                 "lift": estimate / guessed,
                 "flag": statistics.flag_of(patients[used]) or tied,
@@ -393,7 +389,7 @@ def shift_table(
 
     One row a pair, N and k: query_cohort, gallery_cohort, model, head, pool_size, k, n_queries, n_excluded, n_patients,
     n_gallery, n_shared (queries whose report's text other patients of the gallery have too, so that they tie), recall,
-    recall_low, recall_high (patient-clustered; statistics.unseen where none or all are linked), chance, lift, flag, and
+    recall_low, recall_high (patient-clustered; statistics.rate_intervals), chance, lift, flag, and
     `says`, the row as a sentence. Within a cohort the decoys are other patients' reports. What the two rows of one
     cohort differ by is what the gallery's style gives away or hides; the images are the same.
     InputError if an N is larger than any query of a pair can fill.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import betaincinv
 
 from linkage_core.errors import InputError
 
@@ -14,6 +15,8 @@ LEVEL = 0.95
 TOO_FEW = 30
 MOST = 0.5
 """Where one patient holds more than this share, a figure is about that patient."""
+FEW_CARRY = 10
+"""Fewer patients than this, in effect, carry a mean: those that were not met might carry as much."""
 _BLOCK = 250
 
 
@@ -81,6 +84,40 @@ def cluster_bootstrap(
         # a draw may hold no patient of a sparse column: it says nothing about that column
         low[enough], high[enough] = np.nanquantile(means[:, enough], [tail, 1 - tail], axis=0)
     return Intervals(estimate, low, high, n, seed, draws)
+
+
+def rate_intervals(values: np.ndarray, cluster: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> Intervals:
+    """As cluster_bootstrap (95%), of values between 0 and 1, and honest where a handful of patients carry the mean.
+
+    A large pool leaves most patients near 0 and a few near 1, and resampling knows nothing of others like these few: it
+    held the truth in 63% of simulated cohorts of 82 patients. Where in effect (Kish: (sum s)^2 / sum s^2 over patients'
+    sums s) fewer than FEW_CARRY patients carry the mean, or what it lacks to 1, the interval is widened to that of
+    Clopper and Pearson (1934) for as many hits of n patients: of all means of n values between 0 and 1, that of hits
+    and misses varies most. It is then longer than need be. With none or all it is that of `unseen`.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    intervals = cluster_bootstrap(values, cluster, seed=seed, draws=draws)
+    present = ~np.isnan(values)
+    code = np.unique(cluster, return_inverse=True)[1]
+    n_clusters = int(code.max()) + 1 if len(code) else 0
+    sums = sums_by_cluster(np.where(present, values, 0.0), code, n_clusters)
+    sizes = sums_by_cluster(present.astype(np.float64), code, n_clusters)
+    carried = np.minimum(in_effect(sums), in_effect(sizes - sums))
+    n = (sizes > 0).sum(axis=0)
+    low, high = intervals.low.copy(), intervals.high.copy()
+    tail = (1 - LEVEL) / 2
+    for j in np.flatnonzero((carried < FEW_CARRY) & (n > 0)):
+        hits = intervals.estimate[j] * n[j]
+        low[j] = np.fmin(low[j], betaincinv(hits, n[j] - hits + 1, tail) if hits > 0 else 0.0)
+        high[j] = np.fmax(high[j], betaincinv(hits + 1, n[j] - hits, 1 - tail) if hits < n[j] else 1.0)
+    return replace(intervals, low=low, high=high)
+
+
+def in_effect(of_patients: np.ndarray) -> np.ndarray:
+    """(n_columns,) how many patients a sum (n_patients, n_columns) comes from, were all alike: (sum s)^2 / sum s^2."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(of_patients.sum(axis=0) ** 2 / (of_patients**2).sum(axis=0))
 
 
 def flag(n_patients: int) -> str:

@@ -5,7 +5,9 @@ import pytest
 from scipy.stats import binomtest
 
 from linkage_core.errors import InputError
-from linkage_core.statistics import cluster_bootstrap, unseen
+from linkage_core.pools import expected_recall
+from linkage_core.ranking import MatchCounts
+from linkage_core.statistics import cluster_bootstrap, flag_of, rate_intervals, unseen
 
 
 def clustered_sample(rng: np.random.Generator, n_patients: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,6 +78,49 @@ def test_a_seed_repeats_itself_and_is_written_down() -> None:
 def test_what_was_never_seen_is_not_ruled_out() -> None:
     assert unseen(82) == pytest.approx(binomtest(0, 82).proportion_ci(0.95).high)
     assert unseen(0) == pytest.approx(0.975)
+
+
+def test_intervals_hold_the_truth_where_a_handful_carry_the_mean() -> None:
+    """Pools of 100 of 132 reports, 82 patients: hits are near 0 but for a few. Resampling alone would be too short."""
+    rng = np.random.default_rng(3)
+    held = alone = 0
+    truth = np.mean([p for _ in range(300) for p in rare(rng)[0]])
+    for _ in range(200):
+        values, patient = rare(rng)
+        for_rates, resampled = (f(values, patient, draws=1000) for f in (rate_intervals, cluster_bootstrap))
+        held += for_rates.low[0] <= truth <= for_rates.high[0]
+        alone += resampled.low[0] <= truth <= resampled.high[0]
+    assert held >= 188
+    assert alone < 180
+
+
+def rare(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Recall@1 among 100 of 131 others, and patients; a patient's images are as hard as each other."""
+    patient = np.repeat(np.arange(82), rng.integers(1, 4, 82))
+    better = rng.binomial(131, rng.beta(1, 2, 82)[patient])
+    return expected_recall(MatchCounts(better, 0 * better, np.full(len(better), 131)), 100, 1), patient
+
+
+def test_rate_intervals_are_those_of_the_bootstrap_where_many_carry_them_and_exact_at_the_ends() -> None:
+    rng = np.random.default_rng(0)
+    values, patient = clustered_sample(rng, 50)
+    one, two = rate_intervals(values, patient), cluster_bootstrap(values, patient)
+    assert (one.low, one.high, one.estimate) == (two.low, two.high, two.estimate)
+    ends = rate_intervals(np.column_stack([np.zeros(82), np.ones(82), np.eye(82)[0]]), np.arange(82))
+    for column, hits in enumerate((0, 82, 1)):
+        exact = binomtest(hits, 82).proportion_ci(0.95)
+        assert ends.high[column] == pytest.approx(exact.high)
+        assert ends.low[column] == pytest.approx(exact.low if column < 2 else 0)  # a draw may lack the one hit
+    assert (ends.low[0], ends.high[0]) == pytest.approx((0, unseen(82)))
+    nobody = rate_intervals(np.full((3, 1), np.nan), np.arange(3))
+    assert np.isnan([nobody.low[0], nobody.high[0]]).all()
+
+
+def test_a_figure_of_few_patients_or_of_one_is_flagged() -> None:
+    assert flag_of(np.arange(29)) == flag_of(np.empty(0)) == "too few to say"
+    assert flag_of(np.arange(30)) == ""
+    assert flag_of(np.repeat(np.arange(31), [31, *[1] * 30])) == "too few to say: one patient holds 51%"
+    assert flag_of(np.repeat(np.arange(31), [30, *[1] * 30])) == ""
 
 
 def test_bad_input() -> None:
