@@ -71,7 +71,7 @@ def test_all_right_is_worth_what_a_row_of_heads_is_worth() -> None:
     included = np.arange(100) < 50
     found = canary_audit(np.where(included, 1.0, -1.0), included, 0.0, guesses=[100])
     one = 0.05 ** (1 / 100)
-    assert found.epsilon_low == pytest.approx(math.log(one / (1 - one)), abs=1e-5)
+    assert found.epsilon_low == pytest.approx(math.log(one / (1 - one)), abs=2e-4)
     assert found == CanaryAudit(found.epsilon_low, 0.0, 0.95, 100, 100, 100)
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc, gammaln
 
 from linkage_core.errors import InputError
 
 LEVEL = 0.95
 _MOST = 64.0
+_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,12 @@ def p_value(m: int, r: int, v: int, epsilon: float, delta: float) -> float:
     Nasr and Jagielski, 2023, theorem 5.2).
     """
     right = 1 / (1 + math.exp(-epsilon))
-    at_least_v = float(binom.sf(v - 1, r, right))
-    just_below = np.cumsum(binom.pmf(np.arange(v - 1, -1, -1), r, right))
+    at_least_v = float(bdtrc(v - 1, r, right))
+    if delta == 0:
+        return at_least_v
+    k = np.arange(v - 1, -1, -1.0)
+    log_choose = gammaln(r + 1) - gammaln(k + 1) - gammaln(r - k + 1)
+    just_below = np.cumsum(np.exp(log_choose + k * epsilon - r * (epsilon + math.log1p(math.exp(-epsilon)))))
     slack = float((just_below / np.arange(1, v + 1)).max(initial=0.0))
     return min(1.0, at_least_v + 2 * m * delta * slack)
 
@@ -129,7 +134,7 @@ def _refuted(m: int, r: int, v: int, delta: float, significance: float) -> float
     low, high = 0.0, 1.0
     while p_value(m, r, v, high, delta) <= significance and high < _MOST:
         low, high = high, 2 * high
-    while high - low > 1e-6:
+    while high - low > _STEP:
         middle = (low + high) / 2
         low, high = (middle, high) if p_value(m, r, v, middle, delta) <= significance else (low, middle)
     return low
