@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from html import escape
+from html import escape, unescape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from linkage_core.spreadsheet import csv
 
 __all__ = ["csv", "svg"]
+
 
 def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> bytes:
     """A figure of explorer/charts.py as an SVG image with a title and a line under it.
@@ -52,7 +53,9 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
         y = y_of(value)
         if layout.yaxis.showgrid is not False:
             parts.append(_line(left, y, right, y, layout.yaxis.gridcolor, 1))
-        parts.append(_text(left - 8, y + 5, words.strip(), layout.font.color, anchor="end"))
+        bold, plain = _plain(words)
+        weight = 600 if bold else 400
+        parts.append(_text(left - 8, y + 5, plain, layout.font.color, anchor="end", weight=weight, escaped=True))
     parts.append(_line(left, bottom, right, bottom, layout.xaxis.linecolor, 1))
     for shape in layout.shapes:
         x = x_of(shape.x0)
@@ -78,11 +81,15 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
         x, y = x + (note.xshift or 0), y - (note.yshift or 0)
         y += {"bottom": -4.0, "top": 14.0}.get(note.yanchor or "", 5.0)
         anchor = {"left": "start", "right": "end"}.get(note.xanchor or "", "middle")
-        bold = note.text.startswith("<b>")
-        words = re.sub(r"</?b>", "", note.text)
+        bold, words = _plain(note.text)
         parts.append(_text(x, y, words, note.font.color, anchor=anchor, weight=600 if bold else 400, escaped=True))
     parts.append("</svg>")
     return "\n".join(parts).encode()
+
+
+def _plain(words: str) -> tuple[bool, str]:
+    """(bold, words) of the text of a figure, which is escaped as in HTML and may be bold as a whole."""
+    return words.startswith("<b>"), escape(unescape(re.sub(r"</?b>", "", words.strip())))
 
 
 def _points(points: list[tuple[float, float]]) -> str:

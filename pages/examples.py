@@ -131,7 +131,10 @@ def details(entry: Entry, examples: Examples, record: pd.Series, ranking: Ranked
 
 
 page.guard()
-st.title("Which report does the model think belongs to this image?")
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    st.title("Which report does the model think belongs to this image?", width="stretch")
+    if st.session_state.get("way back") == "exposure":
+        st.page_link("pages/exposure.py", label="Back to Who is exposed", icon=":material/arrow_back:")
 
 with page.guarded():
     # -- controls: model, N, second model, number of reports shown
