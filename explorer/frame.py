@@ -16,7 +16,11 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 
 PAGES = {
     "See": [("start", "Start", "home"), ("examples", "Examples", "radiology")],
-    "Measure": [("risk", "Risk by pool size", "show_chart")],
+    "Measure": [
+        ("risk", "Risk by pool size", "show_chart"),
+        ("missing-match", "Missing match", "search_off"),
+        ("exposure", "Who is exposed", "groups"),
+    ],
 }
 """The menu: group -> (file in pages/ and URL, name, Material icon). Names of over 20 characters would be cut off."""
 

@@ -520,7 +520,7 @@ def prior_slider(key: str) -> int:
     _show(key, int(get("prior")))
     return int(
         st.slider(
-            "Report is in the pool, of 100 images",
+            "Report in pool, of 100",
             0,
             100,
             key=key,

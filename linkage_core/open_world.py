@@ -124,7 +124,7 @@ def prepare(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None, s
             entry.write_arrays(name, inputs, queries["record_id"], arrays | {"reach": made.reach.astype(smallest)})
         return made
     ids, arrays = stored
-    place = pd.Index(ids).get_indexer(queries["record_id"])
+    place = pd.Index(ids).get_indexer(pd.Index(queries["record_id"]))
     if (place < 0).any() or len(ids) != len(queries):
         raise StoreError(
             f"The stored {name} of {entry.cohort}/{entry.model} is of other records.",

@@ -1,0 +1,101 @@
+"""What if the right report may not be in the pool? What an attacker gains who may keep silent."""
+
+import streamlit as st
+
+from explorer import charts, downloads, missing_match, page, palette, state
+from linkage_core.pools import log_pool_sizes
+
+RULES = {"score": "Top score", "margin": "Margin to the second"}
+
+page.guard()
+st.title("What if the right report may not be in the pool?")
+colours = palette.current()
+
+with page.guarded():
+    with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
+        model = state.model_control("missing model")
+        # without the match there is one report less to fill the pool with
+        steps = log_pool_sizes(state.study(state.cohort(), model).common_pool - 1)
+        pool_size = state.pool_slider(steps, f"missing slider to {steps[-1]}")
+        prior = state.prior_slider("missing prior")
+        wanted = state.choice(
+            "wanted", "Wants to be right, of 100", {w: str(w) for w in state.WANTED_CHOICES}, key="missing wanted"
+        )
+    rule = state.get("rule")
+    label = state.model_label(model)
+    # the curve is the same at every prior; at 0 it is taken from any other
+    world = state.missing_match(state.cohort(), model, pool_size, rule, prior or 100)
+
+    said = missing_match.answer(world, prior, wanted)
+    small = missing_match.facts(world, prior, wanted, label)
+    if isinstance(said, str):
+        page.headline("", said, small=small, kind="mm-answer")
+    else:
+        before, count, rest, line = said
+        page.headline(count, rest, line, before=before, small=small, kind="mm-answer")
+
+    def draw(with_colours: palette.Palette):
+        return missing_match.tradeoff(
+            world,
+            prior=prior,
+            wanted=wanted,
+            style=with_colours.styles(state.models())[model],
+            label=label,
+            palette=with_colours,
+        )
+
+    left, right = st.columns([0.6, 0.4], gap="medium")
+    with left:
+        st.plotly_chart(
+            draw(colours),
+            theme=None,
+            config=charts.CONFIG,
+            key="tradeoff",
+            alt=missing_match.tradeoff_words(world, prior, wanted),
+        )
+    with right:
+        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            with st.popover(f"Rule: {RULES[rule].lower()}", icon=":material/rule:"):
+                state.choice("rule", "He answers when this is high enough", RULES, key="missing rule")
+            st.space("stretch")
+            with st.popover("Save", icon=":material/download:"):
+                about = page.provenance(pool_size, world.n_test[0])
+                name = page.file_name("missing-match", state.cohort(), model, rule, f"N{pool_size}", f"prior{prior}")
+                asked = {
+                    "synthetic": state.synthetic(),
+                    "cohort": state.cohort(),
+                    "model": model,
+                    "rule": rule,
+                    "pool_size": pool_size,
+                    "prior": (prior or 100) / 100,
+                }
+                tables = {"Thresholds chosen (CSV)": world.operating, "Curve (CSV)": world.curve}
+                for words, table in tables.items():
+                    filed = missing_match.filed(table, asked)
+                    st.download_button(
+                        words,
+                        lambda filed=filed: downloads.csv(filed),  # made on demand, outside this run
+                        f"{name}-{words.split()[0].lower()}.csv",
+                        "text/csv",
+                        on_click="ignore",
+                        icon=":material/table:",
+                        width="stretch",
+                    )
+                light = draw(palette.LIGHT)
+                st.download_button(
+                    "Picture (SVG)",
+                    lambda: downloads.svg(light, title=f"{label}: rightly against falsely linked", subtitle=about),
+                    f"{name}.svg",
+                    "image/svg+xml",
+                    on_click="ignore",
+                    icon=":material/image:",
+                    width="stretch",
+                )
+        st.html(missing_match.arrays(missing_match.attackers(world, prior, wanted), colours))
+    with st.expander("Details: all wanted precisions, and what the words mean", icon=":material/table:"):
+        st.dataframe(missing_match.readable(world), hide_index=True, height=180)
+        st.markdown(missing_match.details(world))
+page.cannot_tell(
+    "how likely the right report really is to be in an attacker's pool (set above, not measured); "
+    "what an attacker with a better rule would do."
+)
