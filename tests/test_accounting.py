@@ -121,6 +121,7 @@ def test_ends_of_the_scale() -> None:
     assert gaussian_accuracy(0) == dpsgd_accuracy(0, 0.1, 5) == 1
     assert (gaussian_trade_off(0, [0.0, 0.5]) == 1).all()
     assert (dpsgd_trade_off(0, 0.1, 5, [0.0, 0.5]) == 1).all()
+    assert dpsgd_trade_off(0.06, 0.1, 5, [0.5]) > 0.7  # hardly any noise: epsilons past what e^epsilon can hold
 
 
 # runs of Poisson samples

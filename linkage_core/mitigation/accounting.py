@@ -413,7 +413,8 @@ def _composed(multiplier: float, q: float, steps: int) -> PrivacyLossDistributio
 def _profile(multiplier: float, q: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """(epsilons, deltas) from 0 to where delta falls to 1e-12, so that the curve knows rare errors too."""
     run = _composed(multiplier, q, steps)
-    farthest = float(run.get_epsilon_for_delta(SMALLEST_DELTA))
+    # beyond, e^epsilon overflows; leaving a part out only loosens the curve
+    farthest = min(float(run.get_epsilon_for_delta(SMALLEST_DELTA)), 500.0)
     # squares: close together near 0, where the middle of the curve is made
     epsilons = farthest * np.linspace(0, 1, 1001) ** 2
     return epsilons, np.asarray(run.get_delta_for_epsilon(epsilons))
