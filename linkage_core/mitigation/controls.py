@@ -16,9 +16,6 @@ from linkage_core.heads import Heads, Linear, unit
 from linkage_core.mitigation import oneshot
 from linkage_core.mitigation.noise import Source
 
-PROMPTS = ("{finding}.", "No {finding}.")
-
-
 def random_heads(shelf: Heads, source: Source) -> Heads:
     """Gaussian weights of variance 1/d in both towers, no bias: nothing of the model's alignment is left."""
     return Heads(*(_linear(source.normal(h.weight.shape) / np.sqrt(h.weight.shape[1])) for h in _both(shelf)))
@@ -68,9 +65,7 @@ def prompts(findings: Sequence[str]) -> list[str]:
     >>> prompts(["Edema"])
     ['Edema.', 'No edema.']
     """
-    return [
-        form.format(finding=name if form.startswith("{") else name.lower()) for name in findings for form in PROMPTS
-    ]
+    return [sentence for name in findings for sentence in (f"{name}.", f"No {name.lower()}.")]
 
 
 def _both(heads: Heads) -> tuple[Linear, Linear]:

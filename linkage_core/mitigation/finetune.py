@@ -1,8 +1,8 @@
 """Finetunes the heads of an entry by a named mechanism and writes down everything that was done.
 
-Only training pairs are touched: the split `finetune` of the entry, or all of the cohort NAME-finetune. A record says what
-is guaranteed for them, under which unit and neighbouring relation, by which accountant; it says nothing about how well
-images of others can be linked, which is measured.
+Only training pairs are touched: the split `finetune` of the entry, or all of the cohort NAME-finetune. A record says
+what is guaranteed for them, under which unit and neighbouring relation, by which accountant; it says nothing about how
+well images of others can be linked, which is measured.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ LIKE = (LABEL, oneshot.LABEL, PUBLIC, oneshot.MOMENT, PAPER)
 
 @dataclass(frozen=True)
 class Training:
-    """The pairs that heads are finetuned on: one an image. images (n, d), texts (n, t), labels (n, 14), patients (n,)."""
+    """The pairs to finetune on, one an image: images (n, d), texts (n, t), labels (n, 14), patients (n,)."""
 
     source: Entry
     split: str
@@ -132,9 +132,9 @@ def finetune(
 ) -> tuple[Heads, dict[str, Any]]:
     """Heads by a mechanism of MECHANISMS, and their record; nothing is written (see Entry.add_head).
 
-    Raises InputError for an unknown mechanism, unit, engine or finding, epsilon not above 0, a delta of 1/n or more that
-    is not allowed by name, training pairs without labels or with one patient in half of them, and a public cohort that
-    is needed and absent.
+    Raises InputError for an unknown mechanism, unit, engine or finding, epsilon not above 0, a delta of 1/n or more
+    that is not allowed by name, training pairs without labels or with one patient in half of them, and a public cohort
+    that is needed and absent.
     """
     options = options or Options()
     row = known(mechanism)
@@ -255,8 +255,8 @@ def _one_shot(mechanism: str) -> Callable[[_Work], tuple[Heads, accounting.Run, 
 def _paper(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
     from linkage_core.mitigation import paper
 
-    given = {"clip": work.options.clip, "rate": work.options.rate}
-    recipe = paper.PaperRecipe(**{key: value for key, value in given.items() if value is not None})
+    usual = paper.PaperRecipe()
+    recipe = replace(usual, clip=work.options.clip or usual.clip, rate=work.options.rate or usual.rate)
     t = work.training
     pairs = Pairs.of(t.images, t.texts, t.units("pair"), 1.0)
     q, steps = recipe.sampling(len(pairs.unit))
@@ -281,7 +281,7 @@ def _public_labels(entry: Entry, options: Options, source: Source) -> tuple[Head
     other = public_entry(entry, options.public)
     pairs = _pairs(other, other.default_split)
     heads = controls.public_labels(pairs.images, pairs.texts, pairs.labels, options.findings)
-    return heads, {"public": pairs.said()}
+    return heads, {"trained_on": pairs.said()}
 
 
 def _concept_span(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
@@ -408,13 +408,10 @@ def refuse_seen(entry: Entry, head: str, split: str) -> None:
         return
     same = trained["fingerprint"] == entry.manifest["cohort"]["fingerprint"]
     seen = same and ("all" in (split, trained["split"]) or split == trained["split"])
-    if (
-        not same
-        and trained["cohort"] in _store(entry).cohorts()
-        and entry.model in _store(entry).models(trained["cohort"])
-    ):
-        known = set(_store(entry).open(trained["cohort"], entry.model).records(trained["split"])["patient_id"])
-        seen = not known.isdisjoint(entry.records(split)["patient_id"])
+    if not same and entry.model in _store(entry).models(trained["cohort"]):
+        source = _store(entry).open(trained["cohort"], entry.model)
+        patients = set(source.records(trained["split"])["patient_id"])
+        seen = not patients.isdisjoint(entry.records(split)["patient_id"])
     if seen:
         raise InputError(
             f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}.",
@@ -479,7 +476,7 @@ def _checked(row: Mechanism, options: Options) -> None:
 
 
 def _claims(row: Mechanism, run: accounting.Run, options: Options) -> dict[str, Any]:
-    """What may be said: `private`, `claim`, and the epsilons beside the number; epsilon is null where none is claimed."""
+    """What may be said: `private` and `claim`; epsilon is null where none is claimed."""
     if row.kind == "reported":
         from linkage_core.mitigation.paper import CLAIM
 
@@ -494,7 +491,7 @@ def _claims(row: Mechanism, run: accounting.Run, options: Options) -> dict[str, 
     words = accounting.privacy_sentence(run.accuracy)
     each = "patient's pairs were" if run.unit == "patient" else "pair was"
     claim = (
-        f"({run.epsilon:.4g}, {run.delta:.2g})-DP, unit {run.unit}, {run.relation}, by {run.accountant}: whoever tries to "
-        f"tell whether one {each} used is {words}"
+        f"({run.epsilon:.4g}, {run.delta:.2g})-DP, unit {run.unit}, {run.relation}, by {run.accountant}: "
+        f"whoever tries to tell whether one {each} used is {words}"
     )
     return {"private": True, "claim": claim, "scope": SCOPE}

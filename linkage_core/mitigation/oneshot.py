@@ -145,8 +145,8 @@ def noised(sums: dict[str, np.ndarray], deviation: float, source: Source) -> dic
 def closed_form(prepared: Prepared, sums: dict[str, np.ndarray], deviation: float, width: int | None = None) -> Heads:
     """Heads from sums whose entries carry noise of `deviation`.
 
-    Second moments are made symmetric, and get a ridge of 1.25 deviation sqrt(2 d): a quarter more than the spectral norm
-    of the noise that is left in a d x d block (the edge of the semicircle law).
+    Second moments are made symmetric, and get a ridge of 1.25 deviation sqrt(2 d): a quarter more than the spectral
+    norm of the noise that is left in a d x d block (the edge of the semicircle law).
     """
     moments = {tower: _regular(sums[f"{tower}_{tower}"], deviation, prepared.n_units) for tower in ("image", "text")}
     if prepared.mechanism == LABEL:

@@ -48,7 +48,8 @@ class Opacus(ClosedForm):
             return Towers(np.zeros_like(at.image), np.zeros_like(at.text))
         model: Any = GradSampleModule(TwoHeads(at), loss_reduction="sum")
         x, t = (torch.from_numpy(part.astype(np.float32)) for part in pairs.features(rows))
-        losses(objective, *model(x, t), rows).sum().backward()
+        z, u = model(x, t)
+        losses(objective, z, u, rows).sum().backward()
         optimiser = DPOptimizer(
             torch.optim.SGD(model.parameters(), lr=1.0),
             noise_multiplier=0.0,

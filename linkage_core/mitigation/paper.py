@@ -69,14 +69,15 @@ def train(
         rows = np.flatnonzero(source.uniform(len(pairs.unit)) < q)
         if len(rows):
             x, t = (torch.from_numpy(part.astype(np.float32)) for part in pairs.features(rows))
-            (_info_nce(*model(x, t), recipe.temperature) * float(signal)).backward()
+            (_info_nce(model(x, t), recipe.temperature) * float(signal)).backward()
             optimiser.step()
             optimiser.zero_grad()
         progress("steps of the study's recipe", step + 1, steps)
     return Towers(*(parameter.detach().double().numpy() for parameter in model.parameters()))
 
 
-def _info_nce(z: torch.Tensor, u: torch.Tensor, temperature: float) -> torch.Tensor:
+def _info_nce(embedded: tuple[torch.Tensor, torch.Tensor], temperature: float) -> torch.Tensor:
+    z, u = embedded
     scores = functional.normalize(z) @ functional.normalize(u).T / temperature
     target = torch.arange(len(z))
     return (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) / 2
