@@ -1,14 +1,18 @@
 """The open world against every pool listed, against drawn pools, and against what its intervals promise."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from linkage_core import _histogram, open_world, pools, statistics
-from linkage_core.errors import InputError
+from linkage_core import _histogram, audit, open_world, pools, statistics
+from linkage_core.errors import InputError, StoreError
 from linkage_core.open_world import Outcomes, Scores
 from linkage_core.store import Entry
 
@@ -390,3 +394,108 @@ def test_every_own_report_is_set_aside_where_several_share_a_vector() -> None:
     vectors = table.vectors
     single = vectors.without_own(vectors.queries @ vectors.distinct.T, rows)
     assert (np.isfinite(single).sum(axis=1) == table.counts.n_eligible).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+@pytest.mark.parametrize("few", [True, False])
+def test_the_best_scores_of_a_row_are_those_of_a_full_sort(few: bool, noise: float) -> None:
+    """Also where the product rounds otherwise than the one that was counted: by `noise`, far more than any does."""
+    data = arrays(80, seed=3)
+    table = open_world.scores(**data)
+    rows = np.arange(0, len(data["match"]), 3)
+    product = table.vectors.queries[rows] @ table.vectors.distinct.T
+    single = table.vectors.without_own(product + noise * np.random.default_rng(1).standard_normal(product.shape), rows)
+    ordered = -np.sort(-single, axis=1)
+    deepest = np.minimum(np.arange(len(rows)) % (5 if few else 120) + 1, table.counts.n_eligible[rows])
+    top = table._top(single.copy(), rows, deepest)
+    assert top.shape[1] < ordered.shape[1] or not few or noise
+    for row, depth in enumerate(deepest):
+        assert (top[row, :depth] == ordered[row, :depth]).all()
+        assert (top[row, depth:] <= top[row, depth - 1]).all()
+
+
+def test_answered_is_right_and_wrong_together_with_an_interval_of_its_own() -> None:
+    table = open_world.scores(**arrays(100, signal=2.0))
+    outcomes = table.outcomes(10)
+    told = outcomes.at(0.6)
+    rows = told.operating[told.operating["reached"]]
+    assert rows["links"].tolist() == pytest.approx((rows["linked_rightly"] + rows["linked_wrongly"]).tolist())
+    assert (rows["links_low"] <= rows["links"]).all()
+    assert (rows["links"] <= rows["links_high"]).all()
+    row = rows[rows["wanted_precision"] == 0.5].iloc[0]
+    g = int(np.flatnonzero(outcomes.thresholds == row["threshold"])[0])
+    answered = 0.6 * (outcomes.sums[0, :, g] + outcomes.sums[1, :, g]) + 0.4 * outcomes.sums[2, :, g]
+    test = outcomes.testing
+    per_image = np.repeat(answered[test] / outcomes.images[test], outcomes.images[test].astype(int))
+    patient = np.repeat(np.arange(test.sum()), outcomes.images[test].astype(int))
+    plain = statistics.cluster_bootstrap(per_image, patient)
+    assert [row["links_low"], row["links_high"]] == pytest.approx([plain.low[0], plain.high[0]], rel=1e-4)
+    assert row["n_linked"] == (outcomes.sums[0, test, g] > 0).sum()
+    rates = outcomes.rates(outcomes.choosing)
+    assert row["best"] == pytest.approx(np.nanmax(0.6 * rates[0] / (0.6 * (rates[0] + rates[1]) + 0.4 * rates[2])))
+
+
+# -- kept on disk ----------------------------------------------------------------------------------------------------
+
+
+def kept(entry: Entry) -> Path:
+    return next((entry.path / "ranks").glob("*.open-world.*.safetensors"))
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """After this call nothing may be counted again."""
+    return lambda: monkeypatch.setattr(open_world, "_reach", lambda *_: pytest.fail("counted again"))
+
+
+def test_scores_are_kept_and_give_the_same_answers(entry: Entry, forbid: Callable[[], None]) -> None:
+    first = open_world.prepare(entry, split="all")
+    forbid()
+    again = open_world.prepare(entry, split="all")
+    for rule in open_world.RULES:
+        one, two = (table.outcomes(10, rule) for table in (first, again))
+        assert (one.sums == two.sums).all()
+        assert (one.testing == two.testing).all()
+    assert entry.verify() == []
+
+
+def test_kept_rows_are_joined_by_record(entry: Entry, forbid: Callable[[], None]) -> None:
+    first = open_world.prepare(entry, split="all")
+    name = kept(entry).name.removesuffix(".safetensors")
+    inputs = json.loads(kept(entry).with_suffix(".json").read_text())["inputs"]
+    ids, stored = entry.read_arrays(name, inputs)
+    turned = {key: values[::-1] if len(values) == len(ids) else values for key, values in stored.items()}
+    entry.write_arrays(name, inputs, pd.Series(ids[::-1]), turned)
+    forbid()
+    again = open_world.prepare(entry, split="all")
+    assert (again.reach == first.reach).all()
+    assert (again.own_bin == first.own_bin).all()
+    entry.write_arrays(name, inputs, pd.Series([f"{each}?" for each in ids]), stored)
+    with pytest.raises(StoreError, match="other records"):
+        open_world.prepare(entry, split="all")
+
+
+def test_another_seed_is_counted_anew(entry: Entry) -> None:
+    one, other = (open_world.prepare(entry, split="all", seed=seed) for seed in (0, 1))
+    assert (one.test_half != other.test_half).any()
+    assert (open_world.prepare(entry, split="all", seed=1).reach == other.reach).all()
+
+
+def test_what_was_kept_and_damaged_is_named(entry: Entry) -> None:
+    open_world.prepare(entry, split="all")
+    content = bytearray(kept(entry).read_bytes())
+    content[-1] ^= 1
+    kept(entry).write_bytes(content)
+    with pytest.raises(StoreError, match=r"open-world\.all\.safetensors was altered"):
+        open_world.prepare(entry, split="all")
+    assert [finding for finding in entry.verify() if "open-world" in finding]
+
+
+def test_a_store_that_cannot_be_written_still_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    audit.study(entry, split="all")  # the counts are there
+    monkeypatch.setattr("linkage_core.store._replace", full)
+    assert open_world.prepare(entry, split="all").largest_pool > 10
+    assert not list((entry.path / "ranks").glob("*.open-world.*"))
