@@ -14,6 +14,7 @@ from linkage_core import pools, statistics
 from linkage_core import strata as same_findings
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
+from linkage_core.mitigation.finetune import refuse_seen
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry, versions
 
@@ -208,6 +209,8 @@ def study(
         )
     pool = "+".join([pool, *by])
     split = split or entry.default_split
+    if head != OFF_THE_SHELF:
+        refuse_seen(entry, head, split)
     queries = entry.records(split)
     inputs = _inputs(entry, head, direction, pool, split)
     name = f"{head}.{direction}.{pool}.{split}"

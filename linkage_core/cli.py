@@ -566,3 +566,8 @@ def _bound(n_rejects: int, max_rejects: int | None) -> None:
     if max_rejects is not None and n_rejects > max_rejects:
         messages.print(f"{n_rejects} rejects, more than --max-rejects {max_rejects}.")
         raise typer.Exit(1)
+
+
+from linkage_core import lab_cli  # noqa: E402  (its commands use the options defined above)
+
+lab_cli.register(app)

@@ -14,7 +14,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -200,16 +200,24 @@ class Entry:
                     "A head fits the model that it was made for.",
                 )
         relative = f"heads/{name}.safetensors"
+        return self.add_file(relative, lambda path: write_heads(path, heads, record), replace=replace)
+
+    def add_file(self, relative: str, write: Callable[[Path], None], *, replace: bool = True) -> Entry:
+        """Have `write` make one more file of the entry, list it in the manifest, and return the entry that knows it."""
         with writing(self.path):
             now = Store(self.path.parent.parent).open(self.cohort, self.model).manifest  # others may have written
             if relative in now["files"] and not replace:
                 raise InputError(
-                    f"{self.cohort}/{self.model} already has a head {name!r}.", "Give another name, or replace it."
+                    f"{self.cohort}/{self.model} already has {relative}.", "Give another name, or replace it."
                 )
             content = {key: value for key, value in now.items() if key not in ("schema", "versions", "files")}
-            write_heads(self.path / relative, heads, record)
+            write(self.path / relative)
             write_manifest(self.path, {**content, "keep": {*now["files"], relative}})
         return Store(self.path.parent.parent).open(self.cohort, self.model)
+
+    def file(self, relative: str) -> Path:
+        """A file of the entry, checked against the manifest. StoreError if it is absent or altered."""
+        return self._checked(relative)
 
     def features(self, tower: str, ids: pd.Series | list[str]) -> np.ndarray:
         """Rows of features (len(ids), d) as stored, for record ids (tower "image") or report keys (tower "text")."""

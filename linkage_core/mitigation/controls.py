@@ -16,6 +16,7 @@ from linkage_core.heads import Heads, Linear, unit
 from linkage_core.mitigation import oneshot
 from linkage_core.mitigation.noise import Source
 
+
 def random_heads(shelf: Heads, source: Source) -> Heads:
     """Gaussian weights of variance 1/d in both towers, no bias: nothing of the model's alignment is left."""
     return Heads(*(_linear(source.normal(h.weight.shape) / np.sqrt(h.weight.shape[1])) for h in _both(shelf)))

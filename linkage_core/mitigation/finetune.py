@@ -27,6 +27,7 @@ from linkage_core.store import Entry, Store, versions
 
 ENGINES = ("closed-form", "opacus")
 LABEL, PUBLIC, PAPER = "label-dpsgd", "public-negatives", "paper"
+PAPER_EPSILON = 0.34  # as the study reports it
 SITE_B = "phantom-site-b"
 BANK = 512  # pairs of the public bank
 OUTPUT_NOISE = 0.1
@@ -90,6 +91,7 @@ class Training:
             "cohort": self.source.cohort,
             "fingerprint": self.source.manifest["cohort"]["fingerprint"],
             "split": self.split,
+            "synthetic": self.source.synthetic,
             "n_pairs": len(self.patients),
             "n_patients": len(np.unique(self.patients)),
         }
@@ -167,15 +169,25 @@ def finetune(
     if acts in _DATALESS:
         heads, more = _DATALESS[acts](entry, options, source)
         return heads, record | more | {"claim": f"none: a control. {row.says.capitalize()}."}
-    training = training or training_pairs(entry)
-    refuse_dominant(training)
-    n_units = len(np.unique(training.units(options.unit)))
-    delta, note = accounting.delta_for(n_units, _delta(acts, options), options.allow_large_delta or acts == PAPER)
     if mechanism == "nonprivate":
         options = replace(options, epsilon=math.inf)
-    work = _Work(entry, training, options, delta, source, progress, signal=mechanism != "noise-only")
-    heads, run, more = _TRAINED[acts](work)
-    record |= run.record() | {"delta_note": note, "trained_on": training.said(), **more}
+    signal = mechanism != "noise-only"
+    made = None
+    if acts in oneshot.CLIP:
+        made = stored_sums(entry, acts, options) if training is None else None
+        made = made or prepare(acts, training or training_pairs(entry), options.unit, options.findings)
+        n_units, trained_on = made.n_units, made.about["trained_on"]
+    else:
+        training = training or training_pairs(entry)
+        refuse_dominant(training)
+        n_units, trained_on = len(np.unique(training.units(options.unit))), training.said()
+    delta, note = accounting.delta_for(n_units, _delta(acts, options), options.allow_large_delta or acts == PAPER)
+    if made:
+        heads = (made if signal else made.without_signal()).heads(options.epsilon, delta, source, options.width)
+        run, more = made.run(options.epsilon, delta), {"engine": ENGINES[0]}
+    elif training:
+        heads, run, more = _TRAINED[acts](_Work(entry, training, options, delta, source, progress, signal))
+    record |= run.record() | {"delta_note": note, "trained_on": trained_on, **more}
     return heads, record | _claims(row, run, options)
 
 
@@ -242,16 +254,6 @@ def _descend(
     return heads, run, {"engine": engine.name, **kept, **(more or {})}
 
 
-def _one_shot(mechanism: str) -> Callable[[_Work], tuple[Heads, accounting.Run, dict[str, Any]]]:
-    def work_on(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
-        made = prepare(mechanism, work.training, work.options.unit, work.options.findings)
-        made = made if work.signal else made.without_signal()
-        heads = made.heads(work.options.epsilon, work.delta, work.source, work.options.width)
-        return heads, made.run(work.options.epsilon, work.delta), {"engine": ENGINES[0]}
-
-    return work_on
-
-
 def _paper(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
     from linkage_core.mitigation import paper
 
@@ -272,8 +274,6 @@ _TRAINED: dict[str, Callable[[_Work], tuple[Heads, accounting.Run, dict[str, Any
     LABEL: _label_dpsgd,
     PUBLIC: _public_negatives,
     PAPER: _paper,
-    oneshot.LABEL: _one_shot(oneshot.LABEL),
-    oneshot.MOMENT: _one_shot(oneshot.MOMENT),
 }
 
 
@@ -307,8 +307,10 @@ _DATALESS: dict[str, Callable[[Entry, Options, Source], tuple[Heads, dict[str, A
 }
 
 
-def prepare(mechanism: str, training: Training, unit: str = "patient", findings: Sequence[str] = LABELS) -> Any:
-    """oneshot.Prepared of the training pairs: heads at any epsilon follow in milliseconds."""
+def prepare(
+    mechanism: str, training: Training, unit: str = "patient", findings: Sequence[str] = LABELS
+) -> oneshot.Prepared:
+    """Clipped sums of the training pairs: heads at any epsilon follow in milliseconds."""
     refuse_dominant(training)
     return oneshot.prepare(
         mechanism,
@@ -318,8 +320,39 @@ def prepare(mechanism: str, training: Training, unit: str = "patient", findings:
         training.labels,
         known_findings(findings) if mechanism == oneshot.LABEL else (),
         unit=unit,
-        about={"trained_on": training.said(), "model": training.source.model},
+        about={
+            "trained_on": training.said(),
+            "model": training.source.model,
+            "weights_sha256": training.source.manifest["model"].get("weights_sha256"),
+        },
     )
+
+
+def keep_sums(entry: Entry, made: oneshot.Prepared) -> Entry:
+    """Write clipped sums into an entry, for heads at any epsilon where the pairs themselves do not ship.
+
+    They are clean: for the synthetic phantom, and for one's own machine. Raises InputError for another model's sums.
+    """
+    if made.about["weights_sha256"] != entry.manifest["model"].get("weights_sha256"):
+        raise InputError(
+            f"These sums were made with other weights than {entry.cohort}/{entry.model}.", "Prepare them anew."
+        )
+    return entry.add_file(sums_file(made.mechanism, made.unit), made.write)
+
+
+def stored_sums(entry: Entry, mechanism: str, options: Options) -> oneshot.Prepared | None:
+    """Clipped sums kept in the entry for these findings and this unit, or None."""
+    relative = sums_file(mechanism, options.unit)
+    if relative not in entry.manifest["files"]:
+        return None
+    made = oneshot.Prepared.read(entry.file(relative))
+    wanted = options.findings if mechanism == oneshot.LABEL else ()
+    return made if made.findings == wanted else None
+
+
+def sums_file(mechanism: str, unit: str) -> str:
+    """Name of the file in an entry."""
+    return f"sums-{mechanism}-{unit}.safetensors"
 
 
 def training_pairs(entry: Entry) -> Training:
