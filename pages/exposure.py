@@ -165,7 +165,7 @@ def records_tab(entry: Entry, study: Study) -> None:
         names = rows["record_id"].tolist()
         key = f"exposed {state.cohort()} {model} {pool_size} {start}"
         selected = [names.index(chosen)] if chosen in names else []
-        if key not in st.session_state or st.session_state[key].selection.rows != selected:
+        if key not in st.session_state or st.session_state[key]["selection"]["rows"] != selected:
             st.session_state[key] = {"selection": {"rows": selected, "columns": [], "cells": []}}
         st.dataframe(
             pd.DataFrame(
