@@ -260,7 +260,9 @@ def curve(
         )
     )
     under = {"y": 0, "yref": "paper", "yanchor": "top"}
-    words = "reports in the pool (N), log scale" + ("; n: images that fill N, the curve bends as others drop out" if falling else "")
+    words = "reports in the pool (N), log scale" + (
+        "; n: images that fill N, the curve bends as others drop out" if falling else ""
+    )
     notes.append(note(palette, words, x=0.5, xref="paper", yshift=-48 if falling else -28, **under))
     if falling:
         if largest not in x_ticks and largest > 1.5 * x_ticks[-1]:
@@ -281,7 +283,7 @@ def curve(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
             **layout(palette, CURVE_HEIGHT, margin),
-            "xaxis": _axis(palette, *ends_at, x_ticks, [_plain(v) for v in x_ticks], line=True),
+            "xaxis": _axis(palette, ends_at[0], ends_at[1], x_ticks, [_plain(v) for v in x_ticks], line=True),
             "yaxis": _axis(palette, low, high, y_ticks, y_words, line=False) | {"ticklabelstandoff": 6},
             "annotations": notes,
             "shapes": [chosen] if smallest <= pool_size <= largest else [],

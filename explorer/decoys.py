@@ -26,7 +26,7 @@ ROWS: dict[tuple[str, str], str] = {
 }
 """Rows of Verification.balance in the order they are read, and what they are called."""
 
-HEIGHT = 24.5
+HEIGHT = 21.8
 """Of the whole table in rem: the same whatever is matched on."""
 
 
@@ -64,7 +64,7 @@ def sizes_words(sizes: pd.Series) -> str:
     )
 
 
-def table(balance: pd.DataFrame, by: Sequence[str], *, with_text: bool) -> str:
+def table(balance: pd.DataFrame, by: Sequence[str]) -> str:
     """HTML of Verification.balance: one line an attribute, in words; those matched on say so."""
     known = balance.set_index(["attribute", "measure"])
     lines = []
@@ -74,7 +74,7 @@ def table(balance: pd.DataFrame, by: Sequence[str], *, with_text: bool) -> str:
             lines.append(_line(name, known.loc[key], measure))
         elif attribute in by:
             lines.append(_gap(name, f"matched on: {STRATA[attribute]}"))
-        elif measure == _JACCARD and not with_text:
+        elif measure == _JACCARD:
             lines.append(_gap(name, "report text is not at hand here"))
         else:
             lines.append(_gap(name, "not known in this cohort, or the same throughout"))
@@ -135,4 +135,5 @@ WORDS = """
 - Decoys in this table are 32 a query, drawn evenly. No risk is drawn: rates are exact.
 - **n** falls as N grows: an image counts only where enough other patients share its findings, and those left have
   common findings. Both curves are over the same images at each N.
+- A curve can fall below guessing: to an image with little to see, reports with more to say can score above its own.
 """

@@ -18,7 +18,7 @@ ROW = 36
 SURE = 0.05
 
 
-def told_apart(row: Mapping[str, Any] | pd.Series) -> bool:
+def told_apart(row: Mapping[Any, Any] | pd.Series) -> bool:
     """Whether the interval leaves out zero and the p adjusted for all pairs is under one in twenty."""
     return bool((row["low"] > 0 or row["high"] < 0) and row["p_holm"] < SURE)
 
@@ -84,9 +84,9 @@ def forest(table: pd.DataFrame, *, out_of: int, labels: Mapping[str, str], palet
     low, high = min([0.0, *ends]), max([0.0, *ends])
     span = (high - low) or 1.0
     # room beyond the intervals for their numbers
-    low, high = low - (0.03 if low == 0 else 0.05) * span, high + 0.14 * span
+    low, high = low - (0.03 if low == 0 else 0.14) * span, high + 0.14 * span
     ticks = even_ticks(low, high)
-    names = [f"{labels[row['model_b']]} against {labels[row['model_a']]}" for row in rows]
+    names = [escape(f"{labels[row['model_b']]} against {labels[row['model_a']]}") for row in rows]
     left = min(30 + 7 * max(map(len, names)), 380)
     pen = palette.before
     traces: list[dict[str, Any]] = []
@@ -124,14 +124,11 @@ def forest(table: pd.DataFrame, *, out_of: int, labels: Mapping[str, str], palet
                 "name": names[place],
             }
         )
-        number = note(
-            palette,
-            f"<b>{figure_words(row['difference'], out_of)}</b>",
-            x=max(ends_x),
-            y=place,
-            xanchor="left",
-            xshift=12,
-        )
+        # on the side away from zero, so that the line there does not cross it
+        side = {"x": ends_x[1], "xanchor": "left", "xshift": 12}
+        if ends_x[1] < 0:
+            side = {"x": ends_x[0], "xanchor": "right", "xshift": -12}
+        number = note(palette, f"<b>{figure_words(row['difference'], out_of)}</b>", y=place, **side)
         number["font"] = {"family": FONT, "size": 15, "color": palette.text}
         notes.append(number)
     first = rows[0]
@@ -171,7 +168,7 @@ def forest(table: pd.DataFrame, *, out_of: int, labels: Mapping[str, str], palet
                 "range": [len(rows) - 0.45, -0.55],
                 "tickmode": "array",
                 "tickvals": list(range(len(rows))),
-                "ticktext": [escape(name) + "  " for name in names],
+                "ticktext": [f"{name}  " for name in names],
                 "showgrid": False,
                 "zeroline": False,
                 "fixedrange": True,
@@ -191,7 +188,7 @@ def forest(table: pd.DataFrame, *, out_of: int, labels: Mapping[str, str], palet
 def words(table: pd.DataFrame, out_of: int, labels: Mapping[str, str]) -> str:
     """The picture as sentences, for those who cannot see it."""
     said = [
-        _words(row, f"{labels[row['model_b']]} against {labels[row['model_a']]}", out_of)
+        _words(row, escape(f"{labels[row['model_b']]} against {labels[row['model_a']]}"), out_of)
         for row in table.to_dict("records")
     ]
     return f"Differences in images linked. {'; '.join(said)}."
@@ -199,9 +196,9 @@ def words(table: pd.DataFrame, out_of: int, labels: Mapping[str, str]) -> str:
 
 def _words(row: Mapping[Any, Any], name: str, out_of: int) -> str:
     if row["flag"]:
-        return f"{escape(name)}: {sentences.too_few(int(row['n_queries']))}"
+        return f"{name}: {sentences.too_few(int(row['n_queries']))}"
     interval = sentences.difference_interval(row["low"], row["high"], out_of)
-    return f"{escape(name)}: {figure_words(row['difference'], out_of)} ({interval}), adjusted {p_words(row['p_holm'])}"
+    return f"{name}: {figure_words(row['difference'], out_of)} ({interval}), adjusted {p_words(row['p_holm'])}"
 
 
 def even_ticks(low: float, high: float) -> list[float]:

@@ -1,5 +1,6 @@
 """How does the risk change with the number of reports, with the model, and with decoys that have the same findings?"""
 
+import math
 from collections.abc import Callable, Mapping
 
 import pandas as pd
@@ -34,7 +35,7 @@ def save(
     tables: Mapping[str, Callable[[], bytes]],
     picture: Callable[[], go.Figure],
     title: str,
-    about: str,
+    subtitle: str,
 ) -> None:
     """The popover with the files: each table as CSV, the picture as SVG."""
     with st.popover("Save", icon=":material/download:"):
@@ -42,7 +43,7 @@ def save(
             st.download_button(
                 label,
                 table,  # made on demand, outside this run: it may not read the state
-                f"{name}{'' if len(tables) == 1 or table is next(iter(tables.values())) else '-balance'}.csv",
+                f"{name}{'' if label == next(iter(tables)) else '-balance'}.csv",
                 "text/csv",
                 on_click="ignore",
                 icon=":material/table:",
@@ -50,13 +51,19 @@ def save(
             )
         st.download_button(
             "Picture (SVG)",
-            lambda: downloads.svg(picture(), title=title, subtitle=about),
+            lambda: downloads.svg(picture(), title=title, subtitle=subtitle),
             f"{name}.svg",
             "image/svg+xml",
             on_click="ignore",
             icon=":material/image:",
             width="stretch",
         )
+
+
+def about(table: pd.DataFrame) -> str:
+    """The line under the title of an exported picture."""
+    of = page.provenance(pool_size, int(table["n_queries"].max()))
+    return f"{of} · decoys with {decoys.alike_words(alike)}" if same else of
 
 
 def as_csv(table: pd.DataFrame) -> Callable[[], bytes]:
@@ -112,7 +119,7 @@ def curve_tab() -> None:
         decoys_control()
         st.space("stretch")
     if len(grid):
-        beyond = same and pool_size > steps[-1] if steps else True
+        beyond = same and (not steps or pool_size > steps[-1])  # too few patients to be drawn
         chosen = pd.DataFrame() if pool_size in steps or beyond else page.all_models(pool_size, k, steps, pool)[0]
         table = charts.with_lift_interval(pd.concat([grid, chosen]).drop_duplicates(["model", "pool_size"]))
 
@@ -133,8 +140,7 @@ def curve_tab() -> None:
                 {"Table (CSV)": as_csv(page.filed(table, state.synthetic()))},
                 lambda: draw(palette.LIGHT),
                 "How the risk changes with the number of reports",
-                page.provenance(pool_size, int(table["n_queries"].max()))
-                + (f" · decoys with {decoys.alike_words(alike)}" if same else ""),
+                about(table),
             )
         st.plotly_chart(
             draw(colours),
@@ -146,54 +152,55 @@ def curve_tab() -> None:
         with st.expander("Details: the exact table, and what its words mean", icon=":material/table:"):
             st.dataframe(page.readable(table, labels), hide_index=True, height=300)
             st.markdown(page.CURVE_WORDS)
-    page.left_out(problems)
+        page.left_out(problems)
 
 
 def compare_tab() -> None:
+    table, ready, problems = pd.DataFrame(), [], []
     with page.guarded():
         ready, problems = comparable_models()
         sentence = why_not_compared(ready)
-        table = pd.DataFrame()
         if sentence is None:
             table = forest.oriented(state.compared(state.cohort(), ready, pool, pool_size, k), ready)
             found = forest.beside(table, model)
             if found is None or found[0]["flag"]:
-                n = int(table["n_queries"].max())
-                sentence = f"{sentences.upper(sentences.too_few(n))}."
-        if sentence is not None or found is None:
-            page.no_number(sentence or "", kind=KIND)
-        else:
-            compared_headline(*found, n_pairs=len(table))
-        row_of_controls = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
+                sentence = f"{sentences.upper(sentences.too_few(int(table['n_queries'].max())))}."
+                table = pd.DataFrame()
+            else:
+                compared_headline(*found, n_pairs=len(table))
+        if sentence is not None:
+            page.no_number(sentence, kind=KIND)
+    row_of_controls = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
+    with row_of_controls:
+        decoys_control()
+        st.space("stretch")
+    if len(table):
+        out_of = sentences.denominator(pool_size)
+
+        def draw(with_colours: palette.Palette) -> go.Figure:
+            return forest.forest(table, out_of=out_of, labels=labels, palette=with_colours)
+
         with row_of_controls:
-            decoys_control()
-            st.space("stretch")
-        if len(table) and not table["flag"].all():
-            out_of = sentences.denominator(pool_size)
-
-            def draw(with_colours: palette.Palette) -> go.Figure:
-                return forest.forest(table, out_of=out_of, labels=labels, palette=with_colours)
-
-            with row_of_controls:
-                save(
-                    page.file_name("models-compared", state.cohort(), f"N{pool_size}", f"k{k}", pool),
-                    {"Table (CSV)": as_csv(page.filed_as_is(table, state.synthetic()))},
-                    lambda: draw(palette.LIGHT),
-                    "How much more one model links than another",
-                    page.provenance(pool_size, int(table["n_queries"].max()))
-                    + (f" · decoys with {decoys.alike_words(alike)}" if same else ""),
-                )
-            st.plotly_chart(
-                draw(colours),
-                theme=None,
-                config=charts.CONFIG,
-                key="forest",
-                alt=forest.words(table, out_of, labels),
+            save(
+                page.file_name("models-compared", state.cohort(), f"N{pool_size}", f"k{k}", pool),
+                {"Table (CSV)": as_csv(page.filed_as_is(table, state.synthetic()))},
+                lambda: draw(palette.LIGHT),
+                "How much more one model links than another",
+                about(table),
             )
-            with st.expander("Details: the exact table, tests, and what their words mean", icon=":material/table:"):
-                st.dataframe(readable_pairs(table, out_of), hide_index=True)
-                st.markdown(COMPARED_WORDS.format(out_of=out_of))
-        page.left_out(problems)
+        st.plotly_chart(
+            draw(colours),
+            theme=None,
+            config=charts.CONFIG,
+            key="forest",
+            alt=forest.words(table, out_of, labels),
+        )
+        with st.expander("Details: the exact table, tests, and what their words mean", icon=":material/table:"):
+            st.dataframe(readable_pairs(table, out_of), hide_index=True)
+            st.markdown(COMPARED_WORDS.format(out_of=out_of))
+    elif len(ready) > 1:  # another N brings the picture back: the page keeps its height
+        st.html(f'<div style="height:{forest.height(math.comb(len(ready), 2))}px"></div>')
+    page.left_out(problems)
 
 
 def comparable_models() -> tuple[list[str], list[str]]:
@@ -214,7 +221,7 @@ def comparable_models() -> tuple[list[str], list[str]]:
 def why_not_compared(ready: list[str]) -> str | None:
     """The sentence that stands in place of a comparison, or None where there is one."""
     if len(labels) < 2:
-        return f"{labels[model]} is this cohort's only model: there is nothing to compare it with."
+        return f"{labels[model]} is the only model here: there is nothing to compare it with."
     if len(ready) < 2:
         return f"No other model was given the same images and reports as {labels[model]}."
     if pool_size > largest:
@@ -264,85 +271,84 @@ def readable_pairs(table: pd.DataFrame, out_of: int) -> pd.DataFrame:
 
 
 def decoys_tab() -> None:
+    table = pd.DataFrame()
     with page.guarded():
-        entry, auc = state.entry(state.cohort(), model), state.label_matched_auc(state.cohort(), model, pool)
-        table = pd.DataFrame()
+        auc = state.label_matched_auc(state.cohort(), model, pool)
         if auc["flag"] or not steps:
             few = sentences.upper(sentences.too_few(auc["n"]))
-            page.no_number(f"{few}: {auc['n_patients']:,} patients have a decoy.", kind="le-line le-three")
+            page.no_number(f"{few}: {auc['n_patients']:,} patients have such a decoy.", kind="le-line le-three")
         else:
             table = state.of_pools(state.cohort(), model, pool, steps, k)
             if pool_size not in steps and pool_size < steps[-1]:
-                here = state.of_pools(state.cohort(), model, pool, [pool_size], k)
-                table = pd.concat([table, here]) if len(here) else table
+                table = pd.concat([table, state.of_pools(state.cohort(), model, pool, [pool_size], k)])
             decoys_headline(auc, table)
-        row_of_controls = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
-        with row_of_controls:
-            match_more()
-            st.space("stretch")
-        if table.empty:
-            return
-        names = {state.ANY_PATIENT: "any patient", pool: "same findings"}
-        rows = charts.with_lift_interval(table.assign(model=table["pool"]))
+    row_of_controls = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
+    with row_of_controls:
+        match_more()
+        st.space("stretch")
+    if table.empty:
+        return
+    names = {state.ANY_PATIENT: "any patient", pool: "same findings"}
+    rows = charts.with_lift_interval(table.assign(model=table["pool"]))
 
-        def draw(with_colours: palette.Palette) -> go.Figure:
-            style = with_colours.styles(labels)[model]
-            return charts.curve(
-                rows,
-                measure="recall",
-                k=k,
-                pool_size=pool_size,
-                styles=dict.fromkeys(names, style),
-                labels=names,
-                palette=with_colours,
-                dashes={pool: SAME_DASH},
-            )
-
-        st.plotly_chart(
-            draw(colours),
-            theme=None,
-            config=charts.CONFIG,
-            key="decoys",
-            alt=f"{labels[model]}, against the number of reports. {page.curve_words(rows, pool_size, names)}",
+    def draw(with_colours: palette.Palette) -> go.Figure:
+        style = with_colours.styles(labels)[model]
+        return charts.curve(
+            rows,
+            measure="recall",
+            k=k,
+            pool_size=pool_size,
+            styles=dict.fromkeys(names, style),
+            labels=names,
+            palette=with_colours,
+            dashes={pool: SAME_DASH},
         )
+
+    st.plotly_chart(
+        draw(colours),
+        theme=None,
+        config=charts.CONFIG,
+        key="decoys",
+        alt=f"{labels[model]}, against the number of reports. {page.curve_words(rows, pool_size, names)}",
+    )
+    tables = {"Curves (CSV)": as_csv(page.filed_as_is(table, state.synthetic()))}
+    with page.guarded():
         st.subheader("Are the decoys really alike?")
+        entry = state.entry(state.cohort(), model)
         found = state.verified(state.cohort(), model, pool, lambda: gallery.texts_to_count_with(entry))
-        st.html(decoys.table(found.balance, alike, with_text=bool(gallery.texts_to_count_with(entry))))
+        st.html(decoys.table(found.balance, alike))
         with st.expander("Details: how the decoys were found, and what these words mean", icon=":material/table:"):
             st.markdown(decoys.sizes_words(found.sizes.iloc[0]))
             st.markdown(decoys.WORDS)
             st.dataframe(table.drop(columns=["cohort", "model"]), hide_index=True, height=300)
-        with row_of_controls:
-            synthetic = state.synthetic()
-            save(
-                page.file_name("same-findings", state.cohort(), model, *alike, f"k{k}"),
-                {
-                    "Curves (CSV)": as_csv(page.filed_as_is(table, synthetic)),
-                    "Still unequal (CSV)": as_csv(page.filed_as_is(found.balance, synthetic)),
-                },
-                lambda: draw(palette.LIGHT),
-                f"{labels[model]}: any patient's reports, and reports with {decoys.alike_words(alike)}",
-                page.provenance(pool_size, int(table["n_queries"].max())),
-            )
+        tables["Still unequal (CSV)"] = as_csv(page.filed_as_is(found.balance, state.synthetic()))
+    with row_of_controls:
+        save(
+            page.file_name("same-findings", state.cohort(), model, *alike, f"k{k}"),
+            tables,
+            lambda: draw(palette.LIGHT),
+            f"{labels[model]}: any patient's reports, and reports with {decoys.alike_words(alike)}",
+            about(table),
+        )
 
 
 def decoys_headline(auc: Mapping, table: pd.DataFrame) -> None:
     before, count, rest = decoys.headline(auc)
-    n_images = auc["n"] + auc["n_excluded"]
+    without = auc["n_excluded"] / (auc["n"] + auc["n_excluded"])
     facts = [
         labels[model],
         *([f"decoys with {decoys.alike_words(alike)}"] if alike else []),
         f"95% interval {sentences.interval(auc['low'], auc['high'], 100)}",
         f"n = {auc['n']:,} images of {auc['n_patients']:,} patients",
-        f"{sentences.of(auc['n_excluded'] / n_images, 100)} images have no such decoy",
+        f"{sentences.of(without, 100)} images have no such decoy" if without else "every image has such a decoy",
     ]
     here = table[table["pool_size"] == pool_size].set_index("pool")
     if len(here):
         out_of = sentences.denominator(pool_size)
         linked = [sentences.figure(here.loc[name, "recall"], out_of) for name in (pool, state.ANY_PATIENT)]
         facts.append(
-            f"at N = {pool_size:,}: {linked[0]} of {out_of:,} linked among such decoys, {linked[1]} among any "
-            f"patient's reports, guessing {sentences.figure(k / pool_size, out_of)}; {left_out(here.iloc[0])}"
+            f"at N = {pool_size:,}: {linked[0]} of {out_of:,} linked among such decoys, {linked[1]} among "
+            f"reports of any patients, guessing {sentences.figure(k / pool_size, out_of)}; {left_out(here.iloc[0])}"
         )
     page.headline(count, rest, before=before, small=" · ".join(facts), kind="le-line le-three")
 
