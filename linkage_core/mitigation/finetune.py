@@ -212,7 +212,7 @@ def _label_dpsgd(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
     objective = Label(targets(t.labels, work.options.findings)[pairs.order])
     k = len(work.options.findings)
     start = Towers(np.zeros((k, pairs.images.shape[1] + 1)), np.zeros((k, pairs.texts.shape[1] + 1)))
-    return _descend(work, start, pairs, objective, clip=0.3, rate=4.0)
+    return _descend(work, start, pairs, objective, clip=0.1, rate=50.0)
 
 
 def _public_negatives(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
