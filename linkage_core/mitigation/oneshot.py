@@ -136,10 +136,10 @@ def clipped_sums(
 
 
 def noised(sums: dict[str, np.ndarray], deviation: float, source: Source) -> dict[str, np.ndarray]:
-    """Independent Gaussian noise of `deviation` on every entry of every block."""
+    """Independent Gaussian noise of `deviation` on every entry of every block, drawn in the order of their names."""
     if deviation == 0:
         return sums
-    return {name: block + deviation * source.normal(block.shape) for name, block in sums.items()}
+    return {name: sums[name] + deviation * source.normal(sums[name].shape) for name in sorted(sums)}
 
 
 def closed_form(prepared: Prepared, sums: dict[str, np.ndarray], deviation: float, width: int | None = None) -> Heads:
