@@ -26,6 +26,7 @@ from linkage_core.audit import PoolSize, Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
+from linkage_core.mitigation.finetune import refuse_seen
 from linkage_core.ranking import MatchCounts, distinct, match_counts
 from linkage_core.store import OFF_THE_SHELF, Entry
 
@@ -152,9 +153,7 @@ def hold(
     """
     source = source or entry
     split = split or entry.default_split
-    _same_weights(entry, source)
-    record = _record(source, head)
-    _refuse_seen(entry, split, head, record)
+    usable(entry, source, head, split)
     heads, shelf = source.heads(head), source.heads()
     base = entry.embeddings(split=split)
     own = source.records(own_split)
@@ -192,31 +191,30 @@ def _noised(vectors: np.ndarray, sigma: float, rng: np.random.Generator) -> np.n
     return np.asarray(vectors + sigma * rng.standard_normal(vectors.shape, dtype=np.float32), dtype=np.float32)
 
 
-def _record(entry: Entry, head: str) -> dict[str, Any]:
-    return {} if head == OFF_THE_SHELF else entry.head_record(head)
-
-
 def _noise_of(entry: Entry, head: str, noise: float | None) -> float:
-    return float(_record(entry, head).get("output_noise") or 0.0) if noise is None else float(noise)
+    return float(entry.head_record(head).get("output_noise") or 0.0) if noise is None else float(noise)
 
 
-def _same_weights(entry: Entry, source: Entry) -> None:
+def usable(entry: Entry, source: Entry, head: str, split: str) -> None:
+    """May the head that `source` has be measured on this split of `entry`? InputError where the two come from other
+    weights, or where the head was trained on patients of the split."""
     hashes = [one.manifest["model"].get("weights_sha256") for one in (entry, source)]
     if entry.model != source.model or hashes[0] != hashes[1]:
         raise InputError(
             f"{source.cohort}/{source.model} was embedded with other weights than {entry.cohort}/{entry.model}.",
             "Both must come from one model.",
         )
-
-
-def _refuse_seen(entry: Entry, split: str, head: str, record: dict[str, Any]) -> None:
-    trained = record.get("trained_on") or {}
+    if head == OFF_THE_SHELF:
+        return
+    if source is entry:
+        refuse_seen(entry, head, split)
+        return
+    trained = source.head_record(head).get("trained_on") or {}
     same = trained.get("fingerprint") == entry.manifest["cohort"]["fingerprint"]
     if same and ("all" in (split, trained.get("split")) or trained.get("split") == split):
         raise InputError(
-            f"The head {head!r} was trained on split {trained.get('split')!r} of {entry.cohort}, which holds the "
-            f"patients of the queried split {split!r}.",
-            "Audit it on patients it has not seen.",
+            f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}.",
+            "Measure it on patients it has not seen.",
         )
 
 
@@ -917,7 +915,7 @@ def ceiling(
     Returns one row for each N and k: ceiling with low and high (patient-clustered 95%), error, chance, lift, how.
     """
     source = source or entry
-    _same_weights(entry, source)
+    usable(entry, source, head, entry.default_split)
     sigma = _noise_of(source, head, noise)
     if draws < 2:
         raise InputError(f"draws is {draws}.", "Take at least 2, or the error of the simulation is unknown.")

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from linkage_core import statistics, strata
+from linkage_core.attackers import usable
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, ModelError
 from linkage_core.heads import Heads, unit
@@ -420,6 +421,8 @@ def utility_table(
     source = source or entry
     train = train or source
     split = split or entry.default_split
+    for other in (source, train):
+        usable(entry, other, head if other is source else OFF_THE_SHELF, split)
     unknown = [one for one in measures if one not in MEASURES]
     if unknown:
         raise InputError(f"There is no measure {unknown[0]!r}.", f"They are: {', '.join(MEASURES)}.")

@@ -406,14 +406,22 @@ def test_who_may_act_on_what(entry: Entry) -> None:
 
 
 def test_a_head_trained_on_the_queried_patients_is_refused(entry: Entry) -> None:
-    fingerprint = entry.manifest["cohort"]["fingerprint"]
-    for split, refused in (("heldout", True), ("all", True), ("attacker", False)):
-        record = {"trained_on": {"fingerprint": fingerprint, "split": split}}
-        if refused:
-            with pytest.raises(InputError, match="holds the patients of the queried split"):
-                attackers._refuse_seen(entry, "heldout", "mine", record)
-        else:
-            attackers._refuse_seen(entry, "heldout", "mine", record)
+    made = entry
+    for split in ("heldout", "attacker"):
+        trained = {"cohort": entry.cohort, "fingerprint": entry.manifest["cohort"]["fingerprint"], "split": split}
+        made = made.add_head(f"on-{split}", entry.heads(), {"trained_on": trained})
+    for source in (None, entry.__class__(made.cohort, made.model, made.path, made.manifest)):
+        with pytest.raises(InputError, match="was trained on patients of toy, split 'heldout'"):
+            attack(made, "on-heldout", source=source)
+    assert len(attack(made, "on-attacker").queries) == len(entry.records("heldout"))
+
+
+def test_a_head_of_output_noise_is_attacked_through_its_noise(entry: Entry) -> None:
+    made = entry.add_head("noisy", entry.heads(), {"mechanism": "output-noise", "output_noise": 0.5})
+    assert hold(made, "noisy").noise == 0.5
+    clean, noisy = (attack(made, head).study.recall(10, 1)[0].mean() for head in ("off-the-shelf", "noisy"))
+    assert noisy < clean - 0.05
+    assert ceiling(made, "noisy", pool_sizes=[10])["how"].iloc[0].startswith("Monte Carlo")
 
 
 def test_the_ceiling_of_an_entry(entry: Entry) -> None:
