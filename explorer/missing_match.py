@@ -28,10 +28,10 @@ def shares(right: float, links: float) -> tuple[int, int, int]:
     """Linked rightly, linked wrongly and no answer as whole numbers of 100; the first two add up to the headline's.
 
     >>> shares(0.053, 0.056), shares(0.004, 0.012), shares(0.0, 0.0)
-    ((6, 0, 94), (0, 1, 99), (0, 0, 100))
+    ((5, 1, 94), (0, 1, 99), (0, 0, 100))
     """
     answered = whole(links, OUT_OF)
-    rightly = math.floor(answered * right / links + 0.5) if answered else 0
+    rightly = min(math.floor(OUT_OF * right + 0.5), answered)
     return rightly, answered - rightly, OUT_OF - answered
 
 
@@ -43,6 +43,9 @@ def answer(world: OpenWorld, prior: int, wanted: int) -> tuple[str, str, str, st
 
     A prior of 0 takes the world at any other: then nothing is right, whatever is answered.
     """
+    if prior and world.note.startswith("All scores tie"):
+        right = of(float(at(world, 0)["precision"]), OUT_OF)
+        return f"All scores tie: every answer is a guess, right {right} times."
     if world.note:
         return world.note
     if prior == 0:
@@ -66,6 +69,11 @@ def answer(world: OpenWorld, prior: int, wanted: int) -> tuple[str, str, str, st
         return f"Too few to say: {row['n_linked']} patients of the test half are ever linked rightly."
     patients = f"n = {row['n_linked']} patients"
     return *before_rest, f"Of {out_of:,} such answers: too few to say ({patients}). {others}"
+
+
+def unsaid(world: OpenWorld) -> str:
+    """The few words that stand in a picture's place where no figure is said, or ""."""
+    return world.note.split(":")[0].rstrip(".").lower()
 
 
 def facts(world: OpenWorld, prior: int, wanted: int, label: str) -> str:
@@ -124,7 +132,7 @@ def tradeoff(
     shapes: list[dict] = []
     if world.note:
         middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "yanchor": "middle"}
-        notes.append(note(palette, "too few to say", yshift=14, **middle))
+        notes.append(note(palette, unsaid(world), yshift=14, **middle))
         ends = [("guessing", 1 / world.pool_size, palette.muted)]
     else:
         x, y = line["fpir"].tolist(), line["dir"].tolist()
@@ -196,7 +204,7 @@ def _marks(
     notes: list[dict] = []
     shapes: list[dict] = []
     for row in world.operating.to_dict("records"):
-        if not row["reached"] or not row["wanted_precision"]:
+        if not row["reached"]:
             continue
         here = world.curve[world.curve["threshold"] == row["threshold"]].iloc[0]
         x, y = max(float(here["fpir"]), floor), float(here["dir"])
@@ -273,9 +281,9 @@ def _point_words(row: dict, world: OpenWorld, prior: int) -> str:
 
 
 def _chosen_words(row: dict) -> str:
-    return (
-        f"wants to be right {round(100 * row['wanted_precision'])} of 100 times: answers for {of(row['links'], OUT_OF)}"
-    )
+    wanted = round(100 * row["wanted_precision"])
+    who = f"wants to be right {wanted} of 100 times" if wanted else "always answers"
+    return f"{who}: answers for {of(row['links'], OUT_OF)} images"
 
 
 def tradeoff_words(world: OpenWorld, prior: int, wanted: int) -> str:
@@ -288,21 +296,24 @@ def tradeoff_words(world: OpenWorld, prior: int, wanted: int) -> str:
 # -- two attackers as pictures of 100 images -------------------------------------------------------------------------
 
 
-def arrays(attackers: Sequence[tuple[str, float, float]], palette: Palette) -> str:
-    """HTML: for each (name, linked rightly, links) 100 images in three states, with words and counts; NaN is too few.
+def arrays(attackers: Sequence[tuple[str, float, float]], palette: Palette, instead: str = "too few to say") -> str:
+    """HTML: for each (name, linked rightly, links) 100 images in three states, with words and counts.
 
-    Linked rightly is a disc, linked wrongly a cross, no answer a small dot; filled from the bottom left.
+    Linked rightly is a disc, linked wrongly a cross, no answer a small dot; filled from the bottom left. Where links
+    are NaN, the words `instead` stand below.
     """
-    blocks = "".join(_array(*attacker) for attacker in attackers)
+    blocks = "".join(_array(*attacker, instead) for attacker in attackers)
     return f'<div class="mm-arrays" style="--mm-right:{palette.before};--mm-wrong:{palette.muted}">{blocks}</div>'
 
 
-def _array(name: str, right: float, links: float) -> str:
+def _array(name: str, right: float, links: float, instead: str) -> str:
     if math.isnan(links):
         body = (
-            '<div class="mm-array" role="img" aria-label="too few to say">' + '<i class="mm-none"></i>' * 100 + "</div>"
+            f'<div class="mm-array" role="img" aria-label="{escape(instead)}">'
+            + '<i class="mm-none"></i>' * 100
+            + "</div>"
         )
-        return f'<div><p class="mm-name">{escape(name)}</p>{body}<p>too few to say</p></div>'
+        return f'<div><p class="mm-name">{escape(name)}</p>{body}<p>{escape(instead)}</p></div>'
     counts = shares(right, links)
     kinds = ["mm-right"] * counts[0] + ["mm-wrong"] * counts[1] + ["mm-none"] * counts[2]
     order = [kinds[10 * row + column] for row in reversed(range(10)) for column in range(10)]

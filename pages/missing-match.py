@@ -16,7 +16,9 @@ with page.guarded():
         model = state.model_control("missing model")
         # without the match there is one report less to fill the pool with
         steps = log_pool_sizes(state.study(state.cohort(), model).common_pool - 1)
-        pool_size = state.pool_slider(steps, f"missing slider to {steps[-1]}")
+        pool_size = steps[0]
+        if len(steps) > 1:
+            pool_size = state.pool_slider(steps, f"missing slider to {steps[-1]}")
         prior = state.prior_slider("missing prior")
         wanted = state.choice(
             "wanted", "Wants to be right, of 100", {w: str(w) for w in state.WANTED_CHOICES}, key="missing wanted"
@@ -91,7 +93,8 @@ with page.guarded():
                     icon=":material/image:",
                     width="stretch",
                 )
-        st.html(missing_match.arrays(missing_match.attackers(world, prior, wanted), colours))
+        attackers = missing_match.attackers(world, prior, wanted)
+        st.html(missing_match.arrays(attackers, colours, missing_match.unsaid(world) or "too few to say"))
     with st.expander("Details: all wanted precisions, and what the words mean", icon=":material/table:"):
         st.dataframe(missing_match.readable(world), hide_index=True, height=180)
         st.markdown(missing_match.details(world))

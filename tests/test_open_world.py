@@ -478,6 +478,7 @@ def test_kept_rows_are_joined_by_record(entry: Entry, forbid: Callable[[], None]
 def test_another_seed_is_counted_anew(entry: Entry) -> None:
     one, other = (open_world.prepare(entry, split="all", seed=seed) for seed in (0, 1))
     assert (one.test_half != other.test_half).any()
+    assert not np.array_equal(one.thresholds, other.thresholds)
     assert (open_world.prepare(entry, split="all", seed=1).reach == other.reach).all()
 
 
