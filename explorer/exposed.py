@@ -268,7 +268,7 @@ def differences(
                 notes.append(note(palette, escape(line.aside), bgcolor=palette.page, **aside))
             continue
         row = line.row
-        if row["note"]:
+        if math.isnan(row["difference"]):
             notes.append(note(palette, escape(row["note"]), x=0, y=place, xanchor="left", xshift=8))
             continue
         traces.append(_interval(row["low"] * out_of, row["high"] * out_of, place, pen, line.words))
@@ -301,7 +301,8 @@ def differences(
 def differences_words(table: pd.DataFrame, out_of: int) -> str:
     """The picture as sentences, for those who cannot see it."""
     said = [
-        f"{row['attribute']}, {row['group']}: {row['note'] or _association_words(row, out_of)}"
+        f"{row['attribute']}, {row['group']}: "
+        f"{row['note'] if math.isnan(row['difference']) else _association_words(row, out_of)}"
         for row in table.to_dict("records")
     ]
     return f"Differences in how often images come first. {'; '.join(said)}."
@@ -311,7 +312,8 @@ def _association_words(row: Mapping[Any, Any], out_of: int) -> str:
     interval = sentences.difference_interval(row["low"], row["high"], out_of)
     sizes = f"n = {row['n_images']:,} against {row['n_images_against']:,} images"
     difference = figure_words(row["difference"], out_of)
-    return f"{difference} ({interval}) than {escape(row['against'])}, adjusted {p_words(row['p_holm'])}, {sizes}"
+    said = f"{difference} ({interval}) than {escape(row['against'])}, adjusted {p_words(row['p_holm'])}, {sizes}"
+    return f"{said}, {escape(row['note'])}" if row["note"] else said
 
 
 # -- groups ----------------------------------------------------------------------------------------------------------
@@ -331,7 +333,7 @@ def groups(table: pd.DataFrame, *, out_of: int, pool_size: int, palette: Palette
     names = []
     for place, row in enumerate(rows):
         names.append(f"{row['group']}, n = {row['n_images']:,}")
-        if row["note"]:
+        if math.isnan(row["linked"]):
             notes.append(note(palette, escape(row["note"]), x=chance, y=place, xanchor="left", xshift=10))
             continue
         traces.append(_interval(row["low"] * out_of, row["high"] * out_of, place, pen, names[-1]))
@@ -371,20 +373,22 @@ def groups(table: pd.DataFrame, *, out_of: int, pool_size: int, palette: Palette
 def groups_words(table: pd.DataFrame, out_of: int) -> str:
     """The picture as a sentence, for those who cannot see it."""
     rows = table.to_dict("records")
-    said = [f"{row['group']} {row['note'] or _group_words(row, out_of)}" for row in rows]
+    said = [f"{row['group']} {row['note'] if math.isnan(row['linked']) else _group_words(row, out_of)}" for row in rows]
     return f"Images linked: {'; '.join(said)}; guessing {sentences.of(rows[0]['chance'], out_of)}."
 
 
 def groups_sentence(apart: pd.DataFrame, out_of: int) -> str:
     """Whether groups are linked differently, from exposure.associations of that one attribute."""
-    said = apart[apart["note"] == ""]
+    said = apart[apart["difference"].notna()]
     if said.empty:
         few = [row for row in apart["note"] if row != "not recorded"]
         return f"Whether groups differ: {few[0]}." if few else "It is not recorded who belongs to which group."
     told = [row for row in said.to_dict("records") if told_apart(row)]
     if not told:
-        widest = max(said["low"].abs().max(), said["high"].abs().max())
-        room = sentences.of(float(widest), out_of)
+        widest = float(max(said["low"].abs().max(), said["high"].abs().max()))
+        room = sentences.of(widest, out_of)
+        if not sentences.whole(widest, out_of):
+            return f"No group differs from the others by 1 of {out_of:,} images."
         return f"No group can be told apart from the others. Differences of up to {room} images cannot be ruled out."
     told.sort(key=lambda row: -abs(row["difference"]))
     parts = []
@@ -401,7 +405,8 @@ def groups_sentence(apart: pd.DataFrame, out_of: int) -> str:
 def _group_words(row: Mapping[Any, Any], out_of: int) -> str:
     interval = sentences.interval(row["low"], row["high"], out_of)
     sizes = f"n = {row['n_images']:,} images of {row['n_patients']:,} patients"
-    return f"{sentences.of(row['linked'], out_of)} ({interval}), {sentences.lift(row['lift'])}, {sizes}"
+    said = f"{sentences.of(row['linked'], out_of)} ({interval}), {sentences.lift(row['lift'])}, {sizes}"
+    return f"{said}, {escape(row['note'])}" if row["note"] else said
 
 
 # -- pieces of a dot plot --------------------------------------------------------------------------------------------

@@ -190,6 +190,8 @@ def test_a_model_that_ties_everything(page, tmp_path):
     assert not app.exception
     assert "the middle one comes first in 2 of 100 pools" in headline(app)
     assert set(rows(app)["first"].round(6)) == {2.0}
+    for name in ("with", "groups"):
+        assert not page(store=tmp_path, N=50, list=name).exception
 
 
 def test_a_damaged_model_is_a_card_and_another_one_works(page, store_root, tmp_path):
@@ -316,6 +318,8 @@ def test_groups_show_numbers_and_guessing_and_few_get_words():
     assert figure.layout.shapes[0].x0 == pytest.approx(1.0)
     assert list(figure.layout.yaxis.ticktext)[1].strip() == "not &lt;recorded&gt;, n = 20"
     assert "20 of 100 (15 to 25 of 100), 20 times chance, n = 400 images of 200 patients" in figure.data[1].text[0]
+    tied = exposed.groups(pd.DataFrame([group(note="all scores tie")]), out_of=100, pool_size=100, palette=palette.DARK)
+    assert tied.data[1].text[0].endswith("all scores tie"), "said beside the number, not in its place"
     nobody = exposed.groups(table[1:], out_of=100, pool_size=100, palette=palette.DARK)
     assert not nobody.data
 
@@ -331,6 +335,10 @@ def test_groups_show_numbers_and_guessing_and_few_get_words():
         (
             [association(low=-0.02, p_holm=0.2), association(group="M", against="F", low=-0.31, high=0.04, p_holm=0.4)],
             "No group can be told apart from the others. Differences of up to 31 of 100 images cannot be ruled out.",
+        ),
+        (
+            [association(difference=0.0, low=0.0, high=0.0, p=1.0, p_holm=1.0, note="all scores tie")],
+            "No group differs from the others by 1 of 100 images.",
         ),
         ([association(**FEW)], "Whether groups differ: too few to say (n = 18)."),
         ([association(**NOTHING | {"note": "not recorded"})], "It is not recorded who belongs to which group."),
