@@ -29,6 +29,7 @@ soak: $(VENV)/.dev browser
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/cross_checks.py
+	$(BIN)/python benchmarks/audit_times.py
 	$(BIN)/python benchmarks/interaction.py
 
 browser:

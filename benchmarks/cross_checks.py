@@ -9,6 +9,7 @@ where one is drawn, the largest deviation over queries is given in standard erro
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -21,7 +22,8 @@ import numba
 import numpy as np
 import pandas as pd
 
-from linkage_core import fusion, pools
+from linkage_core import fusion, pools, strata
+from linkage_core.cohorts.base import LABELS
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.store import Embeddings
 
@@ -170,6 +172,70 @@ def hard_negatives(one: Embeddings, seed: int) -> MatchCounts:
     return MatchCounts(better.sum(1), tied.sum(1), eligible.sum(1))
 
 
+def labelled(n_patients: int, seed: int) -> Embeddings:
+    """A cohort with three findings of few patterns, some not mentioned; a lone one, and texts that patients share."""
+    one = cohort(n_patients, seed, n_texts=n_patients, signal=0.4)
+    rng = np.random.default_rng(seed)
+    n = len(one.candidates)
+    findings = pd.DataFrame(np.nan, index=range(n), columns=list(LABELS))
+    for label, values in (
+        ("Edema", [0.0, 1.0]),
+        ("Pneumonia", [np.nan, 0.0, 1.0]),
+        ("Fracture", [np.nan] * 5 + [1.0]),
+    ):
+        findings[label] = rng.choice(values, n)
+    findings.loc[0, "Lung Lesion"] = 1.0
+    records = one.records.assign(view="PA", sex="F", age=50.0, report_words=5)
+    records = pd.concat([records, findings.iloc[one.match].reset_index(drop=True)], axis=1)
+    candidates = one.candidates.assign(report_words=5)
+    return dataclasses.replace(one, records=records, candidates=candidates)
+
+
+def decoys_against_simulation(draws: int = 20_000, seed: int = 0) -> list[dict[str, Any]]:
+    """strata.count, the closed forms on it and the label-matched AUC, beside decoys drawn from the bare tables: other
+    patients, the same 14 labels, their scores one by one."""
+    one = labelled(70, seed)
+    counts = strata.count(one)
+    scores = one.images @ one.reports.T
+    labels = one.records.drop_duplicates("study_id")[list(LABELS)].fillna(7).to_numpy()
+    text = one.candidates["report_key"].to_numpy()
+    decoys = []
+    for i, own in enumerate(one.match):
+        alike = (labels == labels[own]).all(axis=1) & (one.candidate_group != one.query_group[i])
+        decoys.append(np.flatnonzero(alike))
+    eligible = np.array([len(d) for d in decoys])
+    rows = []
+    for n in (2, 5, 12):
+        able = np.argsort(eligible, kind="stable")
+        able = able[eligible[able] >= n - 1]
+        some = able[np.linspace(0, len(able) - 1, 25).astype(int)]
+        picked = MatchCounts(*(column[some] for column in counts))
+        ranks, beats = [], []
+        for i in some:
+            rng = np.random.default_rng([seed, n, int(i)])
+            pick = rng.random((draws, eligible[i]), dtype=np.float32).argpartition(n - 2, axis=1)[:, : n - 1]
+            drawn = decoys[i][pick]
+            tied = text[drawn] == text[one.match[i]]
+            above = (scores[i, drawn] > scores[i, one.match[i]]) & ~tied
+            ranks.append(1 + above.sum(1) + rng.integers(0, tied.sum(1) + 1))
+            beats.append(1 - above[:, 0] - tied[:, 0] / 2)
+        ranks, beats = np.stack(ranks), np.stack(beats)
+        case = f"decoys of the same 14 labels, N={n}, {picked.n_eligible.min()} to {picked.n_eligible.max()} eligible"
+        checked = [
+            ("Recall@1", pools.expected_recall(picked, n, 1), ranks <= 1),
+            ("Recall@2", pools.expected_recall(picked, n, 2), ranks <= 2),
+            ("MRR", pools.expected_reciprocal_rank(picked, n), 1 / ranks),
+        ]
+        if n == 2:
+            checked.append(("label-matched AUC", strata.label_matched_auc(picked), beats))
+        for name, ours, values in checked:
+            row = near("simulation", case, name, ours, values.mean(1), values.std(1), draws)
+            row["n_left_out"] = int((eligible < n - 1).sum())
+            row["agrees"] &= bool((counts.n_eligible == eligible).all())
+            rows.append(row)
+    return rows
+
+
 def drawn_ranks(n_better: int, n_tied: int, n_eligible: int, n: int, draws: int, seed: int) -> np.ndarray:
     """Ranks of the match in `draws` pools of N: N-1 of the eligible without replacement, the tied in random order."""
     rng = np.random.default_rng(seed)
@@ -226,6 +292,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rows = against_ranx(options.seed) + against_simulation(options.draws, options.seed)
+    rows += decoys_against_simulation(options.draws, options.seed)
     result = {
         "seed": options.seed,
         "versions": {name: importlib.metadata.version(name) for name in ("ranx", "numpy", "numba")},

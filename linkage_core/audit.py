@@ -128,6 +128,8 @@ class Study:
         patients = self.queries["patient_id"]
         intervals = statistics.rate_intervals(np.column_stack(columns), patients.to_numpy(), seed=self.seed)
         tied = pools.tied_flag(self.counts)
+        if self.queries["report_key"].nunique() == 1:
+            tied = tied or "all reports are the same"
         for i, row in enumerate(rows):
             for name, column in (("recall", 2 * i), ("mrr", 2 * i + 1)):
                 row[name] = float(intervals.estimate[column])

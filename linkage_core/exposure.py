@@ -28,6 +28,8 @@ MIN_PATIENTS = statistics.TOO_FEW
 
 GROUPS = ("sex", "age decade", "view")
 NOT_RECORDED = "not recorded"
+_DECIMALS = 12
+"""Probabilities that are equal may differ in digits beyond these."""
 
 
 Scores = tuple[np.ndarray, np.ndarray]
@@ -56,7 +58,7 @@ def exposure(study: Study, pool_size: PoolSize, of_study: Scores | None = None) 
         margin=score - best,
         p_first=first,
         chance=chance,
-        percentile=pd.Series(first).rank(pct=True, method="average").to_numpy() * 100,
+        percentile=pd.Series(first).round(_DECIMALS).rank(pct=True, method="average").to_numpy() * 100,
     )
 
 
@@ -357,7 +359,8 @@ def associations(
         rows.append({"attribute": attribute, "group": group, "against": against})
         masks += [inside, outside]
     if rows:
-        means = _Means(joined["p_first"].to_numpy(np.float64), masks, joined["patient_id"].to_numpy(), seed)
+        values, patients = joined["p_first"].to_numpy(np.float64), joined["patient_id"].to_numpy()
+        means = _Means(values, masks, patients, seed, tied=_tied(joined))
         for i, row in enumerate(rows):
             row |= _difference(means, 2 * i, 2 * i + 1)
     table = pd.DataFrame(rows, columns=list(ASSOCIATION_COLUMNS))
@@ -376,8 +379,9 @@ def groups(exposure_table: pd.DataFrame, records: pd.DataFrame, by: str, *, seed
 
     One row a value of `by` ("sex", "age decade" or "view") and one for "not recorded" where there are such records:
     by, group, linked, low, high (mean probability of coming first with its patient-clustered 95% interval, see _Means),
-    chance (1/N), lift, n_images, n_patients, note. Fewer than 30 patients: NaN, and `note` says so. Every record is
-    ranked in pools of all patients, whatever its own group; images of one sex alone would be another question.
+    chance (1/N), lift, n_images, n_patients, note. Fewer than 30 patients: NaN, and `note` says so, as where one
+    patient holds most of the group; that all scores tie stands beside the figures. Every record is ranked
+    in pools of all patients, whatever its own group; images of one sex alone would be another question.
     """
     if by not in GROUPS:
         raise InputError(f"by is {by!r}.", f"It is one of: {', '.join(GROUPS)}.")
@@ -385,13 +389,15 @@ def groups(exposure_table: pd.DataFrame, records: pd.DataFrame, by: str, *, seed
     values = _attribute(joined, by)
     names = [*_levels(values), *([NOT_RECORDED] if values.isna().any() else [])]
     masks = [(values.fillna(NOT_RECORDED) == name).to_numpy() for name in names]
-    means = _Means(joined["p_first"].to_numpy(np.float64), masks, joined["patient_id"].to_numpy(), seed)
+    means = _Means(
+        joined["p_first"].to_numpy(np.float64), masks, joined["patient_id"].to_numpy(), seed, tied=_tied(joined)
+    )
     chance = joined["chance"].to_numpy(np.float64)
     linkable = joined["p_first"].notna().to_numpy()
     rows = []
     for i, (name, mask) in enumerate(zip(names, masks, strict=True)):
         n_patients = int(means.n_patients[i])
-        said = n_patients >= MIN_PATIENTS
+        said = n_patients >= MIN_PATIENTS and not means.dominated[i]
         linked = float(means.estimate[i]) if said else np.nan
         low, high = means.interval(i) if said else (np.nan, np.nan)
         baseline = float(chance[mask & linkable].mean()) if means.n_images[i] else np.nan
@@ -406,10 +412,18 @@ def groups(exposure_table: pd.DataFrame, records: pd.DataFrame, by: str, *, seed
                 "lift": linked / baseline,
                 "n_images": int(means.n_images[i]),
                 "n_patients": n_patients,
-                "note": "" if said else too_few(n_patients),
+                "note": means.tied if said else means.dominated[i] or too_few(n_patients),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _tied(joined: pd.DataFrame) -> bool:
+    """Whether no record's match stands above or below any of its distractors, so that all figures are chance."""
+    if not {"rank", "n_eligible", "margin"} <= set(joined.columns):
+        return False
+    able = joined[joined["n_eligible"] > 0]
+    return bool(len(able)) and bool((able["rank"] == 1 + able["n_eligible"] / 2).all() and (able["margin"] == 0).all())
 
 
 def too_few(n_patients: int) -> str:
@@ -524,7 +538,9 @@ class _Means:
     longer than need be. `carried` is in effect (Kish) how many patients the mean, or what it lacks to 1, comes from.
     """
 
-    def __init__(self, values: np.ndarray, masks: Sequence[np.ndarray], cluster: np.ndarray, seed: int) -> None:
+    def __init__(
+        self, values: np.ndarray, masks: Sequence[np.ndarray], cluster: np.ndarray, seed: int, *, tied: bool = False
+    ) -> None:
         inside = np.column_stack(masks) & ~np.isnan(values)[:, None]
         code = np.unique(cluster, return_inverse=True)[1]
         n_clusters = int(code.max()) + 1
@@ -537,6 +553,11 @@ class _Means:
             self.error = np.sqrt((self.moved**2).sum(axis=0)) / self.n_images
             self.effective = self.n_images**2 / (sizes**2).sum(axis=0)
             self.carried = np.minimum(_in_effect(sums), _in_effect(sizes - sums))
+        self.dominated = [
+            statistics.flag_of(code[rows]) if n >= MIN_PATIENTS else ""
+            for rows, n in zip(inside.T, self.n_patients, strict=True)
+        ]
+        self.tied = "all scores tie" if tied else ""
         self.sizes = sizes
         self.weights = statistics.patient_weights(n_clusters, statistics.DRAWS, seed)
         self.drawn_sizes = self._drawn(sizes)
@@ -610,7 +631,11 @@ def _difference(means: _Means, one: int, other: int) -> dict[str, object]:
     if fewest < MIN_PATIENTS:
         found = means.n_images[one] or means.n_images[other]
         return sizes | {"note": too_few(fewest) if found else NOT_RECORDED}
+    if means.dominated[one] or means.dominated[other]:
+        return sizes | {"note": means.dominated[one] or means.dominated[other]}
     difference, low, high = means.difference(one, other)
+    if abs(difference) < 10**-_DECIMALS:  # where all scores tie, sums differ in their last digit alone
+        difference, low, high = 0.0, min(low, 0.0), max(high, 0.0)
     return sizes | {
         "mean": float(means.estimate[one]),
         "mean_against": float(means.estimate[other]),
@@ -618,7 +643,7 @@ def _difference(means: _Means, one: int, other: int) -> dict[str, object]:
         "low": low,
         "high": high,
         "p": _two_sided(difference, low, high),
-        "note": "",
+        "note": means.tied,
     }
 
 

@@ -423,6 +423,7 @@ class Scores:
             pools_a_query=pools_a_query,
             monte_carlo_error=error,
             seed=self.seed,
+            tied=pools.tied_flag(self.counts),
         )
 
 
@@ -496,6 +497,7 @@ class Outcomes:
     pools_a_query: int = 0
     monte_carlo_error: float = 0.0
     seed: int = 0
+    tied: str = ""
 
     def at(self, prior: float, wanted: Sequence[float] = WANTED) -> OpenWorld:
         """The answer at one prior: milliseconds once the first has drawn the bootstrap.
@@ -506,7 +508,7 @@ class Outcomes:
         for one in wanted:
             if not 0 <= one <= 1:
                 raise InputError(f"A wanted precision is {one}.", "It lies between 0 and 1, for example 0.8.")
-        note = self._too_few()
+        note = self._too_few() or (f"{self.tied.capitalize()}." if self.tied else "")
         return OpenWorld(
             rule=self.rule,
             pool_size=self.pool_size,

@@ -1,5 +1,6 @@
 """Ranks, recall and MRR beside ranx; closed forms beside drawn pools. The cases are those of the benchmark."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ import pytest
 
 from linkage_core import pools
 from linkage_core.ranking import MatchCounts
+from linkage_core.store import Embeddings
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "cross_checks.py"
 
@@ -39,6 +41,28 @@ def test_closed_forms_equal_20_000_drawn_pools(checks: ModuleType) -> None:
     assert not disagreeing(rows)
     assert any(row["n_left_out"] > 0 for row in rows), "some hard negatives are too few for an N"
     assert any("1 to " in row["case"] for row in rows), "some query has a single decoy"
+
+
+def test_decoys_of_the_same_findings_equal_20_000_draws_from_the_bare_tables(checks: ModuleType) -> None:
+    rows = checks.decoys_against_simulation(draws=20_000)
+    assert len(rows) == 10
+    assert not disagreeing(rows)
+    assert any(row["n_left_out"] > 0 for row in rows), "a record whose findings are its own has no decoy"
+    assert {row["measure"] for row in rows} == {"Recall@1", "Recall@2", "MRR", "label-matched AUC"}
+
+
+def test_the_table_catches_decoys_that_differ_where_nothing_is_said(
+    checks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin: "not mentioned" taken for "absent"."""
+    honest = checks.strata.count
+
+    def careless(one: Embeddings) -> MatchCounts:
+        labels = list(checks.LABELS)
+        return honest(dataclasses.replace(one, records=one.records.assign(**one.records[labels].fillna(0))))
+
+    monkeypatch.setattr(checks.strata, "count", careless)
+    assert disagreeing(checks.decoys_against_simulation(draws=1_000))
 
 
 def test_the_table_catches_ranks_that_put_ties_last(checks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
