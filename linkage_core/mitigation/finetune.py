@@ -238,8 +238,9 @@ def _descend(
     more: dict[str, Any] | None = None,
 ) -> tuple[Heads, accounting.Run, dict[str, Any]]:
     options = work.options
-    q = options.q or min(1.0, max(0.05, 200 / pairs.n_units))
-    steps, clip, rate = options.steps or 200, options.clip or clip, options.rate or rate
+    q = _given(options.q, min(1.0, max(0.05, 200 / pairs.n_units)))
+    steps = int(_given(options.steps, 200))
+    clip, rate = _given(options.clip, clip), _given(options.rate, rate)
     multiplier = accounting.dpsgd_sigma(options.epsilon, work.delta, q, steps)
     recipe = Recipe(clip, q, steps, rate, multiplier, momentum=0.9, unit=options.unit)
     engine = ClosedForm()
@@ -258,7 +259,7 @@ def _paper(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
     from linkage_core.mitigation import paper
 
     usual = paper.PaperRecipe()
-    recipe = replace(usual, clip=work.options.clip or usual.clip, rate=work.options.rate or usual.rate)
+    recipe = replace(usual, clip=_given(work.options.clip, usual.clip), rate=_given(work.options.rate, usual.rate))
     t = work.training
     pairs = Pairs.of(t.images, t.texts, t.units("pair"), 1.0)
     q, steps = recipe.sampling(len(pairs.unit))
@@ -426,7 +427,7 @@ def refuse_dominant(training: Training) -> None:
     most = int(np.argmax(counts))
     if len(names) < 2 or 2 * counts[most] >= counts.sum():
         raise InputError(
-            f"Patient {names[most]!r} has {counts[most]:,} of the {counts.sum():,} training pairs.",
+            f"Patient {str(names[most])!r} has {counts[most]:,} of the {counts.sum():,} training pairs.",
             "A guarantee for each patient means little here. Check the patient ids, or leave this one out.",
         )
 
@@ -480,6 +481,10 @@ def new_seed() -> int:
     return secrets.randbits(32)
 
 
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
 def _store(entry: Entry) -> Store:
     return Store(entry.path.parent.parent)
 
@@ -503,6 +508,10 @@ def _checked(row: Mechanism, options: Options) -> None:
         raise InputError("The engine opacus clips pairs, not patients.", "Take --unit pair, or the closed form.")
     if options.output_noise < 0 or not math.isfinite(options.output_noise):
         raise InputError(f"output_noise is {options.output_noise}.", "It is a deviation: zero or more.")
+    for field, most in (("q", 1.0), ("steps", math.inf), ("clip", math.inf), ("rate", math.inf)):
+        value = getattr(options, field)
+        if value is not None and not (0 < value <= most and math.isfinite(value)):
+            raise InputError(f"{field} is {value}.", "Give a number above 0" + (", at most 1." if most == 1 else "."))
     known_findings(options.findings)
     if row.name in ("noise-only", "nonprivate") and options.like not in LIKE:
         raise InputError(f"{row.name} follows {options.like!r}.", f"Name what it follows (--like): {', '.join(LIKE)}.")

@@ -9,6 +9,7 @@ beside a control that has the noise alone.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,9 @@ def train(
         rows = np.flatnonzero(source.uniform(len(pairs.unit)) < q)
         if len(rows):
             x, t = (torch.from_numpy(part.astype(np.float32)) for part in pairs.features(rows))
-            (_info_nce(model(x, t), recipe.temperature) * float(signal)).backward()
+            with warnings.catch_warnings():  # features need no gradient, and Opacus' hooks do not mind
+                warnings.filterwarnings("ignore", message="Full backward hook", category=UserWarning)
+                (_info_nce(model(x, t), recipe.temperature) * float(signal)).backward()
             optimiser.step()
             optimiser.zero_grad()
         progress("steps of the study's recipe", step + 1, steps)
