@@ -115,7 +115,7 @@ def tradeoff(
     highest = line[["dir", "dir_high"]].max().max() if len(line) and not world.note else 1.0
     top = min(1.12 * max(float(highest), 2 / world.pool_size), 1.04)
     y_ticks, y_words = _rate_ticks(top)
-    margin = {"l": 32 + 7 * max(map(len, y_words)), "r": 92, "t": 34, "b": 52}
+    margin = {"l": 14 + 7 * max(map(len, y_words)), "r": 92, "t": 34, "b": 52}
     x_ticks = [10.0**p for p in range(round(math.log10(floor)), 1)]
     guessed = [floor ** (1 - i / 40) for i in range(41)]
     traces: list[dict[str, object]] = [

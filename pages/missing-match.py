@@ -58,7 +58,7 @@ with page.guarded():
     with right:
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             with st.popover(f"Rule: {RULES[rule].lower()}", icon=":material/rule:"):
-                state.choice("rule", "He answers when this is high enough", RULES, key="missing rule")
+                state.choice("rule", "The attacker answers when this is high enough", RULES, key="missing rule")
             st.space("stretch")
             with st.popover("Save", icon=":material/download:"):
                 about = page.provenance(pool_size, world.n_test[0])
