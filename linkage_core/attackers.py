@@ -157,7 +157,7 @@ def hold(
     heads, shelf = source.heads(head), source.heads()
     base = entry.embeddings(split=split)
     own = source.records(own_split)
-    sigma = _noise_of(source, head, noise)
+    sigma = noise_of(source, head, noise)
     rng = np.random.default_rng(seed)
     keys = base.candidates["report_key"].drop_duplicates()
     first = base.records.drop_duplicates("report_key").set_index("report_key")
@@ -165,7 +165,7 @@ def hold(
     own_images = source.features("image", own["record_id"])
     released, own_clean = unit(heads.image(images)), unit(heads.image(own_images))
     return Held(
-        released=_noised(released, sigma, rng),
+        released=noised(released, sigma, rng),
         images=images,
         texts=entry.features("text", keys),
         findings=first.loc[keys, list(LABELS)].to_numpy(float),
@@ -173,7 +173,7 @@ def hold(
         match=base.match,
         query_group=base.records["patient_id"].to_numpy(str),
         candidate_group=base.candidates["patient_id"].to_numpy(str),
-        own_released=_noised(own_clean, sigma, rng),
+        own_released=noised(own_clean, sigma, rng),
         own_clean=own_clean,
         own_images=own_images,
         own_texts=source.features("text", own["report_key"]),
@@ -185,13 +185,15 @@ def hold(
     )
 
 
-def _noised(vectors: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+def noised(vectors: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """One release of each row under Gaussian output noise; float32, not scaled to norm 1 again."""
     if sigma == 0:
         return vectors
     return np.asarray(vectors + sigma * rng.standard_normal(vectors.shape, dtype=np.float32), dtype=np.float32)
 
 
-def _noise_of(entry: Entry, head: str, noise: float | None) -> float:
+def noise_of(entry: Entry, head: str, noise: float | None = None) -> float:
+    """The output noise of a head, as given or else as its record says."""
     return float(entry.head_record(head).get("output_noise") or 0.0) if noise is None else float(noise)
 
 
@@ -452,6 +454,7 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
         "pool_size": pool_size,
         "k": k,
         "n_queries": int(present.sum()),
+        "n_patients": n_patients,
         "recall": estimate,
         "recall_low": float(interval.low[0]),
         "recall_high": float(interval.high[0]) if estimate > 0 else statistics.unseen(n_patients),
@@ -916,7 +919,7 @@ def ceiling(
     """
     source = source or entry
     usable(entry, source, head, entry.default_split)
-    sigma = _noise_of(source, head, noise)
+    sigma = noise_of(source, head, noise)
     if draws < 2:
         raise InputError(f"draws is {draws}.", "Take at least 2, or the error of the simulation is unknown.")
     records = entry.records(entry.default_split)

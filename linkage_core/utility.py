@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from linkage_core import statistics, strata
-from linkage_core.attackers import usable
+from linkage_core.attackers import noise_of, noised, usable
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, ModelError
 from linkage_core.heads import Heads, unit
@@ -413,6 +414,8 @@ def utility_table(
         measures: keys of MEASURES. Zero-shot needs the model's text tower on this machine; where it is not there, one
             row says so.
         missing: "negative" or "left out", see states_of.
+        seed: of the folds, the bootstrap, and of output noise where the head's record has it: then everything is read
+            from noised embeddings, and the probe is trained on such.
 
     Returns COLUMNS, one row for each measure and label, and macro rows over the labels with at least 30 patients of
     each class. Intervals are 95% bootstrap over patients, paired. `flag` is "too few to say", "not trained", or "".
@@ -432,12 +435,13 @@ def utility_table(
     patients = records["patient_id"].to_numpy(str)
     heads = [source.heads(), source.heads(head)]
     features = entry.features("image", records["record_id"])
-    images = [unit(one.image(features)) for one in heads]
+    sigma, rng = noise_of(source, head), np.random.default_rng([seed, 1])
+    images = [unit(heads[0].image(features)), noised(unit(heads[1].image(features)), sigma, rng)]
     common = {"cohort": entry.cohort, "model": entry.model, "head": head, "missing": missing, "seed": seed}
     trained_on = f"{train.cohort}/{train_split}"
     rows: list[dict[str, Any]] = []
     if "probe" in measures:
-        probes = _probes(train, train_split, patients, heads, missing, seed)
+        probes = _probes(source, train, train_split, patients, heads, missing, sigma, seed)
         scores = np.stack([probe(one) for probe, one in zip(probes, images, strict=True)], axis=2)
         trained = np.logical_and(*(probe.trained for probe in probes))
         found = aurocs(scores, np.where(trained, states, np.nan), patients, seed=seed)
@@ -467,8 +471,16 @@ def _declared(source: Entry, head: str, declared: Sequence[str] | None) -> tuple
 
 
 def _probes(
-    train: Entry, split: str, patients: np.ndarray, heads: Sequence[Heads], missing: str, seed: int
+    source: Entry,
+    train: Entry,
+    split: str,
+    patients: np.ndarray,
+    heads: Sequence[Heads],
+    missing: str,
+    sigma: float,
+    seed: int,
 ) -> list[Probe]:
+    """Before and after; the one after is trained on embeddings as they are released."""
     records = train.records(split)
     common = np.intersect1d(records["patient_id"].to_numpy(str), patients)
     if len(common):
@@ -476,15 +488,21 @@ def _probes(
             f"{len(common)} patients, such as {common[0]!r}, would both train the probe and be read by it.",
             "Train it on another split.",
         )
-    states = states_of(records, missing)
+    first = _shelf_probe(source, train, split, missing, seed)
+    shelf, image = heads[0].image, heads[1].image
+    if sigma == 0 and np.array_equal(shelf.weight, image.weight) and np.array_equal(shelf.bias, image.bias):
+        return [first, first]
     features = train.features("image", records["record_id"])
-    owners = records["patient_id"].to_numpy(str)
-    first = train_probe(unit(heads[0].image(features)), states, owners, seed)
-    if all(np.array_equal(heads[0].image.weight, one.image.weight) for one in heads[1:]) and all(
-        np.array_equal(heads[0].image.bias, one.image.bias) for one in heads[1:]
-    ):
-        return [first] * len(heads)
-    return [first, *(train_probe(unit(one.image(features)), states, owners, seed) for one in heads[1:])]
+    released = noised(unit(image(features)), sigma, np.random.default_rng([seed, 2]))
+    return [first, train_probe(released, states_of(records, missing), records["patient_id"].to_numpy(str), seed)]
+
+
+@lru_cache(maxsize=4)
+def _shelf_probe(source: Entry, train: Entry, split: str, missing: str, seed: int) -> Probe:
+    """The probe before any mitigation, the same beside every head."""
+    records = train.records(split)
+    features = unit(source.heads().image(train.features("image", records["record_id"])))
+    return train_probe(features, states_of(records, missing), records["patient_id"].to_numpy(str), seed)
 
 
 def _rows(
