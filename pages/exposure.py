@@ -18,6 +18,7 @@ TABS = {"records": "Records", "with": "What goes with it", "groups": "Groups"}
 GROUPS = {"sex": "Sex", "age decade": "Age", "view": "View"}
 ROWS = 25
 THUMBNAIL, PICTURE = 72, 224
+HEIGHT = 530  # of the table and of the card beside it, which is larger on a projector
 START = "exposed rows from"
 
 WORDS = """
@@ -180,7 +181,7 @@ def records_tab(entry: Entry, study: Study) -> None:
                 }
             ),
             hide_index=True,
-            height=470,
+            height=HEIGHT,
             row_height=62,
             key=key,
             on_select=lambda: row_chosen(key, names),
@@ -192,7 +193,11 @@ def records_tab(entry: Entry, study: Study) -> None:
                 "image": st.column_config.TextColumn("Image", width=118),
                 "finding": st.column_config.TextColumn("Finding", width=104),
                 "first": st.column_config.ProgressColumn(
-                    f"First, of {out_of:,} pools", min_value=0, max_value=out_of, format="%.1f", width=132
+                    f"First, of {out_of:,} pools",
+                    min_value=0,
+                    max_value=out_of,
+                    format="%.1f" if out_of == 100 else "%.0f",
+                    width=132,
                 ),
                 "rank": st.column_config.NumberColumn(
                     "Rank", width=58, format="localized", help="Place of the report in the whole pool, ties in mean."
@@ -200,7 +205,7 @@ def records_tab(entry: Entry, study: Study) -> None:
                 "percentile": st.column_config.NumberColumn("Percentile", width=76, format="%.1f"),
             },
         )
-    with one_side, st.container(border=True, height=470, key="exposed one"):
+    with one_side, st.container(border=True, height=HEIGHT, key="exposed one"):
         one_record(entry, attributes)
 
 
@@ -279,7 +284,7 @@ def groups_tab() -> None:
         save(f"by-{by}", lambda: table, lambda: draw(palette.LIGHT), f"Images linked, by {GROUPS[by].lower()}")
     apart = state.associations(state.cohort(), model, pool_size, (by,))
     said = escape(exposed.groups_sentence(apart, out_of))
-    note = "Every image is ranked in pools of all patients, whatever its own group."
+    note = "Every image is ranked in pools of all patients, whatever its own group. Too few: n counts patients."
     st.html(f'<p class="le-middle" role="status">{said}</p><div class="le-small le-flat">{note}</div>')
     st.plotly_chart(
         draw(palette.current()),
