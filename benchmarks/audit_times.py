@@ -253,6 +253,19 @@ def run_case(store: Path, cohort: str, name: str) -> dict[str, Any]:
     return result
 
 
+def _written(sizes: dict[str, dict[str, int]], rows: list[dict[str, Any]]) -> tuple[dict[str, Any], float]:
+    slowest = max((row["seconds"] for row in rows if row["part"].startswith("bootstrap")), default=float("nan"))
+    result = {
+        "sizes": sizes,
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "bootstrap_limit_seconds": BOOTSTRAP_LIMIT,
+        "bootstrap_within_limit": slowest < BOOTSTRAP_LIMIT,
+        "rows": rows,
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result, slowest
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=43_793)
@@ -289,16 +302,9 @@ def main() -> int:
                     check=True,
                 )
                 rows.append({"cohort": cohort, "part": name, **json.loads(done.stdout)})
+                rows[-1]["load"] = round(os.getloadavg()[0], 1)
                 print(f"{cohort}: {name}: {rows[-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
-    slowest = max(row["seconds"] for row in rows if row["part"].startswith("bootstrap"))
-    result = {
-        "sizes": sizes,
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)},
-        "bootstrap_limit_seconds": BOOTSTRAP_LIMIT,
-        "bootstrap_within_limit": slowest < BOOTSTRAP_LIMIT,
-        "rows": rows,
-    }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+                result, slowest = _written(sizes, rows)  # after every part: a run that is stopped leaves its figures
     print(pd.DataFrame(rows).to_string(index=False, na_rep=""))
     if not result["bootstrap_within_limit"]:
         print(f"The bootstrap took {slowest:.1f} s; the limit is {BOOTSTRAP_LIMIT:.0f} s.")

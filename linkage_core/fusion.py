@@ -582,11 +582,13 @@ def _counted(
     """(n_better, n_tied) of each query's `column` among distinct vectors, block by block."""
     n_better, n_tied = np.zeros((2, len(queries)), dtype=np.int64)
     order = np.argsort(column, kind="stable")
-    block = min(ranking.QUERY_BLOCK, len(queries))
-    tile = np.empty(block * min(ranking.CANDIDATE_BLOCK, len(vectors)), dtype=np.float32)
-    for start in range(0, len(queries), block):
-        rows = order[start : start + block]
+
+    def count(start: int) -> None:
+        rows = order[start : start + ranking.QUERY_BLOCK]
+        tile = np.empty(len(rows) * min(ranking.CANDIDATE_BLOCK, len(vectors)), dtype=np.float32)
         ranking.count_block(queries[rows], vectors, multiplicity, rows, column[rows], lists, n_better, n_tied, tile)
+
+    ranking.each_block(count, len(queries), ranking.QUERY_BLOCK)
     return n_better, n_tied
 
 
