@@ -6,19 +6,23 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
 
-from linkage_core import cli
+from linkage_core import cli, printing
 from linkage_core.cli import JsonOption, NameOption, QuietOption, StoreOption
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.mitigation import finetune as lab
 from linkage_core.printing import output, plain
+from linkage_core.store import OFF_THE_SHELF, Entry, versions
 
 
 def register(app: typer.Typer) -> None:
     """Add the lab's commands."""
     app.command()(finetune)
+    app.command()(attack)
+    app.command()(utility)
 
 
 def finetune(
@@ -97,6 +101,155 @@ def finetune(
     cli._write_json(record, json_to)
     if cli._speaks(quiet, json_to):
         _done(record, paths)
+
+
+def attack(
+    target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose embeddings are released.")],
+    head: Annotated[str, typer.Option("--head", help="Name of the head.")] = OFF_THE_SHELF,
+    release: Annotated[
+        str, typer.Option("--release", help="raw-images, embeddings or embeddings-and-heads.")
+    ] = "embeddings-and-heads",
+    known: Annotated[
+        str, typer.Option("--known", help="m, own images whose release is known: numbers or all, comma-separated.")
+    ] = "0,10,100,1000,5000,all",
+    pool_size: Annotated[
+        str | None, typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000.")
+    ] = None,
+    k: Annotated[str, typer.Option("--k", help="Numbers, comma-separated.")] = "1",
+    source: Annotated[
+        str | None, typer.Option("--source", help="Cohort with the head and the attacker's own split, if another.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option("--noise", min=0, help="Output noise. Default: what the head's record says.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of known images, folds, noise and bootstrap.")] = 0,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Attackers who adapt: each one, the worst one before and after, and the ceiling that none can pass."""
+    from linkage_core import attackers
+
+    where = cli._store(store)
+    entry = where.open(*cli._target(target))
+    other = where.open(source, entry.model) if source else None
+    largest = _largest(entry)
+    if pool_size is None:
+        sizes: list[Any] = [n for n in (100, 1000, 10_000) if n <= largest] or ["full"]
+    else:
+        sizes = [n if n == "full" else cli._whole(n, "--pool-size") for n in cli._parts(pool_size, "--pool-size")]
+    for n in sizes:
+        if n != "full" and n > largest:
+            raise InputError(
+                f"A pool of {n} reports is larger than any image can fill.", f"The largest possible N is {largest}."
+            )
+    ks = [cli._whole(part, "--k") for part in cli._parts(k, "--k")]
+    wanted = [_known(part) for part in cli._parts(known, "--known")]
+    runs: dict[str, list[Any]] = {}
+    for when, name in {"before": OFF_THE_SHELF, "after": head}.items():
+        if when == "after" and head == OFF_THE_SHELF and not noise:
+            continue
+        sigma = noise if when == "after" else 0.0
+        with cli._progress(quiet or json_to == "-") as progress:
+            runs[when] = attackers.attacks(
+                entry, name, release, wanted, seed, source=other, noise=sigma, progress=progress
+            )
+    rows = pd.concat([one.table(sizes, ks) for one in runs.get("after", runs["before"])], ignore_index=True)
+    worst = [
+        {"when": when, **attackers.worst_of(found, n, one, seed)}
+        for when, found in runs.items()
+        for n in sizes
+        for one in ks
+    ]
+    top = (
+        pd.DataFrame()
+        if release == "raw-images"
+        else attackers.ceiling(entry, head, sizes, ks, source=other, noise=noise, seed=seed)
+    )
+    content = {
+        "schema": 1,
+        "provenance": {
+            **_provenance(entry, other),
+            "release": attackers.RELEASES[release],
+            "attackers": {one: attackers.ATTACKERS[one] for one in attackers.allowed(release, head)},
+            "scope": "measured with the attackers listed; a better one may do better",
+        },
+        "rows": _plain(rows),
+        "worst": _plain(pd.DataFrame(worst)),
+        "ceiling": _plain(top),
+    }
+    cli._write_json(content, json_to)
+    if cli._speaks(quiet, json_to):
+        printing.attack(content, entry.synthetic)
+
+
+def utility(
+    target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose images are read.")],
+    head: Annotated[str, typer.Option("--head", help="Name of the head.")] = OFF_THE_SHELF,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Transfer: cohort with the head and the split that trains the probe.")
+    ] = None,
+    train_split: Annotated[str, typer.Option("--train-split", help="Split that trains the probe.")] = "attacker",
+    findings: Annotated[
+        str | None, typer.Option("--findings", help="The declared list. Default: what the head's record says.")
+    ] = None,
+    missing: Annotated[
+        str, typer.Option("--missing", help="A finding not mentioned is: negative, or left out.")
+    ] = "negative",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds, noise and bootstrap.")] = 0,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """What can still be read from the embeddings: probe and zero-shot AUROC by finding, before and after a head."""
+    from linkage_core import utility as useful
+
+    where = cli._store(store)
+    entry = where.open(*cli._target(target))
+    other = where.open(source, entry.model) if source else None
+    declared = None if findings is None else cli._parts(findings, "--findings")
+    rows = useful.utility_table(
+        entry, head, source=other, train_split=train_split, declared=declared, missing=missing, seed=seed
+    )
+    content = {
+        "schema": 1,
+        "provenance": {**_provenance(entry, other), "measures": useful.MEASURES, "missing": missing},
+        "rows": _plain(rows),
+    }
+    cli._write_json(content, json_to)
+    if cli._speaks(quiet, json_to):
+        printing.utility(content, entry.synthetic)
+
+
+def _largest(entry: Entry) -> int:
+    """The largest N that an image can fill: its report and those of all other patients."""
+    studies = entry.records(entry.default_split).drop_duplicates("study_id")
+    return len(studies) - int(studies["patient_id"].value_counts().min()) + 1
+
+
+def _known(part: str) -> Any:
+    if part == "all" or part.isdecimal():
+        return part if part == "all" else int(part)
+    raise InputError(f"--known has {part!r}.", "Give whole numbers, or all.")
+
+
+def _provenance(entry: Entry, source: Entry | None) -> dict[str, Any]:
+    """What the numbers were made from."""
+    return {
+        "cohort": {key: value for key, value in entry.manifest["cohort"].items() if key != "root"},
+        "model": entry.manifest["model"],
+        "source": source.cohort if source else entry.cohort,
+        "interval": "95% percentile bootstrap over patients",
+        "versions": versions(),
+    }
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON: NaN becomes null."""
+    return [
+        {str(key): None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
 
 
 def _epsilon(value: str | None, mechanism: str) -> float:

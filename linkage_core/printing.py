@@ -180,6 +180,74 @@ def _label_matched(model: str, provenance: dict[str, Any]) -> str:
     return " ".join(lines)
 
 
+def attack(content: dict[str, Any], synthetic: bool) -> None:
+    """What `linkage attack` found: every attacker, the worst one before and after, the ceiling."""
+    first = content["rows"][0]
+    table = Table(
+        *("attacker", "m", "N", "k", "Recall@k", "95% interval", "chance", "lift", "how it went about it"),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=f"{first['cohort']}/{first['model']}{' (synthetic)' * synthetic}, head {first['head']}, "
+        f"release: {first['release']}, n = {first['n_queries']:,} images",
+        title_justify="left",
+    )
+    for row in content["rows"]:
+        table.add_row(row["attacker"], row["m"], *_recall(row), plain(row["chosen"]))
+    output.print(table)
+    worst = Table(
+        *("worst attacker", "", "m", "N", "k", "Recall@k", "95% interval", "chance", "lift"),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for row in content["worst"]:
+        worst.add_row(row["when"], row["attacker"], row["m"], *_recall(row))
+    output.print(worst)
+    for row in content["ceiling"]:
+        size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
+        error = f", simulation error {row['error']:.2%}" if row["error"] else ", exact"
+        output.print(f"No attacker at all passes {row['ceiling']:.2%} at N={size}, k={row['k']}{error}.")
+    output.print(
+        "The worst is chosen on half of the patients and scored on the other. "
+        "Measured with the attackers listed; a better one may do better."
+    )
+
+
+def _recall(row: dict[str, Any]) -> list[str]:
+    size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
+    interval = "-" if row["recall_low"] is None else f"{row['recall_low']:.2%} to {row['recall_high']:.2%}"
+    return [size, str(row["k"]), f"{row['recall']:.2%}", interval, f"{row['chance']:.3%}", f"{row['lift']:.1f}"]
+
+
+def utility(content: dict[str, Any], synthetic: bool) -> None:
+    """What `linkage utility` found: AUROC before and after."""
+    first = content["rows"][0]
+    table = Table(
+        *("measure", "finding", "before", "after", "difference", "n", "positive", "patients", ""),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=f"{first['cohort']}/{first['model']}{' (synthetic)' * synthetic}, head {first['head']}: AUROC",
+        title_justify="left",
+    )
+    for row in content["rows"]:
+        figures = []
+        for name in ("before", "after", "difference"):
+            value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+            sign = "+" if name == "difference" else ""
+            interval = "" if low is None else f" ({low:{sign}.3f} to {high:{sign}.3f})"
+            figures.append("-" if value is None else f"{value:{sign}.3f}{interval}")
+        counts = (f"{row[name]:,}" if row[name] else "-" for name in ("n", "n_positive", "n_patients"))
+        table.add_row(
+            row["measure"], plain(row["label"]) + " *" * row["declared"], *figures, *counts, plain(row["flag"])
+        )
+    output.print(table)
+    if any(row["declared"] for row in content["rows"]):
+        output.print("* declared: a finding that the head was made to keep.")
+    output.print(
+        "95% intervals over patients, paired; patients: those of the rarer class. The probe was trained on other "
+        f"patients; a finding not mentioned is {content['provenance']['missing']}."
+    )
+
+
 def doctor(found: dict[str, Any]) -> None:
     """What this machine has: `found` is doctor.examine's. What is missing comes with its remedy."""
     system, cpu, memory, gpu = found["system"], found["cpu"], found["memory"], found["gpu"]

@@ -218,6 +218,13 @@ def test_off_the_shelf_against_itself_differs_by_nothing(entry: Entry) -> None:
     assert not rows["label"].str.contains("declared").any()
 
 
+def test_output_noise_is_in_what_is_read(entry: Entry) -> None:
+    noisy = entry.add_head("noisy", entry.heads(), {"mechanism": "output-noise", "output_noise": 0.5})
+    rows = utility_table(noisy, "noisy", measures=["probe", "label-matched"])
+    for measure in ("probe", "label-matched"):
+        assert rows[rows["measure"] == measure]["difference_high"].iloc[-1] < -0.05
+
+
 def test_transfer_takes_head_and_probe_along(entry: Entry, tmp_path: Path) -> None:
     other = labelled(tmp_path, "two", 1)
     rows = utility_table(other, "declared-only", source=entry, measures=["probe"]).set_index("label")
