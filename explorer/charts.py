@@ -167,8 +167,10 @@ def curve(
     x_ticks = _ticks(smallest, largest, _steps(smallest, largest)) or [smallest]
     ends_at = (smallest, largest) if smallest < largest else (smallest / 2, largest * 2)
     right = math.log10(largest)
-    images = rows.groupby("pool_size")["n_queries"].max()
-    falling = images.nunique() > 1
+    images: dict[int, int] = {}
+    for n, n_images in zip(rows["pool_size"].tolist(), rows["n_queries"].tolist(), strict=True):
+        images[n] = max(n_images, images.get(n, 0))
+    falling = len(set(images.values())) > 1
 
     longest = max(len(labels[model]) for model in styles)
     margin = {"l": 104, "r": min(max(104, 32 + 7 * longest), 190), "t": 34, "b": 72 if falling else 52}

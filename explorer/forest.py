@@ -177,7 +177,7 @@ def forest(table: pd.DataFrame, *, out_of: int, labels: Mapping[str, str], palet
             "shapes": [
                 {
                     "type": "line",
-                    **{"x0": 0, "x1": 0, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
+                    **{"x0": 0, "x1": 0, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "between"},
                     "line": {"color": palette.axis, "width": 2},
                 }
             ],

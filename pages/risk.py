@@ -80,6 +80,8 @@ def decoys_control() -> None:
 
 def match_more(*, disabled: bool = False) -> None:
     with st.popover("Match more", icon=":material/tune:", disabled=disabled):
+        if disabled:
+            return  # nothing is drawn that cannot be opened: the slider would wait for it
         if offered:
             state.several("alike", "Decoys are also alike in", {name: ALIKE[name] for name in offered}, "risk alike")
         else:
@@ -368,12 +370,12 @@ with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
     model = state.model_control("risk model")
     largest = shown_to = None
     try:
-        offered = state.strata_offered(state.cohort(), model)
-        alike = tuple(name for name in strata.STRATA if name in offered and name in state.get("alike").split(","))
         study = state.study(state.cohort(), model)
         largest, steps = study.largest_pool, state.pool_steps(state.cohort(), model)
         slider_steps = steps
         if same:
+            offered = state.strata_offered(state.cohort(), model)
+            alike = tuple(name for name in strata.STRATA if name in offered and name in state.get("alike").split(","))
             pool = "+".join([state.SAME_FINDINGS, *alike])
             steps = []
             largest = state.study(state.cohort(), model, pool).largest_pool
