@@ -249,18 +249,23 @@ class Entry:
         index = pd.Index(ids)
         return index[~index.duplicated()], np.concatenate(parts)[~index.duplicated()]
 
-    def embeddings(self, head: str = OFF_THE_SHELF, split: str | None = None) -> Embeddings:
-        """Embeddings of a split (default: the entry's default split) under a head."""
+    def embeddings(self, head: str | Heads = OFF_THE_SHELF, split: str | None = None) -> Embeddings:
+        """Embeddings of a split (default: the entry's default split) under a head, stored or at hand."""
         records = self.records(split or self.default_split)
-        heads = self.heads(head)
+        heads = self.heads(head) if isinstance(head, str) else head
         candidates = records.drop_duplicates("study_id")[["study_id", "patient_id", "report_key", "report_words"]]
         candidates = candidates.reset_index(drop=True)
         patients = pd.Index(records["patient_id"].unique())
         keys = candidates["report_key"].drop_duplicates()
         # each distinct text once: identical reports get identical vectors, so they tie exactly
         distinct = unit(heads.text(self.features("text", keys)))
+        images = unit(heads.image(self.features("image", records["record_id"])))
+        said = self.head_record(head)
+        if said.get("output_noise"):  # a control whose release is noisy: one draw, the same at every reading
+            rng = np.random.default_rng(said["output_seed"])
+            images = unit(images + said["output_noise"] * rng.standard_normal(images.shape, dtype=np.float32))
         return Embeddings(
-            images=unit(heads.image(self.features("image", records["record_id"]))),
+            images=images,
             reports=distinct[pd.Index(keys).get_indexer(candidates["report_key"])],
             match=pd.Index(candidates["study_id"]).get_indexer(records["study_id"]),
             query_group=patients.get_indexer(records["patient_id"]),

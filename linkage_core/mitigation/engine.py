@@ -154,6 +154,8 @@ def unit_norms(factors: list[tuple[np.ndarray, np.ndarray]], codes: np.ndarray) 
         return np.zeros(0)
     sizes = np.bincount(codes)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    if sizes.max() == 1:
+        return np.sqrt(sum(_squares(d) * _squares(x) for d, x in factors))
     squared = np.zeros(len(sizes))
     for size in np.unique(sizes):
         which = np.flatnonzero(sizes == size)

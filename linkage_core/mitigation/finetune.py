@@ -223,7 +223,7 @@ def _public_negatives(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any
     start = Towers.of(shelf)
     scale = start.norm / math.sqrt(len(start.image))  # of one row of the weights
     return _descend(
-        work, start, work.pairs(t.images, t.texts, 1.0), objective, clip=3.0 / scale, rate=0.02 * scale**2, more=said
+        work, start, work.pairs(t.images, t.texts, 1.0), objective, clip=1.0 / scale, rate=0.005 * scale**2, more=said
     )
 
 
@@ -302,7 +302,10 @@ _DATALESS: dict[str, Callable[[Entry, Options, Source], tuple[Heads, dict[str, A
     "random-heads": lambda entry, options, source: (controls.random_heads(entry.heads(), source), {}),
     "rotation": lambda entry, options, source: (controls.rotation(entry.heads(), source), {}),
     "truncate": _truncate,
-    "output-noise": lambda entry, options, source: (entry.heads(), {"output_noise": options.output_noise}),
+    "output-noise": lambda entry, options, source: (
+        entry.heads(),
+        {"output_noise": options.output_noise, "output_seed": new_seed() if options.seed is None else options.seed},
+    ),
     "concept-span": _concept_span,
     "public-labels": _public_labels,
 }
