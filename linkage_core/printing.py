@@ -221,8 +221,9 @@ def _recall(row: dict[str, Any]) -> list[str]:
 def utility(content: dict[str, Any], synthetic: bool) -> None:
     """What `linkage utility` found: AUROC before and after."""
     first = content["rows"][0]
+    compared = ("AUROC",) if first["head"] == "off-the-shelf" else ("before", "after", "difference")
     table = Table(
-        *("measure", "finding", "before", "after", "difference", "n", "positive", "patients", ""),
+        *("measure", "finding", *compared, "n", "positive", "patients", ""),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         title=f"{first['cohort']}/{first['model']}{' (synthetic)' * synthetic}, head {first['head']}: AUROC",
@@ -233,11 +234,15 @@ def utility(content: dict[str, Any], synthetic: bool) -> None:
         for name in ("before", "after", "difference"):
             value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
             sign = "+" if name == "difference" else ""
-            interval = "" if low is None else f" ({low:{sign}.3f} to {high:{sign}.3f})"
+            interval = "" if low is None else f" ({low:{sign}.3f}{' to ' if sign else '-'}{high:{sign}.3f})"
             figures.append("-" if value is None else f"{value:{sign}.3f}{interval}")
         counts = (f"{row[name]:,}" if row[name] else "-" for name in ("n", "n_positive", "n_patients"))
         table.add_row(
-            row["measure"], plain(row["label"]) + " *" * row["declared"], *figures, *counts, plain(row["flag"])
+            row["measure"],
+            plain(row["label"]) + " *" * row["declared"],
+            *figures[: len(compared)],
+            *counts,
+            plain(row["flag"]),
         )
     output.print(table)
     if any(row["declared"] for row in content["rows"]):
