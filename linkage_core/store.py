@@ -260,7 +260,7 @@ class Entry:
         # each distinct text once: identical reports get identical vectors, so they tie exactly
         distinct = unit(heads.text(self.features("text", keys)))
         images = unit(heads.image(self.features("image", records["record_id"])))
-        said = self.head_record(head)
+        said = self.head_record(head) if isinstance(head, str) else {}
         if said.get("output_noise"):  # a control whose release is noisy: one draw, the same at every reading
             rng = np.random.default_rng(said["output_seed"])
             images = unit(images + said["output_noise"] * rng.standard_normal(images.shape, dtype=np.float32))

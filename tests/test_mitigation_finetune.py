@@ -168,6 +168,16 @@ def test_rotation_keeps_every_angle_among_images_and_loses_the_reports(mine: Ent
     assert audit.study(mine, split="heldout").table([20], [1])["recall"][0] > 0.5
 
 
+def test_output_noise_is_there_wherever_the_embeddings_are_read(mine: Entry) -> None:
+    heads, record = lab.finetune(mine, "output-noise", lab.Options(output_noise=1.0))
+    entry = mine.add_head("noisy", heads, record)
+    clean, noisy, again = (entry.embeddings(head).images for head in ("off-the-shelf", "noisy", "noisy"))
+    assert np.array_equal(noisy, again)
+    spread = np.mean(np.sum(clean * noisy, axis=1))
+    assert spread == pytest.approx(1 / np.sqrt(1 + 16), abs=0.1), "16 coordinates of deviation 1 beside a unit vector"
+    assert np.array_equal(entry.embeddings(heads).images, clean)
+
+
 def test_truncate_and_concept_span_are_projections() -> None:
     rng = np.random.default_rng(0)
     shelf = controls.random_heads(controls._onto(_shelf(rng), np.eye(8)), lab.Seeded(0))
