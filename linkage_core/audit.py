@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ POOLS = {
     "same-findings": "the match and reports of other patients with the identical 14 labels",
 }
 HARD_NEGATIVES = "same-findings"
+SAME_TEXT = "same-text-counts"
 PoolSize = int | Literal["full"]
 
 
@@ -97,9 +99,9 @@ class Study:
     def table(self, pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> pd.DataFrame:
         """One row for each N and k, as DESIGN 10 names the columns, and mrr_low, mrr_high beside mrr.
 
-        recall and mrr are means over queries with patient-clustered 95% intervals; chance is k/N (for "full" its mean
-        over queries); lift = recall / chance; median_rank the median of each query's mean rank in pools of that N; flag
-        is "", or why the n_patients behind the row say little.
+        recall and mrr are means over queries with patient-clustered 95% intervals; chance is k/N (for "full", and where
+        equal texts count as the match, its mean over queries); lift = recall / chance; median_rank the median of each
+        query's mean rank in pools of that N; flag is "", or why the n_patients behind the row say little.
         InputError if an N is larger than any query can fill or smaller than a k.
         """
         columns: list[np.ndarray] = []
@@ -161,11 +163,28 @@ class Study:
         }
 
     def recall(self, pool_size: PoolSize, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(Recall@k, chance) of each query in pools of N; NaN where its candidates are too few."""
+        """(Recall@k, chance) of each query in pools of N; NaN where its candidates are too few.
+
+        chance is k/N, and more where a report of the same text counts as the match: see pools.guessed.
+        """
         if pool_size == "full":
             recall, chance = pools.full_recall(self.counts, k), np.minimum(k / (self.counts.n_eligible + 1.0), 1.0)
-            return self._with_rivals(recall), chance
-        return pools.expected_recall(self.counts, pool_size, k), np.full(len(self.queries), k / pool_size)
+            recall = self._with_rivals(recall)
+        else:
+            recall = pools.expected_recall(self.counts, pool_size, k)
+            chance = np.full(len(self.queries), k / pool_size)
+        if self.pool == SAME_TEXT:  # where the guess misses the match, it is k others
+            chance = 1 - (1 - chance) * pools.none_of_the_text(k, self.counts.n_eligible, self._n_same_text)
+        return recall, chance
+
+    @cached_property
+    def _n_same_text(self) -> np.ndarray:
+        """(n_queries,) candidates of other patients with the text of the match."""
+        candidates, _ = same_findings.candidates_of(self.queries, self.direction)
+        of_text = candidates["report_key"].value_counts()
+        of_patient = candidates.value_counts(["patient_id", "report_key"])
+        own = pd.MultiIndex.from_frame(self.queries[["patient_id", "report_key"]])
+        return of_text.loc[self.queries["report_key"]].to_numpy() - of_patient.loc[own].to_numpy()
 
     def _ranks(self, pool_size: PoolSize) -> tuple[np.ndarray, np.ndarray]:
         if pool_size == "full":
@@ -253,7 +272,7 @@ def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequenc
 
 def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> str:
     # images of the match's text that outscore it do not hurt since version 2
-    version = 2 if (direction, pool) == ("report-to-image", "same-text-counts") else 1
+    version = 2 if (direction, pool) == ("report-to-image", SAME_TEXT) else 1
     return entry.inputs(head, direction, pool, split, f"counts {version}")
 
 
@@ -278,5 +297,5 @@ def _count(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] 
         candidates,
         match,
         **({} if pool == "all" else groups),
-        **(texts if pool == "same-text-counts" else {}),
+        **(texts if pool == SAME_TEXT else {}),
     )

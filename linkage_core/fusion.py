@@ -180,40 +180,11 @@ def _images_for_reports(
 def chance(counts: MatchCounts, queries: pd.DataFrame, pool_size: int, k: int) -> np.ndarray:
     """Probability that a guess, k candidates of the pool at random, holds a hit; (n_queries,) of fused_counts.
 
-    any_hit_by_chance for hits beside the pool. Where c of E eligible ones are hits by their text, the match is missed
-    with probability 1 - k/N, and the k others are then any k of the E: none is a hit with C(E-c, k) / C(E, k).
-    A guess, not a scorer without knowledge: fused vectors of many parts are short, and their scores seldom extreme.
+    See pools.guessed. A guess, not a scorer without knowledge: fused vectors of many parts are short, and their scores
+    seldom extreme.
     """
-    guessed = any_hit_by_chance(queries["n_hits"].to_numpy(), pool_size, k)
-    same_text = queries["n_same_text"].to_numpy()
-    if not same_text.any():
-        return guessed
-    eligible = counts.n_eligible.astype(np.float64)
-    missed = 1 - guessed
-    for i in range(k):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            missed = missed * np.where(eligible > i, np.maximum(eligible - same_text - i, 0) / (eligible - i), 1.0)
-    return np.asarray(1 - missed)
-
-
-def any_hit_by_chance(n_hits: np.ndarray, pool_size: int, k: int) -> np.ndarray:
-    """Probability that a guess puts one of m hits among the first k, beside N-1 others; (n_queries,).
-
-    In a random order of N-1+m candidates none of the first k is a hit with probability C(N-1, k) / C(N-1+m, k), the
-    product over i < k of (N-1-i) / (N-1+m-i). For m = 1 it is k/N.
-
-    >>> any_hit_by_chance(np.array([1, 2]), 10, 1).round(4).tolist()
-    [0.1, 0.1818]
-    """
-    if not 1 <= k <= pool_size:
-        raise InputError(f"k is {k}, and the pool holds {pool_size} reports.", "k lies between 1 and N.")
-    m = np.asarray(n_hits, dtype=np.float64)
-    if (m < 1).any():
-        raise InputError(f"n_hits holds {m.min():g}.", "Every query has at least one hit.")
-    missed = np.ones_like(m)
-    for i in range(k):
-        missed *= (pool_size - 1 - i) / (pool_size - 1 + m - i)
-    return np.asarray(1 - missed)
+    hits, same_text = queries["n_hits"].to_numpy(), queries["n_same_text"].to_numpy()
+    return pools.guessed(pool_size, k, counts.n_eligible, same_text, hits)
 
 
 FUSION_COLUMNS = (

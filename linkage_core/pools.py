@@ -74,6 +74,51 @@ def largest_pool(counts: MatchCounts) -> int:
     return int(counts.n_eligible.max()) + 1 if len(counts.n_eligible) else 0
 
 
+def any_hit_by_chance(n_hits: np.ndarray, pool_size: int, k: int) -> np.ndarray:
+    """Probability that a guess puts one of m hits among the first k, beside N-1 others; (n_queries,).
+
+    In a random order of N-1+m candidates none of the first k is a hit with probability C(N-1, k) / C(N-1+m, k), the
+    product over i < k of (N-1-i) / (N-1+m-i). For m = 1 it is k/N.
+
+    >>> any_hit_by_chance(np.array([1, 2]), 10, 1).round(4).tolist()
+    [0.1, 0.1818]
+    """
+    if not 1 <= k <= pool_size:
+        raise InputError(f"k is {k}, and the pool holds {pool_size} reports.", "k lies between 1 and N.")
+    m = np.asarray(n_hits, dtype=np.float64)
+    if (m < 1).any():
+        raise InputError(f"n_hits holds {m.min():g}.", "Every query has at least one hit.")
+    missed = np.ones_like(m)
+    for i in range(k):
+        missed *= (pool_size - 1 - i) / (pool_size - 1 + m - i)
+    return np.asarray(1 - missed)
+
+
+def guessed(
+    pool_size: int, k: int, n_eligible: np.ndarray, n_same_text: np.ndarray, n_hits: np.ndarray | int = 1
+) -> np.ndarray:
+    """Probability that a guess, k candidates of a pool of N at random, holds a hit; (n_queries,).
+
+    any_hit_by_chance for hits beside the pool. Where c of E eligible candidates are hits by their text, the match is
+    missed with probability 1 - k/N, and the k others are then any k of the E.
+
+    >>> guessed(10, 1, np.array([100]), np.array([50])).round(3).tolist()
+    [0.55]
+    """
+    missed = 1 - any_hit_by_chance(np.broadcast_to(n_hits, np.shape(n_eligible)), pool_size, k)
+    return np.asarray(1 - missed * none_of_the_text(k, n_eligible, n_same_text))
+
+
+def none_of_the_text(k: int, n_eligible: np.ndarray, n_same_text: np.ndarray) -> np.ndarray:
+    """Probability that none of any k of E candidates is one of c: C(E-c, k) / C(E, k), (n_queries,)."""
+    eligible = np.asarray(n_eligible, dtype=np.float64)
+    none = np.ones_like(eligible)
+    for i in range(k):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            none *= np.where(eligible > i, np.maximum(eligible - n_same_text - i, 0) / (eligible - i), 1.0)
+    return none
+
+
 def tied_flag(counts: MatchCounts, n_hits: np.ndarray | int = 0) -> str:
     """What stands beside figures of a scorer that ties everything: they are chance by construction. Else nothing.
 

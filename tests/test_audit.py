@@ -108,3 +108,24 @@ def test_bad_requests_name_value_and_remedy(entry: Entry) -> None:
         audit.study(entry, direction="sideways")
     with pytest.raises(InputError, match="pool is 'mine'"):
         audit.study(entry, pool="mine")
+
+
+@pytest.mark.parametrize("direction", audit.DIRECTIONS)
+def test_where_equal_texts_count_a_guess_is_right_more_often(entry, direction):
+    study = audit.study(entry, direction=direction, pool="same-text-counts")
+    rng = np.random.default_rng(0)
+    records = study.queries
+    candidates = records if direction == "report-to-image" else records.drop_duplicates("study_id")
+    for query in np.flatnonzero(study._n_same_text)[:3]:
+        one = records.iloc[query]
+        others = candidates[candidates["patient_id"] != one["patient_id"]]
+        right = (others["report_key"] == one["report_key"]).to_numpy()
+        assert right.sum() == study._n_same_text[query] > 0
+        hits = 0
+        for _ in range(4000):  # the match stands at 0; a guess takes three of a pool of ten
+            pool = np.concatenate([[-1], rng.choice(len(others), 9, replace=False)])
+            guess = rng.choice(pool, 3, replace=False)
+            hits += any(g == -1 or right[g] for g in guess)
+        chance = study.recall(10, 3)[1][query]
+        assert chance > 0.3
+        assert abs(hits / 4000 - chance) < 4 * np.sqrt(chance * (1 - chance) / 4000)

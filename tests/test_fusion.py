@@ -213,7 +213,7 @@ def test_several_hits_are_several_chances() -> None:
     for seed in range(12):
         counts, queries = fusion.fused_counts(made(120, seed), hit="patient")
         expected.append(pools.expected_recall(counts, 20, 3).mean())
-        baseline.append(fusion.any_hit_by_chance(queries["n_hits"].to_numpy(), 20, 3).mean())
+        baseline.append(pools.any_hit_by_chance(queries["n_hits"].to_numpy(), 20, 3).mean())
     error = np.std(expected, ddof=1) / np.sqrt(len(expected))
     assert abs(np.mean(expected) - np.mean(baseline)) < 4 * error
     assert np.mean(expected) > 3 / 20 + 8 * error
@@ -262,13 +262,13 @@ def test_the_baseline_of_several_hits_equals_shuffling() -> None:
     for m, n, k in ((1, 10, 3), (4, 10, 3), (2, 2, 1), (5, 1, 1), (3, 6, 6)):
         order = rng.random((40_000, n - 1 + m)).argsort(axis=1)
         hit = (order[:, :k] < m).any(axis=1).mean()
-        exact = fusion.any_hit_by_chance(np.array([m]), n, k)[0]
+        exact = pools.any_hit_by_chance(np.array([m]), n, k)[0]
         assert abs(hit - exact) <= 4 * np.sqrt(exact * (1 - exact) / 40_000)
-    assert fusion.any_hit_by_chance(np.array([1]), 50, 5)[0] == pytest.approx(0.1)
+    assert pools.any_hit_by_chance(np.array([1]), 50, 5)[0] == pytest.approx(0.1)
     with pytest.raises(InputError, match="k is 3, and the pool holds 2"):
-        fusion.any_hit_by_chance(np.array([1]), 2, 3)
+        pools.any_hit_by_chance(np.array([1]), 2, 3)
     with pytest.raises(InputError, match="n_hits holds 0"):
-        fusion.any_hit_by_chance(np.array([0]), 5, 1)
+        pools.any_hit_by_chance(np.array([0]), 5, 1)
 
 
 def test_copies_of_one_text_are_one_chance_and_means_of_copies_tie() -> None:
