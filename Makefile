@@ -31,6 +31,7 @@ soak: $(VENV)/.dev browser
 	$(BIN)/python benchmarks/cross_checks.py
 	$(BIN)/python benchmarks/audit_times.py
 	$(BIN)/python benchmarks/interaction.py
+	$(BIN)/python benchmarks/dp_step.py
 
 browser:
 	@sh tests/browser/chromium.sh

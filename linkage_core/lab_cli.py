@@ -95,8 +95,10 @@ def finetune(
     goals = [where.open(cohort, entry.model) for cohort in cohorts]
     for goal in goals:
         lab.same_weights(entry, goal)
+        goal.refuse_taken(name or lab.default_name(mechanism, options), replace=replace)  # before the work, not after
     with cli._progress(quiet or json_to == "-") as progress:
         heads, record = lab.finetune(entry, mechanism, options, name=name or "", progress=progress)
+        record |= lab.beside(record)
     paths = [goal.add_head(record["head"], heads, record, replace=replace).path for goal in goals]
     cli._write_json(record, json_to)
     if cli._speaks(quiet, json_to):
@@ -276,6 +278,9 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
                 f"{record['clip']:.4g}, unit {record['unit']}, relation {record['relation']}; {record['delta_note']}"
             )
         )
+    if "epsilons" in record:
+        figures = ", ".join(f"{name.upper()} {value:.4g}" for name, value in record["epsilons"].items() if value)
+        output.print(f"epsilon of this noise by each accountant: {figures}")
     output.print(f"[bold]Guarantee:[/bold] {plain(record['claim'])}.")
     if "scope" in record:
         output.print(f"It covers {plain(record['scope'])}.")

@@ -187,10 +187,6 @@ class Entry:
 
         Raises InputError for a name that is taken (unless `replace`) or unusable, and for heads of other dimensions.
         """
-        if name == OFF_THE_SHELF or not _NAME.fullmatch(name):
-            raise InputError(
-                f"{name!r} cannot be the name of a finetuned head.", "Use letters, digits, dot, dash and underscore."
-            )
         shelf = self.heads()
         for tower, new, old in (("image", heads.image, shelf.image), ("text", heads.text, shelf.text)):
             if new.weight.shape[1] != old.weight.shape[1]:
@@ -199,8 +195,20 @@ class Entry:
                     f"{old.weight.shape[1]}.",
                     "A head fits the model that it was made for.",
                 )
+        self.refuse_taken(name, replace=replace)
         relative = f"heads/{name}.safetensors"
         return self.add_file(relative, lambda path: write_heads(path, heads, record), replace=replace)
+
+    def refuse_taken(self, name: str, *, replace: bool = False) -> None:
+        """InputError if a finetuned head cannot have this name, or a head has it already (unless `replace`)."""
+        if name == OFF_THE_SHELF or not _NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} cannot be the name of a finetuned head.", "Use letters, digits, dot, dash and underscore."
+            )
+        if not replace and f"heads/{name}.safetensors" in self.manifest["files"]:
+            raise InputError(
+                f"{self.cohort}/{self.model} already has a head {name!r}.", "Give another name, or replace it."
+            )
 
     def add_file(self, relative: str, write: Callable[[Path], None], *, replace: bool = True) -> Entry:
         """Have `write` make one more file of the entry, list it in the manifest, and return the entry that knows it."""

@@ -230,7 +230,7 @@ def test_an_audit_refuses_patients_that_the_head_has_seen(mine: Entry, store: St
 def test_heads_are_not_overwritten_by_accident(mine: Entry) -> None:
     heads, record = lab.finetune(mine, "random-heads")
     entry = mine.add_head("h", heads, record)
-    with pytest.raises(InputError, match="already has heads/h"):
+    with pytest.raises(InputError, match="already has a head 'h'"):
         entry.add_head("h", heads, record)
     assert entry.add_head("h", heads, {"again": 1}, replace=True).head_record("h") == {"again": 1}
     assert entry.head_record() == {}
@@ -318,6 +318,11 @@ def test_the_command_writes_the_head_and_its_record(
     said = capsys.readouterr().out
     assert "Guarantee" in said
     assert "unit patient" in said
+    asked[5] = "label-dpsgd"
+    assert linkage(*asked, "--steps", "5", "--findings", "Pneumonia", "--name", "dp", "--unit", "pair") == 0
+    assert "PLD 1, RDP 1." in capsys.readouterr().out
+    found = store.open("mine", "m").head_record("dp")["epsilons"]
+    assert found["pld"] <= 1 < found["rdp"]
     assert linkage(*asked[:4], "--mechanism", "rotation") == 0
     assert "none: a control" in capsys.readouterr().out
 

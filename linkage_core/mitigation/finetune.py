@@ -280,7 +280,7 @@ _TRAINED: dict[str, Callable[[_Work], tuple[Heads, accounting.Run, dict[str, Any
 
 def _public_labels(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
     other = public_entry(entry, options.public)
-    pairs = _pairs(other, other.default_split)
+    pairs = pairs_of(other, other.default_split)
     heads = controls.public_labels(pairs.images, pairs.texts, pairs.labels, options.findings)
     return heads, {"trained_on": pairs.said()}
 
@@ -365,7 +365,7 @@ def training_pairs(entry: Entry) -> Training:
     Raises InputError where there is neither, or where that cohort was embedded with other weights.
     """
     if (entry.records()["split"] == "finetune").any():
-        return _pairs(entry, "finetune")
+        return pairs_of(entry, "finetune")
     beside = f"{entry.cohort}-finetune"
     try:
         other = _store(entry).open(beside, entry.model)
@@ -376,10 +376,11 @@ def training_pairs(entry: Entry) -> Training:
             f"Embed the pairs to train on (into another store, if this one is to stay as it is): {how}",
         ) from error
     same_weights(entry, other)
-    return _pairs(other, "all")
+    return pairs_of(other, "all")
 
 
-def _pairs(entry: Entry, split: str) -> Training:
+def pairs_of(entry: Entry, split: str) -> Training:
+    """All pairs of one split of an entry."""
     records = entry.records(split)
     return Training(
         entry,
@@ -477,6 +478,14 @@ def default_name(mechanism: str, options: Options) -> str:
     if options.seed is not None:
         parts.append(f"seed{options.seed}")
     return "-".join(parts)
+
+
+def beside(record: dict[str, Any]) -> dict[str, Any]:
+    """Epsilons of a sampled run by all three accountants, {} for other runs. Loads torch, for Opacus."""
+    if record["accountant"] != accounting.PLD or not record["sigma"]:
+        return {}
+    epsilons = asdict(accounting.Run.of_record(record).epsilons)
+    return {"epsilons": {name: value if math.isfinite(value) else None for name, value in epsilons.items()}}
 
 
 def new_seed() -> int:
