@@ -114,19 +114,22 @@ def best_distractor(
     score = np.empty(n_queries, dtype=np.float32)
     best = np.full(n_queries, -np.inf, dtype=np.float32)
     order = np.argsort(column_of[match], kind="stable")
-    for start in range(0, n_queries, ranking.QUERY_BLOCK):
+
+    def block(start: int) -> None:
         rows = order[start : start + ranking.QUERY_BLOCK]
-        own = column_of[match[rows]]
+        asking, own = queries[rows], column_of[match[rows]]
         local, column = hidden.of(rows)
         top = np.full(len(rows), -np.inf, dtype=np.float32)
         for low in range(0, n_columns, ranking.CANDIDATE_BLOCK):
-            product = queries[rows] @ vectors[low : low + ranking.CANDIDATE_BLOCK].T
+            product = asking @ vectors[low : low + ranking.CANDIDATE_BLOCK].T
             here = np.flatnonzero((own >= low) & (own < low + product.shape[1]))
             score[rows[here]] = product[here, own[here] - low]
             inside = (column >= low) & (column < low + product.shape[1])
             product[local[inside], column[inside] - low] = -np.inf
             np.maximum(top, product.max(axis=1), out=top)
         best[rows] = top
+
+    ranking.each_block(block, n_queries, ranking.QUERY_BLOCK)
     best[np.isneginf(best)] = np.nan
     return score, best
 
