@@ -32,7 +32,7 @@ def test_one_row_a_record_equals_a_loop_over_its_candidates(entry: Entry) -> Non
         assert table["record_id"].tolist() == study.queries["record_id"].tolist()
         assert (table["rank"] == pools.full_rank(study.counts)).all()
         assert table["p_first"].equals(pd.Series(pools.expected_recall(study.counts, 20, 1)))
-        assert (table["chance"] == 0.05).all()
+        assert (table["chance"] == study.recall(20, 1)[1]).all()
 
 
 @pytest.mark.parametrize("direction", audit.DIRECTIONS)
