@@ -381,6 +381,14 @@ def phantom_build(
     splits: Annotated[
         str | None, typer.Option("--splits", help="finetune: embed that split with the models as they are.")
     ] = None,
+    lab: Annotated[
+        bool,
+        typer.Option(
+            "--lab",
+            help="The mitigation lab of phantom-radiology instead, with the models as they are: heads of every "
+            "mechanism on the finetuning split, attacked and used. About an hour; a killed run goes on.",
+        ),
+    ] = False,
     scale: Annotated[str, typer.Option("--scale", help="full, or small for a trial of seconds.")] = "full",
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -393,10 +401,12 @@ def phantom_build(
         options["seed"] = seed
     if splits:
         options["splits"] = tuple(_parts(splits, "--splits"))
+    if lab and splits:
+        raise InputError("--lab and --splits were given.", "Give one of them.")
     with _progress(quiet) as progress:
-        building.build(_store(store).root, progress=progress, **options)
+        (building.build_lab if lab else building.build)(_store(store).root, progress=progress, **options)
     if _speaks(quiet, None):
-        output.print("Built. See it with: linkage audit phantom")
+        output.print("Built. See it with: " + ("make app, page Mitigation" if lab else "linkage audit phantom"))
 
 
 @phantom_app.command("export")

@@ -94,7 +94,7 @@ def embed(
                 f"The first: {rejects[0][2]} {rejects[0][3]}",
             )
         truncated = encoder.truncated(list(reports["report"]))
-        return _finish(
+        return finish(
             path,
             kept,
             pd.concat([cohort.rejects[list(REJECT_COLUMNS)], rejects_table(rejects)], ignore_index=True),
@@ -171,9 +171,9 @@ def import_arrays(
             ("text", records["report_key"].iloc[unique], texts[unique]),
         ):
             name = f"features-{tower}-{recipe[:8]}-00000.safetensors"
-            _write_shard(path / name, recipe, list(ids), values, [])
+            write_shard(path / name, recipe, list(ids), values, [])
             shards.append(name)
-        return _finish(
+        return finish(
             path,
             records,
             cohort.rejects,
@@ -211,7 +211,7 @@ def fingerprint(records: pd.DataFrame) -> str:
     return hashlib.sha256(table.encode()).hexdigest()
 
 
-def _finish(
+def finish(
     path: Path,
     records: pd.DataFrame,
     rejects: pd.DataFrame,
@@ -239,6 +239,7 @@ def _finish(
             keep.add(kept.name)
         else:
             kept.unlink()  # of features that other weights made
+    keep |= _of_the_lab(path, content["recipe"])
     if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
         keep.add("weights.safetensors")
     counts = {
@@ -253,6 +254,17 @@ def _finish(
     }
     files.write_manifest(path, {**content, "counts": counts, "text_stored": store_text, "keep": keep})
     return Store(path.parent.parent).open(path.parent.name, path.name)
+
+
+def _of_the_lab(path: Path, recipe: str) -> set[str]:
+    """Sums and tables of the mitigation lab, where the features they were made from are made again."""
+    try:
+        before = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    if before.get("recipe") != recipe:
+        return set()
+    return {name for name in before.get("files", {}) if name.startswith(("lab/", "sums-")) and (path / name).is_file()}
 
 
 def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
@@ -299,13 +311,13 @@ def _shards(
                 stored += batch_rejects
                 progress(start + min(low + BATCH, len(part)), len(rows))
             values = np.concatenate([f for f in features if len(f)] or [np.empty((0, 1), np.float32)])
-            _write_shard(path / name, recipe, ids, values.astype(dtype), stored)
+            write_shard(path / name, recipe, ids, values.astype(dtype), stored)
         progress(start + len(part), len(rows))
         rejects += stored
     return names
 
 
-def _write_shard(
+def write_shard(
     path: Path, recipe: str, ids: list[str], features: np.ndarray, rejects: list[tuple[str, str, str, str]]
 ) -> None:
     digest = hashlib.sha256(features.tobytes()).hexdigest()

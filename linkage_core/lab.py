@@ -110,7 +110,7 @@ def head_names(entry: Entry) -> list[str]:
 
 
 def linkage(entry: Entry) -> pd.DataFrame:
-    """What was measured (COLUMNS); no rows where nothing was.
+    """What was measured (COLUMNS); no rows where nothing was, or where the head was replaced since.
 
     One row for each head, cohort, release, attacker, m and N (k = 1): recall with its patient-clustered 95% interval.
     attacker is a key of attackers.ATTACKERS or "worst": then `named` says who, `also` whom one half of the patients
@@ -210,9 +210,16 @@ def _prepared(path: Any, sha256: str) -> oneshot.Prepared:
 
 
 def _table(entry: Entry, relative: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of a table of the lab whose head is still the one that was measured."""
     if relative not in entry.manifest["files"]:
         return pd.DataFrame(columns=list(columns))
-    return read_table(entry.file(relative))
+    table = read_table(entry.file(relative))
+    now = table["head"].map({name: _hash_of(entry, name) for name in (OFF_THE_SHELF, *head_names(entry))})
+    return table.loc[table["head_sha256"] == now, list(columns)].reset_index(drop=True)
+
+
+def _hash_of(entry: Entry, name: str) -> str:
+    return str(entry.manifest["files"][f"heads/{name}.safetensors"]["sha256"])[:16]
 
 
 def _heads_of(entry: Entry) -> list[str]:
@@ -386,12 +393,16 @@ def _prompts(entry: Entry) -> usefulness.Prompts:
 
 
 def _append(entry: Entry, relative: str, columns: Sequence[str], said: dict[str, Any], rows: pd.DataFrame) -> Entry:
+    """Write rows of one head in place of its earlier ones, with the hash of the head that they are about."""
     now = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
-    rows = rows.drop(columns=[name for name in ("seed",) if name in rows]).assign(**said)
+    if _hash_of(now, said["head"]) != _hash_of(entry, said["head"]):
+        raise InputError(f"The head {said['head']!r} was replaced while it was measured.", "Measure it again.")
     before = _table(now, relative, columns)
+    rows = rows.drop(columns="seed", errors="ignore").assign(**said)
     again = before["head"].eq(said["head"]) & before["cohort"].isin(rows["cohort"].unique())
     parts = [part for part in (before[~again], rows) if len(part)]
     table = pd.concat([part.reindex(columns=list(columns)).astype({"seed": "Int64"}) for part in parts])
+    table["head_sha256"] = table["head"].map(lambda name: _hash_of(now, name))
     return now.add_file(relative, lambda path: write_table(path, table.reset_index(drop=True)))
 
 
@@ -486,12 +497,15 @@ def build(
         kept = prepared(entry, mechanism)
         if kept is None or kept.about["trained_on"] != training.said():
             entry = finetuning.keep_sums(entry, finetuning.prepare(mechanism, training, findings=findings))
-    names = head_names(entry)
+    weights = entry.manifest["model"].get("weights_sha256")
+    names = [name for name in head_names(entry) if entry.head_record(name).get("weights_sha256") == weights]
     for done, one in enumerate(plan):
         _say(progress, "heads", done, len(plan))
         if one.name not in names:
-            from_pairs = None if finetuning.stored_sums(entry, one.mechanism, one.options) else training
-            train(entry, one.mechanism, one.options, one.name, training=from_pairs)
+            acts = one.options.like or one.mechanism
+            kept = finetuning.stored_sums(entry, acts, one.options) if acts in oneshot.CLIP else None
+            pairs = None if kept else training
+            train(entry, one.mechanism, one.options, one.name, training=pairs, replace_it=True)
     _say(progress, "heads", len(plan), len(plan))
     entry = store.open(cohort, model)
     steps = [Planned("", Options(), OFF_THE_SHELF, KNOWN, True), *plan]

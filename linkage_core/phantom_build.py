@@ -7,6 +7,7 @@ reports are touched before the embedding run.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import multiprocessing
 import tempfile
@@ -21,9 +22,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from linkage_core import moments
+from linkage_core import embedding, lab, moments
+from linkage_core import store as files
 from linkage_core.audit import study as audit_study
-from linkage_core.cohorts.base import Cohort
+from linkage_core.cohorts.base import LABELS, Cohort
 from linkage_core.cohorts.phantom import grammar, read
 from linkage_core.cohorts.phantom.cohort import drawn
 from linkage_core.cohorts.phantom.population import SEED, Draws, Study, studies_of_split
@@ -39,8 +41,10 @@ from linkage_core.encoders.phantom import (
     weights_path,
 )
 from linkage_core.errors import InputError
+from linkage_core.mitigation import finetune as finetuning
+from linkage_core.mitigation import oneshot
 from linkage_core.radiographs import Radiograph
-from linkage_core.store import Store
+from linkage_core.store import Entry, Store
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -180,6 +184,87 @@ def build(
     written += _embed_all(store_root, store_root, cohorts, models, draw, progress)
     _keep_moments(store_root, models, seed, small, draw, progress)
     return written
+
+
+LAB_MODEL = "phantom-radiology"
+SAMPLE_PAIRS = 12_000
+"""Of the finetuning split that ship, so that a head can be trained on a fresh copy of the repository."""
+
+
+def build_lab(
+    store_root: Path,
+    *,
+    seed: int = SEED,
+    progress: Progress = silent,
+    model: str = LAB_MODEL,
+    scale: Literal["full", "small"] = "full",
+    processes: int | None = None,
+) -> Entry:
+    """Heads, sums and tables of the mitigation lab for the phantom: what `linkage phantom build --lab` does.
+
+    The models stay as they are. The finetuning split is taken from the store where all of it is there, else drawn and
+    embedded aside; of it a sample of whole patients stays in the store, marked as such, and none of the grid's heads
+    is trained on the sample. A killed run goes on with what it finished.
+    """
+    store, small = Store(store_root), scale == "small"
+    draw = partial(_draw_staged, seed, processes or multiprocessing.cpu_count(), progress)
+    with tempfile.TemporaryDirectory(prefix="linkage-") as scratch:
+        name = "phantom-finetune"
+        whole = model in store.models(name) and not store.open(name, model).manifest["cohort"].get("subset_of")
+        if not whole:
+            cohort = replace(_cohort("A", ("finetune",), seed, small), name=name, default_split="all")
+            _embed_all(store_root, Path(scratch), [cohort], [model], draw, progress)
+        source = (store if whole else Store(Path(scratch))).open(name, model)
+        if not whole:
+            sample(source, store, 20 if small else SAMPLE_PAIRS)
+        training = finetuning.pairs_of(source, "all")
+        findings: tuple[str, ...] = LABELS
+        plan = None
+        if small:
+            findings = tuple(name for name in LABELS if (source.records()[name] == 1).any())
+            plan = [lab.planned(oneshot.LABEL, 1.0, findings=findings), lab.planned("rotation")]
+        return lab.build(
+            store,
+            "phantom",
+            model,
+            externals=("phantom-site-b",),
+            training=training,
+            plan=plan,
+            findings=findings,
+            progress=progress,
+        )
+
+
+def sample(source: Entry, store: Store, n_pairs: int) -> Entry:
+    """The first whole patients of an entry, up to n pairs, as an entry that says what it is a subset of."""
+    records = source.records()
+    total = records.groupby("patient_id", sort=False).size().cumsum()
+    records = records[records["patient_id"].isin(total.index[total <= n_pairs])].reset_index(drop=True)
+    manifest = source.manifest
+    of = {"fingerprint": manifest["cohort"]["fingerprint"]}
+    of |= {name: manifest["counts"][f"{name.removeprefix('n_')}"] for name in ("n_images", "n_patients")}
+    recipe = hashlib.sha256(f"{manifest['recipe']} {n_pairs}".encode()).hexdigest()
+    path = store.root / files.folder_name(source.cohort) / source.model
+    with files.writing(path):
+        shards = []
+        for tower, ids in (("image", records["record_id"]), ("text", records["report_key"].drop_duplicates())):
+            for number, start in enumerate(range(0, len(ids), embedding.SHARD_ROWS)):
+                part = ids.iloc[start : start + embedding.SHARD_ROWS].tolist()
+                shards.append(f"features-{tower}-{recipe[:8]}-{number:05d}.safetensors")
+                embedding.write_shard(path / shards[-1], recipe, part, source.features(tower, part), [])
+        return embedding.finish(
+            path,
+            records.assign(report=""),
+            source.rejects().head(0),
+            source.heads(),
+            shards=shards,
+            store_text=False,
+            content={
+                "recipe": recipe,
+                "cohort": manifest["cohort"] | {"fingerprint": embedding.fingerprint(records), "subset_of": of},
+                **{name: manifest[name] for name in ("model", "features")},
+            },
+        )
 
 
 def _keep_moments(

@@ -1,5 +1,6 @@
 """The whole build on a handful of patients, and the export."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from linkage_core import phantom_build
+from linkage_core import lab, phantom_build
 from linkage_core.audit import study as audit_study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import image_of, population, read, report_of
 from linkage_core.cohorts.phantom.export import MANIFEST_COLUMNS, export_folder
 from linkage_core.encoders.phantom import MODELS, SHIPPED, PhantomEncoder, load_phantom
 from linkage_core.errors import InputError
+from linkage_core.mitigation.finetune import Options
 from linkage_core.phantom_build import RECIPES, build, rung_text, train
 from linkage_core.pools import expected_recall
 from linkage_core.store import Store, read_tensors
@@ -68,6 +70,33 @@ def test_other_splits_make_an_entry_of_their_own(built: tuple[Path, list[tuple[s
     entry = Store(root).open("phantom-finetune", "phantom-radiology")
     assert set(entry.records("all")["split"]) == {"finetune"}
     assert (root / "phantom" / "phantom-radiology" / "manifest.json").read_bytes() == before
+
+
+def test_the_lab_is_built_from_all_pairs_and_leaves_a_sample(
+    built: tuple[Path, list[tuple[str, int, int]]], tmp_path: Path
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(built[0], root, ignore=shutil.ignore_patterns(".lock"))
+    shutil.rmtree(root / "phantom-finetune", ignore_errors=True)
+    entry = phantom_build.build_lab(root, scale="small", processes=1)
+    assert entry.verify() == []
+    everybody = read(split="finetune", patients=15).records
+    rows = lab.heads(entry).set_index("head")
+    assert set(rows.index) == {"off-the-shelf", "label-oneshot-eps1-seed0", "rotation-seed0"}
+    assert entry.head_record("label-oneshot-eps1-seed0")["trained_on"]["n_pairs"] == len(everybody)
+    assert set(lab.linkage(entry)["head"]) == set(rows.index)
+    kept = Store(root).open("phantom-finetune", entry.model)
+    assert kept.verify() == []
+    assert kept.manifest["cohort"]["subset_of"]["n_images"] == len(everybody)
+    assert 0 < len(kept.records()) <= 20
+    whole = set(kept.records()["patient_id"])
+    assert set(everybody.loc[everybody["patient_id"].isin(whole), "record_id"]) == set(kept.records()["record_id"])
+    assert kept.manifest["cohort"]["fingerprint"] != kept.manifest["cohort"]["subset_of"]["fingerprint"]
+    assert lab.train(entry, "moment-oneshot", Options(epsilon=1.0, delta=1e-3)) == "moment-oneshot-eps1"
+    with pytest.raises(InputError, match="is a subset that ships"):
+        lab.build(Store(root), "phantom", entry.model)
+    before = Store(root).open("phantom", entry.model).fingerprint
+    assert phantom_build.build_lab(root, scale="small", processes=1).fingerprint == before, "nothing is done twice"
 
 
 def test_training_is_repeatable_and_learns() -> None:
