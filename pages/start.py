@@ -70,12 +70,13 @@ with where:
     page.destination(
         "pages/risk.py", "See how the risk changes", "From ten reports to the whole pool.", ":material/show_chart:"
     )
+    page.destination("pages/exposure.py", "See who is exposed", "An average hides the few.", ":material/groups:")
 
 with st.expander("What this tool is, and is not", icon=":material/info:"):
     st.markdown(
         """
 - It measures one attack: an AI model that reads images and reports gives every report a similarity to the image, and
-  the most similar one is taken. The pool always holds the right report and reports of other patients.
+  the most similar one is taken. Here the pool always holds the right report; *Missing match* asks what if it may not.
 - The count is exact for random pools of N reports: nothing is sampled. Reports with the same text tie, and ties are
   broken at random.
 - The interval says how far the count could move with other patients like these. It says nothing about other hospitals.
