@@ -46,11 +46,19 @@ def guarded() -> Iterator[None]:
 def problem_card(title: str, what: str, remedy: str, command: str | None = None) -> None:
     """A bordered card: what is wrong, why, and what to do. Texts are escaped; `commands` become code."""
     with st.container(border=True):
-        marked = (re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(line)) for line in (what, remedy) if line)
-        lines = "".join(f"<p>{line}</p>" for line in marked)
+        lines = "".join(f"<p>{marked(line)}</p>" for line in (what, remedy) if line)
         st.html(f'<div class="le-problem" role="alert"><p><b>{escape(title)}</b></p>{lines}</div>')
         if command:
             st.code(command, language=None)
+
+
+def marked(text: str) -> str:
+    """Escaped, with what stands in backticks as code.
+
+    >>> marked("<b> run `linkage doctor`")
+    '&lt;b&gt; run <code>linkage doctor</code>'
+    """
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def cannot_tell(text: str) -> None:

@@ -8,23 +8,40 @@ choices may change. Anything in a URL that is not a possible value falls back to
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from linkage_core import comparisons, exposure, open_world, strata
+from linkage_core import comparisons, exposure, lab, open_world, strata
+from linkage_core import setting as settings
 from linkage_core.audit import Study
 from linkage_core.audit import study as make_study
+from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.examples import Examples
+from linkage_core.mitigation import accounting, finetune, oneshot
 from linkage_core.pools import log_pool_sizes
+from linkage_core.setting import Live, Setting
 from linkage_core.store import LADDER, Entry, Store
 
 LARGEST_N = 10**9
+
+
+@dataclass(frozen=True)
+class Lab:
+    """lab.heads, lab.linkage and lab.utility of one entry."""
+
+    heads: pd.DataFrame
+    linkage: pd.DataFrame
+    utility: pd.DataFrame
+
+
 DEFAULTS: dict[str, Any] = {
     "cohort": None,
     "model": None,
@@ -41,6 +58,13 @@ DEFAULTS: dict[str, Any] = {
     "rule": "score",
     "group": "sex",
     "list": "records",
+    "mechanism": oneshot.LABEL,
+    "epsilon": "0.34",
+    "release": "embeddings-and-heads",
+    "findings": "",
+    "unit": "patient",
+    "delta": "",
+    "seed": 0,
 }
 K_CHOICES = (1, 5, 10)
 WANTED_CHOICES = (50, 80, 90)
@@ -48,6 +72,17 @@ CHOICES = {"tab": ("curve", "compare", "decoys"), "decoys": ("any", "same"), "ru
     "group": exposure.GROUPS,
     "list": ("records", "with", "groups"),
 }
+CHOICES |= {
+    "mechanism": (oneshot.LABEL, finetune.LABEL, finetune.PUBLIC, oneshot.MOMENT, finetune.PAPER),
+    "release": ("embeddings", "embeddings-and-heads", "raw-images"),
+    "unit": accounting.UNITS,
+    "delta": ("", "1e-8", "1e-7", "1e-6", "6e-6", "1e-5", "1e-4"),
+}
+LARGEST_EPSILON = 1000.0
+SEED = 0
+"""Of the noise that a picture is drawn with where the cohort is real: the picture repeats, and is no release."""
+MITIGATED = "@mitigation"
+"""Stands where a second model would: the same model under the chosen mitigation."""
 ANY_PATIENT, SAME_FINDINGS = "other-patients", "same-findings"
 
 _MODEL_LABELS = dict(zip(LADDER, ("General", "Biomedical", "Clinical", "Radiology"), strict=True))
@@ -211,6 +246,42 @@ def _exposed_groups(
     return exposure.groups(table, _study(root, cohort, model, fingerprint).queries, by)
 
 
+@st.cache_resource(show_spinner=False, max_entries=16)  # read only
+def _lab(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> Lab:
+    made = _entry(root, cohort, model, fingerprint)
+    return Lab(lab.heads(made), lab.linkage(made), lab.utility(made))
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _live(root: str, cohort: str, model: str, fingerprint: tuple[int, int], setting: Setting, signal: bool) -> Live:
+    return settings.live(_entry(root, cohort, model, fingerprint), setting, signal=signal)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _live_curve(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], setting: Setting, signal: bool
+) -> pd.DataFrame:
+    made = _live(root, cohort, model, fingerprint, setting, signal).study
+    return made.table(lab.pool_sizes(made)[1], (1,))
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _head_curve(root: str, cohort: str, model: str, fingerprint: tuple[int, int], head: str) -> pd.DataFrame:
+    made = make_study(_entry(root, cohort, model, fingerprint), head)
+    return made.table(lab.pool_sizes(made)[1], (1,))
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _mitigated_examples(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], head: str | None, setting: Setting
+) -> Examples:
+    made = _entry(root, cohort, model, fingerprint)
+    if head is not None:
+        return Examples(made, head)
+    at_once = _live(root, cohort, model, fingerprint, setting, True)
+    return Examples(made, at_once.study.head, at_hand=(at_once.heads, at_once.study))
+
+
 def entry(cohort: str, model: str) -> Entry:
     """One entry of the store, checked. Raises StoreError where it is missing or damaged."""
     return _entry(str(store_root()), cohort, model, _fingerprint(cohort, model))
@@ -292,6 +363,54 @@ def exposed_groups(cohort: str, model: str, pool_size: int, by: str) -> pd.DataF
     return _exposed_groups(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size), by)
 
 
+def lab_tables(cohort: str, model: str) -> Lab:
+    """The tables of the mitigation lab, kept. Read only."""
+    return _lab(str(store_root()), cohort, model, _fingerprint(cohort, model))
+
+
+def setting() -> Setting:
+    """The mitigation that is chosen. On a cohort of real people noise is secret, so no seed is part of it."""
+    listed = tuple(name for name in LABELS if name in str(get("findings")).split(","))
+    return Setting(
+        mechanism=str(get("mechanism")),
+        epsilon=float(get("epsilon")),
+        findings=listed or LABELS,
+        unit=str(get("unit")),
+        delta=float(get("delta")) if get("delta") else None,
+        seed=int(get("seed")) if synthetic() else None,
+    )
+
+
+def live(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> Live:
+    """settings.live, kept; with noise that repeats, so that a picture does."""
+    return _live(str(store_root()), cohort, model, _fingerprint(cohort, model), _repeatable(chosen), signal)
+
+
+def live_curve(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> pd.DataFrame:
+    """Recall by cosine at every step of N under a one-shot head that is not stored."""
+    return _live_curve(str(store_root()), cohort, model, _fingerprint(cohort, model), _repeatable(chosen), signal)
+
+
+def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
+    """Recall by cosine at every step of N under a stored head."""
+    return _head_curve(str(store_root()), cohort, model, _fingerprint(cohort, model), head)
+
+
+def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Examples:
+    """Single records under the chosen mitigation. InputError where it has to be trained first."""
+    head = settings.stored(lab_tables(cohort, model).heads, chosen)
+    if head is None and not chosen.one_shot:
+        raise InputError(
+            f"No head is stored for {chosen.mechanism} at epsilon {chosen.epsilon:g}.", "Train it on Mitigation."
+        )
+    mark = _fingerprint(cohort, model)
+    return _mitigated_examples(str(store_root()), cohort, model, mark, head, _repeatable(chosen))
+
+
+def _repeatable(chosen: Setting) -> Setting:
+    return chosen if chosen.seed is not None else replace(chosen, seed=SEED)
+
+
 def pool_steps(cohort: str, model: str, pool: str = ANY_PATIENT) -> list[int]:
     """The steps of N that a page offers: as far as all images fill them, or the images of enough patients.
 
@@ -316,6 +435,13 @@ def _parse(name: str, text: str) -> Any:
         return int(text) if text in map(str, range(101)) else None
     if name == "wanted":
         return int(text) if text in map(str, WANTED_CHOICES) else None
+    if name == "epsilon":
+        return epsilon_text(text)
+    if name == "seed":
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    if name == "findings":
+        listed = text.split(",")
+        return ",".join(each for each in LABELS if each in listed) if set(listed) <= set(LABELS) else None
     if name in CHOICES:
         return text if text in CHOICES[name] else None
     if name == "alike":
@@ -324,6 +450,19 @@ def _parse(name: str, text: str) -> Any:
         except InputError:
             return None
     return text or None
+
+
+def epsilon_text(text: str) -> str | None:
+    """An epsilon as it stands in a URL, or None where it cannot be one.
+
+    >>> epsilon_text("0.340"), epsilon_text("Infinity"), epsilon_text("-1"), epsilon_text("nan"), epsilon_text("x")
+    ('0.34', 'inf', None, None, None)
+    """
+    try:
+        value = float(text) if text.isascii() else 0.0
+    except ValueError:
+        return None
+    return f"{value:g}" if 0.001 <= value <= LARGEST_EPSILON or value == math.inf else None
 
 
 def get(name: str) -> Any:
@@ -529,6 +668,44 @@ def prior_slider(key: str) -> int:
             help="For how many of 100 images the right report is in the pool. It is set here, not measured.",
         )
     )
+
+
+def epsilon_slider(options: Sequence[float], key: str, label: str, help: str) -> float:
+    """Epsilon on a slider over given steps; shows the step nearest in ratio, returns the value that is chosen."""
+    chosen = float(get("epsilon"))
+    far = {step: abs(math.log(min(step, 1e6) / min(chosen, 1e6))) for step in options}
+    _show(key, min(options, key=far.__getitem__))
+
+    def take() -> None:
+        put("epsilon", f"{st.session_state[key]:g}")
+
+    st.select_slider(label, options, key=key, format_func=epsilon_words, on_change=take, help=help)
+    return chosen
+
+
+def epsilon_words(value: float) -> str:
+    """
+    >>> epsilon_words(0.34), epsilon_words(math.inf)
+    ('0.34', '∞')
+    """
+    return "∞" if math.isinf(value) else f"{value:g}"
+
+
+def epsilon_box(key: str, label: str) -> None:
+    """Epsilon by typing, for one that is no step of the slider."""
+    value = float(get("epsilon"))
+    _show(key, min(value, LARGEST_EPSILON))
+
+    def take() -> None:
+        put("epsilon", epsilon_text(str(st.session_state[key])))
+
+    st.number_input(label, 0.001, LARGEST_EPSILON, key=key, format="%g", step=0.1, on_change=take)
+
+
+def seed_box(key: str, label: str, help: str) -> None:
+    """The seed of the noise of a run that can be repeated."""
+    _show(key, int(get("seed")))
+    st.number_input(label, 0, 999_999_999, key=key, step=1, on_change=_take, args=("seed", key), help=help)
 
 
 def cohort_control(key: str) -> None:

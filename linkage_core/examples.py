@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import pools
-from linkage_core.audit import study
+from linkage_core.audit import Study, study
 from linkage_core.errors import InputError
+from linkage_core.heads import Heads
 from linkage_core.ranking import MatchCounts
 from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry
 
@@ -54,12 +55,22 @@ class RankedList:
 
 
 class Examples:
-    """Browse the images of an entry under one head."""
+    """Browse the images of an entry under one head, stored or at hand.
 
-    def __init__(self, entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None) -> None:
+    Heads that are not stored are given with the study of their counts (lab.study_of); `head` is then their name only.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        head: str = OFF_THE_SHELF,
+        split: str | None = None,
+        at_hand: tuple[Heads, Study] | None = None,
+    ) -> None:
         self.entry = entry
         self.head = head
-        self._study = study(entry, head, split=split)
+        self._heads: str | Heads = at_hand[0] if at_hand else head
+        self._study = at_hand[1] if at_hand else study(entry, head, split=split)
         self.largest_pool = self._study.largest_pool
         if self.largest_pool < 2:
             raise InputError(
@@ -73,7 +84,7 @@ class Examples:
 
     @cached_property
     def _embeddings(self) -> Embeddings:
-        return self.entry.embeddings(self.head, self._study.split)
+        return self.entry.embeddings(self._heads, self._study.split)
 
     @cached_property
     def _index(self) -> faiss.IndexFlatIP:

@@ -5,8 +5,9 @@ import random
 import pandas as pd
 import streamlit as st
 
-from explorer import gallery, page, palette, ranked, state, strip, viewer
+from explorer import gallery, mitigation, page, palette, ranked, state, strip, viewer
 from linkage_core.cohorts.base import LABELS
+from linkage_core.errors import LinkageError
 from linkage_core.examples import Examples, RankedList
 from linkage_core.store import Entry
 
@@ -25,6 +26,12 @@ def clear_filters() -> None:
     st.session_state.update(FILTERS)
 
 
+def second_words(name: str) -> str:
+    if name == state.MITIGATED:
+        return "mitigation"
+    return state.model_label(name) if name else "no other"
+
+
 def take_second(key: str) -> None:
     state.put("second", st.session_state[key] or None)
 
@@ -35,15 +42,31 @@ def pool_sizes(largest: int) -> list[int]:
     return [n for n in steps if n < 0.9 * largest] + [largest]
 
 
-def ranked_list(model: str, record: str, n: int, shown: int) -> RankedList:
+def examples_of(name: str) -> Examples:
+    """Records under a model's own heads, or under the mitigation of the chosen one."""
+    if name == state.MITIGATED:
+        return state.mitigated_examples(state.cohort(), model, state.setting())
+    return state.examples(state.cohort(), name)
+
+
+def caption(name: str, beside: str | None) -> str:
+    """What stands above a list."""
+    if name == state.MITIGATED:
+        chosen = state.setting()
+        return f"After: {mitigation.MECHANISMS[chosen.mechanism].lower()}, ε = {state.epsilon_words(chosen.epsilon)}"
+    label = state.model_label(name)
+    return f"Before: the {label} model as it came" if beside == state.MITIGATED else f"Ranked by the {label} model"
+
+
+def ranked_list(name: str, record: str, n: int, shown: int) -> RankedList:
     """The top reports in a pool of N, or of all that this image's patient leaves over where those are fewer."""
-    examples = state.examples(state.cohort(), model)
+    examples = examples_of(name)
     n = min(n, examples.largest_pool_of(record))
     return examples.ranked(record, n, min(shown, n))
 
 
-def ranked_view(model: str, found: RankedList) -> ranked.RankedView:
-    entry = state.entry(state.cohort(), model)
+def ranked_view(name: str, found: RankedList, beside: str | None) -> ranked.RankedView:
+    entry = state.entry(state.cohort(), model if name == state.MITIGATED else name)
     may_show = state.show_text()
     cards = [
         ranked.Card(
@@ -58,7 +81,7 @@ def ranked_view(model: str, found: RankedList) -> ranked.RankedView:
         for report in found.reports
     ]
     return ranked.RankedView(
-        caption=f"Ranked by the {state.model_label(model)} model",
+        caption=caption(name, beside),
         rank=found.rank,
         pool_size=found.pool_size,
         first_in=found.first_in,
@@ -142,17 +165,24 @@ with page.guarded():
     with row:
         model = state.model_control("examples model")
         entry, examples = state.entry(state.cohort(), model), state.examples(state.cohort(), model)
-        others = [name for name in state.models() if name != model]
+        others = [state.MITIGATED, *(name for name in state.models() if name != model)]
         second = state.get("second") if state.get("second") in others else None
+        why_no_mitigation = ""
+        if second == state.MITIGATED:
+            try:
+                examples_of(second)
+            except LinkageError as error:  # said in place of the second list
+                second, why_no_mitigation = None, f"{error.what} {error.remedy}"
         n_place = st.container(width=210)
         if others:
             key = f"examples second beside {model}"
-            if st.session_state.get(key) != (second or ""):
-                st.session_state[key] = second or ""
+            shown_second = state.MITIGATED if why_no_mitigation else second or ""
+            if st.session_state.get(key) != shown_second:
+                st.session_state[key] = shown_second
             st.selectbox(
                 "Compare with",
                 ["", *others],
-                format_func=lambda name: state.model_label(name) if name else "no other",
+                format_func=second_words,
                 key=key,
                 on_change=take_second,
                 args=(key,),
@@ -162,7 +192,7 @@ with page.guarded():
             "Reports shown", (4, 8, 12), default=4, required=True, key="shown", bind="query-params"
         )
     chosen = [model] if second is None else [model, second]
-    largest = min(state.examples(state.cohort(), name).largest_pool for name in chosen)
+    largest = min(examples_of(name).largest_pool for name in chosen)
     with n_place:
         n = state.pool_slider(pool_sizes(largest), f"examples N to {largest}")
 
@@ -245,8 +275,12 @@ with page.guarded():
 
     with list_side:
         st.html(f"<style>:root {{ --lx-page: {palette.current().page}; }}\n{ranked.STYLE}</style>")
+        if why_no_mitigation:
+            st.html(ranked.note(f"No list after mitigation. {why_no_mitigation}"))
         lists = {name: ranked_list(name, names[at], n, shown) for name in chosen if names}
-        st.html(ranked.ranked_lists([ranked_view(name, found) for name, found in lists.items()]))
+        st.html(ranked.ranked_lists([ranked_view(name, found, second) for name, found in lists.items()]))
+        if second == state.MITIGATED:
+            st.page_link("pages/mitigation.py", label="Change the mitigation", icon=":material/shield:")
 
     with st.expander("Details: labels, ties, exposure, reports of this patient, provenance"):
         if names:

@@ -13,7 +13,8 @@ from .conftest import ROOT, buttons, go_to
 
 def test_the_menu_has_the_pages_there_are_and_no_other():
     groups = {name: [title for _, title, _ in rows] for name, rows in frame.PAGES.items()}
-    assert groups == {"See": ["Start", "Examples"], "Measure": ["Risk by pool size", "Missing match", "Who is exposed"]}
+    measure = ["Risk by pool size", "Missing match", "Who is exposed"]
+    assert groups == {"See": ["Start", "Examples"], "Measure": measure, "Protect": ["Mitigation"]}
     assert all(len(title) <= 20 for titles in groups.values() for title in titles)
 
 

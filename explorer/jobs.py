@@ -1,0 +1,112 @@
+"""Long work beside the pages: one run at a time, in a thread of its own, which can be cancelled and outlives a page.
+
+A run knows nothing of Streamlit: it reports progress by calling back, and cancelling raises from that call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from linkage_core.errors import LinkageError
+
+Progress = Callable[[str, int, int], None]
+
+
+class Cancelled(Exception):
+    """Raised inside a run that somebody has cancelled."""
+
+
+@dataclass
+class Job:
+    """One run as a page sees it. `error` is (what, remedy) where it failed; `n_reports` counts calls back."""
+
+    key: Hashable
+    title: str
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    finished: bool = False
+    cancelled: bool = False
+    error: tuple[str, str] | None = None
+    n_reports: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        return not self.finished
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set() and not self.finished
+
+    @property
+    def share(self) -> float:
+        """How much is done, between 0 and 1."""
+        return min(self.done / self.total, 1.0) if self.total else 0.0
+
+    def cancel(self) -> None:
+        """Ends the run at its next report."""
+        self._stop.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within so many seconds."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self.finished
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Cancelled
+        self.stage, self.done, self.total = stage, done, total
+        self.n_reports += 1
+
+    def _run(self, work: Callable[[Progress], object]) -> None:
+        try:
+            work(self._report)
+        except Cancelled:
+            self.cancelled = True
+        except LinkageError as error:
+            self.error = (error.what, error.remedy)
+        except OSError as error:  # such as a store that can only be read
+            self.error = (f"The result could not be kept ({error}).", "Make the store writable, and run again.")
+        except Exception as error:
+            self.error = (f"The run failed ({type(error).__name__}: {error}).", "Try another setting.")
+            raise  # into the server's own log
+        finally:
+            self.finished = True
+
+
+_LOCK = threading.Lock()
+_JOBS: dict[Hashable, Job] = {}
+
+
+def start(key: Hashable, title: str, work: Callable[[Progress], object]) -> Job | None:
+    """Starts a run unless one is going on; None then. A run of the same key that has ended makes room for this one."""
+    with _LOCK:
+        if any(job.running for job in _JOBS.values()):
+            return None
+        job = _JOBS[key] = Job(key, title)
+    job._thread = threading.Thread(target=job._run, args=(work,), name=f"run {title}", daemon=True)
+    job._thread.start()
+    return job
+
+
+def of(key: Hashable) -> Job | None:
+    """The last run of a key, going on or ended."""
+    return _JOBS.get(key)
+
+
+def running() -> Job | None:
+    """The run that is going on, whoever started it."""
+    with _LOCK:
+        return next((job for job in _JOBS.values() if job.running), None)
+
+
+def forget(key: Hashable) -> None:
+    """Drops a run that has ended, after its end was shown."""
+    with _LOCK:
+        if key in _JOBS and _JOBS[key].finished:
+            del _JOBS[key]
