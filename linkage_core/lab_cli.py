@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(finetune)
     app.command()(attack)
     app.command()(utility)
+    app.command()(canary)
 
 
 def finetune(
@@ -292,3 +294,44 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
         )
     first = paths[0]
     output.print(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
+
+
+def canary(
+    target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose finetuning pairs are trained on.")],
+    mechanism: Annotated[str, typer.Option("--mechanism", help="label-dpsgd or label-oneshot.")] = lab.LABEL,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="The epsilon that is claimed.")] = 1.0,
+    delta: Annotated[float | None, typer.Option("--delta", help="As for finetune.")] = None,
+    canaries: Annotated[int, typer.Option("--canaries", min=1, help="Patients to plant, half of them used.")] = 1000,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Does the training leak more than its epsilon says? One run with planted patients gives a lower bound.
+
+    Nothing is kept of the run. A bound above the claimed epsilon refutes the implementation; one below proves nothing.
+    """
+    from linkage_core.mitigation import accounting, canary_run
+
+    pairs = lab.training_pairs(cli._store(store).open(*cli._target(target)))
+    delta, _ = accounting.delta_for(len(set(pairs.patients)) + canaries, delta)
+    with cli._progress(quiet or json_to == "-") as progress:
+        found, run = canary_run.audit(
+            mechanism,
+            *(pairs.images, pairs.texts, pairs.labels, pairs.patients, epsilon, delta),
+            n_canaries=canaries,
+            progress=progress,
+        )
+    refuted = found.refutes(run.epsilon)
+    said = {"mechanism": mechanism, "claimed": run.record(), **asdict(found), "refuted": refuted}
+    cli._write_json(said, json_to)
+    if cli._speaks(quiet, json_to):
+        output.print(
+            f"Claimed epsilon {run.epsilon:.3g} at delta {delta:.1g}. With {found.n_canaries:,} planted patients, "
+            f"{found.n_right} of {found.n_guesses} guesses right: epsilon is at least {found.epsilon_low:.3g} with "
+            f"confidence {found.level:.0%}."
+        )
+        output.print(
+            "[bold]The claim is refuted: do not use this implementation.[/bold]"
+            if refuted
+            else "The claim stands, which proves nothing: the bound is one-sided."
+        )
