@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
-from linkage_core import attackers, pools
+from linkage_core import attackers, pools, statistics
 from linkage_core import utility as usefulness
 from linkage_core.attackers import Attack, Known
 from linkage_core.audit import Study
@@ -176,6 +177,23 @@ def study_of(entry: Entry, name: str, head: Heads) -> Study:
     return Study(entry, name, "image-to-report", "other-patients", split, counts, base.records, len(base.text_of))
 
 
+def curve(study: Study, seed: int = 0) -> pd.DataFrame:
+    """Recall@1 of a study at the 1-2-5 steps of N with its patient-clustered 95% band, and chance (1/N)."""
+    _, steps = pool_sizes(study)
+    recalls = [study.recall(size, 1) for size in steps]
+    patients = pd.factorize(study.queries["patient_id"])[0]
+    band = statistics.rate_intervals(np.column_stack([recall for recall, _ in recalls]), patients, seed=seed)
+    return pd.DataFrame(
+        {
+            "pool_size": steps,
+            "recall": band.estimate,
+            "recall_low": band.low,
+            "recall_high": band.high,
+            "chance": [float(chance.mean()) for _, chance in recalls],
+        }
+    )
+
+
 @dataclass(frozen=True)
 class _Base:
     """What does not change with the head: features of queries and distinct texts, and who belongs to whom."""
@@ -317,14 +335,16 @@ def measure(
     for done, cohort in enumerate(steps):
         _say(progress, f"{name}: attackers and use", done, len(steps))
         source = None if cohort is entry else entry
-        rows.append(_attacked(cohort, name, source, known if source is None else ("all",), seed))
-        measures = _measures(cohort)
-        if measures:
-            used.append(
-                usefulness.utility_table(
-                    cohort, name, source=source, measures=measures, prompts=_prompts(entry), seed=seed
+        with threadpool_limits(
+            1, user_api="blas"
+        ):  # matrices are small: more threads only wait, for three times as long
+            rows.append(_attacked(cohort, name, source, known if source is None else ("all",), seed))
+            measures = _measures(cohort)
+            if measures:
+                prompts = _prompts(entry)
+                used.append(
+                    usefulness.utility_table(cohort, name, source=source, measures=measures, prompts=prompts, seed=seed)
                 )
-            )
     _say(progress, f"{name}: attackers and use", len(steps), len(steps))
     entry = _append(entry, LINKAGE, COLUMNS, said, pd.concat(rows, ignore_index=True))
     return _append(entry, UTILITY, UTILITY_COLUMNS, said, pd.concat(used, ignore_index=True)) if used else entry

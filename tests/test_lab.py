@@ -162,7 +162,11 @@ def test_live_heads_are_those_that_are_stored(built: Entry) -> None:
     delta = float(entry.head_record("label-oneshot-eps1-seed0")["delta"])
     shown = lab.live(entry, "label-oneshot", 1.0, delta, seed=0)
     assert all(np.array_equal(a, b) for a, b in zip(shown.counts, stored, strict=True))
-    assert len(shown.table([10, 50], [1])) == 2
+    band = lab.curve(shown)
+    by_table = shown.table(band["pool_size"].tolist(), [1])
+    assert band["recall"].to_numpy() == pytest.approx(by_table["recall"].to_numpy())
+    assert band["recall_low"].to_numpy() == pytest.approx(by_table["recall_low"].to_numpy(), abs=0.02)
+    assert band["chance"].to_numpy() == pytest.approx(1 / band["pool_size"].to_numpy())
     fresh = [lab.live(entry, "label-oneshot", 1.0).counts for _ in range(2)]
     assert not np.array_equal(fresh[0].n_better, fresh[1].n_better), "two releases share no noise"
     with pytest.raises(InputError, match="no one-shot mechanism"):

@@ -204,5 +204,50 @@ def test_what_ships_is_whole_and_small() -> None:
                 assert {"weights.safetensors", "moments-finetune.safetensors"} <= set(entry.manifest["files"])
                 assert entry.manifest["counts"]["by_split"]["heldout"]["studies"] >= 10_000
                 assert entry.manifest["counts"]["by_split"]["attacker"]["images"] >= 10_000
-    shipped = (path for name in ("phantom", "phantom-site-b") for path in (SHIPPED / name).rglob("*"))
-    assert sum(path.stat().st_size for path in shipped if path.is_file()) < 38 * 2**20
+    shipped = (
+        path for name in ("phantom", "phantom-site-b", "phantom-finetune") for path in (SHIPPED / name).rglob("*")
+    )
+    kept = [path for path in shipped if path.is_file() and (path.parent.name != "ranks" or RANKS in path.name)]
+    assert sum(path.stat().st_size for path in kept) < 38 * 2**20
+
+
+RANKS = "off-the-shelf.image-to-report.other-patients.heldout."
+"""The counts that ship; others are made when they are asked for."""
+
+
+def test_the_lab_that_ships_is_whole_and_claims_nothing() -> None:
+    """Every head of the grid, measured, trained on all pairs and not on the sample that ships beside it."""
+    store = Store(SHIPPED)
+    entry = store.open("phantom", phantom_build.LAB_MODEL)
+    heads, linkage, used = lab.heads(entry), lab.linkage(entry), lab.utility(entry)
+    names = {one.name for one in lab.grid(lab.frequent(entry))}
+    assert names <= set(heads["head"])
+    assert names <= set(linkage.loc[linkage["cohort"] == "phantom", "head"])
+    assert names <= set(used["head"])
+    heads = heads.set_index("head").loc[sorted(names)]
+    assert heads["reproducible"].all()
+    assert not heads["private"].any()
+    assert heads["claim"].str.startswith("none").all()
+    assert (
+        heads.loc[heads["mechanism"].isin(["paper", "noise-only", "nonprivate", "rotation"]), "accuracy"].isna().all()
+    )
+    for name in names:
+        record = entry.head_record(name)
+        assert record["seed"] is not None
+        assert record["weights_sha256"] == entry.manifest["model"]["weights_sha256"]
+        trained = record["trained_on"]
+        if trained and trained["cohort"] == "phantom-finetune":
+            assert trained["n_pairs"] > 60_000
+    assert set(linkage.loc[linkage["cohort"] == "phantom-site-b", "mechanism"]) >= {"label-oneshot", "label-dpsgd"}
+    sample = store.open("phantom-finetune", entry.model)
+    assert sample.manifest["cohort"]["subset_of"]["n_images"] > 60_000
+    assert sample.verify() == []
+    assert not set(sample.records()["patient_id"]) & set(entry.records()["patient_id"])
+
+
+def test_a_shipped_head_can_be_made_again_from_the_shipped_sums() -> None:
+    entry = Store(SHIPPED).open("phantom", phantom_build.LAB_MODEL)
+    for name in ("label-oneshot-eps1-seed0", "moment-oneshot-eps1-seed0"):
+        record = entry.head_record(name)
+        again, _ = lab.live_heads(entry, record["mechanism"], 1.0, record["delta"], seed=0)
+        np.testing.assert_allclose(again.image.weight, entry.heads(name).image.weight, rtol=1e-3, atol=1e-5)
