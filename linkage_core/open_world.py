@@ -553,10 +553,8 @@ class Outcomes:
         n = int(self.testing.sum())
         weights = statistics.patient_weights(n, statistics.DRAWS, self.seed)
         sums = self.sums[:, self.testing].astype(np.float32)
-        return (
-            np.stack([weights @ one for one in sums])
-            / (weights @ self.images[self.testing].astype(np.float32))[:, None]
-        )
+        n_images = (weights @ self.images[self.testing].astype(np.float32))[:, None]
+        return np.minimum(np.stack([weights @ one for one in sums]) / n_images, np.float32(1))  # not 1.00000004
 
     @cached_property
     def _bands(self) -> np.ndarray:
@@ -623,7 +621,7 @@ class Outcomes:
             "linked_rightly": float(prior * told[0]),
             "linked_wrongly": float(linked - prior * told[0]),
             "links": linked,
-            "no_answer": 1 - linked,
+            "no_answer": max(0.0, 1 - linked),
             "precision": float(_share(prior * told[0], linked)),
             "baseline": linked * prior / self.pool_size,
             "n_linked": n_linked,
@@ -637,7 +635,7 @@ class Outcomes:
         if self.testing.sum() < 2:
             return {}
         drawn = self._drawn[:, :, g].astype(np.float64)
-        right, links = prior * drawn[0], _links(prior, drawn)
+        right, links = prior * drawn[0], np.minimum(_links(prior, drawn), 1.0)
         low, high = np.quantile(right, _tails())
         links_low, links_high = np.quantile(links, _tails())
         if self._never[:, g].all():
