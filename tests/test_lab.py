@@ -206,6 +206,18 @@ def test_measuring_again_replaces_rows(built: Entry) -> None:
     assert not after.duplicated(["head", "cohort", "release", "attacker", "m", "pool_size"]).any()
 
 
+def test_a_replaced_head_is_not_shown_with_the_figures_of_the_old_one(built: Entry, tmp_path: Path) -> None:
+    made(tmp_path, "toy", 0, 120)
+    entry = lab.build(Store(tmp_path / "store"), "toy", "m", plan=[lab.planned("rotation")], findings=FINDINGS)
+    assert lab.measured(entry, "rotation-seed0")
+    lab.train(entry, "rotation", Options(seed=1), "rotation-seed0", replace_it=True)
+    assert not lab.measured(again(entry), "rotation-seed0")
+    assert not (lab.utility(again(entry))["head"] == "rotation-seed0").any()
+    assert lab.measured(again(entry), OFF_THE_SHELF)
+    with pytest.raises(StoreError, match="altered"):
+        lab.measure(entry, "rotation-seed0", known=("all",))  # by somebody who opened the entry before
+
+
 def test_bad_requests_are_named(built: Entry, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="already has a head 'rotation-seed0'"):
         lab.train(again(built), "rotation", Options(seed=0))
