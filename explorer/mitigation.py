@@ -235,7 +235,7 @@ def measured(
         who = attacker_words(now, n_own).lower()
         small = f"Worst: {who}; chosen on one half of the patients, counted on the other. {images}."
     else:
-        small = f"The attackers who adapt are not measured at this setting. {images}."
+        small = f"Attackers who adapt: not measured at this setting. {images}."
     return (
         f'<div class="mi-card">{head}<p class="mi-big mi-second">{big}</p><div class="mi-bars">{body}</div>'
         f'<p class="mi-small">{escape(small)}</p></div>'
@@ -544,8 +544,8 @@ def usefulness(uses: Sequence[Use], palette: Palette) -> go.Figure:
             ends = f"{signed(100 * use.change[1], 1)} to {signed(100 * use.change[2], 1)}"
             notes.append(note(palette, ends, y=place, yshift=-17, **beside) | {"font": _small(palette)})
         else:
-            middle = {"x": 0.5, "xref": "paper", "xanchor": "center"}
-            notes.append(note(palette, escape(use.why), y=place, **middle) | {"font": _small(palette)})
+            inside = {"x": 0, "xref": "paper", "xanchor": "left", "xshift": 8}
+            notes.append(note(palette, escape(use.why), y=place, **inside) | {"font": _small(palette)})
     top = {"x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "xshift": 10}
     notes.append(note(palette, "points", **top))
     under = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top", "yshift": -26}
@@ -592,10 +592,10 @@ def _segment(ends: tuple[float, ...], place: float, colour: str, width: float) -
     }
 
 
-def _places(names: Sequence[str]) -> dict[str, object]:
+def _places(names: Sequence[str], slots: int = 0) -> dict[str, object]:
     return {
         "type": "linear",
-        "range": [len(names) - 0.45, -0.55],
+        "range": [max(len(names), slots) - 0.45, -0.55],
         "tickmode": "array",
         "tickvals": list(range(len(names))),
         "ticktext": [escape(name) + "  " for name in names],
@@ -642,10 +642,13 @@ def attackers(
     chance: float,
     out_of: int,
     pool_size: int,
-    height: int,
+    slots: int,
     palette: Palette,
+    why: str = "",
 ) -> go.Figure:
     """One bar an attacker with its 95% interval, with upright lines at before and guessing.
+
+    The picture has room for `slots` bars, however many there are; `why` says in it why some are missing.
 
     rows have attacker, recall, recall_low, recall_high, n_queries; `before` is the worst attacker before.
     """
@@ -687,13 +690,16 @@ def attackers(
         upright = {"x0": out_of * value, "x1": out_of * value, "y0": 0, "y1": 1, "xref": "x", "yref": "paper"}
         shapes.append({"type": "line", **upright, "line": {"color": colour, "width": 2, "dash": dash}})
         notes.append(note(palette, name, x=out_of * value, y=1, yref="paper", yanchor="bottom", yshift=2))
+    if why:
+        middle = {"x": 0.5, "y": (len(rows) + slots - 1) / 2, "xref": "paper", "xanchor": "center"}
+        notes.append(note(palette, why, **middle))
     n = max((int(row["n_queries"]) for row in rows), default=0)
     words = f"linked images of {out_of:,} (N = {pool_size:,}, n = {n:,} images), line: 95% interval"
     notes.append(note(palette, words, x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-26))
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
-            **layout(palette, height, {"l": 196, "r": 24, "t": 30, "b": 54}),
+            **layout(palette, attackers_height(slots), {"l": 196, "r": 24, "t": 30, "b": 54}),
             "xaxis": {
                 "type": "linear",
                 "range": [0, top],
@@ -707,7 +713,7 @@ def attackers(
                 "fixedrange": True,
                 "ticks": "",
             },
-            "yaxis": _places(names),
+            "yaxis": _places(names, slots),
             "annotations": notes,
             "shapes": shapes,
         },

@@ -158,6 +158,8 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
     st.title("Which report does the model think belongs to this image?", width="stretch")
     if st.session_state.get("way back") == "exposure":
         st.page_link("pages/exposure.py", label="Back to Who is exposed", icon=":material/arrow_back:")
+    elif state.get("second") == state.MITIGATED:
+        st.page_link("pages/mitigation.py", label="Mitigation", icon=":material/shield:")
 
 with page.guarded():
     # -- controls: model, N, second model, number of reports shown
@@ -279,8 +281,6 @@ with page.guarded():
             st.html(ranked.note(f"No list after mitigation. {why_no_mitigation}"))
         lists = {name: ranked_list(name, names[at], n, shown) for name in chosen if names}
         st.html(ranked.ranked_lists([ranked_view(name, found, second) for name, found in lists.items()]))
-        if second == state.MITIGATED:
-            st.page_link("pages/mitigation.py", label="Change the mitigation", icon=":material/shield:")
 
     with st.expander("Details: labels, ties, exposure, reports of this patient, provenance"):
         if names:

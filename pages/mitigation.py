@@ -146,13 +146,9 @@ def action() -> None:
     if job is not None and job.running:
         watch(key)
         return
-    if job is not None:
-        jobs.forget(key)
-        if job.error:
-            st.html(f'<p class="mi-small mi-alert" role="alert">{escape(" ".join(job.error))}</p>')
-            return
-        if job.cancelled:
-            st.html('<p class="mi-small" role="status">Cancelled: nothing was kept.</p>')
+    ended = ""
+    if job is not None and (job.error or job.cancelled):
+        ended = " ".join(job.error) if job.error else "Cancelled: nothing was kept."
     release = state.get("release")
     if release == "raw-images" and before_row is not None:
         return
@@ -176,6 +172,8 @@ def action() -> None:
             st.html(f'<p class="mi-small mi-alert" role="alert">{said}</p>')
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        if ended:
+            st.html(f'<p class="mi-small mi-alert" role="status">{escape(ended)}</p>', width="stretch")
         if st.button(label, icon=":material/play_arrow:", disabled=elsewhere is not None, key="mitigation run"):
             root, wanted = state.store_root(), chosen
 
@@ -208,7 +206,12 @@ def uses() -> list[mitigation.Use]:
     listed = "Declared findings" if chosen.learns_findings else "All findings"
     rows = [
         mitigation.use_of(listed, found.get("declared"), by_noise.get("declared"), not_yet),
-        mitigation.use_of("Zero-shot", found.get("zero-shot"), by_noise.get("zero-shot"), not_yet),
+        mitigation.use_of(
+            "Zero-shot",
+            found.get("zero-shot"),
+            by_noise.get("zero-shot"),
+            "the text tower is not here" if found else not_yet,
+        ),
     ]
     undeclared, name, why = found.get("undeclared"), "Undeclared", not_yet
     if undeclared is None and chosen.learns_findings and chosen.findings == LABELS:
@@ -406,9 +409,9 @@ with page.guarded():
 
     # -- guarantee and measured linkage: two cards, never one number
     left, right = st.columns([0.48, 0.52], gap="small")
-    with left, st.container(border=True, key="mi-guarantee"), page.guarded():
+    with left, st.container(border=True, key="mi-guarantee", height="stretch"), page.guarded():
         st.html(mitigation.guarantee(guaranteed(), colours))
-    with right, st.container(border=True, key="mi-linkage", gap=None), page.guarded():
+    with right, st.container(border=True, key="mi-linkage", gap=None, height="stretch"), page.guarded():
         st.html(
             mitigation.measured(
                 before_row,
@@ -450,6 +453,8 @@ with page.guarded():
         & (tables.linkage["attacker"] != lab.WORST)
     ]
     own = measured[(measured["head"] == head) & (measured["release"] == release)]
+    if release == "raw-images":  # what somebody could do with less is shown all the same
+        own = measured[(measured["head"] == head) & (measured["release"] == "embeddings-and-heads")]
     raw = measured[(measured["head"] == OFF_THE_SHELF) & (measured["release"] == "raw-images")]
     order = {name: i for i, name in enumerate(mitigation.ATTACKERS)}
     bars = pd.concat([own.sort_values("attacker", key=lambda names: names.map(order)), raw]).to_dict("records")
@@ -463,8 +468,9 @@ with page.guarded():
             chance=1 / pool_size,
             out_of=out_of,
             pool_size=pool_size,
-            height=mitigation.attackers_height(N_BARS),
+            slots=N_BARS,
             palette=with_colours,
+            why="" if len(own) else "The attackers who adapt are not measured at this setting.",
         )
 
     with title_place:

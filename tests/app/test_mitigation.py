@@ -1,0 +1,365 @@
+"""Mitigation: two cards that are the core's figures, what is absent is said, runs can be started and cancelled."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lab_store
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer import downloads, jobs, mitigation, palette, sentences
+from linkage_core import lab
+from linkage_core import setting as settings
+from linkage_core.cohorts.base import LABELS
+from linkage_core.errors import InputError
+from linkage_core.examples import Examples
+from linkage_core.mitigation import accounting
+from linkage_core.setting import Setting
+from linkage_core.store import OFF_THE_SHELF, Entry, Store
+
+from .conftest import buttons, words
+
+PAGE = "mitigation"
+
+
+@pytest.fixture(scope="module")
+def lab_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lab_store.build(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(scope="module")
+def entry(lab_root: Path) -> Entry:
+    return Store(lab_root).open("phantom", lab_store.MODEL)
+
+
+@pytest.fixture
+def page(open_page: Callable[..., AppTest], lab_root: Path) -> Callable[..., AppTest]:
+    return lambda **query: open_page(PAGE, store=lab_root, **query)
+
+
+@pytest.fixture(autouse=True)
+def _no_job_is_left() -> Iterator[None]:
+    yield
+    job = jobs.running()
+    if job is not None:
+        job.cancel()
+        assert job.wait(60)
+    jobs._JOBS.clear()
+
+
+def card(app: AppTest, number: int) -> str:
+    """The words of one of the two cards."""
+    block = next(str(n.proto.body) for n in app.get("html") if f"<b>{number} · " in str(n.proto.body))
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", block)).strip()
+
+
+def worst(entry: Entry, head: str, release: str = "embeddings-and-heads", pool_size: int = 100) -> pd.Series:
+    rows = lab.linkage(entry)
+    found = rows[(rows["head"] == head) & (rows["release"] == release) & (rows["attacker"] == "worst")]
+    return found[found["pool_size"] == pool_size].iloc[0]
+
+
+def test_the_two_cards_are_the_core_s(page, entry):
+    app = page(N=100)
+    assert not app.exception
+    accuracy = lab.heads(entry).set_index("head").loc[lab_store.MEASURED, "accuracy"]
+    times = math.ceil(100 * accuracy)
+    assert f"is right at most {times} of 100 times" in card(app, 1)
+    assert "Says nothing about how often images are linked" in card(app, 1)
+    assert "Illustration" in card(app, 1), "the seed is stored"
+    after, before = worst(entry, lab_store.MEASURED), worst(entry, OFF_THE_SHELF)
+    said = card(app, 2)
+    assert f"The worst attacker tried links {100 * after['recall']:.0f} of 100 images." in said
+    assert f"Before: {100 * before['recall']:.0f}. Guessing: 1." in said
+    ends = sentences.interval(after["recall_low"], after["recall_high"], 100).removesuffix(" of 100")
+    assert f"({ends})" in said
+    assert mitigation.attacker_words(after, 280).lower() in said
+    assert str(times) not in re.findall(r"links (\d+) of", said), "two numbers, never one"
+    assert len(app.get("plotly_chart")) == 3
+
+
+def test_raw_images_are_protected_by_no_head(page, entry):
+    app = page(N=100, release="raw-images")
+    raw = worst(entry, OFF_THE_SHELF, "raw-images")
+    assert f"A head protects nothing here: {100 * raw['recall']:.0f} of 100 , as before." in card(app, 2)
+    assert not [b for b in app.button if b.key == "mitigation run"]
+
+
+def test_the_release_decides_who_is_worst(page, entry):
+    app = page(N=100)
+    buttons(app, "mitigation release").set_value("embeddings").run()
+    assert not app.exception
+    assert app.query_params["release"] in ("embeddings", ["embeddings"])
+    after = worst(entry, lab_store.MEASURED, "embeddings")
+    assert f"links {100 * after['recall']:.0f} of 100" in card(app, 2)
+
+
+def test_another_epsilon_is_made_at_once_and_says_what_is_not_measured(page, entry):
+    app = page(N=100)
+    app.select_slider[0].set_value(10.0).run()
+    assert not app.exception
+    assert app.query_params["epsilon"] in ("10", ["10"])
+    expected = lab.live(entry, "label-oneshot", 10.0, seed=0).table([100], [1]).iloc[0]
+    assert expected["recall"] > 0.03
+    assert f"Cosine alone links {100 * expected['recall']:.0f} of 100 images." in card(app, 2)
+    assert "not measured at this setting" in card(app, 2)
+    multiplier = accounting.gaussian_sigma(10.0, 1e-6)
+    assert f"at most {math.ceil(100 * accounting.gaussian_accuracy(multiplier))} of 100" in card(app, 1)
+    assert next(b for b in app.button if b.key == "mitigation run").label == "Run the attackers"
+
+
+def test_any_epsilon_findings_and_delta_are_live_too(page, entry):
+    app = page(N=100, epsilon="77", findings=",".join(lab_store.FEW), delta="1e-8")
+    assert not app.exception
+    chosen = Setting("label-oneshot", 77.0, findings=lab_store.FEW, delta=1e-8)
+    made = settings.live(entry, chosen)
+    assert made.heads.image.weight.shape[0] == len(lab_store.FEW)
+    expected = made.study.table([100], [1]).iloc[0]
+    assert f"Cosine alone links {100 * expected['recall']:.0f} of 100" in card(app, 2)
+    assert "ε = 77, δ = 1e-8" in card(app, 1)
+    whole = settings.live(entry, Setting("label-oneshot", 77.0, delta=1e-8))
+    assert made.run == whole.run, "rows of a noised head are post-processing"
+
+
+def test_a_setting_that_is_refused_says_why(page, monkeypatch):
+    def refused(*args, **kwargs):
+        raise InputError("delta 0.5 is not below 1/n.", "Take a smaller one.")
+
+    monkeypatch.setattr(settings, "live", refused)
+    app = page(N=100, epsilon=2)
+    assert not app.exception
+    assert "None established. delta 0.5 is not below 1/n. Take a smaller one." in card(app, 1)
+    assert words(app).count("delta 0.5 is not below 1/n.") == 2, "in both cards, and nowhere else"
+
+
+def test_the_study_s_mechanism_has_no_number_and_no_bar(page):
+    app = page(mechanism="paper")
+    assert not app.exception
+    block = next(str(n.proto.body) for n in app.get("html") if "<b>1 · " in str(n.proto.body))
+    assert "None established." in block
+    assert "mi-scale" not in block
+    assert not re.search(r"\d+ of 100", block)
+    assert "does not establish it" in block
+
+
+def test_rubbish_falls_back(page):
+    app = page(mechanism="magic<b>", epsilon="-3", release="all", findings="Flu", unit="x", delta="2", seed="x")
+    assert not app.exception
+    assert "ε = 0.34, δ = 1e-6, unit: patient" in card(app, 1)
+    for name in ("mechanism", "epsilon", "release", "findings", "unit", "delta", "seed"):
+        assert name not in app.query_params
+
+
+def test_without_labels_or_pairs_there_are_cards_with_the_command(page):
+    app = page(cohort="bare")
+    assert not app.exception
+    assert "linkage embed" in words(app) or "none of the 14 labels" in words(app).lower()
+    assert card(app, 1).count("None established.") == 1
+    trained = page(cohort="bare", mechanism="label-dpsgd")
+    assert "No record has any of the 14 labels, so no label head can be trained." in words(trained)
+    public = page(cohort="bare", mechanism="public-negatives")
+    assert "there are no pairs to train on" in words(public)
+    assert "<code>linkage embed</code>" in words(public)
+    assert public.main.caption[-1].value.startswith("Cannot tell:")
+
+
+def test_attackers_run_beside_the_page_and_what_they_find_is_kept(page, lab_root):
+    app = page(cohort="clinic", N=10)
+    assert "Cosine alone links" in card(app, 2)
+    assert "Illustration" in card(app, 1), "noise that repeats, for a picture"
+    app.button("mitigation run").click().run()
+    assert not app.exception
+    job = jobs.running() or next(iter(jobs._JOBS.values()))
+    assert job.wait(120)
+    assert job.error is None
+    app.run()
+    assert not app.exception
+    clinic = Store(lab_root).open("clinic", lab_store.MODEL)
+    name = "label-oneshot-eps0.34"
+    assert lab.head_names(clinic) == [name], "secret noise: no seed in the name"
+    assert clinic.head_record(name)["seed"] is None
+    app = page(cohort="clinic", N=100)
+    row = worst(clinic, name)
+    assert f"The worst attacker tried links {sentences.of(row['recall'], 100)}" in card(app, 2).replace(" images", "")
+    assert "Illustration" not in card(app, 1), "this head is private"
+
+
+def test_training_can_be_cancelled_and_nothing_is_kept(page, lab_root, monkeypatch):
+    going = threading.Event()
+
+    def slow(entry, setting, progress):
+        for i in range(10_000):
+            progress("steps", i, 10_000)
+            going.set()
+            threading.Event().wait(0.01)
+
+    monkeypatch.setattr(settings, "train", slow)
+    app = page(cohort="clinic", mechanism="label-dpsgd", epsilon=3)
+    assert "No head has been trained at this setting yet." in card(app, 1)
+    app.button("mitigation run").click().run()
+    assert going.wait(10)
+    assert app.button("mitigation cancel").label == "Cancel"
+    other = page(cohort="clinic", mechanism="label-dpsgd", epsilon=1)
+    assert other.button("mitigation run").disabled, "one run at a time, for everybody"
+    assert "Another run is going on" in words(other)
+    app.button("mitigation cancel").click().run()
+    job = next(iter(jobs._JOBS.values()), None)
+    assert job is None or job.wait(10)
+    app.run()
+    assert not app.exception
+    assert "Cancelled: nothing was kept." in words(app)
+    assert jobs.running() is None
+    assert not [name for name in lab.head_names(Store(lab_root).open("clinic", lab_store.MODEL)) if "dpsgd" in name]
+
+
+def test_a_run_that_fails_says_why(page, monkeypatch):
+    def fails(entry, setting, progress):
+        raise InputError("One <patient> has half of the pairs.", "Leave it out.")
+
+    monkeypatch.setattr(settings, "train", fails)
+    app = page(cohort="clinic", mechanism="label-dpsgd", epsilon=3)
+    app.button("mitigation run").click().run()
+    for job in list(jobs._JOBS.values()):
+        job.wait(10)
+    app.run()
+    assert not app.exception
+    assert "One &lt;patient&gt; has half of the pairs. Leave it out." in words(app)
+    assert app.button("mitigation run").label == "Train at this epsilon"
+
+
+def test_details_show_the_run_every_finding_and_the_controls(page, entry):
+    app = page(N=100)
+    assert len(app.dataframe) == 0, "made only when it is open"
+    app = page(N=100, mechanism="label-dpsgd", epsilon=3)
+    assert not app.exception
+    table = mitigation.control_rows(
+        lab.heads(entry), lab.linkage(entry), lab.utility(entry), "phantom", "embeddings", 100, 100
+    )
+    assert table["code name"].tolist() == [OFF_THE_SHELF, "rotation"]
+    findings = mitigation.finding_rows(lab.utility(entry), lab_store.MEASURED, "phantom")
+    assert set(LABELS) <= set(findings["finding"])
+
+
+def test_examples_show_before_and_after(open_page, lab_root, entry):
+    app = open_page("examples", store=lab_root, second="@mitigation", N=100)
+    assert not app.exception
+    said = words(app)
+    assert "Before: the Radiology model as it came" in said
+    assert "After: label head, instant, ε = 0.34" in said
+    record = app.query_params["record"]
+    record = record[0] if isinstance(record, list) else record
+    for head in (OFF_THE_SHELF, lab_store.MEASURED):
+        rank = Examples(entry, head).ranked(record, 100, 4).rank
+        assert f"<b>number {rank:,}</b> of 100" in said
+    live = open_page("examples", store=lab_root, second="@mitigation", epsilon=1, record=record, N=100)
+    made = settings.live(entry, Setting("label-oneshot", 1.0))
+    rank = Examples(entry, at_hand=(made.heads, made.study)).ranked(record, 100, 4).rank
+    assert f"<b>number {rank:,}</b> of 100" in words(live)
+    none = open_page("examples", store=lab_root, second="@mitigation", mechanism="public-negatives")
+    assert not none.exception
+    assert "No list after mitigation." in words(none)
+
+
+# -- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def test_one_job_at_a_time_and_cancelled_by_its_progress():
+    go, reports = threading.Event(), []
+
+    def work(progress):
+        for i in range(1000):
+            progress("step", i, 1000)
+            reports.append(i)
+            go.wait(0.01)
+
+    job = jobs.start("one", "training", work)
+    assert job is not None
+    assert jobs.start("two", "attackers", work) is None
+    assert jobs.running() is job
+    job.cancel()
+    assert job.wait(10)
+    assert job.cancelled
+    assert job.error is None
+    assert len(reports) < 1000
+    again = jobs.start("one", "training", lambda progress: progress("done", 1, 1))
+    assert again is not None
+    assert again.wait(10)
+    assert (again.cancelled, again.error, again.share) == (False, None, 1.0)
+    jobs.forget("one")
+    assert jobs.of("one") is None
+
+
+# -- words and pictures ----------------------------------------------------------------------------------------------
+
+
+def rate(value: float, low: float, high: float, **more: object) -> dict:
+    return {"recall": value, "recall_low": low, "recall_high": high, "n_queries": 500, "chance": 0.01, **more}
+
+
+def use(name: str, after: float, noise: float) -> mitigation.Use:
+    return mitigation.Use(
+        name, (0.8, 0.79, 0.81), (after, after - 0.01, after + 0.01), (noise, noise - 0.01, noise + 0.01)
+    )
+
+
+@pytest.mark.parametrize(
+    ("noise", "uses", "expected"),
+    [
+        (rate(0.01, 0.005, 0.02), [use("Zero-shot", 0.76, 0.5)], "further, but then zero-shot suffer"),
+        (rate(0.04, 0.03, 0.06), [use("Zero-shot", 0.76, 0.75)], "as far and keeps as much use"),
+        (rate(0.2, 0.18, 0.22), [], "the learning lowers it, not the noise"),
+        (rate(0.04, 0.03, 0.06), [], "not measured at this setting"),
+    ],
+)
+def test_what_is_said_of_damage_follows_from_the_intervals(noise, uses, expected):
+    assert expected in mitigation.damage_words(rate(0.05, 0.04, 0.07), noise, uses)
+
+
+def test_too_few_images_are_too_few_to_say():
+    few = rate(0.5, 0.1, 0.9, flag="too few to say") | {"n_queries": 12}
+    said = mitigation.measured(few, few, release="embeddings", pool_size=10, out_of=100, n_own=5, palette=palette.LIGHT)
+    assert "Too few to say (n = 12)." in said
+    assert "of 100" not in said
+
+
+def lines() -> dict[str, pd.DataFrame]:
+    sizes = [10, 100, 1000]
+    return {
+        name: pd.DataFrame([rate(f * 3 / n, f * 2 / n, f * 4 / n, named="cosine") | {"pool_size": n} for n in sizes])
+        for name, f in (("before", 1.0), ("worst", 0.7), ("cosine", 0.5), ("noise", 0.0))
+    }
+
+
+@pytest.mark.parametrize("with_colours", [palette.LIGHT, palette.DARK])
+def test_pictures_are_drawn_and_filed(with_colours):
+    names = dict(zip(mitigation.LINES, ("before", "after <b>", "cosine", "noise only"), strict=True))
+    rows = [rate(0.5, 0.4, 0.6, attacker="cosine", named="cosine", m="all")]
+    figures = [
+        mitigation.curve(lines(), names, pool_size=100, palette=with_colours),
+        mitigation.usefulness([use("Zero-shot", 0.7, 0.5), mitigation.Use("Undeclared", why="none")], with_colours),
+        mitigation.attackers(
+            rows, ["Cosine <only>"], before=0.7, chance=0.01, out_of=100, pool_size=100, slots=7, palette=with_colours
+        ),
+    ]
+    for figure, expected in zip(figures, ("guessing", "Zero-shot", "Cosine <only>"), strict=True):
+        said = downloads.svg(figure, title="t <", subtitle="n")
+        texts = ["".join(node.itertext()) for node in ET.fromstring(said).iter("{http://www.w3.org/2000/svg}text")]
+        found = any(expected in text for text in texts)
+        assert found or expected == "guessing"
+    drawn = {trace.name for trace in figures[0].data}
+    assert {"guessing", "before", "cosine"} <= drawn
+    assert "noise only" not in drawn, "nothing at zero on a log axis"
+    heights = {
+        mitigation.attackers(
+            rows * n, ["a"] * n, before=None, chance=0.01, out_of=100, pool_size=100, slots=7, palette=with_colours
+        ).layout.height
+        for n in (1, 5, 7)
+    }
+    assert len(heights) == 1, "the page keeps its height"
