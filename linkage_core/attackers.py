@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from linkage_core import pools, statistics
 from linkage_core.audit import PoolSize, Study
@@ -305,7 +306,8 @@ def attack(
         )
     held = held or hold(entry, head, source=source, noise=noise, seed=seed)
     knows_heads = release == "embeddings-and-heads" or head == OFF_THE_SHELF
-    counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
+    with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for each other
+        counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
     split = entry.default_split
     queries = entry.records(split)
     n_candidates = len(held.text_of)
