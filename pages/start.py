@@ -70,7 +70,9 @@ with where:
     page.destination(
         "pages/risk.py", "See how the risk changes", "From ten reports to the whole pool.", ":material/show_chart:"
     )
-    page.destination("pages/exposure.py", "See who is exposed", "An average hides the few.", ":material/groups:")
+    page.destination(
+        "pages/mitigation.py", "See what a mitigation buys", "And what an attacker makes of it.", ":material/shield:"
+    )
 
 with st.expander("What this tool is, and is not", icon=":material/info:"):
     st.markdown(
