@@ -32,6 +32,8 @@ soak: $(VENV)/.dev browser
 	$(BIN)/python benchmarks/audit_times.py
 	$(BIN)/python benchmarks/interaction.py
 	$(BIN)/python benchmarks/dp_step.py
+	$(BIN)/python benchmarks/lab_speed.py
+	$(BIN)/python benchmarks/mitigation.py
 
 browser:
 	@sh tests/browser/chromium.sh
