@@ -333,19 +333,24 @@ def measure(
     steps = [entry, *externals]
     rows, used = [], []
     for done, cohort in enumerate(steps):
-        _say(progress, f"{name}: attackers and use", done, len(steps))
         source = None if cohort is entry else entry
+
+        def tell(who: str, share: float, done: int = done) -> None:
+            _say(progress, f"{name}: {who}", round(100 * (done + share)), 100 * len(steps))
+
+        tell("attackers", 0.0)
         with threadpool_limits(
             1, user_api="blas"
         ):  # matrices are small: more threads only wait, for three times as long
-            rows.append(_attacked(cohort, name, source, known if source is None else ("all",), seed))
+            rows.append(_attacked(cohort, name, source, known if source is None else ("all",), seed, tell))
             measures = _measures(cohort)
             if measures:
+                tell("use", 0.95)
                 prompts = _prompts(entry)
                 used.append(
                     usefulness.utility_table(cohort, name, source=source, measures=measures, prompts=prompts, seed=seed)
                 )
-    _say(progress, f"{name}: attackers and use", len(steps), len(steps))
+    _say(progress, f"{name}: attackers and use", 100 * len(steps), 100 * len(steps))
     entry = _append(entry, LINKAGE, COLUMNS, said, pd.concat(rows, ignore_index=True))
     return _append(entry, UTILITY, UTILITY_COLUMNS, said, pd.concat(used, ignore_index=True)) if used else entry
 
@@ -356,21 +361,33 @@ def measured(entry: Entry, name: str, cohort: str = "") -> bool:
     return bool(((table["head"] == name) & (table["cohort"] == (cohort or entry.cohort))).any())
 
 
-def _attacked(entry: Entry, name: str, source: Entry | None, known: Sequence[Known], seed: int) -> pd.DataFrame:
-    """All rows of one head on one cohort."""
+def _attacked(
+    entry: Entry,
+    name: str,
+    source: Entry | None,
+    known: Sequence[Known],
+    seed: int,
+    tell: Callable[[str, float], None] | None = None,
+) -> pd.DataFrame:
+    """All rows of one head on one cohort. `tell` hears of each attacker before it starts, and the share done."""
     held = attackers.hold(entry, name, source=source, seed=seed)
     made: dict[tuple[str, str, bool], Attack] = {}
     by_release: dict[str, list[Attack]] = {}
-    for release in ("embeddings-and-heads", "embeddings"):
-        for attacker in attackers.allowed(release, name):
-            for m in known if attacker in _BY_M else ("all",):
-                if m != "all" and m >= len(held.own_group):
-                    continue
-                # without output noise the heads add nothing to what somebody with all his own images has
-                key = (attacker, str(m), held.noise > 0 and release == "embeddings")
-                if key not in made:
-                    made[key] = attackers.attack(entry, name, attacker, release, m, seed, source=source, held=held)
-                by_release.setdefault(release, []).append(replace(made[key], release=release))
+    plan = [
+        (release, attacker, m)
+        for release in ("embeddings-and-heads", "embeddings")
+        for attacker in attackers.allowed(release, name)
+        for m in (known if attacker in _BY_M else ("all",))
+        if m == "all" or m < len(held.own_group)
+    ]
+    for done, (release, attacker, m) in enumerate(plan):
+        if tell:
+            tell(attacker, 0.9 * done / len(plan))
+        # without output noise the heads add nothing to what somebody with all his own images has
+        key = (attacker, str(m), held.noise > 0 and release == "embeddings")
+        if key not in made:
+            made[key] = attackers.attack(entry, name, attacker, release, m, seed, source=source, held=held)
+        by_release.setdefault(release, []).append(replace(made[key], release=release))
     if name == OFF_THE_SHELF:
         raw = attackers.attack(entry, name, "raw-images", "raw-images", "all", seed, source=source, held=held)
         # whoever has the images can make the public embeddings too
