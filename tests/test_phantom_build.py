@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from linkage_core import lab, phantom_build
+from linkage_core import cli, lab, phantom_build
 from linkage_core.audit import study as audit_study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import image_of, population, read, report_of
@@ -251,3 +251,11 @@ def test_a_shipped_head_can_be_made_again_from_the_shipped_sums() -> None:
         record = entry.head_record(name)
         again, _ = lab.live_heads(entry, record["mechanism"], 1.0, record["delta"], seed=0)
         np.testing.assert_allclose(again.image.weight, entry.heads(name).image.weight, rtol=1e-3, atol=1e-5)
+
+
+def test_lab_and_splits_are_not_asked_for_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["phantom", "build", "--lab", "--splits", "finetune", "--store", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "--lab and --splits" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
