@@ -870,18 +870,22 @@ def attacker_rows(linkage: pd.DataFrame, head: str, release: str, pool_size: int
 
 
 def external_words(
-    linkage: pd.DataFrame, utility: pd.DataFrame, head: str, release: str, pool_size: int, out_of: int, own: str
+    linkage: pd.DataFrame, utility: pd.DataFrame, head: str, release: str, pool_size: int, own: str
 ) -> list[tuple[str, str]]:
-    """For each other cohort the head was measured on as it is: (cohort, what happened there)."""
+    """For each other cohort the head was measured on as it is: (cohort, what happened there), at N or the largest N
+    below it that was measured there."""
     found = []
     for cohort in sorted(set(linkage.loc[linkage["head"] == head, "cohort"]) - {own}):
-        after = at(line(linkage, head, release, lab.WORST, cohort), pool_size)
-        before = at(line(linkage, OFF_THE_SHELF, release, lab.WORST, cohort), pool_size)
+        rows = line(linkage, head, release, lab.WORST, cohort)
+        fits = rows.loc[rows["pool_size"] <= pool_size, "pool_size"]
+        n = int(fits.max()) if len(fits) else 0
+        after, before = at(rows, n), at(line(linkage, OFF_THE_SHELF, release, lab.WORST, cohort), n)
         if after is None or before is None:
             continue
+        out_of = denominator(n)
         ends = [interval(row["recall_low"], row["recall_high"], out_of) for row in (after, before)]
         said = (
-            f"the worst attacker links {of(after['recall'], out_of)} ({ends[0]}), before "
+            f"at N = {n:,} the worst attacker links {of(after['recall'], out_of)} ({ends[0]}), before "
             f"{figure(before['recall'], out_of)} ({ends[1]}), n = {int(after['n_queries']):,} images"
         )
         use = measures(utility, head, cohort).get("declared")

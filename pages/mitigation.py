@@ -193,8 +193,8 @@ def watch(key: tuple) -> None:
     if job is None or not job.running:
         st.rerun()
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        words = "stopping …" if job.stopping else (job.stage or job.title)
-        st.progress(job.share, text=f"{words} {job.done:,} of {job.total:,}" if job.total else words)
+        words = "stopping …" if job.stopping else (job.stage.split(": ")[-1] or job.title)
+        st.progress(job.share, text=f"{words} · {job.done:,} of {job.total:,}" if job.total else words)
         st.button("Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key="mitigation cancel")
 
 
@@ -238,9 +238,7 @@ def details() -> None:
             figure = mitigation.trade_off(fpr, run.trade_off(fpr), colours)
             st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="trade-off", alt="The trade-off curve.")
     with page.guarded():
-        elsewhere = mitigation.external_words(
-            tables.linkage, tables.utility, head or "", release, pool_size, out_of, cohort
-        )
+        elsewhere = mitigation.external_words(tables.linkage, tables.utility, head or "", release, pool_size, cohort)
         st.markdown("**Another cohort, the same heads, nothing trained again**")
         for other, said in elsewhere:
             st.html(f"<p>{escape(state.cohort_label(other))}: {escape(said)}.</p>")
