@@ -200,23 +200,24 @@ def measured(
     """HTML of card 2: the worst attacker after and before, with intervals, against guessing, on one scale.
 
     Where the worst one is not measured at this setting, cosine is shown and named so. Where the release is the raw
-    images, `after` is `before`: no head touches them.
+    images, `after` is to be `before`: no head touches them.
     """
     head = '<p class="mi-head"><b>2 · Measured linkage</b> on patients who were held out</p>'
-    if release == "raw-images" and before is not None:
-        after = before
     whole_story = after is not None and before is not None
     now, then = (after, before) if whole_story else (cosine, cosine_before)
-    if now is None:
-        return f'<div class="mi-card">{head}<p class="mi-big">Not measured at this setting.</p></div>'
+    if release == "raw-images" and not whole_story:
+        now = then
     few = next((row for row in (now, then) if row is not None and _few(row)), None)
     if few is not None:
         said = f"{upper(too_few(int(few['n_queries'])))}."
         return f'<div class="mi-card">{head}<p class="mi-big">{escape(said)}</p></div>'
-    guess = float(now["chance"])
-    if release == "raw-images":
-        count = escape(of(now["recall"], out_of))
-        big = f"A head protects nothing here: <b>{count}</b>, as before. Guessing: {figure(guess, out_of)}."
+    known = [row for row in (now, then, before) if row is not None]
+    guess = float(known[0]["chance"]) if known else 1 / pool_size
+    if now is None:
+        big, then = "Not measured at this setting.", then if before is None else before
+    elif release == "raw-images":
+        count, how = escape(of(now["recall"], out_of)), "" if whole_story else " by cosine"
+        big = f"A head protects nothing here: <b>{count}</b>{how}, as before. Guessing: {figure(guess, out_of)}."
     else:
         who = "The worst attacker tried" if whole_story else "Cosine alone"
         big = f"{who} links <b>{escape(of(now['recall'], out_of))}</b> images."
@@ -230,8 +231,11 @@ def measured(
         if row is not None
     )
     body += bar("guessing", guess, top, palette.guessing, out_of)
-    images = f"N = {pool_size:,}, n = {int(now['n_queries']):,} images"
-    if whole_story:
+    images = f"N = {pool_size:,}" + (f", n = {int(known[0]['n_queries']):,} images" if known else "")
+    if now is None:
+        how = "" if then is None else f"Before: {'the worst attacker' if before is not None else 'cosine alone'}. "
+        small = f"{how}{images}."
+    elif whole_story:
         who = attacker_words(now, n_own).lower()
         small = f"Worst: {who}; chosen on one half of the patients, counted on the other. {images}."
     else:
@@ -271,14 +275,15 @@ def damage(
     palette: Palette,
     uses: Sequence[Use] = (),
     noise_name: str = "noise only",
+    why: str = "",
 ) -> str:
     """HTML: cosine under the head beside cosine under its noise alone, and what follows from it.
 
-    uses: AUROC under the head and under the noise alone, where both are measured.
+    uses: AUROC under the head and under the noise alone, where both are measured. `why` stands where there is nothing
+    to compare.
     """
     title = '<p class="mi-head"><b>Is it privacy, or only damage?</b></p>'
     if after is None or noise is None:
-        why = "Without noise there is no noise-only control." if noise is None else "Not trained at this setting."
         return f'<div class="mi-card mi-damage">{title}<p class="mi-small">{escape(why)}</p></div>'
     top = max(float(after["recall_high"]), float(noise["recall_high"]))
     bars = "".join(

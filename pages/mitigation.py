@@ -225,6 +225,15 @@ def uses() -> list[mitigation.Use]:
     return [*rows, mitigation.use_of(name, undeclared, by_noise.get("undeclared"), why)]
 
 
+def why_no_control() -> str:
+    """Why there is nothing to compare with noise alone."""
+    if cosine_row is None:
+        return "There is no head at this setting yet."
+    if chosen.one_shot:
+        return "Without noise there is no noise-only control."
+    return "No noise-only control is stored for this mechanism."
+
+
 def details() -> None:
     """Behind the expander, made only when it is open."""
     left, right = st.columns(2, gap="large")
@@ -502,6 +511,7 @@ with page.guarded():
                     out_of=out_of,
                     palette=colours,
                     uses=rows_of_use[:2],
+                    why=why_no_control(),
                     noise_name=noise_name,
                 )
             )

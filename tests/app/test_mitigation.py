@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer import downloads, jobs, mitigation, palette, sentences
-from linkage_core import lab
+from linkage_core import audit, lab
 from linkage_core import setting as settings
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
@@ -41,7 +42,7 @@ def entry(lab_root: Path) -> Entry:
 
 @pytest.fixture
 def page(open_page: Callable[..., AppTest], lab_root: Path) -> Callable[..., AppTest]:
-    return lambda **query: open_page(PAGE, store=lab_root, **query)
+    return lambda store=lab_root, **query: open_page(PAGE, store=store, **query)
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,10 @@ def test_raw_images_are_protected_by_no_head(page, entry):
     raw = worst(entry, OFF_THE_SHELF, "raw-images")
     assert f"A head protects nothing here: {100 * raw['recall']:.0f} of 100 , as before." in card(app, 2)
     assert not [b for b in app.button if b.key == "mitigation run"]
+    unmeasured = page(N=100, release="raw-images", cohort="clinic")
+    cosine = audit.study(Store(entry.path.parents[1]).open("clinic", lab_store.MODEL)).table([100], [1]).iloc[0]
+    said = sentences.of(cosine["recall"], 100)
+    assert f"A head protects nothing here: {said} by cosine, as before." in card(unmeasured, 2)
 
 
 def test_the_release_decides_who_is_worst(page, entry):
@@ -147,6 +152,27 @@ def test_the_study_s_mechanism_has_no_number_and_no_bar(page):
     assert "mi-scale" not in block
     assert not re.search(r"\d+ of 100", block)
     assert "does not establish it" in block
+
+
+def test_before_is_known_where_nothing_is_trained(page, entry):
+    app = page(N=100, mechanism="public-negatives")
+    assert not app.exception
+    before = worst(entry, OFF_THE_SHELF)
+    ends = sentences.interval(before["recall_low"], before["recall_high"], 100).removesuffix(" of 100")
+    assert f"Not measured at this setting. before {100 * before['recall']:.0f} ({ends}) guessing 1" in card(app, 2)
+    assert "There is no head at this setting yet." in words(app)
+    assert " after " not in card(app, 2)
+
+
+@pytest.mark.parametrize("file", ["records.parquet", "lab/linkage.parquet"])
+def test_a_damaged_file_is_a_card_and_the_page_goes_on(page, lab_root, tmp_path, file):
+    store = shutil.copytree(lab_root, tmp_path / "store")
+    (store / "phantom" / lab_store.MODEL / file).write_bytes(b"altered")
+    app = page(store=store)
+    assert not app.exception
+    assert words(app).count('role="alert"') == 1
+    assert file in words(app)
+    assert app.main.caption[-1].value.startswith("Cannot tell:")
 
 
 def test_rubbish_falls_back(page):
