@@ -58,7 +58,7 @@ def run() -> None:
 
 def _cohort_box() -> None:
     """Which cohort is on screen, whether anybody in it is real, and (if so) the switch for report text."""
-    cohorts = state.store().cohorts()
+    cohorts = state.cohorts()
     if not cohorts:
         return
     with st.container(border=True):

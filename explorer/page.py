@@ -23,7 +23,7 @@ def guard() -> None:
 
         frame.run()
         st.stop()
-    if not state.store().cohorts():
+    if not state.cohorts():
         st.title("Nothing to show yet")
         problem_card(
             "Nothing is loaded",

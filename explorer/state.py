@@ -89,7 +89,6 @@ _MODEL_LABELS = dict(zip(LADDER, ("General", "Biomedical", "Clinical", "Radiolog
 _COHORT_LABELS = {
     "phantom": "Phantom, site A",
     "phantom-site-b": "Phantom, site B",
-    "phantom-finetune": "Phantom, finetuning",
 }
 
 
@@ -104,6 +103,12 @@ def store_root() -> Path:
 
 def store() -> Store:
     return Store(store_root())
+
+
+def cohorts() -> list[str]:
+    """The cohorts of the store but for NAME-finetune beside NAME: those are pairs to train on, and nobody is held out."""
+    names = store().cohorts()
+    return [name for name in names if not (name.endswith("-finetune") and name.removesuffix("-finetune") in names)]
 
 
 def cohort_label(cohort: str) -> str:
@@ -494,10 +499,10 @@ def begin(page: str) -> None:
             value = _parse(name, text) if text else default
             if value is not None or not text:
                 st.session_state[f"common:{name}"] = value
-    cohorts = store().cohorts()
-    if get("cohort") not in cohorts:
+    there = cohorts()
+    if get("cohort") not in there:
         put("cohort", None)
-    chosen = get("cohort") or (cohorts[0] if cohorts else None)
+    chosen = get("cohort") or (there[0] if there else None)
     st.session_state["cohort in use"] = chosen
     known = store().models(chosen) if chosen else []
     if get("model") not in known:
@@ -710,7 +715,7 @@ def seed_box(key: str, label: str, help: str) -> None:
 
 def cohort_control(key: str) -> None:
     """The cohort, for all pages."""
-    names = store().cohorts()
+    names = cohorts()
     _show(key, cohort())
     st.selectbox(
         "Images and reports",

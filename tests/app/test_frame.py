@@ -4,9 +4,11 @@ import re
 import shutil
 import tomllib
 
+import fixture_store
 from PIL import Image
 
 from explorer import frame, state
+from linkage_core.store import Store
 
 from .conftest import ROOT, buttons, go_to
 
@@ -96,3 +98,15 @@ def test_the_icon_is_a_local_picture():
     for name in ("icon.png", "logo-light.png", "logo-dark.png"):
         with Image.open(frame.ASSETS / name) as image:
             assert image.format == "PNG"
+
+
+def test_pairs_to_train_on_are_no_cohort_to_look_at(open_page, store_root, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(store_root, store)
+    fixture_store.fill(
+        Store(store), fixture_store.cohort("phantom-finetune", 20, synthetic=True, seed=3), "phantom-radiology", 0.5, 5
+    )
+    app = open_page(store=store, cohort="phantom-finetune")
+    assert not app.exception
+    assert app.sidebar.selectbox[0].options == ["Phantom, site A", "our-hospital"]
+    assert app.sidebar.selectbox[0].value == "phantom"
