@@ -106,7 +106,7 @@ def store() -> Store:
 
 
 def cohorts() -> list[str]:
-    """The cohorts of the store but for NAME-finetune beside NAME: those are pairs to train on, and nobody is held out."""
+    """The cohorts of the store but for NAME-finetune beside NAME: pairs to train on, of which nobody is held out."""
     names = store().cohorts()
     return [name for name in names if not (name.endswith("-finetune") and name.removesuffix("-finetune") in names)]
 
