@@ -610,12 +610,14 @@ def _places(names: Sequence[str], slots: int = 0) -> dict[str, object]:
     }
 
 
-def use_legend(palette: Palette) -> str:
+def use_legend(palette: Palette, noise_name: str = "noise only") -> str:
     """HTML: what the marks of `usefulness` mean."""
-    items = (("○", palette.before, "before"), ("●", palette.after, "after"), ("×", palette.noise_only, "noise only"))
+    items = (("○", palette.before, "before"), ("●", palette.after, "after"), ("×", palette.noise_only, noise_name))
     return (
         '<div class="mi-legend">'
-        + "".join(f'<span><em style="color:{colour}">{mark}</em>{words}</span>' for mark, colour, words in items)
+        + "".join(
+            f'<span><em style="color:{colour}">{mark}</em>{escape(words)}</span>' for mark, colour, words in items
+        )
         + "</div>"
     )
 

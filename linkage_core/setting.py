@@ -107,16 +107,23 @@ def fewer(heads: pd.DataFrame, setting: Setting) -> tuple[str, int] | None:
     return str(found["head"].iloc[0]), len(_listed(str(found["findings"].iloc[0])))
 
 
-def noise_only(heads: pd.DataFrame, setting: Setting) -> tuple[str, float] | None:
-    """(head, its epsilon) of the stored noise-only control of a mechanism whose noise is nearest in ratio."""
+def noise_only(heads: pd.DataFrame, setting: Setting) -> tuple[str, float, bool] | None:
+    """(head, its epsilon, whether it declares the same findings) of the stored noise-only control of a mechanism: of
+    the same findings if there is one, then of the noise nearest in ratio."""
     found = heads[(heads["mechanism"] == "noise-only") & (heads["like"] == setting.mechanism)]
     found = found[found["epsilon"].notna()]
     if found.empty:
         return None
-    goal = min(setting.epsilon, 1e6)
-    far = [abs(math.log(min(float(epsilon), 1e6) / goal)) for epsilon in found["epsilon"]]
-    row = found.iloc[far.index(min(far))]
-    return str(row["head"]), float(row["epsilon"])
+    alike = [_findings_meet(text, setting) for text in found["findings"]]
+    far = [ratio(float(epsilon), setting.epsilon) for epsilon in found["epsilon"]]
+    best = min(range(len(found)), key=lambda i: (not alike[i], far[i]))
+    row = found.iloc[best]
+    return str(row["head"]), float(row["epsilon"]), alike[best]
+
+
+def ratio(one: float, other: float) -> float:
+    """How far two epsilons lie apart, as the logarithm of their ratio; infinity counts as a million."""
+    return abs(math.log(min(one, 1e6) / min(other, 1e6)))
 
 
 def seeds_of(heads: pd.DataFrame, setting: Setting) -> list[str]:

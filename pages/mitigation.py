@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -229,8 +230,6 @@ def why_no_control() -> str:
     """Why there is nothing to compare with noise alone."""
     if cosine_row is None:
         return "There is no head at this setting yet."
-    if chosen.one_shot:
-        return "Without noise there is no noise-only control."
     return "No noise-only control is stored for this mechanism."
 
 
@@ -399,14 +398,21 @@ with page.guarded():
     cosine = cosine_of(head)
     if cosine is None and chosen.one_shot and not (chosen.learns_findings and no_labels):
         cosine = read(lambda: state.live_curve(cohort, model, chosen))
+    # the noise alone at few epsilons: without signal a cosine hardly sees how much noise there is
     control = settings.noise_only(tables.heads, chosen)
-    here = control is not None and math.isclose(control[1], chosen.epsilon, rel_tol=1e-3)
-    noise_head = control[0] if control is not None and (here or not chosen.one_shot) else None
+    if control is not None and chosen.one_shot and not control[2]:
+        control = None
+    noise_head = control[0] if control is not None else None
     noise, noise_name = cosine_of(noise_head), "noise only"
-    if noise is not None and control is not None and not here:
-        noise_name = f"noise only, ε = {control[1]:g}"
-    if noise is None and chosen.one_shot and not math.isinf(chosen.epsilon):
-        noise = read(lambda: state.live_curve(cohort, model, chosen, signal=False))
+    noise_epsilon = control[1] if control is not None else chosen.epsilon
+    if noise is None and chosen.one_shot:
+        noise_epsilon = min(lab.MAIN, key=lambda epsilon: settings.ratio(epsilon, chosen.epsilon))
+        silent = replace(chosen, epsilon=noise_epsilon)
+        noise = read(lambda: state.live_curve(cohort, model, silent, signal=False))
+    if control is not None and not control[2]:
+        noise_name = "noise only, other findings"
+    elif not math.isclose(noise_epsilon, chosen.epsilon, rel_tol=1e-3):
+        noise_name = f"noise only, ε = {noise_epsilon:g}"
     before_row, after_row = mitigation.at(before, pool_size), mitigation.at(after, pool_size)
     cosine_row, noise_row = mitigation.at(cosine, pool_size), mitigation.at(noise, pool_size)
     n_own = int((entry.records()["split"] == "attacker").sum())
@@ -495,7 +501,7 @@ with page.guarded():
         )
     with right:
         st.subheader("Usefulness")
-        st.html(mitigation.use_legend(colours))
+        st.html(mitigation.use_legend(colours, noise_name))
         st.plotly_chart(
             draw_use(colours),
             theme=None,

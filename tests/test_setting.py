@@ -62,8 +62,11 @@ def test_the_control_is_the_nearest_in_ratio():
     table = heads(
         {}, {**control, "epsilon": 0.34}, {**control, "epsilon": 3.0}, {"mechanism": "noise-only", "like": "x"}
     )
-    assert settings.noise_only(table, Setting("label-dpsgd", 0.5)) == ("h1", 0.34)
-    assert settings.noise_only(table, Setting("label-dpsgd", math.inf)) == ("h2", 3.0)
+    assert settings.noise_only(table, Setting("label-dpsgd", 0.5)) == ("h1", 0.34, True)
+    assert settings.noise_only(table, Setting("label-dpsgd", math.inf)) == ("h2", 3.0, True)
+    few = heads({**control, "epsilon": 1.0}, {**control, "epsilon": 9.0, "findings": LABELS[0]})
+    assert settings.noise_only(few, Setting("label-dpsgd", 1.0, findings=LABELS[:1])) == ("h1", 9.0, True)
+    assert settings.noise_only(few, Setting("label-dpsgd", 8.0, findings=LABELS[:2])) == ("h1", 9.0, False)
     assert settings.noise_only(table, Setting("paper", 0.34)) is None
 
 

@@ -154,6 +154,16 @@ def test_the_study_s_mechanism_has_no_number_and_no_bar(page):
     assert "does not establish it" in block
 
 
+def test_noise_alone_is_always_there_and_says_its_epsilon(page):
+    assert "noise only, ε" not in words(page(N=100))
+    for query in ({"epsilon": 10}, {"mechanism": "moment-oneshot", "epsilon": "inf"}):
+        other = words(page(N=100, **query))
+        assert f"noise only, ε = {0.34 if 'mechanism' not in query else 3:g}" in other
+    few = page(N=100, findings=",".join(lab_store.FEW))
+    assert not few.exception
+    assert "noise only</span>" in words(few), "made anew for these findings"
+
+
 def test_before_is_known_where_nothing_is_trained(page, entry):
     app = page(N=100, mechanism="public-negatives")
     assert not app.exception
