@@ -13,7 +13,16 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from driven import open_page, running  # noqa: E402
 
-PAGES = {"start": "/", "examples": "/examples", "risk": "/risk?N=1000"}
+PAGES = {
+    "start": "/",
+    "examples": "/examples",
+    "risk": "/risk?N=1000",
+    "compared": "/risk?tab=compare",
+    "decoys": "/risk?tab=decoys",
+    "missing-match": "/missing-match?N=10&wanted=80",
+    "exposure": "/exposure",
+    "mitigation": "/mitigation",
+}
 SIZES = ((1280, 800), (1920, 1080))
 
 

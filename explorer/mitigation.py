@@ -275,25 +275,40 @@ def damage(
     palette: Palette,
     uses: Sequence[Use] = (),
     noise_name: str = "noise only",
+    worst: tuple[Mapping, Mapping] | None = None,
     why: str = "",
 ) -> str:
     """HTML: cosine under the head beside cosine under its noise alone, and what follows from it.
 
-    uses: AUROC under the head and under the noise alone, where both are measured. `why` stands where there is nothing
-    to compare.
+    uses: AUROC under the head and under the noise alone, where both are measured. worst: the worst attacker under the
+    head and under the noise alone, likewise. `why` stands where there is nothing to compare.
     """
     title = '<p class="mi-head"><b>Is it privacy, or only damage?</b></p>'
     if after is None or noise is None:
         return f'<div class="mi-card mi-damage">{title}<p class="mi-small">{escape(why)}</p></div>'
-    top = max(float(after["recall_high"]), float(noise["recall_high"]))
+    drawn = [("after, cosine", after, palette.after), (noise_name, noise, palette.noise_only)]
+    words = damage_words(after, noise, uses)
+    if worst is not None:
+        drawn += [("after, worst", worst[0], palette.after), ("noise, worst", worst[1], palette.noise_only)]
+        words = f"{worst_words(*worst)} By cosine: {words[:1].lower()}{words[1:]}"
+    top = max(float(row["recall_high"]) for _, row, _ in drawn)
     bars = "".join(
         bar(name, float(row["recall"]), top, colour, out_of, (float(row["recall_low"]), float(row["recall_high"])))
-        for name, row, colour in (("after, cosine", after, palette.after), (noise_name, noise, palette.noise_only))
+        for name, row, colour in drawn
     )
     return (
         f'<div class="mi-card mi-damage">{title}<div class="mi-bars mi-wide">{bars}</div>'
-        f'<p class="mi-small">{escape(damage_words(after, noise, uses))}</p></div>'
+        f'<p class="mi-small">{escape(words)}</p></div>'
     )
+
+
+def worst_words(after: Mapping, noise: Mapping) -> str:
+    """The same comparison for the worst attacker, which is the one that counts."""
+    if noise["recall_low"] > after["recall_high"]:
+        return "The worst attacker gets less under the head than under noise alone."
+    if noise["recall_high"] < after["recall_low"]:
+        return "Noise alone leaves the worst attacker less than the head does."
+    return "To the worst attacker noise alone is as much of a hindrance as the head."
 
 
 def damage_words(after: Mapping, noise: Mapping, uses: Sequence[Use] = ()) -> str:

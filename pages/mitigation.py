@@ -414,6 +414,12 @@ with page.guarded():
     elif not math.isclose(noise_epsilon, chosen.epsilon, rel_tol=1e-3):
         noise_name = f"noise only, ε = {noise_epsilon:g}"
     before_row, after_row = mitigation.at(before, pool_size), mitigation.at(after, pool_size)
+
+    def worst_pair() -> tuple[pd.Series, pd.Series] | None:
+        """The worst attacker under the head and under its noise alone, where both were measured."""
+        silenced = mitigation.at(worst_of(noise_head, release), pool_size)
+        return None if after_row is None or silenced is None else (after_row, silenced)
+
     cosine_row, noise_row = mitigation.at(cosine, pool_size), mitigation.at(noise, pool_size)
     n_own = int((entry.records()["split"] == "attacker").sum())
 
@@ -519,6 +525,7 @@ with page.guarded():
                     uses=rows_of_use[:2],
                     why=why_no_control(),
                     noise_name=noise_name,
+                    worst=worst_pair(),
                 )
             )
 

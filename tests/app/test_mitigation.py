@@ -358,6 +358,22 @@ def test_what_is_said_of_damage_follows_from_the_intervals(noise, uses, expected
     assert expected in mitigation.damage_words(rate(0.05, 0.04, 0.07), noise, uses)
 
 
+def test_the_worst_attacker_has_the_first_word_on_damage():
+    after, noise = rate(0.14, 0.135, 0.145), rate(0.01, 0.005, 0.02)
+    for silenced, expected in (
+        (rate(0.142, 0.137, 0.147), "noise alone is as much of a hindrance"),
+        (rate(0.2, 0.19, 0.21), "gets less under the head"),
+        (rate(0.1, 0.09, 0.11), "leaves the worst attacker less"),
+    ):
+        shown = mitigation.damage(
+            rate(0.05, 0.04, 0.07), noise, out_of=100, palette=palette.LIGHT, worst=(after, silenced)
+        )
+        assert expected in shown
+        assert shown.index(expected) < shown.index("By cosine: noise alone lowers linkage further")
+        assert shown.count("mi-row") == 4
+    assert "worst" not in mitigation.damage(rate(0.05, 0.04, 0.07), noise, out_of=100, palette=palette.LIGHT)
+
+
 def test_too_few_images_are_too_few_to_say():
     few = rate(0.5, 0.1, 0.9, flag="too few to say") | {"n_queries": 12}
     said = mitigation.measured(few, few, release="embeddings", pool_size=10, out_of=100, n_own=5, palette=palette.LIGHT)
