@@ -20,7 +20,17 @@ def card(page, number: int) -> str:
 
 
 def places(page) -> list[float]:
-    """Where things stand that no control may move."""
+    """Where things stand that no control may move, once pictures have found their size."""
+    seen = _places(page)
+    for _ in range(20):
+        page.wait_for_timeout(250)
+        before, seen = seen, _places(page)
+        if seen == before:
+            break
+    return seen
+
+
+def _places(page) -> list[float]:
     shown = [".st-key-mi-guarantee", ".st-key-mi-linkage", ".st-key-mi-damage", ".js-plotly-plot"]
     boxes = [page.locator(each).first.bounding_box() for each in shown]
     controls = [page.get_by_role("slider"), page.get_by_role("radio", name="Raw images")]
