@@ -345,7 +345,17 @@ def attacks(
     noise: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Attack]:
-    """Every attacker who can act on the release, at every m that makes sense for it."""
+    """Every attacker who can act on the release, at every m that makes sense for it.
+
+    Whoever has the raw images can make the off-the-shelf embeddings too: there those attackers are among them, whatever
+    the head.
+    """
+    public: list[Attack] = []
+    if release == "raw-images":
+        shelf = attacks(
+            entry, OFF_THE_SHELF, "embeddings-and-heads", m, seed, source=source, noise=0.0, progress=progress
+        )
+        public = [replace(one, release=release) for one in shelf]
     held = hold(entry, head, source=source, noise=noise, seed=seed)
     wanted = [m] if isinstance(m, (int, str)) else list(m)
     plan = [
@@ -358,12 +368,12 @@ def attacks(
         found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
     if progress:
         progress("attackers", len(plan), len(plan))
-    if not found:
+    if not found and not public:
         raise InputError(
             f"No attacker can act on the release {release!r} with m = {', '.join(map(str, wanted))}.",
             "Give a larger m.",
         )
-    return found
+    return [*public, *found]
 
 
 def attack_table(

@@ -175,7 +175,7 @@ def attack(
         "provenance": {
             **_provenance(entry, other),
             "release": attackers.RELEASES[release],
-            "attackers": {one: attackers.ATTACKERS[one] for one in attackers.allowed(release, head)},
+            "attackers": {one: attackers.ATTACKERS[one] for one in dict.fromkeys(rows["attacker"])},
             "scope": "measured with the attackers listed; a better one may do better",
         },
         "rows": _plain(rows),

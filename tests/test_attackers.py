@@ -8,7 +8,17 @@ import pytest
 from scipy.stats import norm
 
 from linkage_core import attackers, audit, pools
-from linkage_core.attackers import Held, attack, attack_table, ceiling, hold, omniscient_counts, run, worst_of
+from linkage_core.attackers import (
+    Held,
+    attack,
+    attack_table,
+    attacks,
+    ceiling,
+    hold,
+    omniscient_counts,
+    run,
+    worst_of,
+)
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embedding import import_arrays
@@ -435,3 +445,14 @@ def test_the_ceiling_of_an_entry(entry: Entry) -> None:
     assert pools.expected_recall(run(held, "cosine")[0], 10, 1).mean() < row["ceiling"]
     with pytest.raises(InputError, match="noise is -1"):
         hold(entry, noise=-1.0)
+
+
+def test_who_has_the_images_has_the_public_embeddings_too(entry: Entry) -> None:
+    shelf = {one.attacker: one for one in attacks(entry)}
+    raw = {one.attacker: one for one in attacks(entry, release="raw-images")}
+    assert set(raw) == {*shelf, "raw-images"}
+    assert {one.release for one in raw.values()} == {"raw-images"}
+    for name, one in shelf.items():
+        assert (raw[name].counts.n_better == one.counts.n_better).all()
+    best = max(pools.expected_recall(one.counts, 10, 1).mean() for one in shelf.values())
+    assert max(pools.expected_recall(one.counts, 10, 1).mean() for one in raw.values()) >= best
