@@ -20,10 +20,11 @@ from transformers import (
     SiglipModel,
 )
 
-from linkage_core.encoders import clip
-from linkage_core.encoders.clip import ClipEncoder, canonical, eight_bit
+from linkage_core.encoders import towers
+from linkage_core.encoders.clip import ClipEncoder, canonical
 from linkage_core.encoders.hub import resolve
 from linkage_core.encoders.registry import load_encoder
+from linkage_core.encoders.towers import eight_bit
 from linkage_core.errors import ModelError
 from linkage_core.radiographs import Radiograph
 
@@ -122,8 +123,8 @@ def test_batches_do_not_change_features(tmp_path, no_network, family, monkeypatc
     images, texts = radiographs(7), TEXTS * 2 + ["Normal."]
     whole = load(folder)
     expected = whole.image_features(images), whole.text_features(texts)
-    monkeypatch.setattr(clip, "BATCH_IMAGES", 2)
-    monkeypatch.setattr(clip, "BATCH_TEXTS", 3)
+    monkeypatch.setattr(towers, "BATCH_IMAGES", 2)
+    monkeypatch.setattr(towers, "BATCH_TEXTS", 3)
     parts = load(folder)
     np.testing.assert_allclose(parts.image_features(images), expected[0], atol=1e-5)
     np.testing.assert_allclose(parts.text_features(texts), expected[1], atol=1e-5)
@@ -190,8 +191,8 @@ def test_reduced_precision_is_kept_only_where_it_agrees(tmp_path, no_network):
 
 def test_overflow_in_reduced_precision_is_seen():
     ones = np.ones((2, 3), np.float32)
-    assert clip._least_cosine(ones, np.array([[1, 1, 1], [1, np.inf, 1]], np.float32)) == -1
-    assert clip._least_cosine(ones, ones) == pytest.approx(1)
+    assert towers._lowest_cosine(ones, np.array([[1, 1, 1], [1, np.inf, 1]], np.float32)) == -1
+    assert towers._lowest_cosine(ones, ones) == pytest.approx(1)
 
 
 # -------------------------------------------------------------------------------------------------------------- origin
