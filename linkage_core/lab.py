@@ -232,11 +232,12 @@ def _table(entry: Entry, relative: str, columns: Sequence[str]) -> pd.DataFrame:
     if relative not in entry.manifest["files"]:
         return pd.DataFrame(columns=list(columns))
     table = read_table(entry.file(relative))
-    now = table["head"].map({name: _hash_of(entry, name) for name in (OFF_THE_SHELF, *head_names(entry))})
+    now = table["head"].map({name: hash_of(entry, name) for name in (OFF_THE_SHELF, *head_names(entry))})
     return table.loc[table["head_sha256"] == now, list(columns)].reset_index(drop=True)
 
 
-def _hash_of(entry: Entry, name: str) -> str:
+def hash_of(entry: Entry, name: str) -> str:
+    """What tells a stored head from the one of the same name that replaces it."""
     return str(entry.manifest["files"][f"heads/{name}.safetensors"]["sha256"])[:16]
 
 
@@ -432,14 +433,14 @@ def _prompts(entry: Entry) -> usefulness.Prompts:
 def _append(entry: Entry, relative: str, columns: Sequence[str], said: dict[str, Any], rows: pd.DataFrame) -> Entry:
     """Write rows of one head in place of its earlier ones, with the hash of the head that they are about."""
     now = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
-    if _hash_of(now, said["head"]) != _hash_of(entry, said["head"]):
+    if hash_of(now, said["head"]) != hash_of(entry, said["head"]):
         raise InputError(f"The head {said['head']!r} was replaced while it was measured.", "Measure it again.")
     before = _table(now, relative, columns)
     rows = rows.drop(columns="seed", errors="ignore").assign(**said)
     again = before["head"].eq(said["head"]) & before["cohort"].isin(rows["cohort"].unique())
     parts = [part for part in (before[~again], rows) if len(part)]
     table = pd.concat([part.reindex(columns=list(columns)).astype({"seed": "Int64"}) for part in parts])
-    table["head_sha256"] = table["head"].map(lambda name: _hash_of(now, name))
+    table["head_sha256"] = table["head"].map(lambda name: hash_of(now, name))
     return now.add_file(relative, lambda path: write_table(path, table.reset_index(drop=True)))
 
 

@@ -1,0 +1,285 @@
+"""What do attackers reach on records that were released? The lower end of the bar whose upper end is the certificate.
+
+The attackers of linkage_core.attackers are handed the released vectors in place of embeddings: the mechanism is public,
+so an attacker runs it on its own images as often as it likes. One attacker is made for records that are cells of a
+codebook: `predictor`, which predicts from the text where the image would have fallen.
+
+Attempts to break a release are here too: several images of a patient, one-to-one matching, averaging over downloads and
+labels that travel along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from linkage_core import attackers, pools
+from linkage_core.attackers import Asked, Attack, Held, Known
+from linkage_core.audit import Study
+from linkage_core.errors import InputError
+from linkage_core.heads import unit
+from linkage_core.ranking import MatchCounts
+from linkage_core.store import OFF_THE_SHELF, Entry
+
+RECORDS = "records"
+"""The release class: released records and the mechanism's description, nothing else of the image."""
+ATTACKERS = ("cosine", "known-pairs", "bayes-gaussian", "reader")
+PREDICTOR = "predictor"
+
+_SIMULATED = 200  # images drawn for each text, by which the predictor learns where they fall
+_LOGISTIC = (0.03, 0.3)
+_HOME_POOL = 1000
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """How an embedding becomes a released record, as everybody may know it.
+
+    vectors: (unit rows (n, e), rng) -> (n, e) what a recipient computes with, unbiased where it can be; rng stands for
+    the keyed noise. noise: standard deviation of a coordinate of it. cells: unit rows -> cell of each, for a release
+    that is one of n_cells values; -1 is suppressed, and its vector is zero, which ranks nothing.
+    """
+
+    vectors: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    noise: float = 0.0
+    cells: Callable[[np.ndarray], np.ndarray] | None = None
+    n_cells: int = 0
+
+
+def gaussian(sigma: float) -> Mechanism:
+    """Output noise on each coordinate. Raises InputError for a sigma that is no standard deviation."""
+    if not (np.isfinite(sigma) and sigma >= 0):
+        raise InputError(f"sigma is {sigma}.", "It is a standard deviation: zero or more.")
+    return Mechanism(lambda rows, rng: attackers.noised(rows, sigma, rng), sigma)
+
+
+def hold(
+    entry: Entry, mechanism: Mechanism, *, source: Entry | None = None, own_split: str = "attacker", seed: int = 0
+) -> Held:
+    """What attackers hold where `mechanism` released records of the queried split, off-the-shelf embeddings.
+
+    `source` has the attacker's own split (default: the entry). Raises InputError as attackers.hold.
+    """
+    held = attackers.hold(entry, OFF_THE_SHELF, source=source, noise=0.0, own_split=own_split, seed=seed)
+    rng = np.random.default_rng([seed, 11])
+    return replace(
+        held,
+        released=_float(mechanism.vectors(held.released, rng)),
+        own_released=_float(mechanism.vectors(held.own_clean, rng)),
+        noise=mechanism.noise,
+    )
+
+
+def attacks(
+    entry: Entry,
+    mechanism: Mechanism,
+    name: str,
+    *,
+    source: Entry | None = None,
+    m: Known = "all",
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Attack]:
+    """Every attacker on released records of the held-out split: exact counts. `name` stands for the head."""
+    held = hold(entry, mechanism, source=source, seed=seed)
+    plan = [*ATTACKERS, *([PREDICTOR] if mechanism.cells else [])]
+    found = []
+    for done, attacker in enumerate(plan):
+        if progress:
+            progress(attacker, done, len(plan))
+        with threadpool_limits(1, user_api="blas"):
+            if attacker == PREDICTOR:
+                counts, known, chosen = predict_cells(held, mechanism, seed)
+            else:
+                counts, known, chosen = attackers.run(held, attacker, m, seed)
+        found.append(Attack(_study(entry, name, held, counts, seed), attacker, RECORDS, m, known, chosen))
+    if progress:
+        progress("attackers", len(plan), len(plan))
+    return found
+
+
+def _study(entry: Entry, name: str, held: Held, counts: MatchCounts, seed: int) -> Study:
+    split = entry.default_split
+    return Study(
+        entry,
+        name,
+        "image-to-report",
+        "other-patients",
+        split,
+        counts,
+        entry.records(split),
+        len(held.text_of),
+        seed,
+    )
+
+
+def _float(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows, dtype=np.float32)
+
+
+# ------------------------------------------------------------------------------------------- cells of a codebook
+
+
+def predict_cells(held: Held, mechanism: Mechanism, seed: int = 0) -> tuple[MatchCounts, int, str]:
+    """Rank reports by log P(cell | report), learnt from the attacker's own pairs.
+
+    Two ways, and the better one on left-out own patients is taken: multinomial logistic regression of the cell on the
+    report's features and findings; or images simulated for each report (ridge from the report to the embedding, plus
+    residuals of own pairs), and how often they fall in each cell. For a deterministic code nothing ranks better than
+    the true P(cell | report), so what this lacks is in that estimate alone.
+
+    Returns (counts, own pairs used, which way).
+    """
+    if mechanism.cells is None:
+        raise InputError("This release has no cells.", "Use the other attackers.")
+    cells_of, n_cells = mechanism.cells, mechanism.n_cells
+    rng = np.random.default_rng([seed, 12])
+    own_cells, cells = cells_of(held.own_clean), cells_of(shelf(held))
+    read_own, read_all = _read(held, held.own_texts, held.own_findings), _read(held, held.texts, held.findings)
+    code = np.unique(held.own_group, return_inverse=True)[1]
+    home = (np.random.default_rng([seed, 13]).permutation(code.max() + 1)[code] % 3) == 0
+    left_out = np.flatnonzero(home)[:2000]
+    at_home = Asked(
+        released=held.own_released[left_out],
+        images=held.own_images[left_out],
+        texts=held.own_texts[left_out],
+        findings=held.own_findings[left_out],
+        text_of=np.arange(len(left_out)),
+        match=np.arange(len(left_out)),
+        query_group=held.own_group[left_out],
+        candidate_group=held.own_group[left_out],
+    )
+
+    def learnt(way: str, rows: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        if way == "simulated":
+            return _simulated(held.own_clean[rows], read_own[rows], asked, cells_of, n_cells, rng)
+        return _classified(own_cells[rows], read_own[rows], asked, n_cells, float(way))
+
+    ways = ("simulated", *map(str, _LOGISTIC))
+    scores = []
+    for way in ways:
+        table = learnt(way, np.flatnonzero(~home), read_own[left_out])
+        counts = at_home.count(_one_hot(own_cells[left_out], n_cells), table)
+        size = min(_HOME_POOL, int(counts.n_eligible.min()) + 1)
+        scores.append(float(pools.expected_reciprocal_rank(counts, size).mean()))
+    way = ways[int(np.argmax(scores))]
+    table = learnt(way, np.arange(len(code)), read_all)
+    said = "images simulated for each report" if way == "simulated" else f"logistic regression, C = {way}"
+    return held.count(_one_hot(cells, n_cells), table), len(code), said
+
+
+def shelf(held: Held) -> np.ndarray:
+    """(n_queries, e) off-the-shelf embeddings of the queried images, which no attacker sees: the mechanism's input."""
+    return unit(held.off_the_shelf.image(held.images))
+
+
+def _read(held: Held, texts: np.ndarray, findings: np.ndarray) -> np.ndarray:
+    """(n, f) what is read in a report: text features and embedding, and the state of each finding."""
+    states = [(findings == state).astype(np.float64) for state in (1, 0, -1)] if findings.shape[1] else []
+    scale = np.maximum(held.own_texts.std(axis=0), 1e-6)
+    features = (texts - held.own_texts.mean(axis=0)) / scale
+    embedded = unit(held.off_the_shelf.text(texts)).astype(np.float64) * np.sqrt(texts.shape[1])
+    return np.column_stack([features, embedded, *states])
+
+
+def _one_hot(cells: np.ndarray, n_cells: int) -> np.ndarray:
+    """(n, n_cells) float32; all zero where suppressed."""
+    return (cells[:, None] == np.arange(n_cells)).astype(np.float32)
+
+
+def _simulated(
+    embeddings: np.ndarray,
+    read: np.ndarray,
+    asked: np.ndarray,
+    cells: Callable[[np.ndarray], np.ndarray],
+    n_cells: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(n_asked, n_cells) log share of simulated images in each cell, a hundredth of it the cell's share overall."""
+    centre, mean = read.mean(axis=0), embeddings.mean(axis=0).astype(np.float64)
+    x, y = read - centre, embeddings - mean
+    gram = x.T @ x
+    slope = np.linalg.solve(gram + 1e-2 * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ y)
+    residuals = y - x @ slope
+    predicted = mean + (asked - centre) @ slope
+    found = np.zeros((len(asked), n_cells))
+    for _ in range(_SIMULATED):
+        drawn = unit((predicted + residuals[rng.integers(0, len(residuals), len(asked))]).astype(np.float32))
+        cell = cells(drawn)
+        kept = np.flatnonzero(cell >= 0)
+        found[kept, cell[kept]] += 1
+    share = found.sum(axis=0) / max(found.sum(), 1)
+    return np.asarray(np.log(0.99 * found / _SIMULATED + 0.01 * (share + 1e-6)), dtype=np.float32)
+
+
+def _classified(cells: np.ndarray, read: np.ndarray, asked: np.ndarray, n_cells: int, strength: float) -> np.ndarray:
+    """(n_asked, n_cells) log-probabilities of multinomial logistic regression; a cell never seen gets the least."""
+    known = cells >= 0
+    scale = np.maximum(read.std(axis=0), 1e-6)
+    model = LogisticRegression(C=strength / len(read) * 100, max_iter=60, tol=1e-3)
+    model.fit(read[known] / scale, cells[known])
+    log_p = model.predict_log_proba(asked / scale)
+    table = np.full((len(asked), n_cells), log_p.min())
+    table[:, model.classes_] = log_p
+    return np.asarray(table, dtype=np.float32)
+
+
+# ----------------------------------------------------------------------------------------------- attempts to break
+
+
+def of_patients(counts_from: Held, by: np.ndarray, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
+    """An attacker who sees which records belong together adds up their scores: one query a study.
+
+    by (n_queries,) what belongs together; queries and of_text the factors of the scores, as Asked.count takes them.
+    """
+    _, first, code = np.unique(by, return_index=True, return_inverse=True)
+    summed = np.zeros((len(first), queries.shape[1]))
+    np.add.at(summed, code, queries)
+    together = replace(
+        counts_from,
+        released=counts_from.released[first],
+        images=counts_from.images[first],
+        match=counts_from.match[first],
+        query_group=counts_from.query_group[first],
+    )
+    return together.count(summed.astype(np.float32), of_text)
+
+
+def one_to_one(
+    scores: np.ndarray, n: int, rng: np.random.Generator, draws: int = 200
+) -> tuple[float, float, float, float]:
+    """Does it help to know that n released records and n reports match one to one?
+
+    scores (n_records, n_records) of record i with the report of record j, the diagonal the matches. Draws pools of n,
+    ranks each record alone (ties at random), and matches all at once (the assignment of the largest sum).
+    Returns (alone, its standard error, matched, its standard error).
+    """
+    alone, matched = [], []
+    for _ in range(draws):
+        rows = rng.choice(len(scores), n, replace=False)
+        part = scores[np.ix_(rows, rows)] + 1e-9 * rng.standard_normal((n, n))
+        order = rng.permutation(n)  # columns in another order, so that a tie never favours the diagonal
+        alone.append(float((order[part[:, order].argmax(axis=1)] == np.arange(n)).mean()))
+        _, column = linear_sum_assignment(part[:, order], maximize=True)
+        matched.append(float((order[column] == np.arange(n)).mean()))
+    return _mean(alone) + _mean(matched)
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def averaged(mechanism: Mechanism, downloads: int) -> Mechanism:
+    """The broken twin of keyed noise: fresh noise at every download, and an attacker who averages over them."""
+
+    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        total: Any = sum(mechanism.vectors(rows, rng) for _ in range(downloads))
+        return _float(total / downloads)
+
+    return replace(mechanism, vectors=vectors, noise=mechanism.noise / np.sqrt(downloads))
