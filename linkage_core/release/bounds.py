@@ -189,7 +189,8 @@ def joint_information(nats: float, n: Whole, k: Whole = 1) -> Rate:
         raise InputError(f"nats is {nats}.", "It is a divergence: zero or more, and finite.")
     if nats == 0:
         return _rate(k / n)
-    t = 1 + np.real(lambertw(np.asarray((nats * n / k - 1) / math.e, dtype=np.float64)))
+    point: Any = np.asarray((nats * n / k - 1) / math.e, dtype=np.float64)
+    t = 1 + np.real(lambertw(point))
     return _rate(np.exp(t) * k / n)
 
 
