@@ -319,19 +319,27 @@ def run(
     held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
 ) -> tuple[MatchCounts, int, str]:
     """(counts, own images or pairs used, variant) of one attacker on what it holds."""
+    queries, of_text, known, chosen = factors(held, attacker, m, seed, knows_heads=knows_heads)
+    return held.count(queries, of_text), known, chosen
+
+
+def factors(
+    held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
+) -> tuple[np.ndarray, np.ndarray, int, str]:
+    """The scores of `run` as their factors: (queries (n_queries, p), of_text (n_texts, p), known, chosen)."""
     known = _known(held, m, seed)
     if attacker == "cosine":
-        return held.count(held.released, unit(held.heads.text(held.texts))), 0, "as released"
+        return held.released, unit(held.heads.text(held.texts)), 0, "as released"
     if attacker == "white-box":
         queries, chosen = _white_box(held, seed)
-        return held.count(queries, _shelf_texts(held)), 0, chosen
+        return queries, _shelf_texts(held), 0, chosen
     if attacker == "known-images":
         queries, chosen = _known_images(held, known, seed)
-        return held.count(queries, _shelf_texts(held)), len(known), chosen
+        return queries, _shelf_texts(held), len(known), chosen
     if not len(known):
         raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
     scores, chosen = _learnt(held, attacker, known, seed, knows_heads)
-    return held.count(*scores(held)), len(known), chosen
+    return *scores(held), len(known), chosen
 
 
 def attacks(

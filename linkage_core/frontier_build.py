@@ -11,12 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from linkage_core import frontier, lab
+from linkage_core import attackers, frontier, lab
 from linkage_core import utility as usefulness
 from linkage_core.cohorts.base import LABELS
 from linkage_core.frontier import CONTROL, GROUPS, HEAD, NOTHING
 from linkage_core.heads import unit
+from linkage_core.release import measured
+from linkage_core.release.cap import Cap
+from linkage_core.release.codes import LEAST, Codebook, suppress
+from linkage_core.release.measured import Mechanism
 from linkage_core.store import OFF_THE_SHELF, Entry
 
 Progress = Callable[[str, int, int], None]
@@ -133,6 +138,106 @@ def trained_rows(
             }
         )
     return rows
+
+
+# ------------------------------------------------------------------------------------------------- released records
+
+
+def records(
+    entry: Entry,
+    option: dict[str, Any],
+    mechanism: Mechanism,
+    ceiling: Callable[[Sequence[int]], pd.DataFrame] | None = None,
+    trained: Callable[[np.ndarray], np.ndarray] | None = None,
+    seed: int = 0,
+) -> Entry:
+    """One release of records: every attacker, the ceiling, what is read from it and what is learnt from it.
+
+    `ceiling` gives rows of release.ceiling for pool sizes; `trained` is a reader that a recipient made of released
+    records alone, for clean embeddings. The attackers' own split doubles as the labelled data of whoever reads.
+    """
+    listed = lab.frequent(entry)
+    found = measured.attacks(entry, mechanism, option["option"], seed=seed)
+    sizes, _ = lab.pool_sizes(found[0].study)
+    common = {"cohort": entry.cohort, "k": 1, "also": ""}
+    rows: list[dict[str, Any]] = []
+    for one in found:
+        for row in one.study.table(sizes, (1,)).to_dict("records"):
+            rows.append({**row, **common, "attacker": one.attacker, "named": one.attacker})
+    for n in sizes:
+        worst = attackers.worst_of(found, n, 1, seed)
+        rows.append({**worst, "named": worst["attacker"], "attacker": lab.WORST})
+    if ceiling is not None:
+        for top in ceiling(sizes).to_dict("records"):
+            rows.append(
+                {
+                    **{**common, "attacker": frontier.OMNISCIENT, "named": "knows every candidate's embedding"},
+                    **{name: top[name] for name in ("pool_size", "chance", "lift", "n_queries")},
+                    **{f"recall{end}": top[f"ceiling{end}"] for end in ("", "_low", "_high")},
+                    **{"n_patients": rows[0]["n_patients"], "flag": ""},
+                }
+            )
+    rng = np.random.default_rng([seed, 21])
+    own = entry.records("attacker")
+    own_clean = unit(entry.heads().image(entry.features("image", own["record_id"])))
+    read = _reader(mechanism, own_clean, usefulness.states_of(own), own["patient_id"].to_numpy(str), rng)
+    used = trained_rows(entry, read, listed, f"{entry.cohort}/attacker", use="read")
+    if trained is not None:
+        used += trained_rows(entry, trained, listed, "released records, one label each")
+    return frontier.keep(entry, option, rows, used)
+
+
+def _reader(
+    mechanism: Mechanism, own: np.ndarray, states: np.ndarray, patients: np.ndarray, rng: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Reads findings off a released record, learnt from released records with labels: clean unit rows -> (n, 14).
+
+    A cell is read as the share of each finding among its records (one count more at the overall share); a vector by a
+    logistic probe.
+    """
+    if mechanism.cells is not None:
+        cells = mechanism.cells(own)
+        overall = np.nanmean(states, axis=0)
+        shares = np.tile(overall, (mechanism.n_cells + 1, 1))  # the last row: suppressed
+        for cell in np.unique(cells[cells >= 0]):
+            inside = states[cells == cell]
+            shares[cell] = (np.nansum(inside, axis=0) + overall) / ((~np.isnan(inside)).sum(axis=0) + 1)
+        return lambda clean: shares[mechanism.cells(clean)]  # type: ignore[misc]
+    probe = usefulness.train_probe(mechanism.vectors(own, rng), states, patients)
+    return lambda clean: probe(mechanism.vectors(clean, rng))
+
+
+def public_codebook(public: Entry, n_cells: int, listed: Sequence[str] = LABELS, seed: int = 0) -> Codebook:
+    """A codebook from a public cohort's embeddings and its labels of the listed findings."""
+    records = public.records(public.default_split)
+    clean = unit(public.heads().image(public.features("image", records["record_id"])))
+    states = usefulness.states_of(records)
+    states[:, [name not in listed for name in LABELS]] = np.nan
+    about = {"public": public.cohort, "findings": list(listed)}
+    patients = records["patient_id"].to_numpy(str)
+    return Codebook.build(clean, states, n_cells, patients=patients, seed=seed, about=about)
+
+
+def coded(book: Codebook, least: int = LEAST) -> Mechanism:
+    """What everybody knows of a codebook: the cell, and its centre as the vector. Cells below `least` say nothing."""
+
+    def cells(rows: np.ndarray) -> np.ndarray:
+        return suppress(book.assign(unit(rows)), least)
+
+    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        found = cells(rows)
+        return np.where(found[:, None] >= 0, book.centres[found], 0.0).astype(np.float32)
+
+    return Mechanism(vectors, 0.0, cells, book.n_cells)
+
+
+def capped(cap: Cap) -> Mechanism:
+    """Unbiased for the embedding, r / gain, with the standard deviation of a coordinate as if it were alike in all."""
+
+    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.asarray(cap.release(unit(rows), rng) / cap.gain, dtype=np.float32)
+
+    return Mechanism(vectors, math.sqrt(max(1 / cap.gain**2 - 1, 0.0) / cap.dimension))
 
 
 def _coin(entry: Entry, listed: Sequence[str]) -> list[dict[str, Any]]:

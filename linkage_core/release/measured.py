@@ -88,7 +88,8 @@ def attacks(
 ) -> list[Attack]:
     """Every attacker on released records of the held-out split: exact counts. `name` stands for the head."""
     held = hold(entry, mechanism, source=source, seed=seed)
-    plan = [*ATTACKERS, *([PREDICTOR] if mechanism.cells else [])]
+    alike = held.released.shape[1] == len(held.heads.text.weight)  # else no cosine with a report can be taken
+    plan = [*(ATTACKERS if alike else ATTACKERS[1:]), *([PREDICTOR] if mechanism.cells else [])]
     found = []
     for done, attacker in enumerate(plan):
         if progress:
@@ -136,12 +137,21 @@ def predict_cells(held: Held, mechanism: Mechanism, seed: int = 0) -> tuple[Matc
 
     Returns (counts, own pairs used, which way).
     """
+    queries, of_text, known, chosen = cell_factors(held, mechanism, seed)
+    return held.count(queries, of_text), known, chosen
+
+
+def cell_factors(held: Held, mechanism: Mechanism, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int, str]:
+    """The scores of predict_cells as factors: one-hot queries (n, n_cells), of_text (n_texts, n_cells), known, way."""
     if mechanism.cells is None:
         raise InputError("This release has no cells.", "Use the other attackers.")
     cells_of, n_cells = mechanism.cells, mechanism.n_cells
     rng = np.random.default_rng([seed, 12])
     own_cells, cells = cells_of(held.own_clean), cells_of(shelf(held))
-    read_own, read_all = _read(held, held.own_texts, held.own_findings), _read(held, held.texts, held.findings)
+    read_own, read_all = (
+        read_reports(held, held.own_texts, held.own_findings),
+        read_reports(held, held.texts, held.findings),
+    )
     code = np.unique(held.own_group, return_inverse=True)[1]
     home = (np.random.default_rng([seed, 13]).permutation(code.max() + 1)[code] % 3) == 0
     left_out = np.flatnonzero(home)[:2000]
@@ -171,7 +181,7 @@ def predict_cells(held: Held, mechanism: Mechanism, seed: int = 0) -> tuple[Matc
     way = ways[int(np.argmax(scores))]
     table = learnt(way, np.arange(len(code)), read_all)
     said = "images simulated for each report" if way == "simulated" else f"logistic regression, C = {way}"
-    return held.count(_one_hot(cells, n_cells), table), len(code), said
+    return _one_hot(cells, n_cells), table, len(code), said
 
 
 def shelf(held: Held) -> np.ndarray:
@@ -179,8 +189,8 @@ def shelf(held: Held) -> np.ndarray:
     return unit(held.off_the_shelf.image(held.images))
 
 
-def _read(held: Held, texts: np.ndarray, findings: np.ndarray) -> np.ndarray:
-    """(n, f) what is read in a report: text features and embedding, and the state of each finding."""
+def read_reports(held: Held, texts: np.ndarray, findings: np.ndarray) -> np.ndarray:
+    """(n_reports, f) what is read in reports: text features and embedding, and the state of each finding."""
     states = [(findings == state).astype(np.float64) for state in (1, 0, -1)] if findings.shape[1] else []
     scale = np.maximum(held.own_texts.std(axis=0), 1e-6)
     features = (texts - held.own_texts.mean(axis=0)) / scale

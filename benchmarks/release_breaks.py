@@ -1,0 +1,176 @@
+"""Does a release hold where somebody tries to break it? Attempts on the phantom, and what each of them reached.
+
+Run: python benchmarks/release_breaks.py [--store DIR] [--out FILE]. The codebook of 64 cells and the cap of limit 30.
+Each figure is lift: Recall@1 times N. Figures at N = 10,000 over all held-out images unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+from linkage_core import attackers, frontier_build, lab, pools, statistics
+from linkage_core.attackers import Held
+from linkage_core.cohorts.base import LABELS
+from linkage_core.ranking import MatchCounts
+from linkage_core.release import measured
+from linkage_core.release.cap import Cap
+from linkage_core.release.measured import Mechanism
+from linkage_core.store import Entry, Store
+
+CELLS, LIMIT, N = 64, 30.0, 10_000
+
+
+def lifted(counts: MatchCounts, patients: np.ndarray, n: int = N) -> dict[str, float]:
+    """Lift at N with its patient-clustered 95% interval."""
+    found = statistics.cluster_bootstrap(pools.expected_recall(counts, n, 1), patients)
+    return {name: round(float(getattr(found, name)[0]) * n, 2) for name in ("estimate", "low", "high")}
+
+
+def whose(held: Held) -> np.ndarray:
+    return held.query_group
+
+
+def scores_of(held: Held, mechanism: Mechanism, attacker: str) -> tuple[np.ndarray, np.ndarray]:
+    if attacker == measured.PREDICTOR:
+        return measured.cell_factors(held, mechanism)[:2]
+    return attackers.factors(held, attacker)[:2]
+
+
+def together(entry: Entry, held: Held, queries: np.ndarray, texts: np.ndarray) -> dict[str, Any]:
+    """Records of a study, or of a patient, that can be seen to belong together."""
+    records = entry.records(entry.default_split)
+    found = {}
+    for by in ("study_id", "patient_id"):
+        code = np.unique(records[by].to_numpy(str), return_inverse=True)[1]
+        counts = measured.of_patients(held, code, queries, texts)
+        first = np.unique(code, return_index=True)[1]
+        sizes = np.bincount(code)
+        found[by] = {
+            **lifted(counts, whose(held)[first]),
+            "records": {"mean": round(float(sizes.mean()), 2), "largest": int(sizes.max())},
+        }
+    return found
+
+
+def matched(held: Held, queries: np.ndarray, texts: np.ndarray, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Whoever holds n records and n reports and knows that they match one to one."""
+    rng = np.random.default_rng(0)
+    _, first = np.unique(held.query_group, return_index=True)  # one image a patient: all matches are distinct
+    found = {}
+    for n in sizes:
+        rows = rng.permutation(first)[: max(2000, n)]
+        scores = queries[rows] @ texts[held.text_of[held.match[rows]]].T
+        alone, error, both, error_both = measured.one_to_one(scores, n, rng, draws=max(10, 20_000 // n))
+        found[n] = {
+            "alone": round(alone * n, 2),
+            "alone_error": round(error * n, 2),
+            "one_to_one": round(both * n, 2),
+            "one_to_one_error": round(error_both * n, 2),
+        }
+    return found
+
+
+def with_labels(held: Held, queries: np.ndarray, texts: np.ndarray, entry: Entry) -> dict[str, Any]:
+    """Findings that travel with a record, clean: all 14, one at random, and alone without any release."""
+    records = entry.records(entry.default_split)
+    own = records[list(LABELS)].to_numpy(float)
+    states = [(held.findings == state).astype(np.float64) for state in (1, 0, -1)]
+    has = [(own == state).astype(np.float64) for state in (1, 0, -1)]
+    agree_of_text, agree_of_image = np.column_stack(states), np.column_stack(has)
+    one = np.zeros_like(agree_of_image)
+    pick = np.random.default_rng(0).integers(0, len(LABELS), len(own))
+    for state in range(3):
+        column = state * len(LABELS) + pick
+        one[np.arange(len(own)), column] = agree_of_image[np.arange(len(own)), column]
+    patients = whose(held)
+    big = 1e3 * float(np.abs(queries[:200] @ texts.T).max())
+
+    def joined(extra: np.ndarray) -> MatchCounts:
+        return held.count(
+            np.column_stack([queries, big * extra]).astype(np.float64), np.column_stack([texts, agree_of_text])
+        )
+
+    return {
+        "14 labels, no release": lifted(held.count(agree_of_image, agree_of_text), patients),
+        "release and 14 labels": lifted(joined(agree_of_image), patients),
+        "1 random label, no release": lifted(held.count(one, agree_of_text), patients),
+        "release and 1 random label": lifted(joined(one), patients),
+    }
+
+
+def learner(held: Held, mechanism: Mechanism) -> tuple[np.ndarray, np.ndarray]:
+    """A stronger attacker on cells: a neural network from the report to the cell, chosen on own left-out pairs."""
+    if mechanism.cells is None:
+        raise ValueError("cells are needed")
+    own_cells, cells = mechanism.cells(held.own_clean), mechanism.cells(measured.shelf(held))
+    read = measured.read_reports
+    own, asked = read(held, held.own_texts, held.own_findings), read(held, held.texts, held.findings)
+    best: tuple[float, MLPClassifier] | None = None
+    known = np.flatnonzero(own_cells >= 0)
+    for width in (64, 256):
+        for decay in (1e-2, 1.0):
+            model = MLPClassifier((width,), alpha=decay, early_stopping=True, max_iter=60, random_state=0)
+            model.fit(own[known], own_cells[known])
+            if best is None or model.best_validation_score_ > best[0]:
+                best = (model.best_validation_score_, model)
+    if best is None:
+        raise ValueError("nothing was learnt")
+    table = np.full((len(asked), mechanism.n_cells), -30.0)
+    table[:, best[1].classes_] = np.log(best[1].predict_proba(asked) + 1e-9)
+    return (cells[:, None] == np.arange(mechanism.n_cells)).astype(np.float64), table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, default=Path("cached_embeddings"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/release_breaks.json"))
+    options = parser.parse_args()
+    store = Store(options.store)
+    entry, public = (store.open(name, "phantom-radiology") for name in ("phantom", "phantom-site-b"))
+    book = frontier_build.public_codebook(public, CELLS, lab.frequent(entry))
+    cap = Cap.of(64, LIMIT)
+    started = time.monotonic()
+    result: dict[str, Any] = {}
+    for name, mechanism, limit in (
+        (f"codes, K = {CELLS}", frontier_build.coded(book), CELLS),
+        (f"capped, L = {LIMIT:g}", frontier_build.capped(cap), LIMIT),
+    ):
+        held = measured.hold(entry, mechanism)
+        out: dict[str, Any] = {"certified": limit, "alone": {}}
+        strongest = (-1.0, np.empty(0), np.empty(0))
+        names = ["reader", "bayes-gaussian", *([measured.PREDICTOR] if mechanism.cells else [])]
+        with threadpool_limits(1, user_api="blas"):
+            for attacker in names:
+                queries, texts = scores_of(held, mechanism, attacker)
+                out["alone"][attacker] = lifted(held.count(queries, texts), whose(held))
+                if out["alone"][attacker]["estimate"] > strongest[0]:
+                    strongest = (out["alone"][attacker]["estimate"], queries, texts)
+            if mechanism.cells:
+                queries, texts = learner(held, mechanism)
+                out["alone"]["neural network"] = lifted(held.count(queries, texts), whose(held))
+            _, queries, texts = strongest
+            out["records that belong together"] = together(entry, held, queries, texts)
+            out["one to one, by n"] = matched(held, queries, texts, (10, 100, 1000))
+            out["labels on the side"] = with_labels(held, queries, texts, entry)
+            if not mechanism.cells:
+                averaging = {}
+                for downloads in (1, 4, 16, 64):
+                    fresh = measured.hold(entry, measured.averaged(mechanism, downloads))
+                    averaging[downloads] = lifted(attackers.run(fresh, "bayes-gaussian")[0], whose(fresh))
+                out["fresh noise at every download, averaged"] = averaging
+        result[name] = out
+        print(json.dumps({name: out}, indent=1), flush=True)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
