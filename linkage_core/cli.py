@@ -51,9 +51,24 @@ JsonOption = Annotated[
 MaxRejectsOption = Annotated[
     int | None, typer.Option("--max-rejects", min=0, help="Exit with 1 if more than this many are rejected.")
 ]
-KindArgument = Annotated[str, typer.Argument(help="folder, covid-chestxray, openi, phantom or phantom-site-b.")]
+KindArgument = Annotated[
+    str,
+    typer.Argument(
+        help="folder, mimic-cxr, mimic-cxr-jpg, chexpert-plus, openi, covid-chestxray, phantom or phantom-site-b."
+    ),
+]
 RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the cohort; none for the phantom.")]
-SectionOption = Annotated[str, typer.Option("--section", help="Part of the report: findings, impression or both.")]
+SectionOption = Annotated[
+    str, typer.Option("--section", help="Part of the report: findings, impression, both or whole.")
+]
+SplitsOption = Annotated[
+    Literal["seeded", "own"] | None,
+    typer.Option(
+        "--splits",
+        help="Of MIMIC-CXR and CheXpert Plus: seeded (by patient, the default) or the dataset's own.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Of the patient-level split (default 0); of the phantom: of everything.")
 ]
@@ -99,6 +114,7 @@ def cohort(
     kind: KindArgument,
     root: RootArgument = None,
     section: SectionOption = "both",
+    splits: SplitsOption = None,
     seed: SeedOption = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
@@ -117,6 +133,7 @@ def cohort(
             root,
             seed=seed,
             section=section,
+            **({} if splits is None else {"splits": splits}),
             check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
             progress=lambda done, total: progress("images", done, total),
         )
@@ -136,6 +153,7 @@ def embed(
     root: RootArgument = None,
     model: Annotated[str, typer.Option("--model", help="See `linkage doctor` for names.")] = "",
     section: SectionOption = "both",
+    splits: SplitsOption = None,
     seed: SeedOption = None,
     name: NameOption = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.")] = "float32",
@@ -159,6 +177,7 @@ def embed(
         raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
     # the phantom is drawn at any size; its own encoders see it at the size they were trained on
     drawn: dict[str, Any] = {"image_size": 256} if kind in PHANTOM_SITES and not model.startswith("phantom-") else {}
+    drawn |= {} if splits is None else {"splits": splits}
     found = open_cohort(kind, root, seed=seed, section=section, **drawn)
     if name:
         found = dataclasses.replace(found, name=name)
@@ -363,7 +382,9 @@ def verify(
 
 @app.command()
 def pull(
-    model: Annotated[str, typer.Argument(help="clip, pubmedclip or hf:ORG/NAME.")],
+    model: Annotated[
+        str, typer.Argument(help="clip, pubmedclip, biomedclip, biovil-t, hf:ORG/NAME or open_clip:ORG/NAME.")
+    ],
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -412,34 +433,43 @@ def phantom_build(
 @phantom_app.command("export")
 def phantom_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    layout: Annotated[str, typer.Option("--layout", help="folder: images and manifest.csv.")] = "folder",
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout", help="folder (images and manifest.csv), mimic-cxr, mimic-cxr-jpg, chexpert-plus or openi."
+        ),
+    ] = "folder",
     studies: Annotated[int, typer.Option("--studies", min=1, help="How many.")] = 100,
-    image_format: Annotated[Literal["png", "dicom"], typer.Option("--format", help="png (16 bit) or dicom.")] = "png",
+    image_format: Annotated[
+        Literal["png", "dicom"],
+        typer.Option("--format", help="Of folder (png: 16 bit) and chexpert-plus (png: 8 bit): png or dicom."),
+    ] = "png",
     size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Pixels a side.")] = 512,
     site: Annotated[Literal["A", "B"], typer.Option("--site", help="A or B.")] = "A",
     seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write synthetic radiographs and reports out as files that `linkage embed folder DIR` reads."""
+    """Write synthetic radiographs and reports out as files that `linkage embed LAYOUT DIR` reads."""
     from itertools import islice
 
-    from linkage_core.cohorts.phantom import export, population
+    from linkage_core.cohorts.phantom import export, layouts, population
 
-    if layout != "folder":
-        raise InputError(f"--layout is {layout!r}.", "It is folder.")
+    if layout not in ("folder", *layouts.LAYOUTS):
+        raise InputError(f"--layout is {layout!r}.", f"It is one of: folder, {', '.join(layouts.LAYOUTS)}.")
     used = population.SEED if seed is None else seed
     chosen = list(islice(population.studies_of_split(site, "heldout", used), studies))
     with _progress(quiet) as progress:
-        manifest = export.export_folder(
-            directory,
-            chosen,
-            image_format=image_format,
-            size=size,
-            seed=used,
-            progress=progress,
-        )
+        if layout == "folder":
+            written = export.export_folder(
+                directory, chosen, image_format=image_format, size=size, seed=used, progress=progress
+            )
+        else:
+            dicom = image_format == "dicom"
+            written = layouts.export_layout(
+                directory, layout, chosen, size=size, seed=used, dicom=dicom, progress=progress
+            )
     if _speaks(quiet, None):
-        output.print(f"{len(chosen)} studies: {manifest}")
+        output.print(f"{len(chosen)} studies: {written}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import re
 
 from linkage_core.errors import InputError
 
-SECTIONS = ("both", "findings", "impression")
+SECTIONS = ("both", "findings", "impression", "whole")
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(Y|M|W|D)?", re.IGNORECASE)
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -75,12 +75,12 @@ def checked_section(section: str) -> str:
 
 
 def select_section(report: str, section: str) -> str:
-    """The part of a report under its FINDINGS or IMPRESSION heading, or "" without one; "both" is the report as it is.
+    """The part of a report under its FINDINGS or IMPRESSION heading, or "" without one; the report as it is for both.
 
     >>> select_section("FINDINGS: Clear lungs. IMPRESSION: Normal.", "impression")
     'Normal.'
     """
-    if checked_section(section) == "both":
+    if checked_section(section) in ("both", "whole"):
         return report.strip()
     headings = list(_HEADING.finditer(report))
     ends = [heading.start() for heading in headings[1:]] + [len(report)]

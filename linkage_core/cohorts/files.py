@@ -77,12 +77,20 @@ def file_cohort(
     words = [column for column in columns if column not in numbers]
     records[words] = records[words].astype("str")
     records["split"] = split_by_patient(records[split_key], options["seed"])
+    name = kind if kind != "folder" else root.resolve().name or "folder"
+    return whole(name, kind, root, records[[*RECORD_COLUMNS, *extra]], rejects_table(rejects), options)
+
+
+def whole(
+    name: str, kind: str, root: Path, records: pd.DataFrame, rejects: pd.DataFrame, options: dict[str, Any]
+) -> Cohort:
+    """Finished tables of a cohort on disk as a Cohort whose images are read below its root."""
     return Cohort(
-        name=kind if kind != "folder" else root.resolve().name or "folder",
+        name=name,
         kind=kind,
         root=root,
-        records=records[[*RECORD_COLUMNS, *extra]],
-        rejects=rejects_table(rejects),
+        records=records,
+        rejects=rejects,
         read_image=lambda row: read_below(root, row),
         options=options,
     )

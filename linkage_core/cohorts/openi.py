@@ -79,8 +79,9 @@ def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
 
     A record is an image that a report names; its id is the image's. The study is the report, and so is the patient:
     Open-i has one report a patient and no patient ids. The collection does not say which view an image is, nor sex or
-    age. The report is findings, impression or both. Labels: 1 by the indexers' MeSH headings ("borderline" -1), -1 by
-    terms found automatically, No Finding for "normal", else missing.
+    age. The report is findings, impression, both, or whole (every part with its heading). Labels: 1 by the indexers'
+    MeSH headings ("borderline" -1), -1 by terms found automatically, No Finding for "normal", else missing: POSITIVE,
+    QUALIFIED and MENTIONED are the whole mapping.
 
     Every image named is a record or a reject, and so is every report that names none: empty-report, missing-file,
     no-image-named, damaged-report, duplicate-record. Where there are no images at all they are no rejects: the records
@@ -219,9 +220,11 @@ def _attribute(report: ElementTree.Element, tag: str) -> str:
 
 
 def _text(report: ElementTree.Element, section: str) -> str:
-    wanted = ("FINDINGS", "IMPRESSION") if section == "both" else (section.upper(),)
     parts = {
         part.get("Label", "").upper(): " ".join("".join(part.itertext()).split())
         for part in report.iter("AbstractText")
     }
+    if section == "whole":
+        return "\n".join(f"{name}: {text}" for name, text in parts.items() if text)
+    wanted = ("FINDINGS", "IMPRESSION") if section == "both" else (section.upper(),)
     return "\n".join(parts[name] for name in wanted if parts.get(name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linkage_core.cohorts import covid_chestxray, files, folder, openi
+from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi
 from linkage_core.cohorts.base import Cohort, text_key
 from linkage_core.errors import ImageError, InputError
 from linkage_core.radiographs import Radiograph
@@ -17,6 +17,9 @@ FILE_KINDS: dict[str, Callable[..., Cohort]] = {
     folder.KIND: folder.read,
     covid_chestxray.KIND: covid_chestxray.read,
     openi.KIND: openi.read,
+    mimic_cxr.KIND: mimic_cxr.read,
+    mimic_cxr.KIND_JPG: mimic_cxr.read_jpg,
+    chexpert_plus.KIND: chexpert_plus.read,
 }
 PHANTOM_SITES = {"phantom": "A", "phantom-site-b": "B"}
 KINDS = (*FILE_KINDS, *PHANTOM_SITES)
@@ -36,7 +39,8 @@ def open_cohort(
 
     `kind` is one of KINDS. `seed` fixes the split (0 unless given; of the phantom: the whole population, the shipped
     one unless given), `section` what of each
-    report is read; `options` are the kind's own (`manifest` for folder; `split`, `patients` for the phantom). With
+    report is read; `options` are the kind's own (`manifest` for folder; `splits`, `fractions`, `labels` for the
+    published collections; `split`, `patients` for the phantom). With
     `check_images` every image is decoded once, and those that fail become rejects; `progress` is called with (done,
     total). The phantom needs no root and has no sections.
 
@@ -126,8 +130,11 @@ def _reports_again(cohort: Mapping[str, Any]) -> dict[str, str]:
     """Every report of a cohort on disk; none where it can no longer be read."""
     if cohort["kind"] not in FILE_KINDS or not cohort.get("root"):
         return {}
+    options = dict(cohort.get("options", {}))
+    if "headers" in options:
+        options["headers"] = False  # views are not asked for, and are a long read
     try:
-        records = open_cohort(cohort["kind"], Path(cohort["root"]), **cohort.get("options", {})).records
+        records = open_cohort(cohort["kind"], Path(cohort["root"]), **options).records
     except InputError:
         return {}
     return dict(zip(records["study_id"], records["report"], strict=True))

@@ -68,6 +68,8 @@ def _notes(cohort: Cohort, present: int) -> list[str]:
         # Without any image, an image whose report is empty is the only kind of image that becomes a reject.
         lost = cohort.rejects["reason"].isin(["empty-report", "duplicate-record"]).sum()
         notes.append(f"reports only: {len(cohort.records) + lost:,} images named, none present")
+    elif cohort.root is not None and not present and len(cohort.records):
+        notes.append(f"reports only: {len(cohort.records):,} images named, none present")
     shared = _duplicate_images(cohort.records)["of_several_patients"]
     if shared:
         notes.append(f"{shared:,} image files are listed under several patients; these patients share a split")

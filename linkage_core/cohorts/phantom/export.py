@@ -39,10 +39,7 @@ def export_folder(
     """
     if image_format not in ("png", "dicom"):
         raise InputError(f"image_format is {image_format!r}.", "It is one of: png, dicom.")
-    if not studies:
-        raise InputError("There is no study to export.", "Ask for at least one.")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise InputError(f"{directory} is not an empty directory.", "Name a new or empty directory.")
+    checked_target(directory, studies)
     images = directory / "images"
     images.mkdir(parents=True)
     records = records_of(studies, seed)
@@ -54,7 +51,7 @@ def export_folder(
         if image_format == "png":
             Image.fromarray(picture.pixels).save(path)
         else:
-            path.write_bytes(_dicom(picture, row))
+            path.write_bytes(dicom_file(picture, row))
         progress("export", done, len(records))
     records["image"] = [f"images/{record_id}.{suffix}" for record_id in records["record_id"]]
     table = records[list(MANIFEST_COLUMNS)].astype({"age": int})
@@ -65,8 +62,19 @@ def export_folder(
     return manifest
 
 
-def _dicom(picture: Radiograph, row: Mapping[Any, Any]) -> bytes:
-    """One image as a DICOM file. UIDs follow from the ids, so an export can be repeated bit for bit."""
+def checked_target(directory: Path, studies: Sequence[Study]) -> None:
+    """InputError where the directory is not empty or no study is given."""
+    if not studies:
+        raise InputError("There is no study to export.", "Ask for at least one.")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(f"{directory} is not an empty directory.", "Name a new or empty directory.")
+
+
+def dicom_file(picture: Radiograph, row: Mapping[Any, Any], study_date: str = "") -> bytes:
+    """One image as a DICOM file, with PatientSex only where the row says it.
+
+    UIDs follow from the ids, so an export can be repeated bit for bit.
+    """
     record_id, study_id, view = str(row["record_id"]), str(row["study_id"]), str(row["view"])
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = _DX_STORAGE
@@ -81,7 +89,10 @@ def _dicom(picture: Radiograph, row: Mapping[Any, Any]) -> bytes:
     data.Modality = "DX"
     data.PatientID = str(row["patient_id"])
     data.PatientName = "Phantom^Synthetic"
-    data.PatientSex = str(row["sex"])
+    if row["sex"]:
+        data.PatientSex = str(row["sex"])
+    if study_date:
+        data.StudyDate = study_date
     data.StudyID = study_id
     data.ViewPosition = "LL" if view == "LATERAL" else view
     data.PresentationIntentType = "FOR PRESENTATION"

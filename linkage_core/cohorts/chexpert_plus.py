@@ -1,0 +1,271 @@
+"""CheXpert Plus (Chambon and others, arXiv:2405.19538): its report table, PNG, JPEG or DICOM, and CheXbert labels."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core.cohorts import fields, sections
+from linkage_core.cohorts.base import LABELS, Cohort
+from linkage_core.cohorts.files import need_folder
+from linkage_core.cohorts.published import (
+    FRACTIONS,
+    OWN_SPLIT,
+    Sieve,
+    check_ids,
+    checked_fractions,
+    checked_splits,
+    find_table,
+    folders_in,
+    label_columns,
+    mapped,
+    published_cohort,
+    read_columns,
+)
+from linkage_core.errors import InputError
+
+KIND = "chexpert-plus"
+TABLE = r"df_chexpert_plus_\d{6}"
+COLUMNS = (
+    *("path_to_image", "path_to_dcm", "frontal_lateral", "ap_pa", "deid_patient_id", "patient_report_date_order"),
+    *("report", "section_narrative", "section_clinical_history", "section_history", "section_comparison"),
+    *("section_technique", "section_procedure_comments", "section_findings", "section_impression"),
+    *("section_end_of_impression", "section_summary", "section_accession_number", "age", "sex", "race", "ethnicity"),
+    *("interpreter_needed", "insurance_type", "recent_bmi", "deceased", "split"),
+)
+"""Of the published table (an unnamed row number stands before them)."""
+OWN = {"train": "finetune", "valid": "heldout"}
+LABEL_FILES = ("impression_fixed", "report_fixed", "findings_fixed")
+"""Of CheXbert, by the part of the report that they were read from; the first that is there is used."""
+PLACES = (
+    *(("PNG", "png"), ("PNG/PNG", "png"), ("", "png"), ("DICOM", "dcm"), ("", "dcm")),
+    *(("CheXpert-v1.0", "jpg"), ("CheXpert-v1.0-small", "jpg"), ("", "jpg")),
+)
+"""Folders that may hold train/ and valid/, and the suffix of their images, in the order they are looked for."""
+_PROBED = 500
+
+
+def read(
+    root: Path | None,
+    *,
+    seed: int = 0,
+    section: str = "both",
+    splits: str = "seeded",
+    fractions: Any = FRACTIONS,
+    labels: str = "",
+    images: str = "",
+) -> Cohort:
+    """The folder with df_chexpert_plus_240401.csv (or .csv.gz), images and labels. Every row is a record or a reject.
+
+    A record is an image, its id path_to_image without the suffix; the study is patient and study folder of that path.
+    Images lie in one of PLACES (or `images`, such as "PNG" or "DICOM", names the folder); with none at all the records
+    have the image "". See published for how they are checked.
+
+    Report: section_findings, section_impression, both of them, or whole (the column report); where both are empty, what
+    `sections.select` finds in report. Labels: chexbert_labels/impression_fixed.json, else report_fixed, else
+    findings_fixed (one JSON object a line, or a .csv), in that folder, beside the table or in chexbert_labels.zip;
+    `labels` names one. `own_split` is train or valid, used with `splits` "own" (train finetune, valid heldout; there is
+    no attacker's split). View: LATERAL, or ap_pa of a frontal image. The table and the labels are keyed by
+    path_to_image.
+
+    Raises InputError for a folder without the table, a table that cannot be read, and unknown values of the options.
+    """
+    folder = need_folder(root, KIND)
+    fields.checked_section(section)
+    checked_splits(splits)
+    options = {"seed": seed, "section": section, "splits": splits, "fractions": checked_fractions(fractions)}
+    path = find_table(folder, TABLE)
+    if path is None:
+        raise InputError(f"{folder} has no df_chexpert_plus_240401.csv or .csv.gz.", "Put the table there.")
+    wanted = {"findings": ("section_findings",), "impression": ("section_impression",), "whole": ("report",)}
+    texts = wanted.get(section, ("section_findings", "section_impression", "report"))
+    table = read_columns(
+        path,
+        ("path_to_image", "deid_patient_id", *texts),
+        ("path_to_dcm", "frontal_lateral", "ap_pa", "age", "sex", "split"),
+    )
+    stem = table["path_to_image"].str.strip().str.replace(r"\.[A-Za-z]+$", "", regex=True)
+    parts = stem.str.extract(r"^(?:train|valid|test)/(?P<patient>[^/\\]+)/(?P<study>[^/\\]+)/[^/\\]+$")
+    odd = np.flatnonzero(parts["patient"].isna())
+    if len(odd):
+        raise InputError(
+            f"{path}, row {odd[0] + 1}: path_to_image is {table['path_to_image'].iloc[odd[0]]!r}.",
+            "It is such as train/patient00001/study1/view1_frontal.jpg: download the table again.",
+        )
+    rows = pd.DataFrame(
+        {
+            "record_id": stem,
+            "patient_id": table["deid_patient_id"].str.strip(),
+            "study_id": parts["patient"] + "-" + parts["study"],
+            "folder": parts["patient"],
+            "image": "",
+            "view": _views(table),
+            "sex": mapped(table["sex"], fields.sex),
+            "age": mapped(table["age"], fields.age).astype("float64"),
+            "report": _reports(table, section),
+            OWN_SPLIT: table["split"].str.strip().str.lower(),
+            "dicom": table["path_to_dcm"].str.strip().str.replace(r"\.dcm$", "", regex=True),
+        }
+    )
+    del table
+    sieve = Sieve(rows)
+    sieve.out(
+        sieve.table["patient_id"] == "",
+        "no-patient",
+        lambda row: f"{row['record_id']} has no deid_patient_id.",
+        "Download the table again.",
+    )
+    check_ids(sieve)
+    where = _place(folder, sieve.table, images)
+    if where is not None:
+        _place_images(sieve, folder, *where)
+    sieve.out(
+        sieve.table["report"] == "",
+        "empty-report",
+        lambda row: f"Study {row['study_id']} has no {'report' if section in ('both', 'whole') else section}.",
+        "It cannot be paired." if section in ("both", "whole") else "It cannot be paired; read both sections.",
+    )
+    sieve.out(
+        sieve.table.groupby("study_id")["report"].transform("nunique") > 1,
+        "study-with-two-reports",
+        lambda row: f"Study {row['study_id']} has several reports.",
+        "Download the table again.",
+    )
+    labelled, source = _labels(folder, labels)
+    if labelled is not None:
+        sieve.table = sieve.table.join(labelled, on="record_id")
+    options |= {"labels": source, "images": images if where is None else where[0]}
+    return published_cohort(KIND, folder, sieve, options, OWN)
+
+
+def _views(table: pd.DataFrame) -> pd.Series:
+    """LATERAL for a lateral image; PA or AP where ap_pa says so."""
+    lateral = table["frontal_lateral"].str.strip().str.lower() == "lateral"
+    return mapped(table["ap_pa"], fields.view).where(~lateral, "LATERAL")
+
+
+def _reports(table: pd.DataFrame, section: str) -> pd.Series:
+    if section == "whole":
+        return mapped(table["report"], lambda text: sections.select(text, "whole"))
+    if section != "both":
+        return table[f"section_{section}"].str.split().str.join(" ")
+    findings, impression = (table[f"section_{name}"].str.split().str.join(" ") for name in ("findings", "impression"))
+    joined = (findings + "\n" + impression).str.strip().where(findings != impression, findings)
+    empty = joined == ""
+    if empty.any():
+        joined[empty] = mapped(table.loc[empty, "report"], lambda text: sections.select(text, "both"))
+    return joined
+
+
+def _place(folder: Path, rows: pd.DataFrame, wanted: str) -> tuple[str, str] | None:
+    """The folder and suffix of the images: the first of PLACES where one of a few hundred rows has its file."""
+    if wanted and wanted not in {place for place, _ in PLACES}:
+        known = ", ".join(dict.fromkeys(place for place, _ in PLACES if place))
+        raise InputError(f"images is {wanted!r}.", f"It is one of: {known}.")
+    probed = rows.iloc[:: max(len(rows) // _PROBED, 1)]
+    for place, suffix in PLACES:
+        stems = probed["dicom"].where(probed["dicom"] != "", probed["record_id"]) if suffix == "dcm" else None
+        if (wanted and wanted != place) or (place and not (folder / place).is_dir()):
+            continue
+        if any(
+            (folder / place / f"{stem}.{suffix}").is_file()
+            for stem in (probed["record_id"] if stems is None else stems)
+        ):
+            return place, suffix
+    if wanted:
+        raise InputError(f"{folder / wanted} has none of the images of the table.", "Unpack them there.")
+    return None
+
+
+def _place_images(sieve: Sieve, folder: Path, place: str, suffix: str) -> None:
+    """Paths of the images; rejects for those of patients without a folder."""
+    rows = sieve.table
+    stem = rows["dicom"].where(rows["dicom"] != "", rows["record_id"]) if suffix == "dcm" else rows["record_id"]
+    sieve.table = rows.assign(image=(f"{place}/" if place else "") + stem + f".{suffix}")
+    there = {f"{part}/{name}" for part in ("train", "valid", "test") for name in folders_in(folder / place / part)}
+    sieve.out(
+        ~(stem.str.split("/").str[0] + "/" + sieve.table["folder"]).isin(there),
+        "missing-file",
+        lambda row: f"There is no folder of patient {row['patient_id']}, so no image {row['image']}.",
+        "Finish the download, or leave these out.",
+    )
+
+
+def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
+    """The labels of every image by record id, and the name of their file ("" without any)."""
+    if wanted and wanted not in LABEL_FILES:
+        raise InputError(f"labels is {wanted!r}.", f"It is one of: {', '.join(LABEL_FILES)}.")
+    for name in (wanted,) if wanted else LABEL_FILES:
+        for place in (folder / "chexbert_labels", folder):
+            for suffix in (".json", ".csv", ".csv.gz"):
+                path = place / f"{name}{suffix}"
+                if path.is_file():
+                    return (_json_labels(path) if suffix == ".json" else _csv_labels(path)), name
+        packed = folder / "chexbert_labels.zip"
+        if packed.is_file():
+            return _json_labels(packed, name), name
+    if wanted:
+        raise InputError(f"{folder} has no chexbert_labels/{wanted}.json.", "Put it there.")
+    return None, ""
+
+
+def _csv_labels(path: Path) -> pd.DataFrame:
+    table = read_columns(path, ("path_to_image", *LABELS)).drop_duplicates("path_to_image")
+    return label_columns(table, path).set_index(_stems(table["path_to_image"]))
+
+
+def _json_labels(path: Path, member: str = "") -> pd.DataFrame:
+    """Labels of a file with one JSON object a line: path_to_image and the 14 labels, each null, 1, 0 or -1."""
+    names: list[str] = []
+    values: list[tuple[Any, ...]] = []
+    try:
+        with _lines(path, member) as lines:
+            for line in lines:
+                if line.strip():
+                    row = json.loads(line)
+                    names.append(str(row["path_to_image"]))
+                    values.append(tuple(row.get(label) for label in LABELS))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}, line {len(names) + 1}: {error!r}.",
+            "Each line is one JSON object with path_to_image and the 14 labels: download it again.",
+        ) from error
+    try:
+        numbers = np.array(values, dtype=np.float64).reshape(-1, len(LABELS))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} has a label that is no number: {error}.", "Download it again.") from error
+    odd = ~(np.isnan(numbers) | np.isin(numbers, (1, 0, -1)))
+    if odd.any():
+        row, column = np.argwhere(odd)[0]
+        raise InputError(
+            f"{path}: label {LABELS[column]!r} of {names[row]} is {numbers[row, column]:g}.", "It is 1, 0, -1 or null."
+        )
+    table = pd.DataFrame(numbers, columns=list(LABELS), index=_stems(pd.Series(names, dtype="str")))
+    return table[~table.index.duplicated()]
+
+
+@contextmanager
+def _lines(path: Path, member: str) -> Iterator[Iterable[bytes]]:
+    """The lines of a file, or of the archive's file of that name."""
+    if not member:
+        with path.open("rb") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        inside = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == f"{member}.json"]
+        if not inside:
+            raise KeyError(f"no {member}.json in it")
+        opened: IO[bytes]
+        with archive.open(inside[0]) as opened:
+            yield opened
+
+
+def _stems(paths: pd.Series) -> pd.Index:
+    return pd.Index(paths.str.strip().str.replace(r"\.[A-Za-z]+$", "", regex=True))
