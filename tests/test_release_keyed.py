@@ -98,7 +98,7 @@ def test_a_secret_in_the_wrong_place_or_state_is_refused(tmp_path: Path) -> None
     assert path.read_bytes() == before
     with pytest.raises(InputError, match="belongs to another cohort"):
         Secret.read(path, "cohort-b")
-    with pytest.raises(InputError, match="No secret can be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         Secret.create(tmp_path / "nowhere" / "secret.json", "cohort-a")
     with pytest.raises(InputError, match="fingerprint is empty"):
         Secret.create(tmp_path / "third.json", "")
