@@ -80,7 +80,7 @@ def frontier(
     used = utility(entry)
     used = used[(used["cohort"] == cohort) & (used["use"] == use)]
     rows = []
-    for option in _records(options):
+    for option in dicts(options):
         of = used[used["option"] == option["option"]].set_index("findings")
         if not len(of):
             continue
@@ -179,7 +179,8 @@ def _write(path: Path, table: pd.DataFrame) -> None:
     write_table(path, table)
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def dicts(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as dictionaries with text keys."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 

@@ -162,13 +162,13 @@ def records(
     common = {"cohort": entry.cohort, "k": 1, "also": ""}
     rows: list[dict[str, Any]] = []
     for one in found:
-        for row in one.study.table(sizes, (1,)).to_dict("records"):
+        for row in frontier.dicts(one.study.table(sizes, (1,))):
             rows.append({**row, **common, "attacker": one.attacker, "named": one.attacker})
     for n in sizes:
         worst = attackers.worst_of(found, n, 1, seed)
         rows.append({**worst, "named": worst["attacker"], "attacker": lab.WORST})
     if ceiling is not None:
-        for top in ceiling(sizes).to_dict("records"):
+        for top in frontier.dicts(ceiling(sizes)):
             rows.append(
                 {
                     **{**common, "attacker": frontier.OMNISCIENT, "named": "knows every candidate's embedding"},

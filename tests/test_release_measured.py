@@ -1,5 +1,6 @@
 """Attackers on released records, and the attempts to break a release, against slow loops and broken twins."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,15 @@ import pytest
 from linkage_core import attackers, pools
 from linkage_core.errors import InputError
 from linkage_core.release import measured
-from linkage_core.release.measured import Mechanism, averaged, gaussian, of_patients, one_to_one, predict_cells
+from linkage_core.release.measured import (
+    Mechanism,
+    averaged,
+    balanced,
+    gaussian,
+    of_patients,
+    one_to_one,
+    predict_cells,
+)
 from tests.test_attackers import simulated
 
 
@@ -98,12 +107,29 @@ def test_records_that_belong_together_are_added_up() -> None:
 
 def test_one_to_one_matching_helps_where_scores_are_noisy_and_not_where_they_say_nothing() -> None:
     rng = np.random.default_rng(0)
-    noisy = 1.5 * np.eye(60) + rng.standard_normal((60, 60)) + 3 * rng.standard_normal(60)  # popular reports
-    alone, _, matched, _ = one_to_one(noisy, 30, rng, draws=60)
-    assert matched > 1.5 * alone
-    alone, error, matched, other = one_to_one(np.ones((60, 60)), 20, rng, draws=300)
-    assert abs(alone - 0.05) < 4 * error
-    assert abs(matched - 0.05) < 4 * other
+    popular = 3 * rng.standard_normal(60)
+    found = one_to_one(1.5 * np.eye(60) + rng.standard_normal((60, 60)) + popular, 30, rng, draws=60)
+    for way in ("assignment", "balanced"):
+        assert found[way][0] > 1.5 * found["alone"][0]
+    for share, error in one_to_one(np.ones((60, 60)), 20, rng, draws=300).values():
+        assert abs(share - 0.05) < 4 * error
+
+
+def test_balancing_matches_nearly_as_well_as_the_posterior_over_all_permutations() -> None:
+    rng = np.random.default_rng(1)
+    right = dict.fromkeys(("alone", "balanced", "posterior"), 0)
+    for _ in range(300):
+        reports = rng.standard_normal((5, 3))
+        records = reports + rng.standard_normal((5, 3))
+        scores = -0.5 * ((records[:, None] - reports[None]) ** 2).sum(axis=2)
+        posterior = np.zeros((5, 5))
+        for permutation in itertools.permutations(range(5)):
+            weight = np.exp(scores[np.arange(5), list(permutation)].sum())
+            posterior[np.arange(5), list(permutation)] += weight
+        for name, table in (("alone", scores), ("balanced", balanced(scores)), ("posterior", posterior)):
+            right[name] += int((table.argmax(axis=1) == np.arange(5)).sum())
+    assert right["posterior"] > right["alone"] + 50
+    assert right["balanced"] - right["alone"] > 0.8 * (right["posterior"] - right["alone"])
 
 
 def test_noise_that_is_fresh_at_every_download_is_averaged_away() -> None:

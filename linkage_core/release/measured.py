@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -35,6 +36,7 @@ PREDICTOR = "predictor"
 _SIMULATED = 200  # images drawn for each text, by which the predictor learns where they fall
 _LOGISTIC = (0.03, 0.3)
 _HOME_POOL = 1000
+_SINKHORN = 30
 
 
 @dataclass(frozen=True)
@@ -263,22 +265,36 @@ def of_patients(counts_from: Held, by: np.ndarray, queries: np.ndarray, of_text:
 
 def one_to_one(
     scores: np.ndarray, n: int, rng: np.random.Generator, draws: int = 200
-) -> tuple[float, float, float, float]:
+) -> dict[str, tuple[float, float]]:
     """Does it help to know that n released records and n reports match one to one?
 
-    scores (n_records, n_records) of record i with the report of record j, the diagonal the matches. Draws pools of n,
-    ranks each record alone (ties at random), and matches all at once (the assignment of the largest sum).
-    Returns (alone, its standard error, matched, its standard error).
+    scores (n_records, n_records), log-likelihoods up to a term of the record, of record i under report j; the diagonal
+    are the matches. In each drawn pool of n: "alone" ranks each record by itself, ties at random; "assignment" takes
+    the permutation of the largest sum; "balanced" scales rows and columns to sum to one, which puts into each entry
+    what the others leave over (Sinkhorn 1967; the mean-field answer to the posterior over permutations).
+    Returns the mean share of right answers of each and its standard error over draws.
     """
-    alone, matched = [], []
+    found: dict[str, list[float]] = {"alone": [], "assignment": [], "balanced": []}
     for _ in range(draws):
         rows = rng.choice(len(scores), n, replace=False)
-        part = scores[np.ix_(rows, rows)] + 1e-9 * rng.standard_normal((n, n))
         order = rng.permutation(n)  # columns in another order, so that a tie never favours the diagonal
-        alone.append(float((order[part[:, order].argmax(axis=1)] == np.arange(n)).mean()))
-        _, column = linear_sum_assignment(part[:, order], maximize=True)
-        matched.append(float((order[column] == np.arange(n)).mean()))
-    return _mean(alone) + _mean(matched)
+        part = scores[np.ix_(rows, rows)][:, order] + 1e-9 * rng.standard_normal((n, n))
+        found["alone"].append(_right(part.argmax(axis=1), order))
+        found["assignment"].append(_right(linear_sum_assignment(part, maximize=True)[1], order))
+        found["balanced"].append(_right(balanced(part).argmax(axis=1), order))
+    return {name: _mean(values) for name, values in found.items()}
+
+
+def balanced(scores: np.ndarray) -> np.ndarray:
+    """(n, n) logs of a matrix whose rows and columns sum to one, made from log-likelihoods by scaling them."""
+    for _ in range(_SINKHORN):
+        scores = scores - logsumexp(scores, axis=1, keepdims=True)
+        scores = scores - logsumexp(scores, axis=0, keepdims=True)
+    return np.asarray(scores)
+
+
+def _right(named: np.ndarray, order: np.ndarray) -> float:
+    return float((order[named] == np.arange(len(order))).mean())
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:
