@@ -32,11 +32,15 @@ def test_the_ladder_here_is_the_ladder_of_the_phantom():
         ("", "no model ''", "Known: "),
         ("clip", "clip (openai/clip-vit-base-patch32 at 3d74acf9a28c) is not", "`linkage pull clip`"),
         ("pubmedclip", "is not on this machine", "`linkage pull pubmedclip`"),
+        ("biomedclip", "at 9f341de24bfb) is not on this machine", "`linkage pull biomedclip`"),
+        ("biovil-t", "at 692f09e9be1b) is not on this machine", "`linkage pull biovil-t`"),
+        ("biovilt", "no model 'biovilt'", "Did you mean biovil-t?"),
         ("hf:org/none", "org/none is not on this machine", "`linkage pull hf:org/none`"),
         ("hf:org/none@v2", "org/none at v2 is not on this machine", "`linkage pull hf:org/none@v2`"),
         ("hf:./nowhere", "no folder ./nowhere", "hf:ORG/NAME"),
         ("/nowhere", "no folder /nowhere", "Check the path"),
         ("hf:", "names no repository", "hf:ORG/NAME"),
+        ("open_clip:org/none", "needs the package open_clip", "requirements-models.txt"),
     ],
 )
 def test_what_is_unknown_or_absent_names_the_thing_and_the_remedy(tmp_path, name, what, remedy):
@@ -65,7 +69,7 @@ def test_known_models_say_what_is_here(tmp_path, caches):
     as_pickle(write_clip(cached(caches, "org/old")))
     (cached(caches, "org/bert") / "config.json").write_text('{"model_type": "bert"}')
     models = {info.name: info for info in known_models(tmp_path)}
-    assert list(models)[:6] == [*PHANTOM, *PUBLISHED]
+    assert list(models)[: len(PHANTOM) + len(PUBLISHED)] == [*PHANTOM, *PUBLISHED]
     assert set(models) == {*PHANTOM, *PUBLISHED, "hf:org/sig", "hf:org/old"}
     assert not models["clip"].present
     assert "`linkage pull clip`" in models["clip"].note

@@ -1,4 +1,4 @@
-"""CLIP and SigLIP checkpoints of a few kilobytes with random weights, in the format real repositories have."""
+"""Checkpoints of a few kilobytes with random weights, in the format that real repositories have."""
 
 import json
 from pathlib import Path
@@ -92,6 +92,92 @@ def write_siglip(folder: Path, seed: int = 0) -> Path:
     text = {"vocab_size": 64, "max_position_embeddings": LIMIT, "projection_size": 24, "bos_token_id": 0}
     config = SiglipConfig(text_config={**_TOWER, **text, "eos_token_id": 0, "pad_token_id": 0}, vision_config=_VISION)
     return _save(SiglipModel, config, folder, seed)
+
+
+def write_bert(folder: Path, hidden: int = 64, layers: int = 2, positions: int = 512) -> Path:
+    """What a BERT repository holds beside its weights: config.json and a word list, nothing compiled from it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    words = sorted({word.strip(".,!") for text in TEXTS for word in text.lower().split()} - set(letters))
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*specials, *letters, *(f"##{letter}" for letter in letters), *words]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    _write(
+        folder / "tokenizer_config.json",
+        tokenizer_class="BertTokenizer",
+        do_lower_case=True,
+        model_max_length=1000000000000000019884624838656,
+        strip_accents=None,
+        tokenize_chinese_chars=True,
+        **{f"{name.strip('[]').lower()}_token": name for name in specials},
+    )
+    _write(
+        folder / "config.json",
+        model_type="bert",
+        vocab_size=len(vocabulary),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 16,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=positions,
+        hidden_dropout_prob=0.25,
+        attention_probs_dropout_prob=0.25,
+    )
+    return folder
+
+
+def write_biomedclip_files(folder: Path, trunk: str = "vit_tiny_patch16_224", embedding: int = 48) -> Path:
+    """A BiomedCLIP repository without its weights; its text trunk is described in the folder `bert` inside."""
+    write_bert(folder)
+    write_bert(folder / "bert")
+    (folder / "config.json").unlink()
+    towers = {
+        "embed_dim": embedding,
+        "vision_cfg": {
+            "timm_model_name": trunk,
+            "timm_model_pretrained": False,
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "image_size": 224,
+        },
+        "text_cfg": {
+            "hf_model_name": str((folder / "bert").absolute()),
+            "hf_tokenizer_name": str((folder / "bert").absolute()),
+            "hf_model_pretrained": False,
+            "hf_proj_type": "mlp",
+            "hf_pooler_type": "cls_last_hidden_state_pooler",
+            "context_length": 256,
+        },
+    }
+    pixels = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
+    _write(folder / "open_clip_config.json", model_cfg=towers, preprocess_cfg=pixels)
+    return folder
+
+
+def write_biovil_files(folder: Path, joint: int = 128) -> Path:
+    """A BioViL-T repository without its weights."""
+    write_bert(folder)
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["model_type"]  # as published
+    _write(folder / "config.json", **settings, architectures=["CXRBertModel"], projection_size=joint)
+    return folder
+
+
+def random_state(model: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Weights wide enough that rows differ, and batch norms that do something."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for key, value in model.state_dict().items():
+        if not value.is_floating_point():
+            state[key] = value.clone()
+        elif key.endswith("running_var"):
+            state[key] = torch.rand(value.shape, generator=generator) + 0.5
+        elif value.ndim > 1:
+            fan = value[0].numel()
+            state[key] = torch.randn(value.shape, generator=generator) * (2 / fan) ** 0.5
+        else:
+            state[key] = float(key.endswith("weight")) + 0.1 * torch.randn(value.shape, generator=generator)
+    return state
 
 
 def cached(hub_cache: Path, repo: str, commit: str = COMMIT, main: bool = True) -> Path:

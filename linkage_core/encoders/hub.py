@@ -13,7 +13,7 @@ import pickle  # for the name of its error; nothing is unpickled here
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,38 +33,77 @@ SMALL_FILES = (
     "merges.txt",
     "spiece.model",
     "tokenizer.model",
+    "vocab.txt",
+    "open_clip_config.json",
 )
-"""Everything but the weights that a CLIP or SigLIP repository needs."""
+"""Everything but the weights that a repository needs."""
 
 WEIGHTS, WEIGHTS_INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+OPEN_CLIP_WEIGHTS, OPEN_CLIP_PICKLE = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+CONVERTED = {PICKLE: WEIGHTS, OPEN_CLIP_PICKLE: OPEN_CLIP_WEIGHTS}
+"""A pickle -> the name of what it is converted to."""
+BIOVIL_IMAGE = "biovil_t_image_model_proj_size_128.pt"
+"""BioViL-T's image model beside its text model: the one file that is read as PyTorch wrote it, tensors only."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A model that has a short name. The revision is a commit, and the hash that of the only PyTorch weights there."""
+    """A model that has a short name. The revision is a commit; `hashes` are those of the weights as published: of each
+    file "sha256:..." and, where that is what its authors publish, "md5:..."; one of them must fit."""
 
+    family: str
     repo: str
     revision: str
-    pickle_sha256: str
+    hashes: Mapping[str, tuple[str, ...]]
     licence: str
+    size: int  # bytes to download
 
 
 PUBLISHED = {
     "clip": Published(
+        "clip",
         "openai/clip-vit-base-patch32",
         "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
-        "a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
+        {PICKLE: ("sha256:a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",)},
         "MIT (OpenAI's code; the model card names none for the weights)",
+        605_000_000,
     ),
     "pubmedclip": Published(
+        "clip",
         "flaviagiammarino/pubmed-clip-vit-base-patch32",
         "26c0c67f6da303ad2a38909130bd35744ea93517",
-        "4daa7650d2b47e55c37b5ca7dcabe826fd82407c26028a574bcc422f35a94aa4",
+        {PICKLE: ("sha256:4daa7650d2b47e55c37b5ca7dcabe826fd82407c26028a574bcc422f35a94aa4",)},
         "MIT",
+        605_000_000,
+    ),
+    "biomedclip": Published(
+        "biomedclip",
+        "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        "9f341de24bfb00180f1b847274256e9b65a3a32e",
+        {OPEN_CLIP_PICKLE: ("sha256:52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be",)},
+        "MIT",
+        783_705_670,
+    ),
+    "biovil-t": Published(
+        "biovil-t",
+        "microsoft/BiomedVLP-BioViL-T",
+        "692f09e9be1bfe5fdd5f3efdd0e1eca7d2c10b23",
+        {
+            WEIGHTS: ("sha256:70bed344872e0a4f4dca2352564c44f44cb7a9cfcac3d878be2dd08a5fff9aba",),
+            # The file page of this commit gives the first, the package hi-ml-multimodal (for the tag v1.0) the second.
+            BIOVIL_IMAGE: (
+                "sha256:b2399d73dc2a68b9f3a1950e864ae0ecd24093fb07aa459d7e65807ebdc0fb77",
+                "md5:a83080e2f23aa584a4f2b24c39b1bb64",
+            ),
+        },
+        "MIT",
+        550_654_793,
     ),
 }
+"""Hashes are those on the repositories' own file pages."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +134,22 @@ def sha256_of(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_published(path: Path, published: Published) -> None:
+    """ModelError where a file of published weights is not the published file; nothing where its hash is not known."""
+    accepted = published.hashes.get(path.name, ())
+    found = []
+    for kind in dict.fromkeys(entry.partition(":")[0] for entry in accepted):
+        with path.open("rb") as file:
+            found.append(f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}")
+        if found[-1] in accepted:
+            return
+    if accepted:
+        raise ModelError(
+            f"{path} has {' and '.join(found)}, but the published file has {' and '.join(accepted)}.",
+            "It is not used. Delete it and pull again; if that repeats, the download is being altered.",
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- finding it
@@ -138,25 +193,43 @@ def resolve(repo_or_folder: str, revision: str | None = None) -> LocalModel | No
     cached = _snapshot(repo_or_folder, commit)
     own = _converted(repo_or_folder, commit)
     found = [
-        _read_folder(folder, repo_or_folder, commit) for folder in (cached, own) if (folder / "config.json").is_file()
+        _read_folder(folder, repo_or_folder, commit)
+        for folder in (cached, own)
+        if any((folder / file).is_file() for file in ("config.json", OPEN_CLIP_CONFIG))
     ]
     return next((model for model in found if model.weights), found[0] if found else None)
 
 
 def cached_repositories() -> list[tuple[str, str]]:
-    """(ORG/NAME, model type) of every cached repository whose configuration names a model type."""
+    """(ORG/NAME, family) of every cached repository whose files tell its family."""
     names: dict[str, str] = {}
     for folder in sorted([*_folders(huggingface_cache(), "models--"), *_folders(converted_cache(), "")]):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         if _REPO.fullmatch(repo) and repo not in names:
             try:
                 model = resolve(repo)
-                kind = model_type(model.folder) if model else None
+                kind = family_of(model.folder) if model else None
             except ModelError:  # damaged: it is named when somebody asks for it
                 continue
             if kind:
                 names[repo] = kind
     return list(names.items())
+
+
+def family_of(folder: Path) -> str | None:
+    """What a model is by its files: `biovil-t`, `biomedclip`, `open_clip`, or the `model_type` that config.json names.
+
+    None where nothing tells.
+    """
+    config = read_json(folder / "config.json")
+    if (folder / BIOVIL_IMAGE).is_file() or "CXRBertModel" in (config.get("architectures") or []):
+        return "biovil-t"
+    kind = model_type(folder)
+    if kind or not (folder / OPEN_CLIP_CONFIG).is_file():
+        return kind
+    settings = read_json(folder / OPEN_CLIP_CONFIG).get("model_cfg", {})
+    towers = settings.get("vision_cfg", {}), settings.get("text_cfg", {})
+    return "biomedclip" if "timm_model_name" in towers[0] and "hf_model_name" in towers[1] else "open_clip"
 
 
 def model_type(folder: Path) -> str | None:
@@ -217,9 +290,13 @@ def _read_folder(folder: Path, repo: str | None, revision: str | None) -> LocalM
         weights = (folder / WEIGHTS,)
     elif (folder / WEIGHTS_INDEX).is_file():
         weights = _shards(folder)
+    elif (folder / OPEN_CLIP_WEIGHTS).is_file():
+        weights = (folder / OPEN_CLIP_WEIGHTS,)
+    if weights and (folder / BIOVIL_IMAGE).is_file():
+        weights += (folder / BIOVIL_IMAGE,)
     origin = read_json(folder / "source.json") if repo else {}
-    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-    return LocalModel(folder, repo, revision, weights, pickled, origin.get("source_sha256"))
+    others = [path for path in (*folder.glob("*.bin"), *folder.glob("*.pt")) if path.name != BIOVIL_IMAGE]
+    return LocalModel(folder, repo, revision, weights, bool(others), origin.get("source_sha256"))
 
 
 def _shards(folder: Path) -> tuple[Path, ...]:
@@ -251,9 +328,10 @@ def offline() -> Iterator[None]:
 
 
 def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel:
-    """Download a model: `clip`, `pubmedclip`, `hf:ORG/NAME` or `hf:ORG/NAME@REVISION`. Only what is needed is fetched.
+    """Download a model: a name of PUBLISHED, `hf:ORG/NAME`, `hf:ORG/NAME@REVISION`, or `open_clip:` instead of `hf:`.
+    Only what is needed is fetched.
 
-    `clip` and `pubmedclip` come at a fixed commit; of others, what `main` is now. Where a repository offers its weights
+    Published models come at a fixed commit; of others, what `main` is now. Where a repository offers its weights
     only as a pickle, it is read once with `weights_only=True` and written as safetensors into `converted_cache()`.
     `progress` is given one line of text a step.
     Raises ModelError: unknown or unreachable repository, no usable weights, a hash other than the published one.
@@ -263,9 +341,12 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
 
     say = progress or (lambda line: None)
     published = PUBLISHED.get(name)
-    repo, revision = (published.repo, published.revision) if published else split_revision(name.removeprefix("hf:"))
-    if not published and (not name.startswith("hf:") or is_folder_name(repo)):
-        raise ModelError(f"{name!r} cannot be pulled.", f"Give one of {', '.join(PUBLISHED)} or hf:ORG/NAME.")
+    kind, _, path = name.partition(":")
+    repo, revision = (published.repo, published.revision) if published else split_revision(path)
+    if not published and (kind not in ("hf", "open_clip") or is_folder_name(repo)):
+        raise ModelError(
+            f"{name!r} cannot be pulled.", f"Give one of {', '.join(PUBLISHED)}, hf:ORG/NAME or open_clip:ORG/NAME."
+        )
     if constants.is_offline_mode():
         raise ModelError(
             f"{name} cannot be downloaded: HF_HUB_OFFLINE is set.", "Unset it (and TRANSFORMERS_OFFLINE), then pull."
@@ -277,7 +358,7 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
         say(f"asking for {repo} at {revision or 'main'}")
         info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
         commit = str(info.sha)
-        wanted = _wanted(repo, [file.rfilename for file in info.siblings or []])
+        wanted = _wanted(repo, [file.rfilename for file in info.siblings or []], kind == "open_clip")
         say(f"downloading {len(wanted)} files of commit {commit[:12]}")
         snapshot_download(
             repo, revision=commit, allow_patterns=wanted, cache_dir=huggingface_cache(), endpoint=endpoint
@@ -290,13 +371,15 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
         ) from error
     if revision is None:
         _remember_main(repo, commit)
-    if PICKLE in wanted:
-        say(f"converting {PICKLE} to {WEIGHTS}")
-        expected = published.pickle_sha256 if published else None
-        convert(_snapshot(repo, commit), _converted(repo, commit), repo, commit, expected)
+    for pickled in CONVERTED.keys() & set(wanted):
+        say(f"converting {pickled} to {CONVERTED[pickled]}")
+        convert(_snapshot(repo, commit), _converted(repo, commit), repo, commit, published, pickled)
     found = resolve(repo, commit)
     if found is None or not found.weights:
         raise ModelError(f"{repo} came without {WEIGHTS}.", "Pull it again; if that repeats, the repository is broken.")
+    if published:
+        for file in found.weights:
+            check_published(file, published)
     say(f"{name} is at {found.folder}")
     return found
 
@@ -311,19 +394,27 @@ def split_revision(name: str) -> tuple[str, str | None]:
     return repo, revision or None
 
 
-def _wanted(repo: str, files: list[str]) -> list[str]:
-    """The files to fetch: the small ones and the weights, as safetensors, or as a pickle where that is all there is."""
-    if "config.json" not in files:
-        raise ModelError(f"{repo} has no config.json.", "Only transformers repositories of CLIP or SigLIP shape load.")
+def _wanted(repo: str, files: list[str], open_clip: bool = False) -> list[str]:
+    """The files to fetch: the small ones and the weights, as safetensors, or as a pickle where that is all there is.
+
+    `open_clip`: of a repository that holds two formats, open_clip's.
+    """
+    if "config.json" not in files and OPEN_CLIP_CONFIG not in files:
+        raise ModelError(
+            f"{repo} has neither config.json nor {OPEN_CLIP_CONFIG}.", "Only transformers and open_clip models load."
+        )
     small = [file for file in files if file in SMALL_FILES]
-    if WEIGHTS in files:
-        return [*small, WEIGHTS]
-    if WEIGHTS_INDEX in files:
-        shards = [file for file in files if re.fullmatch(r"model-\d+-of-\d+\.safetensors", file)]
-        return [*small, WEIGHTS_INDEX, *shards]
-    if PICKLE in files:
-        return [*small, PICKLE]
-    raise ModelError(f"{repo} has neither {WEIGHTS} nor {PICKLE}.", "Choose a repository with PyTorch weights.")
+    shards = [file for file in files if re.fullmatch(r"model-\d+-of-\d+\.safetensors", file)]
+    formats = [[WEIGHTS], [WEIGHTS_INDEX, *shards], [OPEN_CLIP_WEIGHTS], [PICKLE], [OPEN_CLIP_PICKLE]]
+    if open_clip or "config.json" not in files:
+        formats = [[OPEN_CLIP_WEIGHTS], [OPEN_CLIP_PICKLE]]
+    weights = next((names for names in formats if names[0] in files), None)
+    if weights is None:
+        raise ModelError(
+            f"{repo} has none of {', '.join(names[0] for names in formats)}.",
+            "Choose a repository with PyTorch weights.",
+        )
+    return [*small, *weights, *([BIOVIL_IMAGE] if BIOVIL_IMAGE in files else [])]
 
 
 def _remember_main(repo: str, commit: str) -> None:
@@ -333,7 +424,9 @@ def _remember_main(repo: str, commit: str) -> None:
     reference.write_text(commit, encoding="utf-8")
 
 
-def convert(source: Path, target: Path, repo: str, commit: str, expected_sha256: str | None = None) -> None:
+def convert(
+    source: Path, target: Path, repo: str, commit: str, published: Published | None = None, name: str = PICKLE
+) -> None:
     """Write a repository whose weights are a pickle once more, as safetensors, whole or not at all.
 
     The pickle is read by torch's restricted loader, which builds tensors and nothing else, and only after its hash was
@@ -342,13 +435,10 @@ def convert(source: Path, target: Path, repo: str, commit: str, expected_sha256:
     import torch
     from safetensors.torch import save_file
 
-    pickled = source / PICKLE
+    pickled, converted = source / name, CONVERTED[name]
+    if published:
+        check_published(pickled, published)
     digest = sha256_of(pickled)
-    if expected_sha256 and digest != expected_sha256:
-        raise ModelError(
-            f"{pickled} has sha256 {digest}, but the published file has {expected_sha256}.",
-            "It is not used. Delete it and pull again; if that repeats, the download is being altered.",
-        )
     try:
         state: Any = torch.load(pickled, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
@@ -358,19 +448,19 @@ def convert(source: Path, target: Path, repo: str, commit: str, expected_sha256:
     target.parent.mkdir(parents=True, exist_ok=True)
     half_done = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:
-        for file in SMALL_FILES:
+        for file in (*SMALL_FILES, BIOVIL_IMAGE):
             if (source / file).is_file():
                 shutil.copyfile(source / file, half_done / file)
         tensors = {
             key: value.clone().contiguous() for key, value in state.items()
         }  # a copy each: none may share memory
-        save_file(tensors, half_done / WEIGHTS, metadata={"format": "pt"})
+        save_file(tensors, half_done / converted, metadata={"format": "pt"})
         origin = {
             "repo": repo,
             "revision": commit,
-            "source_file": PICKLE,
+            "source_file": name,
             "source_sha256": digest,
-            "weights_sha256": sha256_of(half_done / WEIGHTS),
+            "weights_sha256": sha256_of(half_done / converted),
         }
         (half_done / "source.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ PHANTOM = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _SHIPPED = Path(__file__).resolve().parents[2] / "cached_embeddings"  # where a checkout keeps the built-in models
-_SHAPES = ("clip", "siglip")  # model types that load; the adapter itself would import torch
+_FAMILIES = ("clip", "siglip", "biomedclip", "biovil-t")  # that load with the base set; the adapters import torch
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class ModelInfo:
 def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encoder:
     """The encoder that a name stands for.
 
-    Names: `phantom-general` .. `phantom-radiology`, `clip`, `pubmedclip`, `hf:ORG/NAME` (or `hf:ORG/NAME@REVISION`),
-    and a folder, as `hf:./folder` or an absolute path. `device`: auto, cpu, cuda or mps.
+    Names: `phantom-general` .. `phantom-radiology`, `clip`, `pubmedclip`, `biomedclip`, `biovil-t`, `hf:ORG/NAME` (or
+    `hf:ORG/NAME@REVISION`), a folder, as `hf:./folder` or an absolute path, and `open_clip:ORG/NAME` or
+    `open_clip:./folder`, which needs requirements-models.txt. `device`: auto, cpu, cuda or mps.
     Raises ModelError: unknown name, model not on this machine, weights that do not fit.
     """
     if device not in DEVICES:
@@ -46,22 +48,43 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
         from linkage_core.encoders.phantom import load_phantom
 
         return load_phantom(name, store_root)
+    opened = name.startswith("open_clip:")
+    if opened:
+        from linkage_core.encoders.openclip import require
+
+        require(name)
     local = _resolve(name)
-
-    from linkage_core.encoders.clip import ClipEncoder  # torch and transformers are slow to import: only when needed
-
     chosen, reduced = _device(device)
-    return ClipEncoder(name, local, chosen, reduced)
+    return _adapter("open_clip" if opened else hub.family_of(local.folder))(name, local, chosen, reduced)
+
+
+def _adapter(family: str | None) -> Callable[..., Encoder]:
+    """The class for a family. torch and transformers are slow to import: only when needed."""
+    if family == "open_clip":
+        from linkage_core.encoders.openclip import OpenClipEncoder
+
+        return OpenClipEncoder
+    if family == "biomedclip":
+        from linkage_core.encoders.biomedclip import BiomedClipEncoder
+
+        return BiomedClipEncoder
+    if family == "biovil-t":
+        from linkage_core.encoders.biovil import BioVilEncoder
+
+        return BioVilEncoder
+    from linkage_core.encoders.clip import ClipEncoder
+
+    return ClipEncoder
 
 
 def known_models(store_root: Path | None = None) -> list[ModelInfo]:
-    """Every model that has a name, and what else of CLIP or SigLIP shape lies in the caches. Imports no torch."""
+    """Every model that has a name, and what else of a known family lies in the caches. Imports no torch."""
     infos = [_phantom_info(name, store_root) for name in PHANTOM]
     infos += [_published_info(name, published) for name, published in hub.PUBLISHED.items()]
     named = {published.repo for published in hub.PUBLISHED.values()}
     for repo, kind in hub.cached_repositories():
         model = hub.resolve(repo)
-        if kind in _SHAPES and repo not in named and model is not None:
+        if kind in _FAMILIES and repo not in named and model is not None:
             infos.append(_info(f"hf:{repo}", kind, repo, "see its model card", model))
     return infos
 
@@ -75,16 +98,21 @@ def _resolve(name: str) -> hub.LocalModel:
                 f"{name} ({published.repo} at {published.revision[:12]}) is not on this machine.",
                 f"`linkage pull {name}` downloads it.",
             )
+        for weights in local.weights:
+            hub.check_published(weights, published)
         return local
-    path = name.removeprefix("hf:")
-    if name.startswith("hf:") and not path:
-        raise ModelError("hf: names no repository.", "Write hf:ORG/NAME or hf:./folder.")
+    prefix = next((prefix for prefix in ("hf:", "open_clip:") if name.startswith(prefix)), "")
+    path = name.removeprefix(prefix)
+    if prefix and not path:
+        raise ModelError(f"{prefix} names no repository.", f"Write {prefix}ORG/NAME or {prefix}./folder.")
     repo, revision = hub.split_revision(path)
-    if name.startswith(("hf:", "/", "./", "../", "~")):
+    if prefix or name.startswith(("/", "./", "../", "~")):
         if hub.is_folder_name(repo):
             local = hub.resolve(path)
             if local is None:
-                raise ModelError(f"There is no folder {path}.", "Check the path; a repository is written hf:ORG/NAME.")
+                raise ModelError(
+                    f"There is no folder {path}.", f"Check the path; a repository is written {prefix or 'hf:'}ORG/NAME."
+                )
             return local
         local = hub.resolve(repo, revision)
         if local is None:
@@ -96,7 +124,10 @@ def _resolve(name: str) -> hub.LocalModel:
     known = [*PHANTOM, *hub.PUBLISHED]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]}? " if close else ""
-    raise ModelError(f"There is no model {name!r}.", f"{hint}Known: {', '.join(known)}, hf:ORG/NAME, hf:./folder.")
+    raise ModelError(
+        f"There is no model {name!r}.",
+        f"{hint}Known: {', '.join(known)}, hf:ORG/NAME, hf:./folder, open_clip:ORG/NAME.",
+    )
 
 
 def _device(wanted: str) -> tuple[str, tuple]:
@@ -130,9 +161,11 @@ def _phantom_info(name: str, store_root: Path | None) -> ModelInfo:
 def _published_info(name: str, published: hub.Published) -> ModelInfo:
     model = hub.resolve(published.repo, published.revision)
     if model is not None:
-        return _info(name, "clip", published.repo, published.licence, model)
-    note = f"`linkage pull {name}` downloads it (605 MB)."
-    return ModelInfo(name, "clip", published.repo, published.revision, published.licence, False, None, None, note)
+        return _info(name, published.family, published.repo, published.licence, model)
+    note = f"`linkage pull {name}` downloads it ({published.size / 1e6:.0f} MB)."
+    return ModelInfo(
+        name, published.family, published.repo, published.revision, published.licence, False, None, None, note
+    )
 
 
 def _info(name: str, family: str, repo: str, licence: str, model: hub.LocalModel) -> ModelInfo:

@@ -1,0 +1,57 @@
+"""Grey pictures to the size a model was trained on, by torchvision's conventions and without torchvision or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def fitted(pixels: np.ndarray, *, side: int, crop: int, resample: int, stretch: bool = False) -> np.ndarray:
+    """uint16 (height, width) -> uint8 (crop, crop): the shorter edge brought to `side`, then the middle.
+
+    The longer edge is int(side * long / short), the corner of the middle round((edge - crop) / 2), half to even: so do
+    torchvision's Resize and CenterCrop; other libraries round down, which moves every second picture by one pixel.
+    `stretch`: the darkest value becomes 0 and the brightest 255 first.
+    """
+    picture = Image.fromarray(full_range(pixels) if stretch else nearest_level(pixels))
+    width, height = picture.size
+    short, long = min(width, height), max(width, height)
+    stretched = int(side * long / short)
+    size = (side, stretched) if width <= height else (stretched, side)
+    if size != picture.size:
+        picture = picture.resize(size, Image.Resampling(resample))
+    left, top = (round((edge - crop) / 2) for edge in size)
+    return np.asarray(picture.crop((left, top, left + crop, top + crop)))
+
+
+def nearest_level(pixels: np.ndarray) -> np.ndarray:
+    """uint16 grey values to uint8, rounded: an 8-bit source comes back as it was.
+
+    >>> nearest_level(np.array([[0, 128, 129, 65535]], dtype=np.uint16))
+    array([[  0,   0,   1, 255]], dtype=uint8)
+    """
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def full_range(pixels: np.ndarray) -> np.ndarray:
+    """uint16 grey values to uint8 such that the darkest is 0 and the brightest 255, rounded down.
+
+    >>> full_range(np.array([[257, 514, 771]], dtype=np.uint16))
+    array([[  0, 127, 255]], dtype=uint8)
+    """
+    grey = pixels / 257.0  # an 8-bit source: its own integers, exactly
+    grey -= grey.min()
+    grey /= grey.max() or 1.0
+    grey *= 255
+    return grey.astype(np.uint8)
+
+
+def scaled(pictures: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """(n, height, width) uint8 -> (n, 3, height, width) float32: (grey / 255 - mean) / std of each channel."""
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    channels = [(levels - np.float32(centre)) / np.float32(spread) for centre, spread in zip(mean, std, strict=True)]
+    return np.stack([channel[pictures] for channel in channels], axis=1)
