@@ -986,18 +986,10 @@ def omniscient_counts(
     if noise and rng is None:
         raise InputError("Noise is to be drawn and no rng was given.", "Give a numpy Generator.")
     n = len(clean)
-    study_code = np.unique(study, return_inverse=True)[1]
     group_code = np.unique(group, return_inverse=True)[1]
-    order = np.argsort(study_code, kind="stable")
-    sizes = np.bincount(study_code)
-    first = np.cumsum(sizes) - sizes
-    number = np.empty(n, dtype=np.int64)
-    number[order] = np.arange(n) - first[study_code[order]]
     better, tied, eligible = np.zeros((3, n), dtype=np.int64)
-    for p in range(int(sizes.max()) if n else 0):
-        rows = np.flatnonzero(number == p)
-        shown = order[first + np.minimum(p, sizes - 1)]  # one image a study: this number, or its last
-        match, query_group, candidate_group = study_code[rows], group_code[rows], group_code[shown]
+    for rows, shown, match in numbered_images(study):
+        query_group, candidate_group = group_code[rows], group_code[shown]
         if noise and rng is not None:
             released = clean[rows] + noise * rng.standard_normal((len(rows), clean.shape[1]))
             candidates = _with(clean[shown], -0.5 * (clean[shown].astype(np.float64) ** 2).sum(axis=1))
@@ -1008,6 +1000,20 @@ def omniscient_counts(
             counts = _identical(distinct(clean[shown], match)[1], match, query_group, candidate_group)
         better[rows], tied[rows], eligible[rows] = counts
     return MatchCounts(better, tied, eligible)
+
+
+def numbered_images(study: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Every image as a query once: (queries, image that stands for each study, the study of each query), for the first
+    images of all studies, then for the second ones, and so on; a study that has run out shows its last."""
+    study_code = np.unique(study, return_inverse=True)[1]
+    order = np.argsort(study_code, kind="stable")
+    sizes = np.bincount(study_code)
+    first = np.cumsum(sizes) - sizes
+    number = np.empty(len(study), dtype=np.int64)
+    number[order] = np.arange(len(study)) - first[study_code[order]]
+    for p in range(int(sizes.max()) if len(study) else 0):
+        rows = np.flatnonzero(number == p)
+        yield rows, order[first + np.minimum(p, sizes - 1)], study_code[rows]
 
 
 def _identical(
