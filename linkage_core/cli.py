@@ -162,6 +162,9 @@ def embed(
     ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make shards again that are already there.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes that read images; default: one a core.")
+    ] = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -184,7 +187,16 @@ def embed(
     where = _store(store)
     encoder = load_encoder(model, store_root=where.root, device=device)
     with _progress(quiet or json_to == "-") as progress:
-        entry = run(found, encoder, where, dtype=dtype, store_text=store_text, rebuild=rebuild, progress=progress)
+        entry = run(
+            found,
+            encoder,
+            where,
+            dtype=dtype,
+            store_text=store_text,
+            rebuild=rebuild,
+            progress=progress,
+            workers=workers,
+        )
     auditing.study(entry)  # counted once now, so that the pages open at once
     rejects = entry.rejects()
     _entry_done(entry, rejects, quiet, json_to)
@@ -608,6 +620,11 @@ def _bound(n_rejects: int, max_rejects: int | None) -> None:
         raise typer.Exit(1)
 
 
-from linkage_core import lab_cli  # noqa: E402  (its commands use the options defined above)
+from linkage_core import lab_cli, study_cli  # noqa: E402  (their commands use the options defined above)
 
 lab_cli.register(app)
+study_cli.register(app)
+
+from linkage_core import release_cli  # noqa: E402
+
+release_cli.register(app)

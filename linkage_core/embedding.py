@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import pandas as pd
 from linkage_core import store as files
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
 from linkage_core.encoders.base import Encoder
-from linkage_core.errors import ImageError, InputError, StoreError
+from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, identity
-from linkage_core.radiographs import Radiograph
+from linkage_core.pipeline import Batch, Images, Reject, finite
 from linkage_core.store import OFF_THE_SHELF, Entry, Store, folder_name
 
 SHARD_ROWS = 1024
@@ -39,12 +39,16 @@ def embed(
     store_text: bool = False,
     rebuild: bool = False,
     progress: Progress = silent,
+    workers: int | None = None,
+    replicas: Sequence[Encoder] | None = None,
 ) -> Entry:
     """Features of every image and every distinct report of a cohort, under `<cohort>/<model>` of the store.
 
     Images that cannot be read become rejects with their reason; the run goes on. Shards already there and made by the
     same recipe (cohort, weights, preprocessing, dtype) are kept, so a killed run resumes, and a finished one is not
-    repeated unless `rebuild`. Report text is stored only with `store_text`.
+    repeated unless `rebuild`. Report text is stored only with `store_text`. Images are read by `workers` processes
+    (default: one a core; 0: threads of this process), and encoded beside that, on every one of `replicas` too: the same
+    model on other devices (default: one on each further GPU). Neither number changes a bit of the result.
 
     Raises InputError if nothing is left to embed, StoreError if another run is writing the entry.
     """
@@ -60,32 +64,35 @@ def embed(
     described, heads = encoder.describe(), encoder.heads()
     recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
     with files.writing(path):
-        if rebuild:
-            for shard in path.glob("features-*.safetensors"):
-                shard.unlink()
-        rejects: list[tuple[str, str, str, str]] = []
+        rejects: list[Reject] = []
         reports = records.drop_duplicates("report_key")
         text_shards = _shards(
             path,
             f"features-text-{recipe[:8]}",
             recipe,
             reports[["report_key", "report"]].rename(columns={"report_key": "id"}),
-            lambda rows: _text_batch(rows, encoder),
+            BATCH,
+            lambda parts: _text_batches(parts, encoder),
             dtype,
-            lambda done, total: progress("reports", done, total),
+            progress,
+            "reports",
             rejects,
+            rebuild,
         )
-        with ThreadPoolExecutor(max_workers=2) as readers:
-            image_shards = _shards(
-                path,
-                f"features-image-{recipe[:8]}",
-                recipe,
-                records.rename(columns={"record_id": "id"}),
-                lambda rows: _image_batch(rows, cohort, encoder, readers),
-                dtype,
-                lambda done, total: progress("images", done, total),
-                rejects,
-            )
+        images = Images(cohort, encoder, len(records), workers, replicas)
+        image_shards = _shards(
+            path,
+            f"features-image-{recipe[:8]}",
+            recipe,
+            records.rename(columns={"record_id": "id"}),
+            images.batch,
+            images.batches,
+            dtype,
+            progress,
+            "images",
+            rejects,
+            rebuild,
+        )
         lost = {item for item, *_ in rejects}
         kept = records[~records["record_id"].isin(lost) & ~records["report_key"].isin(lost)]
         if kept.empty:
@@ -111,6 +118,7 @@ def embed(
                     "unit_norm": False,
                     "image_dim": int(heads.image.weight.shape[1]),
                     "text_dim": int(heads.text.weight.shape[1]),
+                    "image_batch": images.used,
                 },
             },
         )
@@ -279,53 +287,66 @@ def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-Batch = tuple[list[str], np.ndarray, list[tuple[str, str, str, str]]]
-"""Ids that were embedded, their features, and rejects for the others."""
-
-
 def _shards(
     path: Path,
     stem: str,
     recipe: str,
     rows: pd.DataFrame,
-    embed_batch: Callable[[pd.DataFrame], Batch],
+    batch: int,
+    embed_batches: Callable[[Iterator[pd.DataFrame]], Generator[Batch]],
     dtype: str,
-    progress: Callable[[int, int], None],
-    rejects: list[tuple[str, str, str, str]],
+    progress: Progress,
+    what: str,
+    rejects: list[Reject],
+    rebuild: bool,
 ) -> list[str]:
-    """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe; returns their names."""
-    names = []
-    for number, start in enumerate(range(0, len(rows), SHARD_ROWS)):
-        part = rows.iloc[start : start + SHARD_ROWS]
-        name = f"{stem}-{number:05d}.safetensors"
-        names.append(name)
-        stored = _stored_rejects(path / name, recipe, part["id"])
-        if stored is None:
+    """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe; returns their names.
+
+    The rows of all missing shards are one stream of batches, so nothing waits at the end of a shard.
+    """
+    parts = {
+        f"{stem}-{number:05d}.safetensors": rows.iloc[start : start + SHARD_ROWS]
+        for number, start in enumerate(range(0, len(rows), SHARD_ROWS))
+    }
+    stored = {
+        name: None if rebuild else _stored_rejects(path / name, recipe, part["id"]) for name, part in parts.items()
+    }
+    for name in parts:
+        if stored[name] is None and not rebuild and (path / name).exists():
+            progress(f"made again, for it was altered: {path / name}", 1, 1)
+    done = sum(len(part) for name, part in parts.items() if stored[name] is not None)
+    progress(what, done, len(rows))
+    missing = {name: part for name, part in parts.items() if stored[name] is None}
+    stream = embed_batches(
+        part.iloc[low : low + batch] for part in missing.values() for low in range(0, len(part), batch)
+    )
+    with closing(stream) as batches:
+        for name, part in missing.items():
             ids: list[str] = []
             features: list[np.ndarray] = []
-            stored = []
-            for low in range(0, len(part), BATCH):
-                batch_ids, batch_features, batch_rejects = embed_batch(part.iloc[low : low + BATCH])
+            lost: list[Reject] = []
+            for low in range(0, len(part), batch):
+                batch_ids, batch_features, batch_rejects = next(batches)
                 ids += batch_ids
                 features.append(batch_features)
-                stored += batch_rejects
-                progress(start + min(low + BATCH, len(part)), len(rows))
+                lost += batch_rejects
+                progress(what, done + min(low + batch, len(part)), len(rows))
             values = np.concatenate([f for f in features if len(f)] or [np.empty((0, 1), np.float32)])
-            write_shard(path / name, recipe, ids, values.astype(dtype), stored)
-        progress(start + len(part), len(rows))
-        rejects += stored
-    return names
+            write_shard(path / name, recipe, ids, values.astype(dtype), lost)
+            stored[name] = lost
+            done += len(part)
+    for part_rejects in stored.values():
+        rejects += part_rejects or []
+    return list(parts)
 
 
-def write_shard(
-    path: Path, recipe: str, ids: list[str], features: np.ndarray, rejects: list[tuple[str, str, str, str]]
-) -> None:
+def write_shard(path: Path, recipe: str, ids: list[str], features: np.ndarray, rejects: list[Reject]) -> None:
     digest = hashlib.sha256(features.tobytes()).hexdigest()
     note = {"recipe": recipe, "ids": ids, "rejects": rejects, "sha256": digest}
     files.write_tensors(path, {"features": features}, note)
 
 
-def _stored_rejects(path: Path, recipe: str, ids: pd.Series) -> list[tuple[str, str, str, str]] | None:
+def _stored_rejects(path: Path, recipe: str, ids: pd.Series) -> list[Reject] | None:
     """The rejects of a whole shard made earlier by this recipe for these rows, or None if it must be made."""
     if not path.is_file():
         return None
@@ -337,48 +358,14 @@ def _stored_rejects(path: Path, recipe: str, ids: pd.Series) -> list[tuple[str, 
         return None
     if note.get("sha256") != hashlib.sha256(tensors["features"].tobytes()).hexdigest():
         return None
-    rejects: list[tuple[str, str, str, str]] = [tuple(row) for row in note["rejects"]]
+    rejects: list[Reject] = [tuple(row) for row in note["rejects"]]
     covered = set(note["ids"]) | {row[0] for row in rejects}
     return rejects if covered == set(ids) else None
 
 
-def _text_batch(rows: pd.DataFrame, encoder: Encoder) -> Batch:
-    return _finite(list(rows["id"]), encoder.text_features(list(rows["report"])))
-
-
-def _image_batch(rows: pd.DataFrame, cohort: Cohort, encoder: Encoder, readers: ThreadPoolExecutor) -> Batch:
-    ids: list[str] = []
-    images: list[Radiograph] = []
-    rejects: list[tuple[str, str, str, str]] = []
-    for record_id, image in zip(rows["id"], _read(rows, cohort, readers), strict=True):
-        if isinstance(image, ImageError):
-            rejects.append((record_id, image.reason, image.what, image.remedy))
-        else:
-            ids.append(record_id)
-            images.append(image)
-    if not ids:
-        return [], np.empty((0, 1), np.float32), rejects
-    good, features, bad = _finite(ids, encoder.image_features(images))
-    return good, features, rejects + bad
-
-
-def _read(rows: pd.DataFrame, cohort: Cohort, readers: ThreadPoolExecutor) -> Iterator[Radiograph | ImageError]:
-    def read(row: dict[str, Any]) -> Radiograph | ImageError:
-        try:
-            return cohort.read_image(row)
-        except ImageError as error:
-            return error
-
-    return readers.map(read, rows.rename(columns={"id": "record_id"}).to_dict("records"))
-
-
-def _finite(ids: list[str], features: np.ndarray) -> Batch:
-    good = np.isfinite(features).all(axis=1)
-    bad = [
-        (ids[i], "bad-features", f"{ids[i]}: the model gave NaN or infinity.", "Look at the image or text itself.")
-        for i in np.flatnonzero(~good)
-    ]
-    return [ids[i] for i in np.flatnonzero(good)], features[good], bad
+def _text_batches(parts: Iterator[pd.DataFrame], encoder: Encoder) -> Generator[Batch]:
+    for rows in parts:
+        yield finite(list(rows["id"]), encoder.text_features(list(rows["report"])))
 
 
 def _digest(content: Any) -> str:

@@ -290,9 +290,8 @@ def _embed_all(
         ready = replace(cohort, read_image=partial(_kept_image, pixels))
         for name in models:
             encoder = load_phantom(name, weights_root)
-            entry = embed(
-                ready, encoder, store, dtype="float16", progress=partial(_named, progress, f"{cohort.name}, {name}")
-            )
+            named = partial(_named, progress, f"{cohort.name}, {name}")
+            entry = embed(ready, encoder, store, dtype="float16", progress=named, workers=0)  # all drawn already
             if cohort.default_split == "heldout":
                 audit_study(entry)
             written.append(entry.path)

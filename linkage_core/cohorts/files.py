@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def whole(
         root=root,
         records=records,
         rejects=rejects,
-        read_image=lambda row: read_below(root, row),
+        read_image=partial(read_below, root),
         options=options,
     )
 

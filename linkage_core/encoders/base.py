@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -38,4 +39,23 @@ class Encoder(Protocol):
     def describe(self) -> dict[str, Any]:
         """For the manifest: `family`, `model_id`, `revision`, `weights_sha256`, `preprocessing` (a dict), `device`,
         `compute_dtype` and `text_limit` (tokens). The same before and after a run, so that a run can resume."""
+        ...
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """An encoder whose images can be made ready by other processes, and which several threads may run at once.
+
+    `picture_features(np.stack([picture(x.pixels) for x in images]))` is `image_features(images)`.
+    """
+
+    picture: Callable[[np.ndarray], np.ndarray] | None
+    """(height, width) uint16 -> a small array, the same shape for all; picklable and free of torch. None: no such."""
+
+    def replicas(self) -> Sequence[Encoder]:
+        """The same model once more on each further device of its kind that this machine has."""
+        ...
+
+    def picture_features(self, pictures: np.ndarray) -> np.ndarray:
+        """(n_images, d_image) float32 of n pictures, in one batch."""
         ...

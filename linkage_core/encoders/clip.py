@@ -6,6 +6,8 @@ Weights are read from a folder on this machine, as safetensors, and every tensor
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,13 @@ from transformers import (
 )
 
 from linkage_core.encoders.hub import LocalModel, model_type, offline, read_json
+from linkage_core.encoders.pictures import eight_bit, resized
+from linkage_core.encoders.pieces import FILE, read_pieces
 from linkage_core.encoders.towers import (
     LEAST_COSINE,
     Towers,
     check_weights_present,
     complain,
-    eight_bit,
     is_count,
     linear,
 )
@@ -75,11 +78,28 @@ class ClipEncoder(Towers):
         positions = self._model.config.text_config.max_position_embeddings
         self.text_limit = int(min(positions, self._tokenizer.model_max_length))
         self._heads = _heads(name, self._model, self.family)
+        self.picture = _picture(self._processor)
 
     def prepare(self, images: list[Radiograph]) -> np.ndarray:
-        """(n_images, 3, height, width) float32: the repository's own processor on 8-bit RGB."""
+        """(n_images, 3, height, width) float32: what the repository's own processor makes of 8-bit RGB."""
+        if self.picture is not None:
+            return super().prepare(images)
         pictures = [Image.fromarray(eight_bit(image.pixels)).convert("RGB") for image in images]
         return np.asarray(self._processor(images=pictures, return_tensors="np")["pixel_values"], np.float32)
+
+    def _scaled(self, pictures: np.ndarray) -> np.ndarray:
+        scaled = np.empty((len(pictures), 3, *pictures.shape[1:]), np.float32)
+        for channel, levels in enumerate(self._levels):
+            scaled[:, channel] = levels[pictures]
+        return scaled
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """(3, 256) float32: what the processor makes of each grey level in each channel."""
+        levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        as_they_are = {"do_resize": False, "do_center_crop": False, "return_tensors": "np"}
+        made = self._processor(images=[Image.fromarray(levels).convert("RGB")], **as_they_are)["pixel_values"]
+        return np.asarray(made, np.float32).reshape(3, 256)
 
     def _lengths(self, texts: list[str]) -> list[int]:
         return [len(ids) for ids in self._tokenizer(self._written(texts), verbose=False)["input_ids"]]
@@ -204,7 +224,9 @@ def _tokenizer_class(local: LocalModel) -> str:
 
 def _read_tokenizer(name: str, local: LocalModel) -> Any:
     # SigLIP's own class needs a package that only reads the same pieces from another file.
-    pieces = _tokenizer_class(local) == "SiglipTokenizer" and (local.folder / "tokenizer.json").is_file()
+    pieces = _tokenizer_class(local) == "SiglipTokenizer"
+    if pieces and not (local.folder / "tokenizer.json").is_file() and (local.folder / FILE).is_file():
+        return read_pieces(name, local.folder)
     reader = PreTrainedTokenizerFast if pieces else AutoTokenizer
     try:
         return reader.from_pretrained(local.folder, local_files_only=True, trust_remote_code=False)
@@ -213,6 +235,29 @@ def _read_tokenizer(name: str, local: LocalModel) -> Any:
             f"{name}: the tokenizer in {local.folder} cannot be read ({str(error).strip().splitlines()[0]}).",
             "The folder needs tokenizer.json and tokenizer_config.json.",
         ) from error
+
+
+def _picture(processor: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The processor's geometry on one grey channel; None where its settings are other than those of these families."""
+    settings = processor.to_dict()
+    how: dict[str, Any] = {}
+    if settings.get("do_resize"):
+        size = _plain(settings["size"])
+        if set(size) == {"shortest_edge"}:
+            how["shortest"] = int(size["shortest_edge"])
+        elif set(size) == {"height", "width"}:
+            how["size"] = (int(size["height"]), int(size["width"]))
+        else:
+            return None
+        how["resample"] = int(settings["resample"])
+    if settings.get("do_center_crop"):
+        crop = _plain(settings["crop_size"])
+        if set(crop) != {"height", "width"}:
+            return None
+        how["crop"] = (int(crop["height"]), int(crop["width"]))
+    if settings.get("do_pad") or not ("size" in how or "crop" in how):
+        return None  # pictures of one batch would differ in shape
+    return partial(resized, **how)
 
 
 def _heads(name: str, model: Any, family: str) -> Heads:

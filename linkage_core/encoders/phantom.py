@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from linkage_core.errors import InputError, ModelError
+from linkage_core.encoders.pictures import SIDE, prepare
+from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear
 from linkage_core.radiographs import Radiograph
 
@@ -30,7 +30,6 @@ MODELS = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-
 SHIPPED = Path(__file__).resolve().parents[2] / "cached_embeddings"
 """Where a checkout keeps the models that ship."""
 
-SIDE = 64  # pixels
 FEATURES = 64
 TOKENS = 64  # of one report; later words are cut off
 _PAD, _UNKNOWN = 0, 1
@@ -48,36 +47,6 @@ _PREPROCESSING = {
 
 
 # ------------------------------------------------------------------------------------------------------ preprocessing
-
-
-@lru_cache(maxsize=64)
-def _area_weights(length: int) -> np.ndarray:
-    """(SIDE, length) float32: the share of each source pixel in each target pixel. Rows sum to 1."""
-    edges = np.linspace(0, length, SIDE + 1)
-    pixels = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.clip(overlap, 0, None) * (SIDE / length)).astype(np.float32)
-
-
-def prepare(pixels: np.ndarray) -> np.ndarray:
-    """What the image tower sees of one image: (height, width) of any number type -> (SIDE, SIDE) float32.
-
-    Centre square, mean over areas, then zero mean and unit deviation. A constant image becomes zeros.
-    """
-    if pixels.ndim != 2 or min(pixels.shape) < 1:
-        raise InputError(f"An image has shape {pixels.shape}.", "Give one grey image, (height, width).")
-    side = min(pixels.shape)
-    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-    square = pixels[top : top + side, left : left + side].astype(np.float32)
-    weights = _area_weights(side)
-    return standardise(weights @ square @ weights.T)
-
-
-def standardise(images: np.ndarray) -> np.ndarray:
-    """(..., height, width) -> float32 with zero mean and unit deviation per image."""
-    images = images.astype(np.float32)
-    images = images - images.mean(axis=(-2, -1), keepdims=True)
-    return images / np.maximum(images.std(axis=(-2, -1), keepdims=True), 1.0)
 
 
 def words(text: str) -> list[str]:
@@ -182,11 +151,20 @@ class PhantomEncoder:
         self, name: str, model: DualTower, vocabulary: list[str], *, training: dict[str, Any], weights_sha256: str = ""
     ) -> None:
         self.name = name
+        self.picture = prepare
         self.vocabulary = vocabulary
         self.training = training
         self._codes = {word: code for code, word in enumerate(vocabulary)}
         self._model = model.eval()
         self._weights_sha256 = weights_sha256
+
+    def replicas(self) -> list[PhantomEncoder]:
+        """None: it runs on the processor."""
+        return []
+
+    def picture_features(self, pictures: np.ndarray) -> np.ndarray:
+        """(n, SIDE, SIDE) images from `picture` -> (n, FEATURES) float32."""
+        return self.image_features_of(pictures)
 
     @torch.inference_mode()
     def image_features_of(self, prepared: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from linkage_core.encoders.hub import LocalModel
+from linkage_core.encoders.pictures import eight_bit as eight_bit
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.radiographs import Radiograph
@@ -36,6 +37,7 @@ class Towers:
 
     family: str
     text_limit: int  # tokens
+    picture: Callable[[np.ndarray], np.ndarray] | None = None  # see encoders.base.Pictured
     _heads: Heads
 
     def __init__(
@@ -58,6 +60,12 @@ class Towers:
 
     def prepare(self, images: list[Radiograph]) -> np.ndarray:
         """(n_images, 3, height, width) float32: the pixels as the image tower was trained on them."""
+        if self.picture is None:
+            raise NotImplementedError
+        return self._scaled(np.stack([self.picture(image.pixels) for image in images]))
+
+    def _scaled(self, pictures: np.ndarray) -> np.ndarray:
+        """(n, height, width) uint8 of `picture` -> (n, 3, height, width) float32."""
         raise NotImplementedError
 
     def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
@@ -95,6 +103,17 @@ class Towers:
         """(n_images, d_image) float32 from what `prepare` gave: one batch."""
         pixels = torch.from_numpy(prepared).to(self._device)
         return self._run("image", partial(self._image_tower, pixels))
+
+    def picture_features(self, pictures: np.ndarray) -> np.ndarray:
+        """(n_images, d_image) float32 from n pictures that `picture` made: one batch."""
+        return self.image_features_of(self._scaled(pictures))
+
+    def replicas(self) -> list[Towers]:
+        """The same model once more, on each further GPU of this machine."""
+        if self._device.type != "cuda" or self._device.index:
+            return []
+        devices = [f"cuda:{number}" for number in range(1, torch.cuda.device_count())]
+        return [type(self)(self.name, self._local, one, self._reduced, self._least_cosine) for one in devices]
 
     def text_features(self, texts: list[str]) -> np.ndarray:
         """(n_texts, d_text) float32, the input of the text head. Longer texts lose what is beyond `text_limit`."""
@@ -156,15 +175,6 @@ class Towers:
         reduced = dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self._device.type, dtype if reduced else None, enabled=reduced):
             return compute().float().cpu().numpy()
-
-
-def eight_bit(pixels: np.ndarray) -> np.ndarray:
-    """uint16 grey values to uint8, rounded: 0 -> 0, 65535 -> 255, and an 8-bit source comes back as it was.
-
-    >>> eight_bit(np.array([[0, 128, 129, 65535]], dtype=np.uint16))
-    array([[  0,   0,   1, 255]], dtype=uint8)
-    """
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def linear(layer: torch.nn.Linear | torch.nn.Conv2d) -> Linear:

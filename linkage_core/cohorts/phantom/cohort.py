@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,10 @@ def records_of(studies: Iterable[Study], seed: int = SEED) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"age": float, **dict.fromkeys(LABELS, float)})
 
 
+def _read_image(image_size: int, seed: int, row: Any) -> Radiograph:
+    return image_of(str(row["record_id"]), image_size, seed)
+
+
 def read(
     site: Site = "A",
     split: str | tuple[str, ...] = "all",
@@ -90,16 +95,13 @@ def read(
         raise InputError(f"The phantom's site {site} has no split {unknown[0]!r}.", f"It has: {', '.join(there)}.")
     studies = (study for name in splits for study in population.studies_of_split(site, name, seed, patients))
 
-    def read_image(row: Any) -> Radiograph:
-        return image_of(str(row["record_id"]), image_size, seed)
-
     return Cohort(
         name=NAMES[site],
         kind=NAMES[site],
         root=None,
         records=records_of(studies, seed),
         rejects=rejects_table([]),
-        read_image=read_image,
+        read_image=partial(_read_image, image_size, seed),
         synthetic=True,
         default_split="heldout",
         options={"seed": seed, "splits": list(splits), "patients": patients},

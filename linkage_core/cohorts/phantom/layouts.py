@@ -59,7 +59,7 @@ MESH = {
 """One indexers' heading for each label; Open-i has none for a finding that is denied."""
 JPEG_QUALITY = 95  # of MIMIC-CXR-JPG
 _YEAR = 2180
-_METADATA = (
+METADATA = (
     *("dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns"),
     *("StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning"),
     "PatientOrientationCodeSequence_CodeMeaning",
@@ -270,7 +270,7 @@ def _mimic_jpg_tables(directory: Path, records: pd.DataFrame) -> None:
         ProcedureCodeSequence_CodeMeaning="CHEST (SYNTHETIC)",
         PatientOrientationCodeSequence_CodeMeaning="Erect",
     )
-    _csv(directory / "mimic-cxr-2.0.0-metadata.csv.gz", table[list(_METADATA)])
+    _csv(directory / "mimic-cxr-2.0.0-metadata.csv.gz", table[list(METADATA)])
     _mimic_shared(directory, records, mimic_cxr.LABELERS)
     with zipfile.ZipFile(directory / f"{mimic_cxr.REPORTS}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for row in _mimic_studies(records).itertuples():

@@ -1,0 +1,513 @@
+"""A published study's design as one preset: one run, and its tables side by side with the published figures.
+
+Where the study states nothing in what we have (its abstract), the tables say so, and what is done here instead
+(DESIGN). Everything is measured by the functions that the other commands use: audit.Study for linkage, lab for
+mitigation, attackers and use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core import audit as auditing
+from linkage_core import lab, spreadsheet
+from linkage_core.cohorts import chexpert_plus, mimic_cxr
+from linkage_core.cohorts.base import Cohort
+from linkage_core.cohorts.registry import open_cohort
+from linkage_core.embedding import embed
+from linkage_core.encoders.registry import load_encoder
+from linkage_core.errors import InputError, StoreError
+from linkage_core.mitigation import finetune as finetuning
+from linkage_core.mitigation import oneshot
+from linkage_core.store import OFF_THE_SHELF, Entry, Store, versions
+from linkage_core.utility import MACRO
+
+SCHEMA = 1
+UNSTATED = "not stated in what we have"
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A study's design. fractions: shares of patients (finetune, attacker, heldout) in each cohort.
+
+    epsilon and delta are of the study's mechanism (`paper`); ours get the same epsilon, and delta by their own rule.
+    """
+
+    name: str
+    models: tuple[str, ...] = ("clip", "pubmedclip", "biomedclip", "biovil-t")
+    pool_sizes: tuple[int, ...] = (100, 1000, 10_000)
+    ks: tuple[int, ...] = (1, 5, 10)
+    section: str = "both"
+    mimic_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    chexpert_fractions: tuple[float, float, float] = (0.644, 0.2, 0.156)
+    epsilon: float = finetuning.PAPER_EPSILON
+    delta: float = 6e-6
+    ours: tuple[str, ...] = (finetuning.LABEL, oneshot.LABEL)
+    seed: int = 0
+
+
+PRESETS = {one.name: one for one in (Preset("arxiv-2606.02276"),)}
+
+DESIGN = (
+    ("models", "CLIP, PubMedCLIP, BiomedCLIP, BioViL-T", "those named"),
+    ("a pair", UNSTATED, "one image and the report of its study: the first frontal image of each study"),
+    ("split", "held-out pairs; how patients were drawn is not stated", "by patient, seeded; shares in study.json"),
+    ("part of the report", UNSTATED, "findings and impression (--section)"),
+    ("pool", UNSTATED, "the match and reports of other patients, uniform without replacement, exact in N"),
+    ("k", "Recall@k; only Recall@1 is given a figure", "1, 5 and 10"),
+    ("chance", UNSTATED, "k/N"),
+    ("identical reports", UNSTATED, "ties are broken at random, in expectation"),
+    (
+        "hard negatives",
+        "pathology-matched; how is not stated",
+        "reports of other patients with the identical 14 labels, four-valued",
+    ),
+    (
+        "mitigation",
+        "encoders frozen, projection heads by differentially private optimization, epsilon 0.34, delta 6e-6",
+        "mechanism paper: in-batch InfoNCE, AdamW, Opacus; ours beside it",
+    ),
+    ("batch, steps, clip, rate", UNSTATED, "PaperRecipe; in each head's record"),
+    ("unit of privacy", UNSTATED, "paper: the pair; ours: the patient"),
+    ("linear probe", "macro AUROC over 14 labels; training is not stated", "trained on the attacker's split"),
+    ("transfer", "to CheXpert Plus without retraining", "the same heads and probes"),
+)
+"""(part of the design, as published, as done here)."""
+
+
+@dataclass
+class StudyRun:
+    """The tables of one run. `entries` are cohort/model; `left_out` says what could not be made, and why."""
+
+    preset: Preset
+    mimic: dict[str, Entry]
+    chexpert: dict[str, Entry]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def preset(name: str) -> Preset:
+    """A preset by name; InputError lists them."""
+    if name not in PRESETS:
+        raise InputError(f"There is no preset {name!r}.", f"They are: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def run(
+    store: Store,
+    design: Preset,
+    *,
+    mimic: str,
+    chexpert: str = "",
+    models: Sequence[str] = (),
+    mitigate: Sequence[str] = (),
+    reproducible: bool = False,
+    device: str = "auto",
+    progress: Progress = _silent,
+) -> StudyRun:
+    """Embed, audit, mitigate and measure as the preset says. What the store has already is not made again.
+
+    Arguments
+        mimic, chexpert: a folder (MIMIC-CXR or MIMIC-CXR-JPG; CheXpert Plus), or a cohort of the store, which is taken
+            as it was embedded. Without chexpert nothing external is measured.
+        models: names of encoders; default the preset's. mitigate: the models whose heads are finetuned; default the one
+            that links best.
+        reproducible: keep the seeds of noise; not private, for synthetic data.
+
+    Raises InputError for a folder that is neither, a cohort without a held-out split, and models that are not there.
+    """
+    chosen = tuple(models) or design.models
+    made: dict[str, dict[str, Entry]] = {}
+    for role, where in (("mimic", mimic), ("chexpert", chexpert)):
+        made[role] = _entries(store, design, role, where, chosen, device, progress) if where else {}
+    found = StudyRun(design, made["mimic"], made["chexpert"])
+    _linkage(found, progress)
+    best = strongest(found)
+    for model in mitigate or (best,):
+        if model not in found.mimic:
+            raise InputError(f"{model!r} is not among the models: {', '.join(found.mimic)}.", "Mitigate one of them.")
+    _mitigation(found, tuple(mitigate) or (best,), reproducible, progress)
+    found.tables["design"] = pd.DataFrame(DESIGN, columns=["part", "published", "here"])
+    found.tables["side-by-side"] = side_by_side(found)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- cohorts and pairs
+
+
+def _entries(
+    store: Store, design: Preset, role: str, where: str, models: Sequence[str], device: str, progress: Progress
+) -> dict[str, Entry]:
+    folder = Path(where)
+    if not folder.is_dir():
+        entries = {model: store.open(where, model) for model in models}
+        for entry in entries.values():
+            if entry.default_split != "heldout":
+                raise InputError(
+                    f"{entry.cohort}/{entry.model} is audited as a whole (split {entry.default_split!r}).",
+                    "Give the folder of the cohort: the study needs a held-out split of its own.",
+                )
+        return entries
+    cohort = study_pairs(folder, design, role)
+    entries = {}
+    for model in models:
+        encoder = load_encoder(model, store_root=store.root, device=device)
+
+        def tell(stage: str, done: int, total: int, model: str = model) -> None:
+            progress(f"{role} {model}: {stage}", done, total)
+
+        entries[model] = embed(cohort, encoder, store, progress=tell)
+    return entries
+
+
+def study_pairs(folder: Path, design: Preset, role: str) -> Cohort:
+    """The cohort of a folder, cut to the study's pairs: the first frontal image of each study, held out by patient.
+
+    A pair is not defined in what we have. Its 406,241 pairs are 98% of the 415,546 studies of both collections and 68%
+    of their 600,572 images, and its 126,804 patients 97% of their patients: one frontal image a study fits. A study
+    without an image known to be frontal keeps its first image whose view is not known, if it has one.
+    """
+    fractions = design.mimic_fractions if role == "mimic" else design.chexpert_fractions
+    kind = _kind(folder, role)
+    cohort = open_cohort(kind, folder, seed=design.seed, section=design.section, fractions=fractions)
+    records = cohort.records[cohort.records["view"] != "LATERAL"]
+    first = records.assign(known=records["view"] == "").sort_values(["known", "record_id"], kind="stable")
+    kept = first.drop_duplicates("study_id").drop(columns="known").sort_index().reset_index(drop=True)
+    if kept.empty:
+        raise InputError(f"{folder} has no frontal image with a report.", f"See: linkage cohort {kind} {folder}")
+    return replace(cohort, name=f"{kind}-{design.name}", records=kept, default_split="heldout")
+
+
+def _kind(folder: Path, role: str) -> str:
+    """Which layout a folder has."""
+    names = {path.name for path in folder.iterdir()}
+    if role == "chexpert":
+        return chexpert_plus.KIND
+    if any(name.startswith("cxr-record-list") for name in names):
+        return mimic_cxr.KIND
+    return mimic_cxr.KIND_JPG
+
+
+# ------------------------------------------------------------------------------------------------------------ linkage
+
+
+def _linkage(found: StudyRun, progress: Progress) -> None:
+    """Recall@k over N and with hard negatives, for every model and cohort."""
+    rows, hard = [], []
+    entries = [*found.mimic.values(), *found.chexpert.values()]
+    for done, entry in enumerate(entries):
+        progress("linkage", done, len(entries))
+        study = auditing.study(entry, seed=found.preset.seed)
+        rows.append(_table(study, found.preset))
+        try:
+            matched = auditing.study(entry, pool=auditing.HARD_NEGATIVES, seed=found.preset.seed)
+        except InputError as error:
+            found.left_out[f"hard negatives of {entry.cohort}/{entry.model}"] = error.what
+            continue
+        said = matched.label_matched_auc()
+        hard.append(
+            _table(matched, found.preset, decoys=True).assign(
+                label_matched_auc=said["estimate"], auc_low=said["low"], auc_high=said["high"]
+            )
+        )
+    progress("linkage", len(entries), len(entries))
+    found.tables["linkage"] = pd.concat(rows, ignore_index=True)
+    if hard:
+        found.tables["hard-negatives"] = pd.concat(hard, ignore_index=True)
+
+
+def _table(study: auditing.Study, design: Preset, decoys: bool = False) -> pd.DataFrame:
+    """The preset's N and k as far as queries can fill them, the largest common N, and the whole database."""
+    largest = study.largest_pool
+    steps = {10, 100, 1000} if decoys else set(design.pool_sizes)
+    sizes = sorted({n for n in steps if n <= largest} | ({study.common_pool} if study.common_pool > 1 else set()))
+    ks = [k for k in design.ks if k <= min([*sizes, largest])] or [1]
+    return study.table([*sizes, "full"], ks).assign(largest_pool=largest)
+
+
+def strongest(found: StudyRun) -> str:
+    """The model with the highest Recall@1 at the largest N that all of MIMIC-CXR's held-out queries can fill."""
+    table = found.tables["linkage"]
+    table = table[(table["cohort"] == _cohort(found.mimic)) & (table["k"] == 1) & (table["pool_size"] != "full")]
+    best = table.sort_values(["pool_size", "recall"], ascending=False, kind="stable").iloc[0]["model"]
+    return next(model for model, entry in found.mimic.items() if entry.model == best)
+
+
+def _cohort(entries: dict[str, Entry]) -> str:
+    return next(iter(entries.values())).cohort
+
+
+# --------------------------------------------------------------------------------------------------------- mitigation
+
+
+def heads_of(design: Preset, reproducible: bool) -> list[tuple[str, str, finetuning.Options]]:
+    """(name, mechanism, options) of the study's mechanism and of ours."""
+    seed = design.seed if reproducible else None
+    study = finetuning.Options(
+        epsilon=design.epsilon, delta=design.delta, allow_large_delta=True, unit="pair", seed=seed
+    )
+    own = finetuning.Options(epsilon=design.epsilon, seed=seed)
+    return [
+        (f"{design.name}-{mechanism}", mechanism, study if mechanism == finetuning.PAPER else own)
+        for mechanism in (finetuning.PAPER, *design.ours)
+    ]
+
+
+def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, progress: Progress) -> None:
+    """Heads of the study's mechanism and ours, attacked and used on held-out patients and, as they are, abroad."""
+    linkage: list[pd.DataFrame] = []
+    utility: list[pd.DataFrame] = []
+    records: list[dict[str, Any]] = []
+    for model in models:
+        entry, abroad = found.mimic[model], found.chexpert.get(model)
+        externals = [abroad] if abroad is not None else []
+        plan = [(OFF_THE_SHELF, "", finetuning.Options()), *heads_of(found.preset, reproducible)]
+        for name, mechanism, options in plan:
+            entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+            try:
+                if mechanism and name not in lab.head_names(entry):
+                    lab.train(entry, mechanism, options, name, progress)
+                    entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+                cohorts = [entry.cohort, *(one.cohort for one in externals)]
+                if not all(lab.measured(entry, name, cohort) for cohort in cohorts):
+                    lab.measure(
+                        entry, name, externals=externals, known=("all",), seed=found.preset.seed, progress=progress
+                    )
+            except (InputError, StoreError) as error:
+                found.left_out[f"{name} of {entry.cohort}/{model}"] = str(error)
+                continue
+            if mechanism:
+                records.append({"model": model, "head": name, **_said(entry.head_record(name))})
+        entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+        names = [name for name, _, _ in plan]
+        for table, rows in ((lab.linkage(entry), linkage), (lab.utility(entry), utility)):
+            rows.append(table[table["head"].isin(names)].assign(model=model))
+    found.tables["mitigation"] = pd.concat(linkage, ignore_index=True)
+    found.tables["utility"] = pd.concat(utility, ignore_index=True)
+    found.tables["heads"] = pd.DataFrame(records)
+
+
+def _said(record: dict[str, Any]) -> dict[str, Any]:
+    names = (
+        "mechanism",
+        "epsilon",
+        "reported_epsilon",
+        "delta",
+        "unit",
+        "sigma",
+        "q",
+        "steps",
+        "clip",
+        "claim",
+        "says",
+    )
+    return {name: record.get(name) for name in names} | {"n_pairs": record.get("trained_on", {}).get("n_pairs")}
+
+
+# -------------------------------------------------------------------------------------------------------- side by side
+
+
+def side_by_side(found: StudyRun) -> pd.DataFrame:
+    """Each published figure and what was found here: columns figure, published, here, low, high, what.
+
+    here is NaN where the figure cannot be made; `what` says what was measured, or why not.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def row(
+        figure: str,
+        published: Any,
+        here: float = math.nan,
+        low: float = math.nan,
+        high: float = math.nan,
+        what: str = "",
+    ) -> None:
+        rows.append({"figure": figure, "published": published, "here": here, "low": low, "high": high, "what": what})
+
+    mimic = next(iter(found.mimic.values()))
+    chexpert = next(iter(found.chexpert.values())) if found.chexpert else None
+    there = [mimic] if chexpert is None else [mimic, chexpert]
+    row("pairs", "406,241", sum(len(one.records()) for one in there), what=f"images embedded of {_names(there)}")
+    row("patients", "126,804", sum(one.records()["patient_id"].nunique() for one in there), what=_names(there))
+    for one, published, role in ((mimic, "43,793", "MIMIC-CXR"), (chexpert, "29,296", "CheXpert Plus")):
+        held = math.nan if one is None else len(one.records("heldout"))
+        row(f"held-out pairs, {role}", published, held, what="not given" if one is None else one.cohort)
+    linkage = found.tables["linkage"]
+    best = strongest(found)
+    for role, entries in (("MIMIC-CXR", found.mimic), ("CheXpert Plus", found.chexpert)):
+        if not entries:
+            continue
+        table = linkage[(linkage["cohort"] == _cohort(entries)) & (linkage["k"] == 1)]
+        mine = table[table["model"] == entries[best].model]
+        for n, published in ((100, "15"), (10_000, "50")):
+            published = published if role == "MIMIC-CXR" else UNSTATED
+            _lift(row, mine, n, f"times chance at N={n:,}, strongest model, {role}", published, best)
+        _lift(row, mine, "full", f"times chance, full database, {role}", "well above chance (1)", best)
+    table = linkage[(linkage["cohort"] == mimic.cohort) & (linkage["k"] == 1) & (linkage["pool_size"] != "full")]
+    n = table["pool_size"].max()
+    lifts = table[table["pool_size"] == n].set_index("model")["lift"]
+    order = [entry.model for entry in found.mimic.values()]
+    rising = bool(np.all(np.diff([lifts[model] for model in order]) > 0))
+    said = ", ".join(f"{model} {lifts[model]:.2f}" for model in order)
+    row("rises with specialisation", "yes", float(rising), what=f"times chance at N={n:,}: {said}; 1 is yes")
+    _hard(found, best, row)
+    _mitigated(found, row)
+    return pd.DataFrame(rows)
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    return " and ".join(f"{one.cohort}/{one.model}" for one in entries)
+
+
+def _lift(row: Callable[..., None], table: pd.DataFrame, n: Any, figure: str, published: str, model: str) -> None:
+    exact = table[table["pool_size"] == n]
+    if exact.empty:
+        largest = int(table["largest_pool"].max())
+        row(figure, published, what=f"no pool of that size: at most {largest:,} reports; see linkage")
+        return
+    one = exact.iloc[0]
+    values = [one[name] / one["chance"] for name in ("recall", "recall_low", "recall_high")]
+    row(figure, published, *values, what=f"{model}, {one['n_queries']:,} images {one['flag']}".strip())
+
+
+def _hard(found: StudyRun, best: str, row: Callable[..., None]) -> None:
+    figure = "hard negatives: label-matched AUC"
+    table = found.tables.get("hard-negatives")
+    if table is not None:
+        table = table[(table["cohort"] == _cohort(found.mimic)) & (table["model"] == found.mimic[best].model)]
+    if table is None or table.empty:
+        row(figure, "the signal persists (above 0.5)", what="no decoys with the same findings")
+        return
+    one = table.iloc[0]
+    row(figure, "the signal persists (above 0.5)", one["label_matched_auc"], one["auc_low"], one["auc_high"], best)
+    for _, one in table[(table["k"] == 1) & (table["pool_size"] != "full")].iterrows():
+        values = [one[name] / one["chance"] for name in ("recall", "recall_low", "recall_high")]
+        row(
+            f"hard negatives: times chance at N={one['pool_size']:,}",
+            UNSTATED,
+            *values,
+            what=f"{one['n_queries']:,} images",
+        )
+
+
+def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
+    """Change of Recall@1 and of the probe, for the study's mechanism and for ours, by cosine and the worst attacker."""
+    linkage, utility = found.tables["mitigation"], found.tables["utility"]
+    role = {_cohort(found.mimic): "MIMIC-CXR"} | ({_cohort(found.chexpert): "CheXpert Plus"} if found.chexpert else {})
+    heads = [name for name, _, _ in heads_of(found.preset, False)]
+    for model in linkage["model"].unique():
+        for head in heads:
+            study = head.endswith(f"-{finetuning.PAPER}")
+            mechanism = head.removeprefix(f"{found.preset.name}-")
+            for cohort, where in role.items():
+                for attacker in ("cosine", lab.WORST):
+                    sizes = linkage[
+                        (linkage["head"] == head) & (linkage["cohort"] == cohort) & (linkage["model"] == model)
+                    ]
+                    if sizes.empty:
+                        continue
+                    n = max(size for size in sizes["pool_size"] if size <= max(found.preset.pool_sizes))
+                    before, after = (
+                        _recall(linkage, model, name, cohort, attacker, n) for name in (OFF_THE_SHELF, head)
+                    )
+                    published = UNSTATED
+                    if study and attacker == "cosine":
+                        published = "-61.8% at N=10,000" if where == "MIMIC-CXR" else "transfers without retraining"
+                    row(
+                        f"{mechanism}: change of Recall@1, {where}, {_attacker(attacker)}",
+                        published,
+                        100 * (after / before - 1) if before > 0 else math.nan,
+                        what=f"percent; {model}, N={n:,}: {before:.4f} to {after:.4f}",
+                    )
+                probe = utility[
+                    (utility["head"] == head)
+                    & (utility["cohort"] == cohort)
+                    & (utility["model"] == model)
+                    & (utility["measure"] == "probe")
+                    & (utility["label"] == MACRO)
+                ]
+                for _, one in probe.iterrows():
+                    for when, figure in (("before", "79.63%"), ("after", "79.43%")):
+                        row(
+                            f"{mechanism}: macro AUROC of the probe {when}, {where}",
+                            figure if study and where == "MIMIC-CXR" else UNSTATED,
+                            *(100 * one[name] for name in (when, f"{when}_low", f"{when}_high")),
+                            what=f"percent; {model} {one['flag']}".strip(),
+                        )
+
+
+def _attacker(attacker: str) -> str:
+    return "cosine" if attacker == "cosine" else "worst attacker"
+
+
+def _recall(table: pd.DataFrame, model: str, head: str, cohort: str, attacker: str, n: int) -> float:
+    """Recall@1 of whoever holds the embeddings and both heads."""
+    rows = table[
+        (table["model"] == model)
+        & (table["head"] == head)
+        & (table["cohort"] == cohort)
+        & (table["attacker"] == attacker)
+        & (table["release"] == "embeddings-and-heads")
+        & (table["pool_size"] == n)
+        & (table["k"] == 1)
+    ]
+    return float(rows["recall"].iloc[0]) if len(rows) else math.nan
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def write(found: StudyRun, folder: Path) -> dict[str, Any]:
+    """Every table as CSV, and study.json with the preset and what it was made from; returns study.json's content."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not an empty directory.", "Name a new or empty directory.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in found.tables.items():
+        (folder / f"{name}.csv").write_bytes(spreadsheet.csv(table))
+    content = summary(found)
+    (folder / "study.json").write_text(json.dumps(content, indent=1, allow_nan=False, default=str) + "\n", "utf-8")
+    return content
+
+
+def summary(found: StudyRun) -> dict[str, Any]:
+    """The JSON object of the run: schema, preset, entries, side by side, design, what was left out."""
+    entries = {
+        f"{entry.cohort}/{entry.model}": {
+            "fingerprint": entry.fingerprint,
+            "counts": entry.manifest["counts"],
+            "cohort": {key: value for key, value in entry.manifest["cohort"].items() if key != "root"},
+            "model": entry.manifest["model"],
+        }
+        for entry in (*found.mimic.values(), *found.chexpert.values())
+    }
+    return {
+        "schema": SCHEMA,
+        "preset": asdict(found.preset),
+        "source": "arXiv:2606.02276; published figures are those of its abstract",
+        "entries": entries,
+        "synthetic": all(entry.synthetic for entry in (*found.mimic.values(), *found.chexpert.values())),
+        "side_by_side": _plain(found.tables["side-by-side"]),
+        "design": _plain(found.tables["design"]),
+        "left_out": found.left_out,
+        "versions": versions(),
+    }
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(key): None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
