@@ -228,12 +228,13 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
     elif stated["kind"] == STATISTICS:
         said.append(
             "Whoever gets this file, and may know every other patient, picks one patient's report among N equally "
-            f"likely ones with probability at most {_numbers(rows, 'alone')}. That is beyond what they already had."
+            f"likely ones with probability {_numbers(rows, 'alone')}. That is beyond what they already had."
         )
     elif rows[0]["alone"] is not None:
         said.append(
             "Among N equally likely reports, whoever gets one record of this release picks the right report with "
-            f"probability at most {_numbers(rows, 'alone')}. The advantage over guessing grows with N: never quote it without N."
+            f"probability {_numbers(rows, 'alone')}. The advantage over guessing grows with N: never quote it "
+            "without N."
         )
     else:
         said.append(
@@ -247,11 +248,11 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
         if all(row["joint"] == row["alone"] for row in rows):
             said.append(f"The same holds, on average over the records, for {whole}.")
         else:
-            said.append(f"For {whole}, less is proved: right on average for at most {_numbers(rows, 'joint')}.")
+            said.append(f"For {whole}, less is proved: right on average for {_numbers(rows, 'joint')}.")
     if stated["kind"] in PER_RECORD and m > 1 and rows[0]["together"] is not None:
         said.append(
             f"One patient has up to {m} records here. For somebody who can see that they belong together the limits "
-            f"multiply: at most {_numbers(rows, 'together')}."
+            f"multiply: {_numbers(rows, 'together')}."
         )
     if stated["cohort"]["synthetic"]:
         said.append("The cohort is synthetic: nothing in this folder is a patient.")
@@ -259,11 +260,13 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
 
 
 def _numbers(rows: list[dict[str, Any]], name: str) -> str:
-    """Recall@1 at each N in words; a bound that guessing right for certain meets is none."""
-    return "; ".join(
-        f"{row[name] * 100:.3g}% at N = {row['n']:,}" if row[name] < 1 else f"no limit at N = {row['n']:,}"
-        for row in rows
-    )
+    """The most that Recall@1 can be, at each N, in words: "at most 3% at N = 1,000; ..."; 1 is no limit."""
+    limited = [f"{row[name] * 100:.3g}% at N = {row['n']:,}" for row in rows if row[name] < 1]
+    free = [f"{row['n']:,}" for row in rows if row[name] >= 1]
+    said = ["at most " + "; ".join(limited)] if limited else []
+    if free:
+        said.append("no limit at N = " + ", ".join(free))
+    return "; ".join(said)
 
 
 def _holds_for(stated: dict[str, Any]) -> str:

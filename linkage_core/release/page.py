@@ -139,7 +139,7 @@ def _of_tries(rate: float) -> str:
 
 
 def _times(lift: float, n: int) -> str:
-    return "no limit at this N" if lift >= n * (1 - 1e-9) else f"{lift:,.3g} × guessing"
+    return "no limit at this N" if lift >= n * (1 - 1e-9) else f"{float(f'{lift:.3g}'):,g} × guessing"
 
 
 def _files(content: dict[str, Any]) -> str:
@@ -159,7 +159,7 @@ def _files(content: dict[str, Any]) -> str:
         "</td><td></td><td></td></tr>"
     )
     return (
-        f"<p>{_text(KINDS[content['kind']].capitalize())}.</p>"
+        f"<p>{_text(KINDS[content['kind']][0].upper() + KINDS[content['kind']][1:])}.</p>"
         '<div class="scroll"><table><thead><tr><th>file</th><th>size</th><th>sha256</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
