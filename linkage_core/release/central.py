@@ -34,16 +34,17 @@ from linkage_core.store import read_tensors, write_tensors
 from linkage_core.utility import Probe
 
 KIND = "statistics"
-CLIP = 1.0  # of a patient, where a typical image has norm 1
-SECOND = 0.2  # what the second moment is multiplied with
+CLIP = 1.5  # of a patient, where a typical image has norm 1
+SECOND = 0.3  # what the second moment is multiplied with
 CONSTANT = 0.3  # beside a z of typical norm 1
 PREVALENCE = 0.1  # where nothing is known in public
 _SOFT = 1e-2  # of the mean public variance: directions below it are not blown up
 _LEAST = 1e-3  # of the mean public variance: directions below it are left out
 _LARGEST_RANK = 128
 _RIDGE = 5e-3  # of the mean variance: as much as cost at most 0.05 points on the split that tuned it
-_PRIORS = np.geomspace(1e-4, 1e6, 61)  # of w per squared weight that would explain the finding wholly
+_PRIORS = np.geomspace(1e-2, 1e6, 49)  # of w per squared weight that would explain the finding wholly
 _ROUNDS = 3
+_OFF = 1e-3
 _SCHEMA = 1
 
 
@@ -202,11 +203,15 @@ def prepare(
 ) -> PatientSums:
     """Clipped sums of aligned images, all that a release at any epsilon needs.
 
-    embeddings (n, e), off the shelf and of norm 1 (other norms are bounded by the clip too); states (n, K) 1, 0, NaN
-    not known (utility.states_of), a column a finding; patients (n,). frame: public (default: none). Others: Query.
+    embeddings (n, e), off the shelf and of norm 1; anything else is refused (the clip bounds other norms too, but norms
+    of 1e12 that cancel would be beyond the arithmetic); states (n, K) 1, 0, NaN not known (utility.states_of), a column
+    for each finding; patients (n,). frame: public (default: none). Others: Query.
     The number of patients is taken as public.
     """
     rows = _finite(embeddings, "embeddings")
+    off = int((np.abs(np.linalg.norm(rows, axis=1) - 1) > _OFF).sum())
+    if off:
+        raise InputError(f"{off:,} of {len(rows):,} embeddings are off the unit sphere.", "Scale rows to norm 1.")
     states = np.asarray(states, np.float64)
     if states.shape != (len(rows), len(findings)) or len(patients) != len(rows):
         raise InputError(

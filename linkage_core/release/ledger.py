@@ -1,0 +1,480 @@
+"""What has each patient's data been used for, and what is left of the site's budget? An append-only book at the site.
+
+A query of `statistics` costs each patient in it a mu, and the squares add up (Dong, Roth and Su, Gaussian Differential
+Privacy, 2022, corollary 3.3: m Gaussians are one, of the root of the sum of squares). A record that leaves with a
+certified lift L costs its patient ln L; logarithms add (bounds.compose_lifts), so several records of one patient, and
+several releases, add up. The two are counted apart, each against its own budget: who holds both a file of statistics
+and a record has the limit of neither alone.
+
+One sqlite3 file, and beside it a key. Entries and charges are only ever added: triggers refuse anything else, and each
+entry carries a keyed hash over its content, its charges and the entry before, so `verify` finds what was altered by
+other means. That the last entries were cut off shows only against a digest kept elsewhere: a certificate carries it. An
+entry and its charges are one transaction on disk before `charge` returns; a process that is killed leaves all or none.
+Patients are stored as keyed hashes. Whoever has both files can test whether somebody is in the book: they stay at the
+site.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core.errors import InputError, StoreError
+from linkage_core.mitigation import accounting
+
+SCHEMA = 1
+_WAIT = 60.0  # seconds for another process's charge
+_ROUNDING = 1e-9
+_COLUMNS = ("number", "time", "mechanism", "parameters", "mu", "lift", "identity", "n_patients", "n_records", "charges")
+_TABLES = """
+CREATE TABLE site (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE patients (place INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE);
+CREATE TABLE entries (number INTEGER PRIMARY KEY, time TEXT NOT NULL, mechanism TEXT NOT NULL, parameters TEXT NOT NULL,
+    mu REAL, lift REAL, identity TEXT, n_patients INTEGER NOT NULL, n_records INTEGER NOT NULL, charges TEXT NOT NULL,
+    digest TEXT NOT NULL);
+CREATE UNIQUE INDEX same ON entries (identity) WHERE identity IS NOT NULL;
+CREATE TABLE charges (number INTEGER NOT NULL, place INTEGER NOT NULL, mu2 REAL NOT NULL, nats REAL NOT NULL,
+    PRIMARY KEY (number, place)) WITHOUT ROWID;
+"""
+_FROZEN = "".join(
+    f"CREATE TRIGGER {table}_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'append only'); END;\n"
+    for table in ("site", "patients", "entries", "charges")
+    for verb in ("UPDATE", "DELETE")
+)
+# "INSERT OR REPLACE" deletes without firing a delete trigger
+_FROZEN += "".join(
+    f"CREATE TRIGGER {table}_again BEFORE INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE {same}) "
+    "BEGIN SELECT RAISE(ABORT, 'append only'); END;\n"
+    for table, same in (
+        ("site", "name = NEW.name"),
+        ("patients", "place = NEW.place OR hash = NEW.hash"),
+        ("entries", "number = NEW.number OR identity = NEW.identity"),
+        ("charges", "number = NEW.number AND place = NEW.place"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One entry of the book. mu or lift is what it costs a patient a query, or a record; n_records 0 for a query.
+
+    digest: of this entry and all before it, for the certificate. repeated: it was there already and cost nothing.
+    """
+
+    number: int
+    time: str
+    mechanism: str
+    parameters: dict[str, Any]
+    mu: float | None
+    lift: float | None
+    n_patients: int
+    n_records: int
+    digest: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Spent:
+    """By patient, in the order asked for: mu (n,) of all queries together, lift (n,) of all records together, and the
+    site's budget a patient."""
+
+    mu: np.ndarray
+    lift: np.ndarray
+    mu_budget: float
+    lift_budget: float
+    delta: float
+
+    @property
+    def epsilon(self) -> np.ndarray:
+        """(n,) at the ledger's delta; 0 where nothing was asked."""
+        values, place = np.unique(self.mu, return_inverse=True)
+        found = [accounting.gaussian_epsilon(1 / mu, self.delta) if mu else 0.0 for mu in values]
+        return np.asarray(found, dtype=np.float64)[place]
+
+    @property
+    def mu_left(self) -> float:
+        """The largest mu that all these patients can still bear."""
+        return math.sqrt(max(self.mu_budget**2 - float((self.mu**2).max(initial=0.0)), 0.0))
+
+    @property
+    def epsilon_left(self) -> float:
+        """Of one more query of all these patients, at the ledger's delta."""
+        return accounting.gaussian_epsilon(1 / self.mu_left, self.delta) if self.mu_left > 1e-9 else 0.0
+
+    @property
+    def lift_left(self) -> float:
+        """Of one more record of each of these patients: at least 1."""
+        return max(self.lift_budget / float(self.lift.max(initial=1.0)), 1.0)
+
+
+class Ledger:
+    """`Ledger.create` once a cohort, `Ledger.open` after that. Nothing is held open between calls."""
+
+    def __init__(self, path: Path, key: bytes, site: Mapping[str, str]) -> None:
+        self.path = path
+        self._key = key
+        self.fingerprint = site["fingerprint"]
+        self.epsilon, self.delta, self.lift = (float(site[name]) for name in ("epsilon", "delta", "lift"))
+        self.mu = 1 / accounting.gaussian_sigma(self.epsilon, self.delta)
+
+    # ------------------------------------------------------------------------------------------------ make and open
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        fingerprint: str,
+        patients: Sequence[str] | np.ndarray,
+        *,
+        epsilon: float,
+        delta: float,
+        lift: float,
+    ) -> Ledger:
+        """A new book for a cohort's patients, with a budget for each of them.
+
+        epsilon at delta: of all queries together. lift: of all records of a patient together, 1 or more. Refuses a path
+        that is taken. The key is `PATH.key`; both files are readable by their owner only.
+        """
+        path = Path(path)
+        if not 1 <= lift < math.inf:
+            raise InputError(f"lift is {lift}.", "It is 1 (no record leaves) or more.")
+        if not math.isfinite(epsilon):
+            raise InputError("epsilon is infinite.", "A budget is a number.")
+        accounting.gaussian_sigma(epsilon, delta)
+        names = np.unique(np.asarray(patients).astype(str))
+        if not fingerprint or not len(names):
+            raise InputError(
+                f"The cohort's fingerprint is {fingerprint!r} and it has {len(names)} patients.", "Give both."
+            )
+        if path.exists():
+            raise InputError(f"{path} exists.", "A ledger is never begun again: open it, or give another path.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        key = _key(path)
+        site = {
+            "schema": str(SCHEMA),
+            "fingerprint": fingerprint,
+            "epsilon": repr(float(epsilon)),
+            "delta": repr(float(delta)),
+            "lift": repr(float(lift)),
+            "key": hashlib.sha256(key).hexdigest(),
+        }
+        hashes = sorted(_hashed(key, name) for name in names.tolist())
+        begun = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            os.close(os.open(begun, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            with _connected(begun) as book:
+                book.executescript(_TABLES)
+                book.execute("BEGIN IMMEDIATE")
+                book.executemany("INSERT INTO site VALUES (?, ?)", site.items())
+                book.executemany("INSERT INTO patients VALUES (?, ?)", enumerate(hashes))
+                book.execute("INSERT INTO site VALUES ('start', ?)", (_start(key, site, hashes),))
+                book.execute("COMMIT")
+                book.executescript(_FROZEN)
+            os.link(begun, path)  # unlike a rename, never over a file that somebody else just made
+            _synced(path.parent)
+        except FileExistsError as error:
+            raise InputError(f"{path} exists.", "Somebody else has just begun it: open it.") from error
+        finally:
+            begun.unlink(missing_ok=True)
+        return cls.open(path, fingerprint)
+
+    @classmethod
+    def open(cls, path: Path, fingerprint: str | None = None) -> Ledger:
+        """An existing book. Refuses one of another cohort, one without its key, and what is no ledger."""
+        path = Path(path)
+        if not path.is_file():
+            raise StoreError(f"There is no ledger at {path}.", "Begin one, with the site's budget.")
+        key = _read_key(path)
+        with _connected(path) as book:
+            site = dict(book.execute("SELECT name, value FROM site"))
+        if site.get("schema") != str(SCHEMA):
+            raise StoreError(f"{path} is not a ledger of schema {SCHEMA}.", "Open it with the version that made it.")
+        if site["key"] != hashlib.sha256(key).hexdigest():
+            raise StoreError(f"{_key_path(path)} belongs to another ledger.", "Restore the one it was begun with.")
+        if fingerprint is not None and site["fingerprint"] != fingerprint:
+            raise InputError(
+                f"{path} is the ledger of a cohort with fingerprint {site['fingerprint'][:12]}, not "
+                f"{fingerprint[:12]}.",
+                "Each cohort has its own.",
+            )
+        return cls(path, key, site)
+
+    # ------------------------------------------------------------------------------------------------------ charge
+
+    def charge(
+        self,
+        mechanism: str,
+        parameters: Mapping[str, Any],
+        patients: Sequence[str] | np.ndarray,
+        *,
+        mu: float | None = None,
+        lift: float | None = None,
+        keyed: tuple[str, str] | None = None,
+    ) -> Charge:
+        """Enter a release before anything of it is written out; on disk when this returns. All of it, or an error.
+
+        Arguments
+            patients: of a query (mu) those in it, named once or often; of records (lift) one a released record.
+            mu: of the query. lift: certified of each record by itself. One of the two.
+            keyed: (secret's id, sha256 of the images) of a release whose noise follows from a secret and the image. The
+                same again, with the same mechanism and parameters, is the same release: it costs nothing and the first
+                entry comes back. Others are charged in full, also where some of the images were in an earlier one.
+
+        Raises InputError, and charges nothing, if the budget of any patient would be exceeded (it says of how many, and
+        what is left) or any is unknown.
+        """
+        if (mu is None) == (lift is None):
+            raise InputError("A charge is either of a query (mu) or of records (lift).", "Give one of the two.")
+        if mu is not None and not 0 < mu < math.inf:
+            raise InputError(f"mu is {mu}.", "It is above 0 and finite: a query without noise is never released.")
+        if lift is not None and not 1 <= lift < math.inf:
+            raise InputError(f"lift is {lift}.", "A certified lift is 1 or more, and finite.")
+        mu, lift = None if mu is None else float(mu), None if lift is None else float(lift)
+        said = json.dumps(dict(parameters), sort_keys=True, allow_nan=False)
+        identity = None
+        if keyed is not None:
+            identity = _digest([mechanism, said, mu, lift, *keyed, sorted(map(str, np.asarray(patients).tolist()))])
+        names, times = np.unique(np.asarray(patients).astype(str), return_counts=True)
+        if not len(names):
+            raise InputError("The release has no patients.", "Nothing is charged for nothing: leave it out.")
+        hashes = [_hashed(self._key, name) for name in names.tolist()]
+        with _connected(self.path) as book:
+            book.execute("BEGIN IMMEDIATE")  # from here on nobody else charges
+            if identity is not None:
+                before = book.execute("SELECT * FROM entries WHERE identity = ?", (identity,)).fetchone()
+                if before is not None:
+                    return _charge(before, repeated=True)
+            places = self._places(book, hashes)
+            mu2 = np.full(len(places), 0.0 if mu is None else mu**2)
+            nats = np.zeros(len(places)) if lift is None else times * math.log(lift)
+            self._require_left(book, places, mu2, nats)
+            order = np.argsort(places)
+            rows = list(zip(places[order].tolist(), mu2[order].tolist(), nats[order].tolist(), strict=True))
+            last = book.execute("SELECT number, digest FROM entries ORDER BY number DESC LIMIT 1").fetchone()
+            number, previous = (0, self._begun(book)) if last is None else last
+            content = (
+                number + 1,
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                mechanism,
+                said,
+                mu,
+                lift,
+                identity,
+                len(places),
+                0 if lift is None else int(times.sum()),
+                _digest(rows),
+            )
+            entry = (*content, _chained(self._key, previous, content))
+            book.execute(f"INSERT INTO entries VALUES ({', '.join('?' * len(entry))})", entry)
+            book.executemany("INSERT INTO charges VALUES (?, ?, ?, ?)", [(number + 1, *row) for row in rows])
+            book.execute("COMMIT")
+        return _charge(entry)
+
+    def _require_left(self, book: sqlite3.Connection, places: np.ndarray, mu2: np.ndarray, nats: np.ndarray) -> None:
+        spent2, spent = self._sums(book, places)
+        over_mu = (mu2 > 0) & (spent2 + mu2 > self.mu**2 * (1 + _ROUNDING))
+        over_lift = (nats > 0) & (spent + nats > math.log(self.lift) * (1 + _ROUNDING) + _ROUNDING)
+        over = over_mu | over_lift
+        if not over.any():
+            return
+        left = Spent(np.sqrt(spent2), np.exp(spent), self.mu, self.lift, self.delta)
+        if over_mu.any():
+            costs = f"epsilon {accounting.gaussian_epsilon(1 / math.sqrt(mu2[0]), self.delta):.3g}"
+            has = f"epsilon {left.epsilon_left:.3g} of {self.epsilon:.3g} (delta {self.delta:.2g})"
+        else:
+            costs = f"a lift of up to {math.exp(nats.max()):.4g} a patient"
+            has = f"a lift of {left.lift_left:.4g} of {self.lift:.4g}"
+        raise InputError(
+            f"The release costs {costs}; {int(over.sum()):,} of its {len(places):,} patients have not so much left: "
+            f"the least is {has}.",
+            "Ask for less, or leave these patients out. Nothing was charged.",
+        )
+
+    # ------------------------------------------------------------------------------------------------------- read
+
+    def spent(self, patients: Sequence[str] | np.ndarray) -> Spent:
+        """What these patients (n,) have been charged so far; InputError if any is unknown."""
+        names = np.asarray(patients).astype(str)
+        with _connected(self.path) as book:
+            places = self._places(book, [_hashed(self._key, name) for name in names.tolist()])
+            mu2, nats = self._sums(book, places)
+        return Spent(np.sqrt(mu2), np.exp(nats), self.mu, self.lift, self.delta)
+
+    def history(self) -> pd.DataFrame:
+        """One row an entry, oldest first, without patients: what may be shown and exported."""
+        with _connected(self.path) as book:
+            rows = [_charge(row) for row in book.execute("SELECT * FROM entries ORDER BY number")]
+        columns = [name for name in Charge.__dataclass_fields__ if name != "repeated"]
+        return pd.DataFrame([[getattr(row, name) for name in columns] for row in rows], columns=columns)
+
+    def holds(self, number: int, digest: str) -> bool:
+        """Is this the digest of that entry? What a certificate says of the ledger, checked at the site."""
+        with _connected(self.path) as book:
+            row = book.execute("SELECT digest FROM entries WHERE number = ?", (number,)).fetchone()
+        return row is not None and hmac.compare_digest(str(row[0]), digest)
+
+    def verify(self) -> list[str]:
+        """Every way in which the book differs from what was entered; empty if none. Everything is hashed again."""
+        try:
+            return self._differences()
+        except StoreError as error:
+            return [error.what]
+
+    def _differences(self) -> list[str]:
+        found = []
+        with _connected(self.path) as book:
+            book.execute("BEGIN")
+            broken = book.execute("PRAGMA integrity_check").fetchone()[0]
+            if broken != "ok":
+                found.append(f"{self.path} is damaged: {broken.splitlines()[0]}.")
+            there = {name for (name,) in book.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+            wanted = {line.split()[2] for line in _FROZEN.splitlines()}
+            if wanted - there:
+                found.append(f"{len(wanted - there)} of the triggers that refuse changes are gone.")
+            site = dict(book.execute("SELECT name, value FROM site"))
+            previous = site.pop("start", "")
+            hashes = [bytes(one) for (one,) in book.execute("SELECT hash FROM patients ORDER BY place")]
+            if previous != _start(self._key, site, hashes):
+                found.append("The budget, the cohort or the list of patients was altered.")
+            expected = 0
+            for row in book.execute("SELECT * FROM entries ORDER BY number").fetchall():
+                content, digest = row[:-1], row[-1]
+                expected += 1
+                if content[0] != expected:
+                    found.append(f"Entry {expected} is missing.")
+                    expected = content[0]
+                if digest != _chained(self._key, previous, content):
+                    found.append(f"Entry {content[0]}, or what stands before it, was altered.")
+                charged = book.execute(
+                    "SELECT place, mu2, nats FROM charges WHERE number = ? ORDER BY place", (content[0],)
+                ).fetchall()
+                if content[_COLUMNS.index("charges")] != _digest(charged):
+                    found.append(f"The charges of entry {content[0]} were altered.")
+                previous = digest
+            (stray,) = book.execute(
+                "SELECT count(*) FROM charges WHERE number NOT IN (SELECT number FROM entries)"
+            ).fetchone()
+            if stray:
+                found.append(f"{stray} charges belong to no entry.")
+        return found
+
+    def _places(self, book: sqlite3.Connection, hashes: list[bytes]) -> np.ndarray:
+        known = {bytes(one): place for place, one in book.execute("SELECT place, hash FROM patients")}
+        places = np.array([known.get(one, -1) for one in hashes], dtype=np.int64)
+        unknown = int((places < 0).sum())
+        if unknown:
+            raise InputError(
+                f"{unknown:,} of {len(places):,} patients are unknown to the ledger {self.path}.",
+                "It was begun for other patients: leave these out, or begin one for this cohort.",
+            )
+        return places
+
+    def _sums(self, book: sqlite3.Connection, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(sum of mu squared, sum of ln lift) of each place."""
+        (n,) = book.execute("SELECT count(*) FROM patients").fetchone()
+        sums = np.zeros((n, 2))
+        for place, mu2, nats in book.execute("SELECT place, sum(mu2), sum(nats) FROM charges GROUP BY place"):
+            sums[place] = mu2, nats
+        return sums[places, 0], sums[places, 1]
+
+    @staticmethod
+    def _begun(book: sqlite3.Connection) -> str:
+        return str(book.execute("SELECT value FROM site WHERE name = 'start'").fetchone()[0])
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that waits for others, writes through to the disk, and rolls back what was not committed.
+
+    FULL with a rollback journal: a committed transaction survives a loss of power; EXTRA syncs the folder too.
+    """
+    book = sqlite3.connect(f"file:{_quoted(path)}?mode=rw", uri=True, timeout=_WAIT, isolation_level=None)
+    try:
+        book.execute("PRAGMA synchronous = EXTRA")
+        yield book
+    except sqlite3.DatabaseError as error:
+        busy = "locked" in str(error)
+        remedy = "Wait until the other charge is done." if busy else "Check it with verify, or restore it."
+        raise StoreError(f"The ledger {path} refused: {error}.", remedy) from error
+    finally:
+        book.close()
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path.resolve()))
+
+
+def _charge(row: Sequence[Any], *, repeated: bool = False) -> Charge:
+    said = dict(zip((*_COLUMNS, "digest"), row, strict=True))
+    del said["identity"], said["charges"]
+    return Charge(**{**said, "parameters": json.loads(said["parameters"])}, repeated=repeated)
+
+
+def _key_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.key")
+
+
+def _hashed(key: bytes, patient: str) -> bytes:
+    return hmac.digest(key, b"patient\0" + patient.encode(), "sha256")
+
+
+def _start(key: bytes, site: Mapping[str, str], hashes: Sequence[bytes]) -> str:
+    return _chained(key, "", [sorted(site.items()), hashlib.sha256(b"".join(hashes)).hexdigest()])
+
+
+def _chained(key: bytes, previous: str, content: Sequence[Any]) -> str:
+    return hmac.digest(key, b"entry\0" + _digest([previous, list(content)]).encode(), "sha256").hex()
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()
+
+
+def _key(path: Path) -> bytes:
+    """A new key beside a ledger to be; the one that a killed `create` left."""
+    begun = path.with_name(f".{path.name}.{os.getpid()}.key.tmp")
+    try:
+        with os.fdopen(os.open(begun, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32).hex().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(begun, _key_path(path))
+    except FileExistsError:
+        pass
+    finally:
+        begun.unlink(missing_ok=True)
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        return bytes.fromhex(_key_path(path).read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{_key_path(path)} is missing or cannot be read.",
+            "Without its key a ledger knows no patient: restore it from a backup.",
+        ) from error
+
+
+def _synced(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
