@@ -22,6 +22,7 @@ PAGES = {
     "missing-match": "/missing-match?N=10&wanted=80",
     "exposure": "/exposure",
     "mitigation": "/mitigation",
+    "frontier": "/frontier?N=10000",
 }
 SIZES = ((1280, 800), (1920, 1080))
 

@@ -17,7 +17,8 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
     """A figure of explorer/charts.py as an SVG image with a title and a line under it.
 
     Covers what those figures use: lines, markers, filled outlines, upright lines and notes, on logarithmic or linear
-    axes whose range and ticks are set. Text stays text, in the reader's own sans-serif font.
+    axes whose range and ticks are set; a second vertical axis where the picture has two panels one above the other.
+    Text stays text, in the reader's own sans-serif font.
     """
     layout = figure.layout
     head = 74
@@ -34,8 +35,14 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
     def x_of(value: float, logged: bool = False) -> float:
         return place(layout.xaxis, left, right, value, logged=logged)
 
-    def y_of(value: float, logged: bool = False) -> float:
-        return place(layout.yaxis, bottom, top, value, logged=logged)
+    def y_of(value: float, logged: bool = False, axis: go.layout.YAxis = layout.yaxis) -> float:
+        first, last = axis.domain or (0, 1)
+        ends = (bottom - share * (bottom - top) for share in (first, last))
+        return place(axis, *ends, value, logged=logged)
+
+    panels = {"y": layout.yaxis}
+    if any(trace.yaxis == "y2" for trace in figure.data):
+        panels["y2"] = layout.yaxis2
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
@@ -47,37 +54,53 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
     ]
     for value, words in zip(layout.xaxis.tickvals, layout.xaxis.ticktext, strict=True):
         x = x_of(value)
-        parts.append(_line(x, top, x, bottom, layout.xaxis.gridcolor, 1))
+        if layout.xaxis.showgrid is not False:
+            parts.append(_line(x, top, x, bottom, layout.xaxis.gridcolor, 1))
         parts.append(_text(x, bottom + 20, words, layout.font.color, anchor="middle"))
-    for value, words in zip(layout.yaxis.tickvals, layout.yaxis.ticktext, strict=True):
-        y = y_of(value)
-        if layout.yaxis.showgrid is not False:
-            parts.append(_line(left, y, right, y, layout.yaxis.gridcolor, 1))
-        bold, plain = _plain(words)
-        weight = 600 if bold else 400
-        parts.append(_text(left - 8, y + 5, plain, layout.font.color, anchor="end", weight=weight, escaped=True))
+    for axis in panels.values():
+        for value, words in zip(axis.tickvals, axis.ticktext, strict=True):
+            y = y_of(value, axis=axis)
+            if axis.showgrid is not False:
+                parts.append(_line(left, y, right, y, axis.gridcolor, 1))
+            bold, plain = _plain(words)
+            weight = 600 if bold else 400
+            parts.append(_text(left - 8, y + 5, plain, layout.font.color, anchor="end", weight=weight, escaped=True))
     parts.append(_line(left, bottom, right, bottom, layout.xaxis.linecolor, 1))
     for shape in layout.shapes:
         x = x_of(shape.x0)
-        parts.append(_line(x, top, x, bottom, shape.line.color, shape.line.width, shape.line.dash))
+        ends = [bottom - share * (bottom - top) for share in (shape.y1, shape.y0)]
+        parts.append(_line(x, ends[0], x, ends[1], shape.line.color, shape.line.width, shape.line.dash))
     inner = f'x="{left - 8}" y="{top}" width="{right - left + 16}" height="{bottom - top}"'
     clip = f'<clipPath id="c"><rect {inner}/></clipPath>'
     parts.append(f"<defs>{clip}</defs>")
     for trace in figure.data:
-        points = [(x_of(x), y_of(y)) for x, y in zip(trace.x, trace.y, strict=True)]
+        axis = panels[trace.yaxis or "y"]
+        runs: list[list[tuple[float, float]]] = [[]]
+        for x, y in zip(trace.x, trace.y, strict=True):
+            if x is None or y is None or x != x or y != y:  # a gap in the line
+                runs.append([])
+            else:
+                runs[-1].append((x_of(x), y_of(y, axis=axis)))
+        points = [point for run in runs for point in run]
         if trace.fill == "toself":
             parts.append(f'<polygon points="{_points(points)}" {_paint(trace.fillcolor)} clip-path="url(#c)"/>')
         elif trace.mode == "lines":
             dash = f' stroke-dasharray="{trace.line.dash.replace("px", "")}"' if trace.line.dash else ""
-            parts.append(
-                f'<polyline points="{_points(points)}" fill="none" stroke="{trace.line.color}" '
-                f'stroke-width="{trace.line.width}"{dash} clip-path="url(#c)"/>'
-            )
+            stroke = _paint(trace.line.color, "stroke")
+            parts += [
+                f'<polyline points="{_points(run)}" fill="none" {stroke} stroke-width="{trace.line.width}"{dash} '
+                'clip-path="url(#c)"/>'
+                for run in runs
+                if run
+            ]
         else:
             parts += [_marker(x, y, trace.marker) for x, y in points]
     for note in layout.annotations:
         x = left + note.x * (right - left) if note.xref == "paper" else x_of(note.x, logged=True)
-        y = bottom - note.y * (bottom - top) if note.yref == "paper" else y_of(note.y, logged=True)
+        if note.yref == "paper":
+            y = bottom - note.y * (bottom - top)
+        else:
+            y = y_of(note.y, logged=True, axis=panels[note.yref or "y"])
         x, y = x + (note.xshift or 0), y - (note.yshift or 0)
         y += {"bottom": -4.0, "top": 14.0}.get(note.yanchor or "", 5.0)
         anchor = {"left": "start", "right": "end"}.get(note.xanchor or "", "middle")
@@ -96,10 +119,12 @@ def _points(points: list[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def _paint(colour: str) -> str:
-    """fill and fill-opacity: many programs that read SVG do not know rgba()."""
+def _paint(colour: str, what: str = "fill") -> str:
+    """fill and fill-opacity (or stroke): many programs that read SVG do not know rgba()."""
+    if colour.startswith("#"):
+        return f'{what}="{colour}"'
     red, green, blue, alpha = (float(v) for v in re.findall(r"[\d.]+", colour))
-    return f'fill="#{int(red):02x}{int(green):02x}{int(blue):02x}" fill-opacity="{alpha}"'
+    return f'{what}="#{int(red):02x}{int(green):02x}{int(blue):02x}" {what}-opacity="{alpha:g}"'
 
 
 def _line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float, dash: str | None = None) -> str:
@@ -130,6 +155,10 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
     "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
     "diamond": [(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)],
     "triangle-up": [(0, -1.2), (1.15, 0.8), (-1.15, 0.8)],
+    "triangle-down": [(0, 1.2), (1.15, -0.8), (-1.15, -0.8)],
+    "triangle-right": [(1.2, 0), (-0.8, 1.15), (-0.8, -1.15)],
+    "hexagon": [(1.15 * np.cos(t), 1.15 * np.sin(t)) for t in 2 * np.pi * np.arange(6) / 6],
+    "line-ns": [(-0.2, -1.0), (0.2, -1.0), (0.2, 1.0), (-0.2, 1.0)],
     "pentagon": [(1.15 * np.sin(t), -1.15 * np.cos(t)) for t in 2 * np.pi * np.arange(5) / 5],
     "x": [
         *((-1.0, -0.7), (-0.7, -1.0), (0.0, -0.3), (0.7, -1.0), (1.0, -0.7), (0.3, 0.0)),
@@ -144,8 +173,10 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
 
 def _marker(x: float, y: float, marker: go.scatter.Marker) -> str:
     radius = marker.size / 2
-    edge = f' stroke="{marker.line.color}" stroke-width="{marker.line.width}"' if marker.line.width else ""
+    edge = f' {_paint(marker.line.color, "stroke")} stroke-width="{marker.line.width}"' if marker.line.width else ""
+    edge += "" if marker.opacity in (None, 1) else f' opacity="{marker.opacity:g}"'
+    fill = _paint(marker.color)
     if marker.symbol == "circle":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{marker.color}"{edge}/>'
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" {fill}{edge}/>'
     outline = [(x + radius * dx, y + radius * dy) for dx, dy in _OUTLINES[marker.symbol]]
-    return f'<polygon points="{_points(outline)}" fill="{marker.color}"{edge}/>'
+    return f'<polygon points="{_points(outline)}" {fill}{edge}/>'

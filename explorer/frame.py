@@ -21,7 +21,7 @@ PAGES = {
         ("missing-match", "Missing match", "search_off"),
         ("exposure", "Who is exposed", "groups"),
     ],
-    "Protect": [("mitigation", "Mitigation", "shield")],
+    "Protect": [("mitigation", "Mitigation", "shield"), ("frontier", "Compare mitigations", "balance")],
 }
 """The menu: group -> (file in pages/ and URL, name, Material icon). Names of over 20 characters would be cut off."""
 

@@ -229,6 +229,20 @@ def destination(target: str, title: str, why: str, icon: str) -> None:
         st.html(f'<div class="le-why">{escape(why)}</div>')
 
 
+def save(*files: tuple[str, str, Callable[[], bytes]], note: str = "") -> None:
+    """The popover with the files: (label, file name, what makes it). A table is .csv, a picture .svg.
+
+    Each is made on demand, outside the run of the page: what makes it may not read the state.
+    """
+    kinds = {".csv": ("text/csv", ":material/table:"), ".svg": ("image/svg+xml", ":material/image:")}
+    with st.popover("Save", icon=":material/download:"):
+        for label, name, made in files:
+            kind, icon = kinds[name[-4:]]
+            st.download_button(label, made, name, kind, on_click="ignore", icon=icon, width="stretch")
+        if note:
+            st.caption(note)
+
+
 def left_out(problems: Sequence[str]) -> None:
     """Models that a picture does not show, and why. Escaped: names and paths in it are the user's own."""
     for problem in problems:

@@ -20,7 +20,7 @@ class ModelStyle:
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one theme. `before` and `after` never share a chart with the models' colours."""
+    """Colours of one theme. `before`, `after` and `release` never share a chart with the models' colours."""
 
     dark: bool
     page: str
@@ -32,6 +32,7 @@ class Palette:
     after: str
     noise_only: str
     guessing: str
+    release: str
     match_fill: str
     match_border: str
     models: tuple[ModelStyle, ...]
@@ -72,6 +73,7 @@ LIGHT = Palette(
     after="#2831AF",
     noise_only="#8489E8",
     guessing="#868C96",
+    release="#8A4B08",
     match_fill="rgba(255, 201, 51, 0.2)",
     match_border="#E0A800",
     models=_styles(("#178FDF", "#1A7F4F", "#CE8310", "#710C4D"), _LADDER_MARKERS),
@@ -89,6 +91,7 @@ DARK = Palette(
     after="#8B8CF4",
     noise_only="#B9BAFF",
     guessing="#8A919C",
+    release="#E8A14A",
     match_fill="rgba(255, 201, 51, 0.2)",
     match_border="#E0A800",
     models=_styles(("#119BD8", "#75CBA0", "#C97844", "#FAADDE"), _LADDER_MARKERS),

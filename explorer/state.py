@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from linkage_core import comparisons, exposure, lab, open_world, strata
+from linkage_core import comparisons, exposure, frontier, lab, open_world, strata
 from linkage_core import setting as settings
 from linkage_core.audit import Study
 from linkage_core.audit import study as make_study
@@ -38,6 +38,15 @@ class Lab:
     """lab.heads, lab.linkage and lab.utility of one entry."""
 
     heads: pd.DataFrame
+    linkage: pd.DataFrame
+    utility: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Options:
+    """frontier.options_of, frontier.linkage and frontier.utility of one entry."""
+
+    options: pd.DataFrame
     linkage: pd.DataFrame
     utility: pd.DataFrame
 
@@ -65,18 +74,30 @@ DEFAULTS: dict[str, Any] = {
     "unit": "patient",
     "delta": "",
     "seed": 0,
+    "limit": "30",
+    "attacker": lab.WORST,
+    "use": "read",
+    "keep": "declared",
+    "tolerance": "1",
+    "option": None,
 }
 K_CHOICES = (1, 5, 10)
 WANTED_CHOICES = (50, 80, 90)
+RELEASE_KINDS = ("statistics", "codes", "capped")
+"""What Mitigation shows beside heads: releases whose linkage is limited for every attacker."""
 CHOICES = {"tab": ("curve", "compare", "decoys"), "decoys": ("any", "same"), "rule": open_world.RULES} | {
     "group": exposure.GROUPS,
     "list": ("records", "with", "groups"),
 }
 CHOICES |= {
-    "mechanism": (oneshot.LABEL, finetune.LABEL, finetune.PUBLIC, oneshot.MOMENT, finetune.PAPER),
+    "mechanism": (oneshot.LABEL, finetune.LABEL, finetune.PUBLIC, oneshot.MOMENT, finetune.PAPER, *RELEASE_KINDS),
     "release": ("embeddings", "embeddings-and-heads", "raw-images"),
     "unit": accounting.UNITS,
     "delta": ("", "1e-8", "1e-7", "1e-6", "6e-6", "1e-5", "1e-4"),
+    "attacker": (lab.WORST, "cosine", frontier.OMNISCIENT),
+    "use": tuple(frontier.USES),
+    "keep": ("declared", "undeclared"),
+    "tolerance": ("0.2", "1", "2"),
 }
 LARGEST_EPSILON = 1000.0
 SEED = 0
@@ -257,6 +278,19 @@ def _lab(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> La
     return Lab(lab.heads(made), lab.linkage(made), lab.utility(made))
 
 
+@st.cache_resource(show_spinner=False, max_entries=16)  # read only
+def _options(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> Options:
+    made = _entry(root, cohort, model, fingerprint)
+    return Options(frontier.options_of(made), frontier.linkage(made), frontier.utility(made))
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)  # read only
+def _frontier(
+    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, attacker: str, use: str
+) -> pd.DataFrame:
+    return frontier.frontier(_entry(root, cohort, model, fingerprint), pool_size, attacker, use)
+
+
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _live(root: str, cohort: str, model: str, fingerprint: tuple[int, int], setting: Setting, signal: bool) -> Live:
     return settings.live(_entry(root, cohort, model, fingerprint), setting, signal=signal)
@@ -373,8 +407,24 @@ def lab_tables(cohort: str, model: str) -> Lab:
     return _lab(str(store_root()), cohort, model, _fingerprint(cohort, model))
 
 
+def options(cohort: str, model: str) -> Options:
+    """Every mitigation that was compared, by option, kept. Read only."""
+    return _options(str(store_root()), cohort, model, _fingerprint(cohort, model))
+
+
+def compared_options(cohort: str, model: str, pool_size: int, attacker: str, use: str) -> pd.DataFrame:
+    """frontier.frontier, kept: one row an option. Read only."""
+    mark = _fingerprint(cohort, model)
+    return _frontier(str(store_root()), cohort, model, mark, int(pool_size), attacker, use)
+
+
+def releases() -> bool:
+    """Whether the mitigation that is chosen is a release and not a head."""
+    return get("mechanism") in RELEASE_KINDS
+
+
 def setting() -> Setting:
-    """The mitigation that is chosen. On a cohort of real people noise is secret, so no seed is part of it."""
+    """The mitigation that is chosen, where it is a head. On a cohort of real people noise is secret: it has no seed."""
     listed = tuple(name for name in LABELS if name in str(get("findings")).split(","))
     return Setting(
         mechanism=str(get("mechanism")),
@@ -403,6 +453,8 @@ def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
 
 def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Examples:
     """Single records under the chosen mitigation. InputError where it has to be trained first."""
+    if chosen.mechanism in RELEASE_KINDS:
+        raise InputError("Only heads can be looked at on single images, and a release is chosen.", "Choose a head.")
     head = settings.stored(lab_tables(cohort, model).heads, chosen)
     if head is None and not chosen.one_shot:
         raise InputError(
@@ -442,6 +494,8 @@ def _parse(name: str, text: str) -> Any:
         return int(text) if text in map(str, WANTED_CHOICES) else None
     if name == "epsilon":
         return epsilon_text(text)
+    if name == "limit":
+        return limit_text(text)
     if name == "seed":
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
     if name == "findings":
@@ -468,6 +522,19 @@ def epsilon_text(text: str) -> str | None:
     except ValueError:
         return None
     return f"{value:g}" if 0.001 <= value <= LARGEST_EPSILON or value == math.inf else None
+
+
+def limit_text(text: str) -> str | None:
+    """A limit on lift as it stands in a URL, or None where it cannot be one.
+
+    >>> limit_text("30.0"), limit_text("1"), limit_text("0.9"), limit_text("inf"), limit_text("x")
+    ('30', '1', None, None, None)
+    """
+    try:
+        value = float(text) if text.isascii() else 0.0
+    except ValueError:
+        return None
+    return f"{value:.4g}" if 1 <= value <= LARGEST_N else None
 
 
 def get(name: str) -> Any:
@@ -705,6 +772,34 @@ def epsilon_box(key: str, label: str) -> None:
         put("epsilon", epsilon_text(str(st.session_state[key])))
 
     st.number_input(label, 0.001, LARGEST_EPSILON, key=key, format="%g", step=0.1, on_change=take)
+
+
+def limit_slider(options: Sequence[float], key: str, label: str, help: str) -> float:
+    """A limit on lift on a slider over what was measured; shows and returns the step nearest in ratio."""
+    chosen = float(get("limit"))
+    value = min(options, key=lambda step: abs(math.log(step / chosen)))
+    _show(key, value)
+
+    def take() -> None:
+        put("limit", f"{st.session_state[key]:.4g}")
+
+    st.select_slider(label, options, key=key, format_func=limit_words, on_change=take, help=help)
+    return value
+
+
+def limit_words(value: float) -> str:
+    """
+    >>> limit_words(64.0), limit_words(2.413), limit_words(9.96), limit_words(1234.5)
+    ('64', '2.4', '10', '1,234')
+    """
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
+
+
+def switch(name: str, label: str, off: str, on: str, *, key: str, help: str | None = None) -> bool:
+    """A common value of two as a toggle. Returns whether it is on."""
+    _show(key, get(name) == on)
+    st.toggle(label, key=key, help=help, on_change=lambda: put(name, on if st.session_state[key] else off))
+    return bool(get(name) == on)
 
 
 def seed_box(key: str, label: str, help: str) -> None:

@@ -95,32 +95,15 @@ def save(
     name: str, table: Callable[[], pd.DataFrame], picture: Callable[[], go.Figure], title: str, *, ids: bool = False
 ) -> None:
     """The popover with the files; a table of single records says whose ids it holds."""
-    with st.popover("Save", icon=":material/download:"):
-        synthetic = state.synthetic()
-        file = page.file_name("exposure", state.cohort(), name, f"N{pool_size}")
-        st.download_button(
-            "Table (CSV)",
-            lambda: downloads.csv(
-                page.filed_as_is(table(), synthetic)
-            ),  # made on demand, outside this run: it may not read the state
-            f"{file}.csv",
-            "text/csv",
-            on_click="ignore",
-            icon=":material/table:",
-            width="stretch",
-        )
-        about = f"{page.provenance(pool_size, len(ordered))} · {labels[model]}"
-        st.download_button(
-            "Picture (SVG)",
-            lambda: downloads.svg(picture(), title=title, subtitle=about),
-            f"{file}.svg",
-            "image/svg+xml",
-            on_click="ignore",
-            icon=":material/image:",
-            width="stretch",
-        )
-        if ids and not synthetic:
-            st.caption("The table names images and patients of this cohort by their ids: keep it as you keep those.")
+    synthetic = state.synthetic()
+    file = page.file_name("exposure", state.cohort(), name, f"N{pool_size}")
+    about = f"{page.provenance(pool_size, len(ordered))} · {labels[model]}"
+    keep = "The table names images and patients of this cohort by their ids: keep it as you keep those."
+    page.save(
+        ("Table (CSV)", f"{file}.csv", lambda: downloads.csv(page.filed_as_is(table(), synthetic))),
+        ("Picture (SVG)", f"{file}.svg", lambda: downloads.svg(picture(), title=title, subtitle=about)),
+        note=keep if ids and not synthetic else "",
+    )
 
 
 def records_tab(entry: Entry, study: Study) -> None:

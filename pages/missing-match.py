@@ -60,39 +60,24 @@ with page.guarded():
             with st.popover(f"Rule: {RULES[rule].lower()}", icon=":material/rule:"):
                 state.choice("rule", "The attacker answers when this is high enough", RULES, key="missing rule")
             st.space("stretch")
-            with st.popover("Save", icon=":material/download:"):
-                about = page.provenance(pool_size, world.n_test[0])
-                name = page.file_name("missing-match", state.cohort(), model, rule, f"N{pool_size}", f"prior{prior}")
-                asked = {
-                    "synthetic": state.synthetic(),
-                    "cohort": state.cohort(),
-                    "model": model,
-                    "rule": rule,
-                    "pool_size": pool_size,
-                    "prior": (prior or 100) / 100,
-                }
-                tables = {"Thresholds chosen (CSV)": world.operating, "Curve (CSV)": world.curve}
-                for words, table in tables.items():
-                    filed = missing_match.filed(table, asked)
-                    st.download_button(
-                        words,
-                        lambda filed=filed: downloads.csv(filed),  # made on demand, outside this run
-                        f"{name}-{words.split()[0].lower()}.csv",
-                        "text/csv",
-                        on_click="ignore",
-                        icon=":material/table:",
-                        width="stretch",
-                    )
-                light = draw(palette.LIGHT)
-                st.download_button(
-                    "Picture (SVG)",
-                    lambda: downloads.svg(light, title=f"{label}: rightly against falsely linked", subtitle=about),
-                    f"{name}.svg",
-                    "image/svg+xml",
-                    on_click="ignore",
-                    icon=":material/image:",
-                    width="stretch",
-                )
+            about = page.provenance(pool_size, world.n_test[0])
+            name = page.file_name("missing-match", state.cohort(), model, rule, f"N{pool_size}", f"prior{prior}")
+            asked = {
+                "synthetic": state.synthetic(),
+                "cohort": state.cohort(),
+                "model": model,
+                "rule": rule,
+                "pool_size": pool_size,
+                "prior": (prior or 100) / 100,
+            }
+            chosen, whole = (missing_match.filed(table, asked) for table in (world.operating, world.curve))
+            light = draw(palette.LIGHT)  # here: it reads the state
+            title = f"{label}: rightly against falsely linked"
+            page.save(
+                ("Thresholds chosen (CSV)", f"{name}-thresholds.csv", lambda: downloads.csv(chosen)),
+                ("Curve (CSV)", f"{name}-curve.csv", lambda: downloads.csv(whole)),
+                ("Picture (SVG)", f"{name}.svg", lambda: downloads.svg(light, title=title, subtitle=about)),
+            )
         attackers = missing_match.attackers(world, prior, wanted)
         st.html(missing_match.arrays(attackers, colours, missing_match.unsaid(world) or "too few to say"))
     with st.expander("Details: all wanted precisions, and what the words mean", icon=":material/table:"):

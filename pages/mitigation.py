@@ -330,36 +330,29 @@ def filed() -> pd.DataFrame:
 
 
 def save() -> None:
-    with st.popover("Save", icon=":material/download:"):
-        name = page.file_name("mitigation", cohort, model, chosen.mechanism, f"eps{chosen.epsilon:g}", release)
-        table, everyone = filed(), mitigation.attacker_rows(tables.linkage, head or "", release, pool_size, out_of)
-        about = f"{page.provenance(pool_size, n_images)} · {title_of_setting}"
-        pictures: dict[str, tuple[Callable[[palette.Palette], go.Figure], str]] = {
-            "Linkage (SVG)": (draw_curve, "Linkage against pool size, before and after"),
-            "Usefulness (SVG)": (draw_use, "Usefulness before and after"),
-            "Attackers (SVG)": (draw_attackers, "Attackers who adapt"),
-        }
-        files = {"Linkage (CSV)": table, "Attackers (CSV)": page.filed_as_is(everyone, synthetic)}
-        for words, rows in files.items():
-            st.download_button(
-                words,
-                lambda rows=rows: downloads.csv(rows),  # made on demand, outside this run
-                f"{name}-{words.split()[0].lower()}.csv",
-                "text/csv",
-                on_click="ignore",
-                icon=":material/table:",
-                width="stretch",
-            )
-        for words, (draw, title) in pictures.items():
-            st.download_button(
-                words,
-                lambda draw=draw, title=title: downloads.svg(draw(palette.LIGHT), title=title, subtitle=about),
-                f"{name}-{words.split()[0].lower()}.svg",
-                "image/svg+xml",
-                on_click="ignore",
-                icon=":material/image:",
-                width="stretch",
-            )
+    name = page.file_name("mitigation", cohort, model, chosen.mechanism, f"eps{chosen.epsilon:g}", release)
+    table = filed()
+    everyone = page.filed_as_is(
+        mitigation.attacker_rows(tables.linkage, head or "", release, pool_size, out_of), synthetic
+    )
+    about = f"{page.provenance(pool_size, n_images)} · {title_of_setting}"
+    pictures: dict[str, tuple[Callable[[palette.Palette], go.Figure], str]] = {
+        "Linkage": (draw_curve, "Linkage against pool size, before and after"),
+        "Usefulness": (draw_use, "Usefulness before and after"),
+        "Attackers": (draw_attackers, "Attackers who adapt"),
+    }
+    page.save(
+        ("Linkage (CSV)", f"{name}-linkage.csv", lambda: downloads.csv(table)),
+        ("Attackers (CSV)", f"{name}-attackers.csv", lambda: downloads.csv(everyone)),
+        *(
+            (f"{words} (SVG)", f"{name}-{words.lower()}.svg", picture_file(draw, title, about))
+            for words, (draw, title) in pictures.items()
+        ),
+    )
+
+
+def picture_file(draw: Callable[[palette.Palette], go.Figure], title: str, about: str) -> Callable[[], bytes]:
+    return lambda: downloads.svg(draw(palette.LIGHT), title=title, subtitle=about)
 
 
 page.guard()

@@ -38,26 +38,13 @@ def save(
     subtitle: str,
 ) -> None:
     """The popover with the files: each table as CSV, the picture as SVG."""
-    with st.popover("Save", icon=":material/download:"):
-        for label, table in tables.items():
-            st.download_button(
-                label,
-                table,  # made on demand, outside this run: it may not read the state
-                f"{name}{'' if label == next(iter(tables)) else '-balance'}.csv",
-                "text/csv",
-                on_click="ignore",
-                icon=":material/table:",
-                width="stretch",
-            )
-        st.download_button(
-            "Picture (SVG)",
-            lambda: downloads.svg(picture(), title=title, subtitle=subtitle),
-            f"{name}.svg",
-            "image/svg+xml",
-            on_click="ignore",
-            icon=":material/image:",
-            width="stretch",
-        )
+    files = [
+        (label, f"{name}{'' if label == next(iter(tables)) else '-balance'}.csv", table)
+        for label, table in tables.items()
+    ]
+    page.save(
+        *files, ("Picture (SVG)", f"{name}.svg", lambda: downloads.svg(picture(), title=title, subtitle=subtitle))
+    )
 
 
 def about(table: pd.DataFrame) -> str:

@@ -1,0 +1,194 @@
+"""Which protection suits which use? Every mitigation by what it lets through, measured and certified, and its use."""
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from explorer import charts, downloads, frontier, page, palette, sentences, state
+
+TABLE_HEIGHT = 420
+WORDS = """
+- **Linked**: images of {out_of:,} whose report the attacker puts first in pools of N = {pool_size:,}. **Lift** is how
+  many times that is what guessing reaches. Measured on held-out patients: a better attacker may do better.
+- **Certified at most**: no attacker passes it, whatever else they know of the candidates. For *capped records* from one
+  record alone, not for a whole folder matched one to one; for *codes* also for the whole folder; for *statistics* about
+  the patients whose records were summed, beyond what the attacker already had. Heads have no such limit.
+- **Attackers**: the worst of those tried; cosine alone; or one who knows the clean embedding of every candidate, whom
+  nobody can outdo. Without noise each embedding is its own, so that one finds them all: this follows, unmeasured.
+- **Use**: findings are read from what was released, or a reader is trained on it and used on the recipient's own
+  embeddings. AUROC is the mean over findings: of two images, one with a finding and one without, how often the first
+  gets the higher score. Points are hundredths, against a reader of clean embeddings on the same images.
+- **Declared** findings are those a maker listed; **undeclared** ones are the others. What lists all 14 leaves none.
+- **Runs** that differ by their noise alone are one mitigation: their mean, and the range over them.
+- **Clean embeddings**, **nothing released** and **noise only** are there to compare with and are not counted.
+"""
+
+
+def controls(sizes: list[int]) -> tuple[int, str, str, str]:
+    """The row of controls: (N, attacker, use, what has to be kept)."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="top"):
+        attacker = state.choice(
+            "attacker",
+            "Attacker",
+            frontier.WHO,
+            key="frontier attacker",
+            help="The worst of those tried, cosine alone, or one who knows the clean embedding of every candidate.",
+        )
+        pool_size = state.pool_buttons(sizes, "frontier N", "Pool size (N)")
+        use = state.choice(
+            "use",
+            "Use",
+            frontier.USES,
+            key="frontier use",
+            help="Findings are read from what was released; or a reader is trained on it and used on other embeddings.",
+        )
+        with st.container(width="content", gap=None):
+            st.html('<div class="fr-label">Must keep</div>')
+            state.switch("keep", "Undeclared findings too", "declared", "undeclared", key="frontier keep")
+    return pool_size, attacker, use, state.get("keep")
+
+
+def assumptions() -> None:
+    with st.popover("Tolerance", icon=":material/tune:"):
+        state.choice(
+            "tolerance",
+            "Findings are kept when AUROC falls by no more than",
+            frontier.TOLERANCES,
+            key="frontier tolerance",
+        )
+        state.model_control("frontier model")
+
+
+def choose(key: str) -> None:
+    state.put("option", key)
+
+
+def clicked() -> None:
+    points = st.session_state["frontier picture"].selection.points
+    if points and points[0].get("customdata"):
+        found = points[0]["customdata"]
+        choose(found if isinstance(found, str) else found[0])
+
+
+def row_chosen(key: str, keys: list[str]) -> None:
+    rows = st.session_state[key].selection.rows
+    if rows:
+        choose(keys[rows[0]])
+
+
+def chosen_one(rows: pd.DataFrame) -> None:
+    """What is known of the chosen mitigation, in words, and the way to its page."""
+    row = rows[rows["key"] == selected].iloc[0].to_dict()
+    link = frontier.settings_link(row, known.options, state.lab_tables(cohort, model).heads, pool_size)
+    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small", key="frontier one"):
+        st.html(frontier.one(row, out_of, pool_size), width="stretch")
+        if link:
+            st.page_link("pages/mitigation.py", label="Open in Mitigation", icon=":material/shield:", query_params=link)
+        else:
+            st.html('<span class="le-small le-flat">Not on Mitigation</span>')
+
+
+def show_table(rows: pd.DataFrame) -> None:
+    keys = rows["key"].tolist()
+    key = f"frontier table {cohort} {model} {pool_size} {attacker} {use} {keep} {tolerance}"
+    wanted = [keys.index(selected)] if selected in keys else []
+    if key not in st.session_state or st.session_state[key]["selection"]["rows"] != wanted:
+        st.session_state[key] = {"selection": {"rows": wanted, "columns": [], "cells": []}}
+    column = st.column_config
+    st.dataframe(
+        frontier.table(rows, out_of, pool_size),
+        hide_index=True,
+        height=TABLE_HEIGHT,
+        key=key,
+        on_select=lambda: row_chosen(key, keys),
+        selection_mode="single-row",
+        placeholder="–",
+        column_config={
+            "kept": column.TextColumn("Kept", width=42, help="Whether it loses no more than the tolerance."),
+            "protection": column.TextColumn("Protection", width=172),
+            "setting": column.TextColumn("Setting", width=124),
+            "linked": column.NumberColumn(f"Linked, of {out_of:,}", width=112, format="%.1f"),
+            "interval": column.TextColumn("95% interval", width=98, help="Or the range over several runs."),
+            "certified": column.TextColumn("At most", width=66, help="Certified for every attacker."),
+            "declared": column.NumberColumn("Declared", width=70, format="%.3f", help="AUROC, mean over findings."),
+            "declared points": column.NumberColumn("points", width=56, format="%+.1f"),
+            "undeclared": column.NumberColumn("Undeclared", width=82, format="%.3f"),
+            "undeclared points": column.NumberColumn("points ", width=56, format="%+.1f"),
+        },
+    )
+
+
+page.guard()
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    st.title("Which protection suits which use?", width="stretch")
+    title_place = st.container(horizontal=True, width="content", gap="small")
+
+with page.guarded():
+    cohort, model, colours, synthetic = state.cohort(), state.model(), palette.current(), state.synthetic()
+    with title_place:
+        assumptions()
+    known = state.options(cohort, model)
+    measured = known.linkage[known.linkage["cohort"] == cohort] if len(known.linkage) else known.linkage
+    sizes = sorted({int(n) for n in measured["pool_size"]})
+    sizes = [n for n in (100, 1000, 10_000) if n in sizes] or sizes[-1:]
+    if not len(known.options) or not sizes:
+        page.problem_card(
+            "Nothing is compared here yet",
+            f"No mitigation of {state.cohort_label(cohort)}, {state.model_label(model)}, was measured for "
+            "this page: its table is made once, from the heads of the mitigation lab and the releases.",
+            "Choose another model or cohort, or make the table:",
+            frontier.COMMAND,
+        )
+    else:
+        pool_size, attacker, use, keep = controls(sizes)
+        tolerance, out_of = state.get("tolerance"), sentences.denominator(pool_size)
+        rows = frontier.merged(state.compared_options(cohort, model, pool_size, attacker, use))
+        count, rest = frontier.answer(rows, tolerance=tolerance, keep=keep, use=use, out_of=out_of, pool_size=pool_size)
+        small = frontier.facts(rows, tolerance=tolerance, keep=keep, use=use, out_of=out_of)
+        page.headline(count, rest, small=" · ".join(small), kind="le-line le-three fr-answer")
+        rows = frontier.ordered(rows, float(tolerance), keep)
+        asked, selected = state.get("option"), None
+        if len(rows):
+            first = frontier.best(rows, float(tolerance), keep)
+            selected = asked if asked in set(rows["key"]) else str((first if len(first) else rows)["key"].iloc[0])
+
+        def draw(with_colours: palette.Palette) -> go.Figure:
+            return frontier.picture(
+                rows,
+                pool_size=pool_size,
+                out_of=out_of,
+                tolerance=float(tolerance),
+                keep=keep,
+                selected=selected,
+                palette=with_colours,
+            )
+
+        if selected is not None:
+            st.html(frontier.legend(rows, colours))
+            st.plotly_chart(
+                draw(colours),
+                theme=None,
+                config=charts.CONFIG,
+                key="frontier picture",
+                on_select=clicked,
+                selection_mode="points",
+                alt=frontier.words(rows, out_of=out_of, pool_size=pool_size),
+            )
+            chosen_one(rows)
+            show_table(rows)
+            name = page.file_name("mitigations", cohort, model, attacker, use, f"N{pool_size}")
+            title = f"Linkage against usefulness: {frontier.USES[use].lower()}"
+            about = page.provenance(pool_size, int(rows["n_queries"].max()))
+            light = draw(palette.LIGHT)
+            file = page.filed_as_is(frontier.filed(rows), synthetic)
+            with title_place:
+                page.save(
+                    ("Table (CSV)", f"{name}.csv", lambda: downloads.csv(file)),
+                    ("Picture (SVG)", f"{name}.svg", lambda: downloads.svg(light, title=title, subtitle=about)),
+                )
+            with st.expander("Details: what the words mean", icon=":material/table:"):
+                st.markdown(WORDS.format(out_of=out_of, pool_size=pool_size))
+page.cannot_tell(
+    "what loss of usefulness is acceptable; what an attacker nobody tried could do where nothing is certified; "
+    "how it would be at another hospital."
+)
