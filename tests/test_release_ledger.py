@@ -1,0 +1,376 @@
+"""The ledger: budgets hold whatever happens, nothing is changed unseen, nobody is named."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from linkage_core.errors import InputError, StoreError
+from linkage_core.mitigation import accounting
+from linkage_core.release import bounds
+from linkage_core.release.ledger import Ledger
+
+PATIENTS = [f"patient-{i:03d}" for i in range(40)]
+DELTA = 1e-6
+EPSILON = 1.0
+LIFT = 100.0
+PRINT = "f" * 64
+
+
+def mu_of(epsilon: float) -> float:
+    return 1 / accounting.gaussian_sigma(epsilon, DELTA)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.create(tmp_path / "ledger.sqlite", PRINT, PATIENTS, epsilon=EPSILON, delta=DELTA, lift=LIFT)
+
+
+def query(ledger: Ledger, epsilon: float = 0.3, patients: list[str] | None = None, **options: Any) -> Any:
+    return ledger.charge("statistics", {"epsilon": epsilon}, patients or PATIENTS, mu=mu_of(epsilon), **options)
+
+
+# ------------------------------------------------------------------------------------------------------- arithmetic
+
+
+def test_queries_add_up_in_squares_and_records_multiply(ledger: Ledger) -> None:
+    query(ledger, 0.3)
+    query(ledger, 0.5, PATIENTS[:10])
+    ledger.charge("capped", {"limit": 3}, [*PATIENTS[:5], PATIENTS[0]], lift=3.0)
+    spent = ledger.spent(PATIENTS)
+    both = bounds.compose_mu([mu_of(0.3), mu_of(0.5)])
+    assert spent.mu == pytest.approx([both] * 10 + [mu_of(0.3)] * 30)
+    assert spent.lift == pytest.approx([9.0] + [3.0] * 4 + [1.0] * 35)
+    assert spent.epsilon[0] == pytest.approx(accounting.gaussian_epsilon(1 / both, DELTA))
+    assert spent.lift_left == pytest.approx(LIFT / 9)
+    assert spent.mu_left == pytest.approx(math.sqrt(mu_of(EPSILON) ** 2 - both**2))
+    history = ledger.history()
+    assert history["n_patients"].tolist() == [40, 10, 5]
+    assert history["n_records"].tolist() == [0, 0, 6]
+    assert history["number"].tolist() == [1, 2, 3]
+    assert ledger.verify() == []
+
+
+def test_the_budget_can_be_spent_to_the_end_and_not_beyond(ledger: Ledger) -> None:
+    query(ledger, EPSILON)
+    with pytest.raises(InputError, match=r"40 of its 40 patients .* least is epsilon 0 of 1"):
+        query(ledger, 0.01)
+    ledger.charge("codes", {}, PATIENTS[:1] * 2, lift=10.0)
+    with pytest.raises(InputError, match="lift of 1 of 100"):
+        ledger.charge("codes", {}, PATIENTS[:2], lift=1.01)
+    ledger.charge("codes", {}, PATIENTS[1:2], lift=LIFT)
+    ledger.charge("codes", {}, PATIENTS[:3], lift=1.0)
+    assert len(ledger.history()) == 4
+
+
+def test_one_patient_over_budget_stops_all_and_nothing_is_charged(ledger: Ledger) -> None:
+    query(ledger, 0.9, PATIENTS[:1])
+    before = ledger.spent(PATIENTS).mu
+    with pytest.raises(InputError, match=r"1 of its 40 patients") as refused:
+        query(ledger, 0.9)
+    assert not any(name in str(refused.value) for name in PATIENTS)
+    assert np.array_equal(ledger.spent(PATIENTS).mu, before)
+    assert len(ledger.history()) == 1
+
+
+def test_records_of_one_patient_are_charged_each(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match="a lift of up to 1000 a patient"):
+        ledger.charge("capped", {}, [PATIENTS[0]] * 3, lift=10.0)
+    ledger.charge("capped", {}, [PATIENTS[0]] * 2, lift=10.0)
+
+
+# --------------------------------------------------------------------------------------------------- the same again
+
+
+def test_the_same_keyed_release_costs_nothing_and_gives_the_first_entry(ledger: Ledger) -> None:
+    def again(**change: Any) -> Any:
+        said = {"mechanism": "capped", "parameters": {"limit": 3, "p": 0.5}, "patients": PATIENTS, "lift": 3.0}
+        return ledger.charge(**{**said, "keyed": ("secret", "images"), **change})
+
+    first, second = again(), again()
+    assert (first.repeated, second.repeated) == (False, True)
+    assert (second.number, second.digest) == (first.number, first.digest)
+    assert ledger.spent(PATIENTS).lift == pytest.approx(3.0)
+    # other order of the same, and of the parameters
+    assert again(patients=PATIENTS[::-1], parameters={"p": 0.5, "limit": 3}).repeated
+    changes: list[dict[str, Any]] = [
+        {"keyed": ("other secret", "images")},
+        {"keyed": ("secret", "other images")},
+        {"mechanism": "other"},
+        {"parameters": {"limit": 3, "p": 0.4}},
+    ]
+    for i, change in enumerate(changes[:3]):
+        assert not again(**change).repeated
+        assert ledger.spent(PATIENTS).lift == pytest.approx(3.0 ** (i + 2))
+    with pytest.raises(InputError, match="have not so much left"):
+        again(**changes[3])
+    assert again().repeated  # also where nothing is left
+    assert ledger.verify() == []
+
+
+def test_a_query_with_fresh_noise_is_charged_each_time(ledger: Ledger) -> None:
+    query(ledger)
+    assert not query(ledger).repeated
+    assert ledger.spent(PATIENTS).mu == pytest.approx(math.sqrt(2) * mu_of(0.3))
+
+
+# --------------------------------------------------------------------------------------------------------- nobody
+
+
+def test_no_patient_is_named_in_the_file_or_in_what_is_exported(ledger: Ledger) -> None:
+    charge = query(ledger, patients=PATIENTS[:3])
+    with pytest.raises(InputError, match="2 of 3 patients are unknown") as refused:
+        query(ledger, patients=[PATIENTS[0], "somebody", "else"])
+    assert "somebody" not in str(refused.value)
+    exported = ledger.history().to_csv() + repr(charge) + repr(ledger.spent(PATIENTS[:2]))
+    content = ledger.path.read_bytes()
+    for name in PATIENTS:
+        assert name not in exported
+        assert name.encode() not in content
+    assert ledger.path.stat().st_mode & 0o077 == 0
+    assert ledger.path.with_name("ledger.sqlite.key").stat().st_mode & 0o077 == 0
+
+
+# --------------------------------------------------------------------------------------------------------- altered
+
+
+def without_triggers(path: Path, *statements: str) -> None:
+    """What somebody does who has the file and no scruples."""
+    book = sqlite3.connect(path)
+    for (name,) in book.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        book.execute(f"DROP TRIGGER {name}")
+    for statement in statements:
+        book.execute(statement)
+    book.commit()
+    book.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET mu = 0.01 WHERE number = 1",
+        "DELETE FROM entries WHERE number = 2",
+        "UPDATE charges SET mu2 = 0 WHERE number = 1",
+        "DELETE FROM charges",
+        "INSERT OR REPLACE INTO charges VALUES (1, 0, 0, 0)",
+        "INSERT OR REPLACE INTO entries SELECT 1, time, mechanism, '{}', mu, lift, identity, n_patients, n_records, "
+        "charges, digest FROM entries WHERE number = 1",
+        "UPDATE site SET value = '1000' WHERE name = 'epsilon'",
+        "INSERT OR REPLACE INTO site VALUES ('lift', '1e9')",
+        "DELETE FROM patients WHERE place = 3",
+        "UPDATE patients SET hash = zeroblob(32) WHERE place = 3",
+    ],
+)
+def test_rows_cannot_be_changed_and_where_they_are_it_shows(ledger: Ledger, statement: str) -> None:
+    query(ledger)
+    query(ledger)
+    query(ledger, patients=PATIENTS[:2])
+    book = sqlite3.connect(ledger.path)
+    with pytest.raises(sqlite3.IntegrityError, match="append only"):
+        book.execute(statement)
+    book.close()
+    assert ledger.verify() == []
+    without_triggers(ledger.path, statement)
+    found = ledger.verify()
+    assert "triggers" in found[0]
+    assert len(found) > 1
+
+
+def test_a_row_added_by_hand_shows(ledger: Ledger) -> None:
+    query(ledger)
+    book = sqlite3.connect(ledger.path)
+    book.execute("INSERT INTO charges VALUES (9, 0, -5.0, 0)")
+    book.commit()
+    assert "belong to no entry" in ledger.verify()[0]
+    book.execute("INSERT INTO charges VALUES (1, 99, -5.0, 0)")
+    book.commit()
+    book.close()
+    assert any("charges of entry 1 were altered" in one for one in ledger.verify())
+
+
+def test_cut_off_entries_show_against_the_digest_in_a_certificate(ledger: Ledger) -> None:
+    query(ledger)
+    last = query(ledger)
+    assert ledger.holds(last.number, last.digest)
+    assert not ledger.holds(last.number, "0" * 64)
+    without_triggers(ledger.path, "DELETE FROM entries WHERE number = 2", "DELETE FROM charges WHERE number = 2")
+    assert not ledger.holds(last.number, last.digest)
+
+
+def test_a_damaged_file_is_named(ledger: Ledger) -> None:
+    query(ledger)
+    content = bytearray(ledger.path.read_bytes())
+    content[4096 * 2 : 4096 * 4] = os.urandom(4096 * 2)
+    ledger.path.write_bytes(bytes(content))
+    assert ledger.verify()
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_ledger_is_begun_once_and_opened_for_its_cohort(ledger: Ledger, tmp_path: Path) -> None:
+    assert Ledger.open(ledger.path, PRINT).epsilon == EPSILON
+    with pytest.raises(InputError, match="never begun again"):
+        Ledger.create(ledger.path, PRINT, PATIENTS, epsilon=9.0, delta=DELTA, lift=LIFT)
+    with pytest.raises(InputError, match="ledger of a cohort"):
+        Ledger.open(ledger.path, "e" * 64)
+    with pytest.raises(StoreError, match="no ledger"):
+        Ledger.open(tmp_path / "absent")
+    (tmp_path / "text.sqlite").write_text("not a database, " * 100)
+    (tmp_path / "text.sqlite.key").write_text("00" * 32)
+    with pytest.raises(StoreError, match="not a database"):
+        Ledger.open(tmp_path / "text.sqlite")
+    key = ledger.path.with_name("ledger.sqlite.key")
+    kept = key.read_text()
+    key.write_text("00" * 32)
+    with pytest.raises(StoreError, match="another ledger"):
+        Ledger.open(ledger.path)
+    key.unlink()
+    with pytest.raises(StoreError, match="missing"):
+        Ledger.open(ledger.path)
+    key.write_text(kept)
+    assert Ledger.open(ledger.path).verify() == []
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mu": None},
+        {"mu": 0.1, "lift": 2.0},
+        {"mu": 0.0},
+        {"mu": math.inf},
+        {"mu": math.nan},
+        {"mu": None, "lift": 0.5},
+        {"mu": None, "lift": math.inf},
+        {"patients": []},
+    ],
+)
+def test_a_charge_that_makes_no_sense_is_refused(ledger: Ledger, change: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        ledger.charge(**{"mechanism": "statistics", "parameters": {}, "patients": PATIENTS, "mu": 0.1, **change})
+    assert ledger.history().empty
+
+
+@pytest.mark.parametrize(
+    "change", [{"lift": 0.9}, {"lift": math.nan}, {"epsilon": 0.0}, {"epsilon": math.inf}, {"delta": 0.0}]
+)
+def test_a_budget_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        Ledger.create(tmp_path / "l", PRINT, PATIENTS, **{"epsilon": 1.0, "delta": DELTA, "lift": 2.0, **change})
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------------------- killed, and two at once
+
+CHARGES = """
+import sys
+from pathlib import Path
+from linkage_core.errors import InputError
+from linkage_core.release.ledger import Ledger
+ledger = Ledger.open(Path(sys.argv[1]))
+names = [f"patient-{i:03d}" for i in range(int(sys.argv[3]))]
+print("ready", flush=True)
+while True:
+    try:
+        ledger.charge("statistics", {}, names, mu=float(sys.argv[2]))
+    except InputError:
+        break
+    print("charged", flush=True)
+"""
+
+
+def charging(path: Path, mu: float, n: int) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", CHARGES, str(path), str(mu), str(n)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def killed_while_charging(folder: Path, kills: int) -> int:
+    """Kill it at random moments of its work; how many entries there are in the end."""
+    names = [f"patient-{i:03d}" for i in range(2000)]
+    path = folder / "ledger.sqlite"
+    ledger = Ledger.create(path, PRINT, names, epsilon=50.0, delta=DELTA, lift=2.0)
+    rng = np.random.default_rng(0)
+    reported = 0
+    for _ in range(kills):
+        process = charging(path, 1e-3, len(names))
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0.0, 0.12))
+        process.send_signal(signal.SIGKILL)
+        reported += process.communicate()[0].count("charged")
+        ledger = Ledger.open(path, PRINT)
+        assert ledger.verify() == []
+        entries = len(ledger.history())
+        assert ledger.spent(names).mu == pytest.approx(1e-3 * math.sqrt(entries))  # all patients of each, or none
+        assert entries >= reported  # what was reported is on disk
+        reported = entries
+    ledger.charge("statistics", {}, names, mu=1e-3)
+    assert ledger.verify() == []
+    return entries
+
+
+def test_a_kill_leaves_whole_charges_or_none(tmp_path: Path) -> None:
+    assert killed_while_charging(tmp_path, 5) > 0
+
+
+@pytest.mark.soak
+def test_a_kill_leaves_whole_charges_or_none_many_times(tmp_path: Path) -> None:
+    assert killed_while_charging(tmp_path, 200) > 200
+
+
+def two_at_once(ledger: Ledger, mu: float) -> list[int]:
+    """How often each of two processes was allowed to charge all that there is."""
+    both = [charging(ledger.path, mu, len(PATIENTS)) for _ in range(2)]
+    return [process.communicate(timeout=60)[0].count("charged") for process in both]
+
+
+def test_two_at_once_do_not_overspend(ledger: Ledger) -> None:
+    allowed = two_at_once(ledger, mu_of(EPSILON) / math.sqrt(30))
+    assert sum(allowed) == 30
+    assert len(ledger.history()) == 30
+    assert ledger.verify() == []
+
+
+def test_a_ledger_that_looks_before_it_locks_is_caught(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin: budgets are read before the transaction begins. Another charge comes in between."""
+    honest: Callable[..., Any] = Ledger._require_left
+    read = Ledger._sums
+    stale: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def early(self: Ledger, book: sqlite3.Connection, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return stale[0] if stale else read(self, book, places)
+
+    with sqlite3.connect(ledger.path) as book:
+        stale.append(read(ledger, book, np.arange(len(PATIENTS))))
+    query(ledger, EPSILON)
+    monkeypatch.setattr(Ledger, "_sums", early)
+    assert Ledger._require_left is honest
+    query(ledger, EPSILON)  # allowed, wrongly
+    monkeypatch.undo()
+    assert ledger.spent(PATIENTS).mu.max() > mu_of(EPSILON) * 1.4
+
+
+def test_many_patients_are_charged_in_seconds(tmp_path: Path) -> None:
+    names = np.array([f"p{i}" for i in range(126_804)])
+    ledger = Ledger.create(tmp_path / "large", PRINT, names, epsilon=1.0, delta=1e-7, lift=1e3)
+    begun = time.perf_counter()
+    charge = ledger.charge("capped", {"limit": 2}, np.concatenate([names, names, names]), lift=2.0)
+    assert time.perf_counter() - begun < 20
+    assert (charge.n_patients, charge.n_records) == (126_804, 380_412)
+    assert json.loads(ledger.history().to_json(orient="records"))[0]["lift"] == 2.0
+    assert ledger.verify() == []
