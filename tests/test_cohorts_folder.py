@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from linkage_core.cohorts import fields, folder
+from linkage_core.cohorts import fields, files, folder
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS
 from linkage_core.cohorts.files import check_images
 from linkage_core.cohorts.manifest import read_manifest
@@ -395,3 +395,38 @@ def test_fields_take_any_text(text):
     assert fields.sex(text) in ("M", "F", "")
     years = fields.age(text)
     assert np.isnan(years) or 0 <= years <= 120
+
+
+def test_whether_images_are_there_is_told_as_one_by_one(made, tmp_path):
+    root = made(rows())
+    outside = tmp_path.parent / f"{tmp_path.name}-beside"
+    picture(outside / "0.png")
+    (root / "linked").symlink_to(outside)
+    (root / "within").symlink_to(root / "images")
+    (root / "images" / "link.png").symlink_to(root / "images" / "0.png")
+    present = files.Present(root)
+    for image in (
+        *("images/0.png", "images/none.png", "images", "images/", "", ".", "within/0.png", "linked/0.png"),
+        *("images/link.png", "images/../images/0.png", f"../{outside.name}/0.png", str(root / "images" / "0.png")),
+        *("./images/0.png", "images//0.png", "images/0.png/x", "nowhere/0.png", "images/\0.png", "x" * 5000),
+    ):
+        one, other = present.problem(image), files.image_problem(root, image)
+        assert (one and (one.reason, one.what)) == (other and (other.reason, other.what)), image
+
+
+def test_many_contradictions_take_no_longer(made):
+    """Rows that contradict each other are named in one pass, not one pass a row."""
+    n = 4000
+    table = pd.DataFrame(
+        {
+            "image": "images/0.png",
+            "record_id": [f"r{i}" for i in range(n)],
+            "report": [f"Report {i}" for i in range(n)],
+            "patient_id": [f"p{i // 2}" for i in range(n)],
+            "study_id": [f"s{i // 2}" for i in range(n)],
+        }
+    )
+    cohort = folder.read(made(table))
+    assert cohort.records.empty
+    assert cohort.rejects["reason"].value_counts().to_dict() == {"study-with-two-reports": n}
+    assert cohort.rejects["what"].iloc[-1] == "Study 's1999' has 2 different reports."

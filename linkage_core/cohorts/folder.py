@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts import fields
-from linkage_core.cohorts.base import LABELS, Cohort, text_key
-from linkage_core.cohorts.files import Reject, file_cohort, image_problem, need_folder
+from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table, split_by_patient, text_key
+from linkage_core.cohorts.files import Present, Reject, need_folder, whole
 from linkage_core.cohorts.manifest import need_columns, read_manifest
+from linkage_core.cohorts.published import mapped
 from linkage_core.errors import InputError
 
 KIND = "folder"
@@ -42,36 +42,43 @@ def read(root: Path | None, *, manifest: str | None = None, seed: int = 0, secti
     _refuse_repeated_ids(table, path)
     labels = {name: _labels(table[name], name, path) for name in LABELS if name in table}
 
-    rows: list[dict[str, Any]] = []
-    rejects: list[Reject] = []
-    for number, cells in enumerate(table.to_dict("records"), start=1):
-        item = cells["record_id"] or f"row {number}"
-        report = fields.select_section(cells["report"], section)
-        if not cells["patient_id"]:
-            rejects.append((item, "no-patient", f"Row {number} of {path.name} has no patient_id.", "Fill it in."))
-        elif not report:
-            rejects.append(
-                (item, "empty-report", f"Row {number} of {path.name} has no report{_of(section)}.", _fill(section))
-            )
-        elif problem := image_problem(folder, cells["image"]):
-            rejects.append((item, problem.reason, f"Row {number} of {path.name}: {problem.what}", problem.remedy))
-        else:
-            rows.append(
-                {
-                    "record_id": cells["record_id"],
-                    "patient_id": cells["patient_id"],
-                    "study_id": cells["study_id"] or f"{cells['patient_id']}-{text_key(report)}",
-                    "image": cells["image"],
-                    "view": fields.view(cells.get("view", "")),
-                    "sex": fields.sex(cells.get("sex", "")),
-                    "age": fields.age(cells.get("age", "")),
-                    "report": report,
-                    **{name: values[number - 1] for name, values in labels.items()},
-                }
-            )
-    rows = _consistent(rows, rejects)
+    table["number"] = np.arange(1, len(table) + 1)
+    table["report"] = mapped(table["report"], lambda report: fields.select_section(report, section))
+    rejects, kept = _sound(table, Present(folder), path.name, section)
+    records = pd.DataFrame({name: table[name] for name in ("record_id", "patient_id", "image")})
+    for name, value in (("view", fields.view), ("sex", fields.sex), ("age", fields.age)):
+        records[name] = mapped(table[name], value) if name in table else value("")
+    records = records.assign(report=table["report"], **labels)[kept]
+    key = mapped(records["report"], text_key)
+    own = table["study_id"][kept]
+    records["study_id"] = own.where(own != "", records["patient_id"] + "-" + key)
+    records = _consistent(records, key, rejects)
+    records["split"] = split_by_patient(records["patient_id"], seed)
+    records = records.reindex(columns=list(RECORD_COLUMNS)).reset_index(drop=True)
+    numbers = ["age", *LABELS]
+    kinds = {name: "float64" if name in numbers else "str" for name in RECORD_COLUMNS}
     options = {"seed": seed, "section": section, "manifest": path.relative_to(folder).as_posix()}
-    return file_cohort(KIND, folder, rows, rejects, options)
+    name = folder.resolve().name or KIND
+    return whole(name, KIND, folder, records.astype(kinds), rejects_table(rejects), options)
+
+
+def _sound(table: pd.DataFrame, present: Present, name: str, section: str) -> tuple[list[Reject], np.ndarray]:
+    """(rejects, mask of the other rows): every row needs a patient, a report and an image that is there."""
+    rejects: list[Reject] = []
+    kept = np.ones(len(table), bool)
+    columns = (table[column] for column in ("number", "record_id", "patient_id", "report", "image"))
+    for number, record, patient, report, image in zip(*columns, strict=True):
+        item, where = record or f"row {number}", f"Row {number} of {name}"
+        if not patient:
+            rejects.append((item, "no-patient", f"{where} has no patient_id.", "Fill it in."))
+        elif not report:
+            rejects.append((item, "empty-report", f"{where} has no report{_of(section)}.", _fill(section)))
+        elif problem := present.problem(image):
+            rejects.append((item, problem.reason, f"{where}: {problem.what}", problem.remedy))
+        else:
+            continue
+        kept[number - 1] = False
+    return rejects, kept
 
 
 def _find(root: Path, manifest: str | None) -> Path:
@@ -124,54 +131,55 @@ def _refuse_repeated_ids(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _labels(values: pd.Series, name: str, path: Path) -> list[float]:
-    parsed = []
-    for number, value in enumerate(values, start=1):
+def _labels(values: pd.Series, name: str, path: Path) -> pd.Series:
+    parsed: dict[str, float] = {}
+    for value in values.unique():
         try:
-            parsed.append(fields.label(value))
+            parsed[value] = fields.label(value)
         except ValueError as error:
+            number = int(np.argmax((values == value).to_numpy())) + 1
             raise InputError(
                 f"{path}, row {number}: label {name!r} is {value!r}.",
                 "It is 1 (positive), 0 (negative), -1 (uncertain) or empty (not mentioned).",
             ) from error
-    return parsed
+    return values.map(parsed).astype("float64")
 
 
-def _consistent(rows: list[dict[str, Any]], rejects: list[Reject]) -> list[dict[str, Any]]:
+def _consistent(records: pd.DataFrame, key: pd.Series, rejects: list[Reject]) -> pd.DataFrame:
     """The rows left when a study has one patient and one report, and an image one patient; the others are rejected.
 
-    Reports that differ in case and white space only are one: the first stands for all.
+    Reports that differ in case and white space only (the same `key`) are one: the first stands for all.
     """
-    patients: dict[str, set[str]] = defaultdict(set)
-    reports: dict[str, dict[str, str]] = defaultdict(dict)
-    owners: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        patients[row["study_id"]].add(row["patient_id"])
-        reports[row["study_id"]].setdefault(text_key(row["report"]), row["report"])
-        owners[row["image"]].add(row["patient_id"])
-    kept = []
-    for row in rows:
-        study, image = row["study_id"], row["image"]
-        if len(patients[study]) > 1:
-            what = f"Study {study!r} has the patients {', '.join(sorted(patients[study])[:3])}."
-            remedy = "Make study ids unique, for instance patient and study together."
-            rejects.append((row["record_id"], "study-of-two-patients", what, remedy))
-        elif len(reports[study]) > 1:
-            what = f"Study {study!r} has {len(reports[study])} different reports."
-            rejects.append(
-                (row["record_id"], "study-with-two-reports", what, "Give a study one report, or two study ids.")
-            )
-        elif len(owners[image]) > 1:
-            what = f"Image {image!r} belongs to the patients {', '.join(sorted(owners[image])[:3])}."
-            rejects.append((row["record_id"], "image-of-two-patients", what, "Give an image one patient."))
+    study, patient, image = records["study_id"], records["patient_id"], records["image"]
+    patients = patient.groupby(study).transform("nunique") > 1
+    reports = key.groupby(study).transform("nunique") > 1
+    owners = patient.groupby(image).transform("nunique") > 1
+    bad = patients | reports | owners
+    of_study, of_image = (_several(patient[mask], by[mask]) for mask, by in ((patients, study), (owners, image)))
+    texts = key[reports].groupby(study[reports]).nunique()
+    for at in records.index[bad]:
+        if patients[at]:
+            what = f"Study {study[at]!r} has the patients {of_study[study[at]]}."
+            reason, remedy = "study-of-two-patients", "Make study ids unique, for instance patient and study together."
+        elif reports[at]:
+            what = f"Study {study[at]!r} has {texts[study[at]]} different reports."
+            reason, remedy = "study-with-two-reports", "Give a study one report, or two study ids."
         else:
-            kept.append({**row, "report": next(iter(reports[study].values()))})
-    return kept
+            what = f"Image {image[at]!r} belongs to the patients {of_image[image[at]]}."
+            reason, remedy = "image-of-two-patients", "Give an image one patient."
+        rejects.append((records["record_id"][at], reason, what, remedy))
+    first = records["report"].groupby(study).transform("first")
+    return records.assign(report=first)[~bad]
+
+
+def _several(patients: pd.Series, by: pd.Series) -> dict[str, str]:
+    """The first three patients of each study or image, named."""
+    return {str(one): ", ".join(sorted(found.unique())[:3]) for one, found in patients.groupby(by)}
 
 
 def _of(section: str) -> str:
-    return "" if section == "both" else f" under a heading {section.upper()}"
+    return "" if section in ("both", "whole") else f" under a heading {section.upper()}"
 
 
 def _fill(section: str) -> str:
-    return "Fill it in." if section == "both" else "Fill it in, or read both sections."
+    return "Fill it in." if section in ("both", "whole") else "Fill it in, or read both sections."

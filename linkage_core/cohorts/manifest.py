@@ -15,6 +15,7 @@ import pyarrow as pa
 from linkage_core.errors import InputError
 
 MAX_BYTES = 1 << 31
+_PART_ROWS = 50_000
 _UTF8 = "Save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')."
 
 
@@ -57,7 +58,9 @@ def need_columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> No
 
 
 def _csv(data: bytes, path: Path) -> pd.DataFrame:
-    rows = csv.reader(io.StringIO(_text(data, path), newline=""), strict=True)
+    _check_text(data, path)
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
+    parts: list[pd.DataFrame] = []
     try:
         header = next(rows, None)
         if header is None or not any(cell.strip() for cell in header):
@@ -66,7 +69,7 @@ def _csv(data: bytes, path: Path) -> pd.DataFrame:
             for separator, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
                 if separator in header[0]:
                     raise InputError(f"{path} is separated by {called}.", "Save it with commas.")
-        cells = []
+        cells: list[list[str]] = []
         for row in rows:
             if not row:
                 continue  # an empty line
@@ -76,21 +79,26 @@ def _csv(data: bytes, path: Path) -> pd.DataFrame:
                     "Put quotes round a text that has commas in it.",
                 )
             cells.append(row)
+            if len(cells) == _PART_ROWS:  # packed as it grows: a list of Python texts takes several times as much
+                parts.append(pd.DataFrame(cells, columns=header, dtype="str"))
+                cells = []
     except csv.Error as error:
         raise InputError(
             f"{path}, line {rows.line_num}: {error}.",
             "Look for a quote that is never closed; double a quote in a text.",
         ) from error
-    return pd.DataFrame(cells, columns=header, dtype="object")
+    parts.append(pd.DataFrame(cells, columns=header, dtype="str"))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
-def _text(data: bytes, path: Path) -> str:
+def _check_text(data: bytes, path: Path) -> None:
+    """InputError where the bytes are no UTF-8 text."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path} is UTF-16.", _UTF8)
     if b"\0" in data:
         raise InputError(f"{path} holds a null byte at {data.index(0):,}: it is no text file, or damaged.", _UTF8)
     try:
-        return data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
