@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from linkage_core.encoders.hub import OPEN_CLIP_CONFIG, LocalModel, offline
-from linkage_core.encoders.pixels import nearest_level
+from linkage_core.encoders.pictures import eight_bit
 from linkage_core.encoders.towers import LEAST_COSINE, Towers, check_weights_present, linear
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear, identity
@@ -56,6 +56,7 @@ class OpenClipEncoder(Towers):
             )
         check_weights_present(name, local)
         import open_clip
+        from open_clip.transform import PreprocessCfg, image_transform_v2
 
         place = f"local-dir:{local.folder}"
         try:
@@ -66,8 +67,8 @@ class OpenClipEncoder(Towers):
             raise ModelError(
                 f"{name}: open_clip cannot read {local.folder}: {error}", "Download or copy the model again."
             ) from error
-        settings = open_clip.PreprocessCfg(**self._model.visual.preprocess_cfg)
-        self._transform = open_clip.image_transform_v2(settings, is_train=False)
+        settings = PreprocessCfg(**self._model.visual.preprocess_cfg)
+        self._transform = image_transform_v2(settings, is_train=False)
         self._settings = {key: _plain(value) for key, value in vars(settings).items()}
         self.text_limit = int(self._tokenizer.context_length)
         self._heads = self._cut()
@@ -75,7 +76,7 @@ class OpenClipEncoder(Towers):
 
     def prepare(self, images: list[Radiograph]) -> np.ndarray:
         """(n_images, 3, height, width) float32: open_clip's own transform on 8-bit RGB."""
-        pictures = [Image.fromarray(nearest_level(image.pixels)).convert("RGB") for image in images]
+        pictures = [Image.fromarray(eight_bit(image.pixels)).convert("RGB") for image in images]
         return torch.stack([self._transform(picture) for picture in pictures]).float().numpy()
 
     def _preprocessing(self) -> dict[str, Any]:
