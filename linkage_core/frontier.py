@@ -166,7 +166,10 @@ def keep(
         if not rows:
             continue
         table = _read(now, relative, columns)
-        table = table[table["option"] != option["option"]]
+        again = table["option"] == option["option"]
+        if "use" in columns:  # another use of the same release stays
+            again &= table["use"].isin({row["use"] for row in rows})
+        table = table[~again]
         added = pd.DataFrame(rows).assign(option=option["option"]).reindex(columns=list(columns))
         if "seed" in columns:
             added, table = (part.astype({"seed": "Int64"}) for part in (added, table))

@@ -12,23 +12,162 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp, ndtri
 
 from linkage_core import attackers, frontier, lab
 from linkage_core import utility as usefulness
 from linkage_core.cohorts.base import LABELS
-from linkage_core.frontier import CONTROL, GROUPS, HEAD, NOTHING
+from linkage_core.frontier import CONTROL, GROUPS, HEAD, NOTHING, RELEASE
 from linkage_core.heads import unit
-from linkage_core.release import measured
+from linkage_core.mitigation import accounting
+from linkage_core.mitigation.finetune import Training, training_pairs
+from linkage_core.mitigation.noise import Seeded
+from linkage_core.release import ceiling as ceilings
+from linkage_core.release import central, measured
 from linkage_core.release.cap import Cap
 from linkage_core.release.codes import LEAST, Codebook, suppress
 from linkage_core.release.measured import Mechanism
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.utility import Probe
 
 Progress = Callable[[str, int, int], None]
 
+LIMITS = (2, 3, 5, 10, 20, 30, 50, 100, 300)
+"""Cells of a codebook, and L of capped records."""
+LIFTS = (1.2, 1.5, *LIMITS)
+"""Of statistics: the largest lift at N = 10,000."""
+NOISES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+SEEDS, SEVERAL = (0, 1, 2), (10, 30, 100)
+"""Limits with several seeds."""
+EPSILONS = (0.34, 1.0, 3.0)
 
-def heads(entry: Entry, names: Sequence[str] | None = None, progress: Progress | None = None) -> Entry:
-    """Every measured head as an option: its linkage is the lab's, its use is read anew for both groups of findings."""
+
+def build(
+    entry: Entry,
+    public: Entry,
+    training: Training | None = None,
+    *,
+    heads_too: bool = True,
+    limits: Sequence[int] = LIMITS,
+    progress: Progress | None = None,
+) -> Entry:
+    """Every option of the frontier; what is there already is kept, so a build that was stopped goes on.
+
+    Arguments
+        public: a cohort that recipient and attacker have as well: codebooks, frames and prevalences come from it alone.
+        training: the pairs whose patients are summed and whose records teach a reader; default training_pairs.
+        limits: of codes and capped records.
+    """
+    training = training or training_pairs(entry)
+    listed = lab.frequent(entry)
+    before = clean_probe(training.source, training.split)
+    if heads_too:
+        entry = heads(entry, before=before, progress=progress)
+    entry = nothing(entry, public, before)
+    sums = {"": sums_of(training, public, [listed, [name for name in LABELS if name not in listed]])}
+    sums["all 14 at once"] = sums_of(training, public, [LABELS])
+    for queries in sums.values():
+        for number, one in enumerate(queries):
+            relative = f"sums-statistics-{len(queries)}-{number}.safetensors"
+            entry = entry.add_file(relative, one.write)
+    seen = {name: summed_patients(queries, training) for name, queries in sums.items()}
+    dimension = len(entry.heads().image.weight)
+    plan: list[tuple[dict[str, Any], Callable[[Entry, dict[str, Any]], Entry]]] = []
+
+    def add(kind: str, parameter: str, value: float, make: Callable[..., Entry], seed: int = 0, **more: Any) -> None:
+        suffix = f"-{more.pop('suffix')}" if "suffix" in more else ""
+        name = f"{kind}-{parameter}{value:g}-seed{seed}{suffix}"
+        option = {"option": name, "family": RELEASE, "kind": kind, "parameter": parameter, "value": float(value)}
+        plan.append(({**option, "seed": seed, **more}, make))
+
+    def statistics_of(which: str, mu: float, seed: int) -> Callable[[Entry, dict[str, Any]], Entry]:
+        return lambda now, option: statistics(now, option, sums[which], mu, seen[which], before, seed)
+
+    def records_of(mechanism: Mechanism, of: Any, seed: int) -> Callable[[Entry, dict[str, Any]], Entry]:
+        def make(now: Entry, option: dict[str, Any]) -> Entry:
+            top = (
+                None
+                if of is None
+                else lambda sizes: ceilings.ceiling(now, _known(of, mechanism, now), sizes, seed=seed)
+            )
+            return records(now, option, mechanism, top, before=before, seed=seed)
+
+        return make
+
+    for seed in SEEDS:
+        for epsilon in EPSILONS:
+            n = sums[""][0].n_patients
+            mu = 1 / accounting.gaussian_sigma(epsilon, accounting.delta_for(n)[0])
+            add("statistics", "epsilon", epsilon, statistics_of("", mu * math.sqrt(2), seed), seed, listed=len(listed))
+            single = statistics_of("all 14 at once", mu, seed)
+            add("statistics", "epsilon", epsilon, single, seed, suffix="14findings", listed=len(LABELS))
+    for lift in LIFTS:
+        mu = float(ndtri(lift / 10_000) - ndtri(1 / 10_000))
+        add("statistics", "limit", lift, statistics_of("", mu, 0), listed=len(listed))
+    for limit in limits:
+        for seed in SEEDS if limit in SEVERAL else SEEDS[:1]:
+            book = public_codebook(public, limit, listed, seed)
+            add("codes", "limit", limit, records_of(coded(book), "cells", seed), seed, limit=limit, listed=len(listed))
+            cap = Cap.of(dimension, limit)
+            add("capped", "limit", limit, records_of(capped(cap), cap, seed), seed, limit=limit)
+    add(
+        "scores", "", math.nan, records_of(scored(clean_probe(public, public.default_split), listed), None, 0), listed=7
+    )
+    for sigma in NOISES:
+        release = records_of(measured.gaussian(sigma), ceilings.Gaussian(sigma), 0)
+        add("embeddings", "noise", sigma, release, mu=1 / sigma)
+    there = set(frontier.options_of(entry)["option"])
+    for done, (option, make) in enumerate(plan):
+        if progress:
+            progress(option["option"], done, len(plan))
+        if option["option"] not in there:
+            entry = make(entry, option)
+    return entry
+
+
+def _known(of: Any, mechanism: Mechanism, entry: Entry) -> Any:
+    """The mechanism as `ceiling` wants it: cells by the codes of the very records."""
+    if of != "cells" or mechanism.cells is None:
+        return of
+    records = entry.records(entry.default_split)
+    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    return ceilings.Cells(mechanism.cells(clean), mechanism.n_cells)
+
+
+def sums_of(training: Training, public: Entry, queries: Sequence[Sequence[str]]) -> list[central.PatientSums]:
+    """Clipped sums of each query's findings over the training patients; frame and prevalences are public."""
+    records = public.records(public.default_split)
+    seen = unit(public.heads().image(public.features("image", records["record_id"])))
+    shares = np.nanmean(usefulness.states_of(records), axis=0)
+    frame = central.Frame.of(seen, public.cohort)
+    clean = unit(training.source.heads().image(training.images))
+    states = usefulness.states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
+    made = []
+    for findings in queries:
+        columns = [LABELS.index(name) for name in findings]
+        about = {"trained_on": training.said(), "public": public.cohort}
+        prevalence = shares[columns].clip(0.001, 0.999)
+        made.append(
+            central.prepare(
+                clean,
+                states[:, columns],
+                training.patients,
+                findings,
+                frame=frame,
+                prevalence=prevalence,
+                about=about,
+            )
+        )
+    return made
+
+
+def heads(
+    entry: Entry, names: Sequence[str] | None = None, before: Probe | None = None, progress: Progress | None = None
+) -> Entry:
+    """Every measured head as an option: its linkage is the lab's, its use is read anew for both groups of findings.
+
+    before: a probe that was given everything, the use of releasing all embeddings with all labels.
+    """
     listed = lab.frequent(entry)
     rows = lab.heads(entry).set_index("head")
     names = [OFF_THE_SHELF, *lab.head_names(entry)] if names is None else list(names)
@@ -49,6 +188,8 @@ def heads(entry: Entry, names: Sequence[str] | None = None, progress: Progress |
                     **{"n_patients": one["n_patients"], "trained_on": one["trained_on"]},
                 }
             )
+        if name == OFF_THE_SHELF and before is not None:
+            used += trained_rows(entry, before, listed, "all embeddings and labels, nothing protected", before=before)
         epsilon = float(str(row["epsilon"]))
         option = {
             **{"option": name, "head": name, "kind": row["mechanism"], "seed": row["seed"]},
@@ -61,36 +202,34 @@ def heads(entry: Entry, names: Sequence[str] | None = None, progress: Progress |
     return entry
 
 
-def nothing(entry: Entry, public: Entry) -> Entry:
+def nothing(entry: Entry, public: Entry, before: Probe | None = None) -> Entry:
     """Nothing is released: an attacker guesses, and a recipient reads nothing, or trains on what is public anyway."""
     listed = lab.frequent(entry)
+    records = entry.records(entry.default_split)
     sizes = sorted(lab.linkage(entry).query("attacker == 'worst' and cohort == @entry.cohort")["pool_size"].unique())
-    n_queries = len(entry.records(entry.default_split))
     guess = [
         {
             **{"cohort": entry.cohort, "attacker": who, "named": "guessing", "also": "", "pool_size": int(n), "k": 1},
             **{"recall": 1 / n, "recall_low": 1 / n, "recall_high": 1 / n, "chance": 1 / n, "lift": 1.0},
-            **{
-                "n_queries": n_queries,
-                "n_patients": entry.records(entry.default_split)["patient_id"].nunique(),
-                "flag": "",
-            },
+            **{"n_queries": len(records), "n_patients": records["patient_id"].nunique(), "flag": ""},
         }
         for n in sizes
         for who in (lab.WORST, "cosine", frontier.OMNISCIENT)
     ]
-    probe = public_probe(public)
-    used = [*trained_rows(entry, probe, listed, f"{public.cohort}, public"), *_coin(entry, listed)]
+    probe = clean_probe(public, public.default_split)
+    used = [
+        *trained_rows(entry, probe, listed, f"{public.cohort}, public", before=before),
+        *_coin(entry, listed),
+    ]
     option = {"option": NOTHING, "family": NOTHING, "kind": NOTHING, "parameter": "", "value": math.nan}
     return frontier.keep(entry, option, linked=guess, used=used)
 
 
-def public_probe(public: Entry) -> Callable[[np.ndarray], np.ndarray]:
-    """A reader trained on a public cohort's clean embeddings and labels: unit rows (n, e) -> (n, 14)."""
-    records = public.records(public.default_split)
-    clean = unit(public.heads().image(public.features("image", records["record_id"])))
-    states = usefulness.states_of(records)
-    return usefulness.train_probe(clean, states, records["patient_id"].to_numpy(str))
+def clean_probe(entry: Entry, split: str) -> Probe:
+    """A reader trained on clean embeddings and labels of one split, nothing protected: unit rows (n, e) -> (n, 14)."""
+    records = entry.records(split)
+    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    return usefulness.train_probe(clean, usefulness.states_of(records), records["patient_id"].to_numpy(str))
 
 
 def trained_rows(
@@ -100,22 +239,18 @@ def trained_rows(
     trained_on: str,
     *,
     use: str = "trained",
-    rows_of: Callable[[np.ndarray], np.ndarray] | None = None,
-    train: Entry | None = None,
+    before: Probe | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """AUROC of a reader on held-out images by group of findings, beside the clean probe's, paired.
+    """AUROC of a reader on held-out images by group of findings, beside a clean probe's, paired.
 
-    reader: rows -> (n, 14) scores, NaN for a finding it does not know. rows_of turns the held-out images' clean
-    embeddings into what the reader is given (default: as they are). The clean probe comes from `train`'s attacker split
-    (default: the entry's own), as everywhere in the lab.
+    reader: clean unit rows (n, e) -> (n, 14) scores, NaN for a finding it does not know. before: the clean probe
+    (default: the one of the attacker's split, as everywhere in the lab).
     """
     records = entry.records(entry.default_split)
     clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
-    own = (train or entry).records("attacker")
-    own_clean = unit(entry.heads().image((train or entry).features("image", own["record_id"])))
-    before = usefulness.train_probe(own_clean, usefulness.states_of(own), own["patient_id"].to_numpy(str))
-    after = np.asarray(reader(clean if rows_of is None else rows_of(clean)), dtype=np.float64)
+    before = before or clean_probe(entry, "attacker")
+    after = np.asarray(reader(clean), dtype=np.float64)
     scores = np.stack([before(clean), np.nan_to_num(after)], axis=2)
     known = ~np.isnan(after).any(axis=0) & before.trained
     states = np.where(known, usefulness.states_of(records), np.nan)
@@ -149,12 +284,14 @@ def records(
     mechanism: Mechanism,
     ceiling: Callable[[Sequence[int]], pd.DataFrame] | None = None,
     trained: Callable[[np.ndarray], np.ndarray] | None = None,
+    before: Probe | None = None,
     seed: int = 0,
 ) -> Entry:
     """One release of records: every attacker, the ceiling, what is read from it and what is learnt from it.
 
     `ceiling` gives rows of release.ceiling for pool sizes; `trained` is a reader that a recipient made of released
-    records alone, for clean embeddings. The attackers' own split doubles as the labelled data of whoever reads.
+    records alone, for clean embeddings, and `before` the one of somebody who was given everything. The attackers' own
+    split doubles as the labelled data of whoever reads.
     """
     listed = lab.frequent(entry)
     found = measured.attacks(entry, mechanism, option["option"], seed=seed)
@@ -183,7 +320,7 @@ def records(
     read = _reader(mechanism, own_clean, usefulness.states_of(own), own["patient_id"].to_numpy(str), rng)
     used = trained_rows(entry, read, listed, f"{entry.cohort}/attacker", use="read")
     if trained is not None:
-        used += trained_rows(entry, trained, listed, "released records, one label each")
+        used += trained_rows(entry, trained, listed, "released records, one finding each", before=before)
     return frontier.keep(entry, option, rows, used)
 
 
@@ -238,6 +375,128 @@ def capped(cap: Cap) -> Mechanism:
         return np.asarray(cap.release(unit(rows), rng) / cap.gain, dtype=np.float32)
 
     return Mechanism(vectors, math.sqrt(max(1 / cap.gain**2 - 1, 0.0) / cap.dimension))
+
+
+def scored(probe: Probe, listed: Sequence[str]) -> Mechanism:
+    """Scores of the listed findings by a public probe, scaled alike: nothing of it is limited."""
+    kept = np.array([name in listed for name in LABELS]) & probe.trained
+    weights = probe.weights[:, kept] / np.linalg.norm(probe.weights[:, kept], axis=0)
+    return Mechanism(lambda rows, rng: np.asarray((rows - probe.mean) @ weights, dtype=np.float32))
+
+
+# ----------------------------------------------------------------------------------------------------- statistics
+
+
+def statistics(
+    entry: Entry,
+    option: dict[str, Any],
+    queries: Sequence[central.PatientSums],
+    mu: float,
+    seen: Callable[[float, Sequence[int]], pd.DataFrame] | None = None,
+    before: Probe | None = None,
+    seed: int = 0,
+) -> Entry:
+    """Noisy sums over patients, answered one query after the other with mu / sqrt(number of queries) each.
+
+    The noise is reproducible, so that the table can be made again: an illustration of a release, not one. `seen` gives
+    what an attacker reaches who knows every other patient (see `summed_patients`).
+    """
+    listed = lab.frequent(entry)
+    each = mu / math.sqrt(len(queries))
+    multiplier = 1 / each
+    scores: list[tuple[np.ndarray, Probe]] = []
+    for number, sums in enumerate(queries):
+        delta, _ = accounting.delta_for(sums.n_patients)
+        epsilon = accounting.gaussian_epsilon(multiplier, delta)
+        probe = sums.release(epsilon, delta, Seeded(1000 * seed + number)).probe()
+        scores.append((np.array([LABELS.index(name) for name in sums.query.findings]), probe))
+
+    def read(clean: np.ndarray) -> np.ndarray:
+        found = np.full((len(clean), len(LABELS)), np.nan)
+        for columns, probe in scores:
+            found[:, columns] = probe(clean)
+        return found
+
+    rows: list[dict[str, Any]] = []
+    if seen is not None:
+        for row in frontier.dicts(seen(mu, lab.POOL_SIZES)):
+            who = {"cohort": entry.cohort, "k": 1, "also": "", "flag": ""}
+            rows += [{**row, **who, "attacker": name} for name in (frontier.OMNISCIENT, lab.WORST)]
+    used = trained_rows(entry, read, listed, f"statistics of {queries[0].n_patients:,} patients", before=before)
+    return frontier.keep(entry, {**option, "mu": mu}, rows, used)
+
+
+def summed_patients(
+    queries: Sequence[central.PatientSums], training: Training, n_pools: int = 10, trials: int = 200, seed: int = 0
+) -> Callable[[float, Sequence[int]], pd.DataFrame]:
+    """What is reached by somebody who knows every other summed patient, and each candidate's images and findings?
+
+    Which of N candidate patients was summed? What is left of the file after taking the others off is that patient's
+    clipped vector c and noise, r = c_J + z / mu in units of the clip; naming the largest posterior is best, so the mean
+    of the largest posterior is the rate of success, and its spread over random pools and noise the error of this
+    simulation. Above any attacker who holds reports alone. Returns mu, pool sizes -> rows of recall.
+    """
+    clean = unit(training.source.heads().image(training.images))
+    states = usefulness.states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
+    names, whose = np.unique(training.patients, return_inverse=True)
+
+    def vectors(some: np.ndarray) -> np.ndarray:
+        place = np.full(len(names), -1)
+        place[some] = np.arange(len(some))
+        rows = np.flatnonzero(place[whose] >= 0)
+        parts = []
+        for sums in queries:
+            columns = [LABELS.index(name) for name in sums.query.findings]
+            part = _contributions(sums.query, clean[rows], states[rows][:, columns], place[whose][rows], len(some))
+            parts.append(part / (sums.query.clip * math.sqrt(len(queries))))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def seen(mu: float, sizes: Sequence[int]) -> pd.DataFrame:
+        found = []
+        for n in sizes:
+            rng = np.random.default_rng([seed, n])
+            best = []
+            for _ in range(n_pools):
+                c = vectors(rng.choice(len(names), n, replace=False))
+                chosen = rng.integers(0, n, trials)
+                released = c[chosen] + rng.standard_normal((trials, c.shape[1]), dtype=np.float32) / np.float32(mu)
+                log_p = mu**2 * (released @ c.T - 0.5 * (c**2).sum(axis=1)).astype(np.float64)
+                best.append(np.exp(log_p.max(axis=1) - logsumexp(log_p, axis=1)).mean())
+            recall, error = float(np.mean(best)), float(np.std(best, ddof=1) / math.sqrt(n_pools))
+            found.append(
+                {
+                    **{"pool_size": n, "named": "knows every other patient", "chance": 1 / n, "lift": recall * n},
+                    **{"recall": recall, "recall_low": recall - 1.96 * error, "recall_high": recall + 1.96 * error},
+                    **{"n_queries": n_pools * trials, "n_patients": len(names)},
+                }
+            )
+        return pd.DataFrame(found)
+
+    return seen
+
+
+def _contributions(
+    query: central.Query, embeddings: np.ndarray, states: np.ndarray, whose: np.ndarray, n_patients: int
+) -> np.ndarray:
+    """(n_patients, D) clipped vector of each patient; of the symmetric block the upper triangle, its length kept."""
+    order = np.argsort(whose, kind="stable")
+    factors = query.factors(embeddings[order], states[order])
+    starts = np.searchsorted(whose[order], np.arange(n_patients))
+    blocks = []
+    for name, (a, b) in factors.items():
+        upper = np.triu_indices(a.shape[1]) if name == "second" else None
+        summed = np.empty((n_patients, a.shape[1] * b.shape[1] if upper is None else len(upper[0])))
+        for first in range(0, n_patients, 500):
+            rows = slice(starts[first], starts[first + 500] if first + 500 < n_patients else len(a))
+            outer = a[rows, :, None] * b[rows, None, :]
+            of = np.add.reduceat(outer, starts[first : first + 500] - starts[first], axis=0)
+            if upper is not None:
+                of = of[:, upper[0], upper[1]] * np.where(upper[0] == upper[1], 1.0, math.sqrt(2))
+            summed[first : first + 500] = of.reshape(len(of), -1)
+        blocks.append(summed)
+    vectors = np.concatenate(blocks, axis=1)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors * np.minimum(1.0, query.clip / np.maximum(norms, 1e-300)))
 
 
 def _coin(entry: Entry, listed: Sequence[str]) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def test_public_labels_train_what_nothing_released_can_read(entry: Entry) -> Non
     records = public.records(public.default_split)
     clean = unit(public.heads().image(public.features("image", records["record_id"])))
     probe = train_probe(clean, states_of(records), records["patient_id"].to_numpy(str))
-    np.testing.assert_array_equal(frontier_build.public_probe(public)(clean[:5]), probe(clean[:5]))
+    np.testing.assert_array_equal(frontier_build.clean_probe(public, public.default_split)(clean[:5]), probe(clean[:5]))
 
 
 def test_an_option_is_replaced_and_the_others_stay(entry: Entry) -> None:
