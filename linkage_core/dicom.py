@@ -12,11 +12,11 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import UID
 
 from linkage_core.errors import ImageError
-from linkage_core.radiographs import WHITE, check_size, luminance
+from linkage_core.radiographs import MAX_PIXELS, WHITE, check_size, luminance, strips, through
 
 # Real headers break small rules (an id too long, a date with dots) on every second file; what touches the pixels is
 # checked below. A setting and not a warnings filter: filters are not safe where images are read in threads.
@@ -57,6 +57,7 @@ DECODERS = {
 NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 DEFLATED = "1.2.840.10008.1.2.1.99"
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+PALETTE = "PALETTE COLOR"
 RLE = "1.2.840.10008.1.2.5"
 COLOUR_SHARE = 0.04  # mean spread of the channels, as a share of white; burnt-in coloured marks stay far below
 
@@ -83,19 +84,24 @@ def _decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
     dataset, syntax = _header(data, name)
     stored = _stored_pixels(dataset, syntax, name)
     bits = min(16, max(8, int(dataset.BitsStored)))
+    if dataset.PhotometricInterpretation == PALETTE:
+        return _from_palette(stored, dataset, name), bits
     if stored.ndim == 3:
         return _from_colour(stored, int(dataset.BitsStored), name), bits
-    values = _modality(stored, dataset, name)
-    shown = _window(values, stored, dataset, name)
+    # What is shown depends on the stored value alone: worked out once for each value, then looked up for each pixel.
+    low, high = int(stored.min()), int(stored.max())
+    levels = np.arange(low, high + 1)
+    values = _modality(levels, dataset, name)
+    shown = _window(values, levels, stored, dataset, name)
     if dataset.PhotometricInterpretation == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE":
         shown = WHITE - shown
-    return np.rint(shown).astype(np.uint16), bits
+    return through(np.rint(shown).astype(np.uint16), stored, low), bits
 
 
 def _header(data: bytes, name: str) -> tuple[Dataset, str]:
     """The data set, after everything that can be checked without decoding pixels; and its transfer syntax."""
     if DEFLATED.encode() in data[:65536]:
-        _unsupported(DEFLATED, name)  # before reading on: pydicom would inflate all of it, whatever that may be
+        data = _inflated(data, name)  # here: pydicom would inflate all of it, whatever that may be
     dataset = dcmread(io.BytesIO(data), force=True)
     if "Rows" not in dataset and "SOPClassUID" not in dataset:
         raise ImageError("not-an-image", f"{name} holds no DICOM image.", "Give a DICOM, PNG or JPEG file.")
@@ -115,9 +121,7 @@ def _header(data: bytes, name: str) -> tuple[Dataset, str]:
     check_size(int(dataset.Rows), int(dataset.Columns), name)
     samples, allocated = int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
     photometric = str(dataset.PhotometricInterpretation)
-    if photometric == "PALETTE COLOR":
-        _colour(name)
-    if samples not in (1, 3) or (samples == 1) != photometric.startswith("MONOCHROME"):
+    if samples not in (1, 3) or (samples == 1) != photometric.startswith(("MONOCHROME", PALETTE)):
         _bad(name, f"{samples} samples a pixel with photometric interpretation {photometric!r}")
     if allocated not in (8, 16) or not 1 <= int(dataset.BitsStored) <= allocated:
         _bad(name, f"{dataset.BitsStored} bits stored in {allocated}")
@@ -130,6 +134,22 @@ def _header(data: bytes, name: str) -> tuple[Dataset, str]:
                 "Copy the file again from its source.",
             )
     return dataset, syntax
+
+
+def _inflated(data: bytes, name: str) -> bytes:
+    """A deflated file (PS3.5 A.5) as the explicit little-endian one it stands for; of its file header the syntax."""
+    if data[128:132] != b"DICM" or data[132:138] != b"\2\0\0\0UL":
+        _unsupported(DEFLATED, name)
+    start = 144 + int.from_bytes(data[140:144], "little")
+    most = 4 * MAX_PIXELS  # bytes; 16 bits a pixel, and as much again for the rest of the data set
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflating.decompress(data[start:], most)
+    if inflating.unconsumed_tail:
+        raise ImageError("too-large", f"{name} inflates to more than {most:,} bytes.", "Check what this file is.")
+    if not inflating.eof:
+        raise ImageError("truncated", f"The deflated data of {name} have no end.", "Copy the file again.")
+    syntax = (NATIVE[1] + "\0").encode()
+    return data[:132] + b"\2\0\x10\0UI" + len(syntax).to_bytes(2, "little") + syntax + plain
 
 
 def _stored_pixels(dataset: Dataset, syntax: str, name: str) -> np.ndarray:
@@ -184,10 +204,31 @@ def _jpeg_header(frame: bytes) -> tuple[int, int, int]:
 def _from_colour(stored: np.ndarray, bits: int, name: str) -> np.ndarray:
     """Grey out of three channels, where they say the same; an image with real colours is no radiograph."""
     white = 2**bits - 1
-    spread = stored.max(axis=-1).astype(np.float64) - stored.min(axis=-1)
-    if spread.mean() > COLOUR_SHARE * white:
+    grey = np.empty(stored.shape[:2], np.uint16)
+    spread = 0
+    for rows in strips(*grey.shape):
+        colour = stored[rows]
+        spread += int((colour.max(axis=-1).astype(np.int64) - colour.min(axis=-1)).sum())
+        grey[rows] = luminance(np.minimum(colour, white), white)
+    if spread > COLOUR_SHARE * white * grey.size:
         _colour(name)
-    return luminance(np.minimum(stored, white), white)
+    return grey
+
+
+def _from_palette(stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
+    """Grey of the palette's colours (PS3.3 C.7.6.3.1.5), where they are grey."""
+    low, high = int(stored.min()), int(stored.max())
+    levels = np.arange(low, high + 1)
+    bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    colours = apply_color_lut(levels.astype(stored.dtype)[None], dataset)[0]
+    if bits not in (8, 16) or colours.shape != (len(levels), 3):
+        _bad(name, f"a palette of {bits} bits")
+    white = 2**bits - 1
+    spread = colours.max(axis=1).astype(np.int64) - colours.min(axis=1)
+    total = sum(int(spread[stored[rows].astype(np.intp) - low].sum()) for rows in strips(*stored.shape))
+    if total > COLOUR_SHARE * white * stored.size:
+        _colour(name)
+    return through(luminance(colours[None], white)[0], stored, low)
 
 
 def _modality(stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
@@ -200,14 +241,17 @@ def _modality(stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
     return stored * slope + intercept
 
 
-def _window(values: np.ndarray, stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
-    """Values of the modality -> 0..65535, float64, by the first VOI LUT or window, else the full range of the data."""
+def _window(values: np.ndarray, levels: np.ndarray, stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
+    """Values of the modality -> 0..65535, float64, by the first VOI LUT or window, else the full range of the data.
+
+    values (n,) belong to the stored values `levels` (n,), all integers from the least in `stored` to the largest.
+    """
     if dataset.get("VOILUTSequence"):
         looked_up, largest = _look_up(values, dataset.VOILUTSequence[0], dataset, name)
         return np.clip(looked_up * WHITE / largest, 0, WHITE)
     centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
     if centre is None or width is None:
-        kept = values[~_padding(stored, dataset)]
+        kept = values[_there(levels, stored) & ~_padding(levels, dataset)]
         low, high = (kept.min(), kept.max()) if kept.size else (0.0, 0.0)
         if low == high:
             return np.zeros_like(values)
@@ -241,6 +285,14 @@ def _look_up(values: np.ndarray, item: Dataset, dataset: Dataset, name: str) -> 
     if len(table) < n_entries:
         _bad(name, f"a LUT of {len(table)} entries that says it has {n_entries}")
     return table[np.clip(np.rint(values - first), 0, n_entries - 1).astype(np.int64)], 2**bits - 1
+
+
+def _there(levels: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """(n,) which of these consecutive integers the image has."""
+    there = np.zeros(len(levels), dtype=bool)
+    for rows in strips(*stored.shape):
+        there[stored[rows].astype(np.intp) - levels[0]] = True
+    return there
 
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:

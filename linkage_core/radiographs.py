@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,20 @@ def check_size(height: int, width: int, name: str) -> None:
         )
 
 
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of an image in stretches of a million pixels: what is computed on one stays small, and in the cache."""
+    step = max(1, (1 << 20) // max(1, width))
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+def through(table: np.ndarray, values: np.ndarray, first: int = 0) -> np.ndarray:
+    """(height, width) integers through a table whose entry 0 is for the value `first`; every value has an entry."""
+    looked_up = np.empty(values.shape, table.dtype)
+    for rows in strips(*values.shape):
+        np.take(table, values[rows].astype(np.intp) - first, out=looked_up[rows], mode="clip")
+    return looked_up
+
+
 def luminance(colour: np.ndarray, white: int) -> np.ndarray:
     """(height, width) uint16, 0..65535, of an (height, width, 3) image with values 0..`white`: ITU-R BT.601 weights.
 
@@ -193,8 +208,8 @@ def _decode_pillow(data: bytes, name: str) -> tuple[np.ndarray, int]:
             if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
                 raise ImageError("multi-frame", f"{name} is an animation.", "Give one image a file.")
             image.load()
-            upright = ImageOps.exif_transpose(image)
-        return _grey(upright, name)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _grey(image, name)
     except PILLOW_ERRORS as error:
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError("too-large", f"{name}: {error}", "Reduce the image.") from error
@@ -208,11 +223,22 @@ def _decode_pillow(data: bytes, name: str) -> tuple[np.ndarray, int]:
 
 def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
     """Luminance 0..65535 of an image in any of Pillow's modes, alpha composited on black; and its depth."""
-    if image.mode.startswith("I") or image.mode == "F":
+    grey = np.empty((image.height, image.width), np.uint16)
+    for rows in strips(*grey.shape):
+        grey[rows] = _grey_rows(image.crop((0, rows.start, image.width, rows.stop)), name)
+    return grey, 16 if _is_deep(image) else 8
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _grey_rows(image: Image.Image, name: str) -> np.ndarray:
+    if _is_deep(image):
         values = np.asarray(image)
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > WHITE:
             raise ImageError("bad-values", f"{name} has pixel values outside 0..{WHITE}.", "Save it with 8 or 16 bits.")
-        return np.rint(values).astype(np.uint16), 16
+        return np.rint(values).astype(np.uint16) if image.mode == "F" else values.astype(np.uint16)
     has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if image.mode in ("1", "L", "LA") and not (image.mode != "LA" and has_alpha):
         channels = np.asarray(image.convert("LA") if has_alpha else image.convert("L"))
@@ -224,4 +250,4 @@ def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
         alpha = channels[..., 3] if has_alpha else None
     if alpha is not None:
         grey = ((grey.astype(np.uint32) * alpha + 127) // 255).astype(np.uint16)
-    return grey, 8
+    return grey

@@ -8,6 +8,7 @@ new one. Counts under `ranks/` can be made again at any time, so each carries it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import io
@@ -456,6 +457,13 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        raise StoreError(
+            f"{path} could not be written: {error.strerror}. What was written before it stays valid.",
+            "Make room, or give another --store; the same command then goes on where it stopped.",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)

@@ -23,8 +23,8 @@ from transformers import (
 from linkage_core.encoders import towers
 from linkage_core.encoders.clip import ClipEncoder, canonical
 from linkage_core.encoders.hub import resolve
+from linkage_core.encoders.pictures import eight_bit
 from linkage_core.encoders.registry import load_encoder
-from linkage_core.encoders.towers import eight_bit
 from linkage_core.errors import ModelError
 from linkage_core.radiographs import Radiograph
 

@@ -16,6 +16,7 @@ from pydicom.pixels import apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -331,7 +332,7 @@ def test_a_data_set_without_preamble_is_read_by_its_name(tmp_path):
         ({"Rows": 60000, "Columns": 60000}, "too-large"),
         ({"Rows": 25000}, "too-large"),
         ({"Rows": 4}, "too-small"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "damaged"),
         ({"PhotometricInterpretation": "RGB"}, "bad-values"),
         ({"BitsStored": 20}, "bad-values"),
         ({"BitsAllocated": 1}, "bad-values"),
@@ -351,10 +352,47 @@ def test_constant_dicom():
     assert reason_of(dicom(np.full((20, 20), 7, np.uint16))) == "constant"
 
 
-def test_a_deflated_file_is_not_inflated():
-    assert reason_of(dicom(gradient()).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99\0\0\0")) == (
-        "unsupported-syntax"
-    )
+def deflated(pixels, syntax=DeflatedExplicitVRLittleEndian, **tags):
+    return dicom(pixels, syntax=syntax, **tags)
+
+
+def test_a_deflated_file_is_its_plain_twin():
+    tags = {"WindowCenter": 1800, "WindowWidth": 900}
+    data = deflated(gradient(), **tags)
+    assert pydicom.dcmread(io.BytesIO(data)).file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    np.testing.assert_array_equal(decode_radiograph(data, "a").pixels, shown(gradient(), **tags))
+    assert reason_of(data[: len(data) // 2]) == "truncated"
+    start = 144 + int.from_bytes(data[140:144], "little")
+    assert reason_of(data[:start] + b"\xff" * 99) == "damaged"
+
+
+def test_a_deflated_bomb_is_not_inflated():
+    data = deflated(gradient())
+    start = 144 + int.from_bytes(data[140:144], "little")
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = b"".join(squeeze.compress(b"\0" * (1 << 24)) for _ in range(20)) + squeeze.flush()
+    assert reason_of(data[:start] + bomb) == "too-large"
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_grey_palette_is_read_and_a_coloured_one_refused(bits):
+    pixels = gradient(largest=255).astype(np.uint8)
+    ramp = np.arange(256)[::-1] * (257 if bits == 16 else 1)
+    tags = {}
+    for colour in ("Red", "Green", "Blue"):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        tags[f"{colour}PaletteColorLookupTableData"] = ramp.astype("<u2" if bits == 16 else "u1").tobytes()
+    how = {"photometric": "PALETTE COLOR", "bits": 8}
+    np.testing.assert_array_equal(shown(pixels, **how, **tags), (255 - pixels.astype(np.uint16)) * 257)
+    tags["RedPaletteColorLookupTableData"] = bytes(len(tags["RedPaletteColorLookupTableData"]))
+    assert reason_of(dicom(pixels, **how, **tags)) == "colour"
+
+
+def test_a_modality_lut_keeps_its_first_entry_below_its_range():
+    pixels = gradient(largest=255).astype(np.uint16)
+    table = np.arange(100, 200)
+    got = shown(pixels, ModalityLUTSequence=lut(table, first=100))
+    np.testing.assert_array_equal(got, stretched(table[np.clip(pixels.astype(int) - 100, 0, 99)]))
 
 
 def test_unknown_syntax():

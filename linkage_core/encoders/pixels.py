@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from linkage_core.encoders.pictures import eight_bit
+from linkage_core.radiographs import through
+
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -17,7 +20,7 @@ def fitted(pixels: np.ndarray, *, side: int, crop: int, resample: int, stretch: 
     torchvision's Resize and CenterCrop; other libraries round down, which moves every second picture by one pixel.
     `stretch`: the darkest value becomes 0 and the brightest 255 first.
     """
-    picture = Image.fromarray(full_range(pixels) if stretch else nearest_level(pixels))
+    picture = Image.fromarray(full_range(pixels) if stretch else eight_bit(pixels))
     width, height = picture.size
     short, long = min(width, height), max(width, height)
     stretched = int(side * long / short)
@@ -28,26 +31,18 @@ def fitted(pixels: np.ndarray, *, side: int, crop: int, resample: int, stretch: 
     return np.asarray(picture.crop((left, top, left + crop, top + crop)))
 
 
-def nearest_level(pixels: np.ndarray) -> np.ndarray:
-    """uint16 grey values to uint8, rounded: an 8-bit source comes back as it was.
-
-    >>> nearest_level(np.array([[0, 128, 129, 65535]], dtype=np.uint16))
-    array([[  0,   0,   1, 255]], dtype=uint8)
-    """
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def full_range(pixels: np.ndarray) -> np.ndarray:
     """uint16 grey values to uint8 such that the darkest is 0 and the brightest 255, rounded down.
 
     >>> full_range(np.array([[257, 514, 771]], dtype=np.uint16))
     array([[  0, 127, 255]], dtype=uint8)
     """
-    grey = pixels / 257.0  # an 8-bit source: its own integers, exactly
-    grey -= grey.min()
-    grey /= grey.max() or 1.0
+    low, high = int(pixels.min()), int(pixels.max())
+    grey = np.arange(low, high + 1) / 257.0  # an 8-bit source: its own integers, exactly
+    grey -= grey[0]
+    grey /= grey[-1] or 1.0
     grey *= 255
-    return grey.astype(np.uint8)
+    return through(grey.astype(np.uint8), pixels, low)
 
 
 def scaled(pictures: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from linkage_core.encoders.hub import LocalModel
-from linkage_core.encoders.pictures import eight_bit as eight_bit
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.radiographs import Radiograph
