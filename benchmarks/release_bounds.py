@@ -237,11 +237,14 @@ def table() -> pd.DataFrame:
         limit = bounds.reading(sensitivity + specificity - 1) / n
         add("reading", f"N={n} k=1 J={sensitivity + specificity - 1:g}", "one finding", alone(kernel), limit, True)
     rng = np.random.default_rng(0)
-    for n, epsilon, tries in ((2, 1.0, 40), (3, 0.5, 40), (3, 2.0, 40), (4, 1.0, 8)):
-        tried = [subsets(n, k, epsilon) for k in range(1, n)]
+    for n, k, epsilon, tries in ((2, 1, 1.0, 40), (3, 1, 0.5, 40), (3, 1, 2.0, 40), (3, 2, 2.5, 40), (4, 1, 1.0, 8)):
+        tried = [subsets(n, size, epsilon) for size in range(1, n)]
         tried += [local_at_random(n, epsilon, rng) for _ in range(tries)]
-        found, limit = max(jointly(kernel) for kernel in tried), bounds.joint_local(epsilon, n)
-        add("joint_local", f"N={n} k=1 epsilon={epsilon:g}", f"{len(tried)} mechanisms", found, limit, n == 2)
+        found, limit = max(jointly(kernel, k) for kernel in tried), bounds.joint_local(epsilon, n, k)
+        add("joint_local", f"N={n} k={k} epsilon={epsilon:g}", f"{len(tried)} mechanisms", found, limit, n == 2)
+    for mu in (0.3, 1.0):
+        limit = bounds.joint_gaussian(mu, 2)  # matchings of two opposite points lie sqrt(8) rho apart
+        add("joint_gaussian", f"N=2 k=1 mu={mu:g}", "opposite points", opposite(math.sqrt(2) * mu), limit, False)
     for t in (0.2, 0.5, 0.9):
         kernel = np.array([[t, 1 - t, 0], [0, 1 - t, t]])
         add(

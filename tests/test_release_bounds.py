@@ -46,7 +46,7 @@ def test_no_mechanism_is_above_its_limit(table: pd.DataFrame) -> None:
     assert len(refuted(table)) == 0
     assert set(table["bound"]) == {
         *("local", "capped", "cells", "cells, jointly", "trade_off", "gaussian", "reading"),
-        *("joint_local", "joint_capped", "joint_information"),
+        *("joint_local", "joint_gaussian", "joint_capped", "joint_information"),
     }
 
 
@@ -54,7 +54,7 @@ def test_limits_called_tight_are_reached_and_twins_a_little_low_are_caught(table
     tight = table[table["tight"]]
     assert tight["ratio"].min() > 1 - 1e-6
     assert len(refuted(tight, A_LITTLE_LOW)) == len(tight)
-    assert set(tight["bound"]) == set(table["bound"]) - {"joint_information"}
+    assert set(tight["bound"]) == set(table["bound"]) - {"joint_information", "joint_gaussian"}
 
 
 def test_the_shipped_table_is_this_one(table: pd.DataFrame) -> None:
@@ -156,8 +156,40 @@ def test_joint_limits_hold_over_many_random_mechanisms(brute: ModuleType) -> Non
             mean = kernel.mean(axis=0)
             nats = (kernel * np.log(kernel / mean)).sum(axis=1).mean()
             assert found <= bounds.joint_information(nats, n) + 1e-9
-    for k in (1, 2):
-        assert brute.jointly(brute.subsets(3, 1, 1.0), k) <= bounds.joint_local(1.0, 3, k) + 1e-9
+            for k in range(2, n):
+                assert brute.jointly(kernel, k) <= bounds.joint_local(epsilon, n, k) + 1e-9
+
+
+def test_a_local_limit_does_not_hold_jointly_for_two_named(brute: ModuleType) -> None:
+    """Randomised response, which is not the best mechanism for k = 2 alone, passes the best alone when all are held."""
+    response = brute.subsets(3, 1, 2.5)
+    assert brute.alone(response, 2) < bounds.local(2.5, 3, 2)
+    assert bounds.local(2.5, 3, 2) * 1.02 < brute.jointly(response, 2) <= bounds.joint_local(2.5, 3, 2)
+    assert brute.jointly(response, 1) == pytest.approx(bounds.local(2.5, 3, 1))
+
+
+def test_the_steps_of_the_joint_local_limit(brute: ModuleType) -> None:
+    """(a) The other releases are epsilon close, whatever the candidate; the last step, by trying every d."""
+    rng = np.random.default_rng(7)
+    closest = 0.0
+    for _ in range(30):
+        kernel = brute.local_at_random(3, 1.3, rng)
+        outer = [np.multiply.outer(kernel[a], kernel[b]) for a, b in ((1, 2), (0, 2), (0, 1))]
+        others = np.array([(one + one.T) / 2 for one in outer])
+        closest = max(closest, np.log(others.max(axis=0) / others.min(axis=0)).max())
+    assert 1.2 < closest <= 1.3 + 1e-9
+    for epsilon in (0.1, 1.0, 6.0):
+        e = math.exp(epsilon)
+        for n in (2, 3, 10, 57):
+            for k in range(1, n):
+                large = [k * e**2 * d / ((d - k + k * e) * (n + (e - 1) * d)) for d in range(k, n + 1)]
+                small = [1 - (n - d) * (n - k) / ((n - k + (k - d) * e) * (n + (e - 1) * d)) for d in range(k)]
+                assert bounds.joint_local(epsilon, n, k) == pytest.approx(max(large + small))
+    n = np.array([2, 10, 10**3, 10**6])
+    e = math.exp(3.0)
+    assert (bounds.joint_local(3.0, n) <= e**2 / (np.sqrt(n) + e - 1) ** 2 + 1e-12).all()
+    assert (bounds.joint_local(3.0, n) >= bounds.local(3.0, n)).all()
+    assert (bounds.joint_local(3.0, n) <= bounds.local(6.0, n)).all(), "never worse than counting an exchange twice"
 
 
 def test_joint_twins_are_caught(brute: ModuleType, table: pd.DataFrame) -> None:
@@ -226,6 +258,7 @@ def test_arrays_and_numbers_agree() -> None:
         *(lambda n, k: bounds.cells(5, n, k), lambda n, k: bounds.capped(5.0, n, k, 2.0)),
         *(lambda n, k: bounds.joint_local(0.4, n, k), lambda n, k: bounds.joint_capped(5.0, n, k, 2.0)),
         *(lambda n, k: bounds.joint_information(0.4, n, k), lambda n, k: bounds.central(0.1, n, k)),
+        lambda n, k: bounds.joint_gaussian(0.4, n, k),
         lambda n, k: bounds.trade_off(lambda level: np.minimum(3 * level, 1), n, k),
     ):
         together = bound(n, k)
@@ -285,6 +318,7 @@ def test_reading_one_finding_and_several() -> None:
         (lambda: bounds.capped(50.0, np.array([100, 20])), "with N = 20"),
         (lambda: bounds.joint_capped(11.0, 10), "limit L is 11.0"),
         (lambda: bounds.joint_local(-1.0, 10), "epsilon is -1.0"),
+        (lambda: bounds.joint_gaussian(-1.0, 10), "mu is -1.0"),
         (lambda: bounds.joint_information(-1.0, 10), "nats is -1.0"),
         (lambda: bounds.reading(1.5), "youden is 1.5"),
         (lambda: bounds.reading(math.nan), "youden is nan"),

@@ -57,9 +57,9 @@ def test_caps_on_the_circle_equal_the_integral(estimate, k: int, p: float) -> No
     grid = around(np.arange(20_000) / 20_000 * 2 * np.pi)
     density = np.exp(cap.log_density(grid @ around(angles).T))
     largest = [np.sort(density[:, pool], axis=1)[:, -k:].sum(axis=1).mean() for pool in combinations(range(12), 3)]
-    found, error = estimate(cap, points, 3, k, 1500)
+    found, error = estimate(cap, points, 3, k, 700)
     assert found == pytest.approx(np.mean(largest) / 3, abs=4 * error)
-    assert error < 0.006
+    assert error < 0.01
 
 
 def test_counts_under_caps_equal_a_loop() -> None:
@@ -259,12 +259,27 @@ def test_the_populations_are_one_where_a_patient_has_one_image(tmp_path: Path) -
     assert one["error"].iloc[0] == 0
     for mechanism in (Cap(16, 10.0, 0.9), Gaussian(0.5)):
         both = [
-            ceiling.ceiling(made, mechanism, (20,), population=name, draws=200).iloc[0] for name in ceiling.POPULATIONS
+            ceiling.ceiling(made, mechanism, (20,), population=name, draws=100).iloc[0] for name in ceiling.POPULATIONS
         ]
         error = np.hypot(both[0]["error"], both[1]["error"])
         assert both[0]["ceiling"] == pytest.approx(both[1]["ceiling"], abs=4 * error)
-    theirs = attackers.ceiling(made, pool_sizes=(20,), noise=0.5, draws=200).iloc[0]
+    theirs = attackers.ceiling(made, pool_sizes=(20,), noise=0.5, draws=100).iloc[0]
     assert both[1]["ceiling"] == pytest.approx(theirs["ceiling"], abs=4 * np.hypot(error, theirs["error"]))
+
+
+def test_who_is_a_candidate(entry: Entry) -> None:
+    """One cell tells nothing, so Recall@1 is chance: 1/N, over all studies or all but the patient's others."""
+    records = entry.records(entry.default_split)
+    nothing = Cells(np.zeros(len(records), int), 1)
+    n = records["study_id"].nunique()
+    row = ceiling.ceiling(entry, nothing, ("full",)).iloc[0]
+    assert row[["ceiling", "chance", "certified"]].tolist() == pytest.approx([1 / n] * 3)
+    others = n - records.groupby("patient_id")["study_id"].transform("nunique") + 1
+    row = ceiling.ceiling(entry, nothing, ("full",), population=ceiling.ATTACKED).iloc[0]
+    assert row[["ceiling", "chance"]].tolist() == pytest.approx([(1 / others).mean()] * 2)
+    assert row["certified"] == pytest.approx(1 / others.min())
+    drawn = ceiling.one_image_a_study(records["study_id"].to_numpy(str), np.random.default_rng(0))
+    assert sorted(records["study_id"].iloc[drawn]) == sorted(records["study_id"].unique())
 
 
 def test_what_cannot_be_is_refused(entry: Entry) -> None:

@@ -92,8 +92,7 @@ def gaussian(mu: float, n: Whole, k: Whole = 1) -> Rate:
     `trade_off` with Q the noise about the centre: the most powerful test of two Gaussians mu apart has power
     Phi(Phi^-1(a) + mu) (Neyman and Pearson). Its lift grows with N: never quote it without N. Unit rows: rho = 1.
     Reached at N = 2 by opposite points; a regular simplex, as far apart as N points can be, comes within 12% of it for
-    N to 10,000 and mu to 3 (benchmarks/release_bounds.json). Jointly it holds with 2 sqrt(2) mu for mu: the exchange of
-    `joint_local` moves two releases by at most 2 rho each.
+    N to 10,000 and mu to 3 (benchmarks/release_bounds.json).
     """
     n, k = _pool(n, k)
     if not 0 <= mu < math.inf:
@@ -160,18 +159,39 @@ def reading(youden: float) -> float:
 def joint_local(epsilon: float, n: Whole, k: Whole = 1) -> Rate:
     """Recall@k, each release epsilon local (delta 0), for somebody who holds all N and knows they match one to one.
 
-        Recall@k <= min(k e^2eps / (N - k + k e^2eps), (k + (N-1) tanh(eps/2)) / N)
-
-    Exchange j and l in a permutation that gives record i candidate j: the likelihood of all N releases changes in two
-    places, by at most e^eps each. Paired so, the laws of everything given i -> j and given i -> l are (2 eps, 0) close,
-    and also (0, tanh(eps/2)), both being two-fold compositions of randomised response (Kairouz, Oh and Viswanath 2015,
-    theorem 3.3); `local` does the rest. The points between lie on a ratio of straight lines in e^eps', so that one end
-    is best. At N = 2 the second is e^eps/(1 + e^eps), the bound of one record alone: nothing is lost there. For N = 3
-    and 4 no mechanism tried did better jointly than `local` allows alone, either; that is not proved.
+    With e = e^eps, the largest over whole d of
+        k e^2 d / ((d-k+ke) (N + (e-1)d))                            for k <= d <= N,
+        1 - (N-d) (N-k) / ((N-k + (k-d)e) (N + (e-1)d))              for 0 <= d < k;
+    for k = 1 at most e^2 / (sqrt(N) + e - 1)^2, a lift of at most e^2eps. Own derivation. Given that record i has
+    candidate j, its release has law p_j and all the others together Q_j, and (p_j, Q_j) are all there is to know of J.
+    (a) Q_j and Q_l are eps close: put j for l in each matching that leaves j out, and one factor changes.
+    (b) A symbol may be split until its likelihoods are 1 on N-d candidates and e on a set T of d (Kairouz, Oh and
+    Viswanath 2016): all an attacker learns from that is more. With weights w_r, sum over r of w_r (N + (e-1)d_r) = N.
+    (c) By (a) e Q_j >= Q_l: T comes first. For d >= k the k largest are e times k largest Q_j of the d in T, which by
+    `local` add up to e d k e/(d-k+ke); for d < k to e d + (N-d)(k-d)e/(N-k+(k-d)e). Times w_r/N, summed: the figure.
+    For N = 2 it is the bound of one record alone. For larger N `local` does not hold jointly where k > 1: randomised
+    response with N = 3, k = 2, epsilon 2.5 is 2% above it. For k = 1 no mechanism tried was; that is not proved.
     """
     n, k = _pool(n, k)
-    exchanged = local(2 * _epsilon(epsilon), n, k)
-    return np.minimum(exchanged, local(0.0, n, k, delta=math.tanh(epsilon / 2)))[()]
+    shrunk = math.exp(-_epsilon(epsilon))
+    found = k / n
+    for turn in (np.floor, np.ceil):  # one maximum each, at d = sqrt(kN) and N - sqrt(N(N-k))
+        d = turn(np.sqrt(k * n))
+        found = np.maximum(found, k * d / ((shrunk * (d - k) + k) * (shrunk * n + (1 - shrunk) * d)))
+        d = np.clip(turn(n - np.sqrt(n * (n - k))), 0, k)
+        ranks = np.maximum((shrunk * (n - k) + k - d) * (shrunk * n + (1 - shrunk) * d), np.finfo(float).tiny)
+        found = np.maximum(found, np.where(d < k, 1 - shrunk**2 * (n - d) * (n - k) / ranks, 0.0))
+    return _rate(found)
+
+
+def joint_gaussian(mu: float, n: Whole, k: Whole = 1) -> Rate:
+    """Recall@k under the noise of `gaussian`, for somebody who holds all N releases and knows they match one to one.
+
+    `gaussian` with sqrt(5) mu, or `joint_information` with mu^2/2 nats, whichever is less. As in `joint_local` (a), all
+    other releases are 2 mu close for any two candidates, which lie 2 rho apart at most, and so for each against the
+    mean over all; the record's own is mu from the centre; mu adds in squares (compose_mu).
+    """
+    return np.minimum(gaussian(compose_mu([mu, 2 * mu]), n, k), joint_information(mu * mu / 2, n, k))[()]
 
 
 def joint_information(nats: float, n: Whole, k: Whole = 1) -> Rate:
@@ -202,7 +222,8 @@ def joint_capped(limit: float, n: Whole, k: Whole = 1, epsilon: float | None = N
     `capped` does NOT hold here. Two candidates, L = 1 + t: p_1 = (t, 1-t, 0) and p_2 = (0, 1-t, t) give (1 + t)/2
     alone, but jointly one of the two releases tells both, 1 - (1-t)^2/2. What holds is the least of
     - `joint_information` of ln L nats, because ln(p_j/Q) <= ln L everywhere;
-    - `joint_local`, where there is a local epsilon;
+    - L times `local`, and `joint_local`, where there is a pointwise local epsilon: the other N-1 releases are epsilon
+      close whatever the candidate (`joint_local`, a), and a further density of at most L multiplies that;
     - for L < 2, `local` with epsilon 0 and delta 1 - (2-L)^2: p_j and p_l share mass 2 - L at least, two independent
       releases (2-L)^2, and where they share it nothing tells the exchange. At N = 2 the example reaches it, so for two
       candidates the question is closed; for more these are bounds, and the truth may be lower.
@@ -211,7 +232,7 @@ def joint_capped(limit: float, n: Whole, k: Whole = 1, epsilon: float | None = N
     limit = _limit(limit, n)
     best = joint_information(math.log(limit), n, k)
     if epsilon is not None:
-        best = np.minimum(best, joint_local(epsilon, n, k))
+        best = np.minimum(best, np.minimum(limit * local(epsilon, n, k), joint_local(epsilon, n, k)))
     if limit < 2:
         best = np.minimum(best, local(0.0, n, k, delta=1 - (2 - limit) ** 2))
     return np.asarray(best)[()]
