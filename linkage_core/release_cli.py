@@ -70,6 +70,9 @@ def release(
     least: Annotated[
         int | None, typer.Option("--least", help="codes: records of the smallest cell that leaves. Default: 5.")
     ] = None,
+    per_patient: Annotated[
+        int | None, typer.Option("--per-patient", min=1, help="At most so many records of a patient: limits multiply.")
+    ] = None,
     noise: Annotated[
         float | None, typer.Option("--noise", metavar="SIGMA", help="embeddings: deviation in each coordinate.")
     ] = None,
@@ -87,8 +90,8 @@ def release(
     [bold]capped[/bold] --limit L: each record as a random direction near its embedding.\n
     [bold]scores[/bold] --public COHORT and [bold]embeddings[/bold] [--noise SIGMA]: for comparison; hardly limited.
 
-    For example: linkage release phantom/phantom-radiology --kind capped --limit 30 --secret site.secret --new-secret
-    --out capped-30
+    For example: linkage release phantom/phantom-radiology --kind statistics --epsilon 1 --out DIR, or --kind capped
+    --limit 30 --per-patient 1 --secret FILE --new-secret --out DIR
     """
     from linkage_core.release.make import Options, make
 
@@ -105,6 +108,7 @@ def release(
         public=None if public is None else where.open(public, entry.model),
         one_label=one_label,
         least=least,
+        per_patient=per_patient,
         noise=noise,
         secret=secret,
         new_secret=new_secret,

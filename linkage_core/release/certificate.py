@@ -190,7 +190,7 @@ def _rate(bound: Callable[[int], float], n: int) -> float:
 
 def _power(limit: float, m: int, n: int) -> float:
     """limit^m, and n where it is more."""
-    return math.exp(m * math.log(limit)) if m * math.log(limit) < math.log(n) else float(n)
+    return limit**m if m * math.log(limit) < math.log(n) else float(n)
 
 
 def _certified(stated: dict[str, Any]) -> bool:

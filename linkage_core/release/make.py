@@ -49,6 +49,7 @@ _FITS = {
     "least": (CODES,),
     "noise": (EMBEDDINGS,),
     "secret": PER_RECORD,
+    "per_patient": PER_RECORD,
 }
 """Options that mean something for some kinds only."""
 _EDGE = 0.005  # of a public prevalence
@@ -60,9 +61,9 @@ class Options:
     """What is asked for. None: not given.
 
     limit: K of codes, L of capped. epsilon: of statistics; of capped, a pointwise bound beside L. findings: the list
-    that statistics, scores and one random label are about. least: smallest cell that is released. noise: standard
-    deviation in each coordinate of embeddings. secret: the site's file; new_secret makes it. reproducible: noise that
-    anybody can make again, for synthetic cohorts.
+    that statistics, scores and one random label are about. least: smallest cell that is released. per_patient: at most
+    so many records of one patient. noise: standard deviation in each coordinate of embeddings. secret: the site's file;
+    new_secret makes it. reproducible: noise that anybody can make again, for synthetic cohorts.
     """
 
     kind: str
@@ -75,6 +76,7 @@ class Options:
     public: Entry | None = None
     one_label: bool = False
     least: int | None = None
+    per_patient: int | None = None
     noise: float | None = None
     secret: Path | None = None
     new_secret: bool = False
@@ -218,6 +220,8 @@ def _prepared(
             {folder.SUMS: sums.write},
             lambda ledger: ledger.charge(STATISTICS, asked, source.patients, mu=sums.mu),
         )
+    if options.per_patient is not None:
+        source = records.thinned(source, secret, options.per_patient)
     made = _records(source, options, secret)
     if options.one_label:
         made = records.with_one_label(made, source, secret, options.findings)

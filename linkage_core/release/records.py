@@ -7,7 +7,7 @@ numbers, which has nothing to do with the store's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,26 @@ def gather(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None) ->
     )
 
 
+def thinned(source: Source, secret: Secret, most: int) -> Source:
+    """At most `most` records of each patient, drawn by the secret: whose records can be seen to belong together is then
+    limited by the power `most` of the lift, and not by as many records as somebody happens to have."""
+    if most < 1:
+        raise InputError(f"At most {most} records a patient were asked for.", "Take 1 or more.")
+    ids = source.records["record_id"].to_numpy(str)
+    drawn = [
+        secret.stream("which records of a patient", image + str(one).encode())
+        for image, one in zip(source.images, ids, strict=True)
+    ]
+    place = pd.Series(drawn).groupby(source.patients).rank(method="first").to_numpy()
+    kept = np.flatnonzero(place <= most)
+    return replace(
+        source,
+        records=source.records.iloc[kept].reset_index(drop=True),
+        embeddings=source.embeddings[kept],
+        images=[source.images[i] for i in kept],
+    )
+
+
 def public_of(source: Source, public: Entry | None, kind: str) -> tuple[Entry, np.ndarray, np.ndarray, np.ndarray]:
     """(entry, embeddings, states, patients) of a public cohort under the source's head. InputError where none was
     named, it is the cohort that is released, shares a patient with it, or came from other weights."""
@@ -106,7 +126,7 @@ def public_of(source: Source, public: Entry | None, kind: str) -> tuple[Entry, n
     shared = np.intersect1d(records["patient_id"].to_numpy(str), source.patients)
     if len(shared):
         raise InputError(
-            f"{len(shared):,} patients, such as {shared[0]!r}, are in {public.cohort} and in {entry.cohort}.",
+            f"{len(shared):,} patients, such as {str(shared[0])!r}, are in {public.cohort} and in {entry.cohort}.",
             "A public cohort holds nobody of the release: leave them out of one of the two.",
         )
     # the head that is released, which both were embedded for; not the public entry's own of the same name
