@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ PREVALENCE = 0.1  # where nothing is known in public
 _SOFT = 1e-2  # of the mean public variance: directions below it are not blown up
 _LEAST = 1e-3  # of the mean public variance: directions below it are left out
 _LARGEST_RANK = 128
-_RIDGE = 5e-3  # of the mean variance: as much as cost at most 0.05 points on the split that tuned it
+_RIDGE = 1e-2  # of the mean variance: the largest within one standard error of the best on the split that tuned it
 _PRIORS = np.geomspace(1e-2, 1e6, 49)  # of w per squared weight that would explain the finding wholly
 _ROUNDS = 3
 _OFF = 1e-3
@@ -260,11 +260,11 @@ def of_prepared(prepared: oneshot.Prepared) -> PatientSums:
 class Moments:
     """What the noisy sums say of z, with the deviation of the noise that is left in an entry.
 
-    n: images, by their weight after clipping. mean (r,), covariance (r, r), cross (K, r) = cov(y, z), prevalence (K,);
-    cross_noise (K,), covariance_noise.
+    n: images, by their weight after clipping, in all or (K,) for each finding. mean (r,), covariance (r, r), cross
+    (K, r) = cov(y, z), prevalence (K,); cross_noise (K,), covariance_noise.
     """
 
-    n: float
+    n: float | np.ndarray
     mean: np.ndarray
     covariance: np.ndarray
     cross: np.ndarray
@@ -344,12 +344,7 @@ class Statistics:
         covariance: unlabelled embeddings (m, e), own or public, instead of the second moment in the file; from images
         like the site's.
 
-        Fisher's direction is w = G^-1 s with G = cov(z), s = cov(y, z) (with all images in G, not those of one class,
-        only its length changes). What is seen is s + e and G + E with noise of known size: s + e = (G + E) w + r with
-        r ~ N(0, cross_noise^2 + |w|^2 covariance_noise^2) an entry, and p (1 - p) G / n from sampling: errors in
-        variables. With w ~ N(0, t) in the embedding's own coordinates the best linear estimate is
-        t G (t G G + var r)^-1 s, t of each finding by the likelihood of s (empirical Bayes), var r by turns with w.
-        `ridge`, a share of the mean variance, is for images of another site.
+        How: see `fisher`. `ridge`, a share of the mean variance, is for images of another site.
         """
         found = self.moments()
         centre = self.query.frame.centre
@@ -359,35 +354,17 @@ class Statistics:
                 raise InputError(
                     f"The embeddings for the covariance have shape {rows.shape}.", f"Give (m, {len(centre)})."
                 )
-            gram, noise = np.cov(self.query.frame(rows)[:, :-1].T).reshape(len(found.mean), -1), 0.0
+            gram = np.cov(self.query.frame(rows)[:, :-1].T).reshape(len(found.mean), -1)
+            found = replace(found, covariance=gram, covariance_noise=0.0)
         elif self.query.second == 0:
             raise InputError(
                 "The release holds no second moment.", "Give unlabelled embeddings of images like the site's."
             )
-        else:
-            gram, noise = found.covariance, found.covariance_noise
-        scale = np.linalg.norm(self.query.frame.back, axis=0)  # from z to the embedding's own units
-        values, vectors = np.linalg.eigh(gram)
-        edge = noise * math.sqrt(2 * len(gram))  # a quarter of it: see `_regular` of the one-shot heads for the edge
-        values = np.maximum(values, 0.25 * edge + 1e-9 * max(values[-1], 1e-300))
-        gram = (vectors * values) @ vectors.T * np.outer(scale, scale)
-        cross = found.cross * scale
-        weights = np.zeros((len(cross), len(scale)))
-        sampling = found.prevalence * (1 - found.prevalence) / found.n
-        priors = (sampling * found.n * len(gram) / np.trace(gram))[:, None] * _PRIORS
-        for k, s in enumerate(cross):
-            w = np.zeros(len(scale))
-            for _ in range(_ROUNDS):
-                own = found.cross_noise[k] ** 2 + noise**2 * ((w * scale) @ (w * scale))
-                w = _best(gram, s, own * np.diag(scale**2) + sampling[k] * gram, priors[k])
-            weights[k] = w
-        if ridge:
-            shrink = ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
-            weights = np.linalg.solve(gram + shrink, gram @ weights.T).T
+        weights = fisher(found, np.linalg.norm(self.query.frame.back, axis=0), ridge)
         return Probe(
             mean=centre,
-            weights=self.query.frame.to @ (weights * scale).T,
-            penalty=np.full(len(cross), np.nan),
+            weights=self.query.frame.to @ weights.T,
+            penalty=np.full(len(weights), np.nan),
             trained=np.abs(weights).max(axis=1) > 0,
         )
 
@@ -408,6 +385,39 @@ class Statistics:
         if shapes != ((len(made.query.findings), r), (r, r)) or not np.isfinite(made.label).all():
             raise InputError(f"{path} holds sums of shapes {shapes}.", "Ask for the file again.")
         return made
+
+
+def fisher(found: Moments, scale: np.ndarray, ridge: float = _RIDGE) -> np.ndarray:
+    """Weights (K, r) on z of a linear reader of each finding, from moments that carry noise of known size.
+
+    Fisher's direction is w = G^-1 s with G = cov(z), s = cov(y, z) (with all images in G, not those of one class, only
+    its length changes). What is seen is s + e and G + E: s + e = (G + E) w + r with r ~ N(0, cross_noise^2 + |w|^2
+    covariance_noise^2) an entry, and p (1 - p) G / n from sampling: errors in variables. With w ~ N(0, t) in the
+    embedding's own coordinates the best linear estimate is t G (t G G + var r)^-1 s, t of each finding by the
+    likelihood of s (empirical Bayes), var r by turns with w.
+
+    scale (r,): from z to the embedding's own units, in which t and the ridge are meant.
+    """
+    noise = found.covariance_noise
+    values, vectors = np.linalg.eigh(found.covariance)
+    edge = noise * math.sqrt(2 * len(values))  # a quarter of it: see `_regular` of the one-shot heads for the edge
+    values = np.maximum(values, 0.25 * edge + 1e-9 * max(values[-1], 1e-300))
+    gram = (vectors * values) @ vectors.T * np.outer(scale, scale)
+    cross = found.cross * scale
+    weights = np.zeros(cross.shape)
+    variance = found.prevalence * (1 - found.prevalence)
+    priors = (variance * len(gram) / np.trace(gram))[:, None] * _PRIORS
+    sampling = variance / found.n
+    for k, s in enumerate(cross):
+        w = weights[k]
+        for _ in range(_ROUNDS):
+            own = found.cross_noise[k] ** 2 + noise**2 * ((w * scale) @ (w * scale))
+            w = _best(gram, s, own * np.diag(scale**2) + sampling[k] * gram, priors[k])
+        weights[k] = w
+    if ridge:
+        shrink = ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
+        weights = np.linalg.solve(gram + shrink, gram @ weights.T).T
+    return np.asarray(weights * scale)
 
 
 def _best(gram: np.ndarray, s: np.ndarray, noise: np.ndarray, priors: np.ndarray) -> np.ndarray:
