@@ -1,20 +1,22 @@
 # make app: the environment, then the app on http://127.0.0.1:8501 (make app PORT=9000 for another port)
 # make test: the environment, Chromium, then lint, types and every test
+# make parity: encoders beside the models' own code, in an environment of their own (part of make test)
 # make soak: the long campaigns; their figures stand in benchmarks/
 
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
 BIN = $(VENV)/bin
+PARITY = $(VENV)/parity
 
-.PHONY: app test lint unit soak browser clean help
+.PHONY: app test lint unit parity soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
 app: $(VENV)/.base
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-test: $(VENV)/.dev browser lint unit
+test: $(VENV)/.dev browser lint unit parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -23,6 +25,9 @@ lint: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+parity: $(PARITY)/.done
+	$(PARITY)/bin/python -m pytest -p no:cacheprovider tests/parity
 
 soak: $(VENV)/.dev browser
 	$(BIN)/python -m pytest -m soak
@@ -51,6 +56,15 @@ $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.base
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	@touch $@
+
+## Stacked: sees the packages of the other environment, so that torch is not there twice; torchvision stays out of that one.
+$(PARITY)/.done: requirements-parity.txt requirements-models.txt $(VENV)/.dev
+	@rm -rf $(PARITY)
+	@$(BIN)/python -m venv $(PARITY)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(PARITY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	$(PARITY)/bin/python -m pip install --disable-pip-version-check -q -r requirements-parity.txt
 	@touch $@
 
 clean:
