@@ -35,6 +35,8 @@ soak: $(VENV)/.dev browser
 	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/cross_checks.py
 	$(BIN)/python benchmarks/audit_times.py
+	$(BIN)/python benchmarks/cohort_tables.py
+	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/interaction.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py
