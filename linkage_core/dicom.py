@@ -39,7 +39,7 @@ PYDICOM_ERRORS = (
 )
 
 DECODERS = {
-    "1.2.840.10008.1.2.5": "pydicom",  # RLE
+    "1.2.840.10008.1.2.5": "pylibjpeg",  # RLE
     "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline
     "1.2.840.10008.1.2.4.51": "pillow",  # JPEG extended, 8 bit; no decoder here is right about 12 bit
     "1.2.840.10008.1.2.4.57": "gdcm",  # JPEG Lossless
