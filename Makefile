@@ -41,6 +41,7 @@ soak: $(VENV)/.dev browser
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py
 	$(BIN)/python benchmarks/mitigation.py
+	$(BIN)/python benchmarks/release_bounds.py --ceiling
 
 browser:
 	@sh tests/browser/chromium.sh

@@ -161,7 +161,7 @@ def _bounds(stated: dict[str, Any]) -> dict[str, Callable[[int], float]]:
         mu = 1 / float(mechanism["sigma"])  # unit rows: radius 1
         return {
             "alone": lambda n: bounds.gaussian(mu, n),
-            "joint": lambda n: min(bounds.gaussian(2 * math.sqrt(2) * mu, n), bounds.joint_information(mu**2 / 2, n)),
+            "joint": lambda n: bounds.joint_gaussian(mu, n),
             "together": lambda n: bounds.gaussian(bounds.compose_mu([mu] * m), n),
         }
     if stated["kind"] == CODES:
