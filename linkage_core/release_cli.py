@@ -152,11 +152,10 @@ def receive(
     rows: list[dict[str, Any]] = []
     if cohort is not None:
         from linkage_core.lab_cli import _plain
-        from linkage_core.release import receive as kit
+        from linkage_core.release.receive import receive as worth
 
         entry = cli._store(store).open(*cli._target(cohort))
-        table = kit.receive(folder, entry, split, seed=seed)
-        rows = _plain(table)
+        rows = _plain(worth(folder, entry, split, seed=seed))
     cli._write_json({"schema": 1, "certificate": found.content, "rows": rows}, json_to)
     if cli._speaks(quiet, json_to):
         output.print("[bold]As certified[/bold]: files, columns and figures are what the certificate says.")

@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,24 @@ def test_a_release_is_shown_to_people(store: Store, site: Path, capsys: pytest.C
     asked = [f"toy/{MODEL}", "--kind", "capped", "--limit", 5, "--store", store.root, "--secret", site / "toy.secret"]
     assert linkage("release", *asked, "--out", site / "c") == 0
     assert "at most, from the whole folder" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_recipient_trains_from_the_folder_alone(store: Store, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--store", store.root, "--quiet"]
+    asked = [f"toy/{MODEL}", "--kind", "codes", "--limit", 8, "--public", "open", "--secret", site / "toy.secret"]
+    assert linkage("release", *asked, "--out", site / "out", *common) == 0
+    assert linkage("receive", site / "out", "--cohort", f"open/{MODEL}", *common, "--json", "-") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert next(row for row in rows if row["label"] == "macro")["auroc"] > 0.55
+    assert linkage("receive", site / "out", "--cohort", f"open/{MODEL}", "--store", store.root) == 0
+    assert "auroc low" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_benchmark_runs_at_a_small_size() -> None:
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "release_speed.py"
+    found = runpy.run_path(str(path))["measured"](1500, 16)
+    assert [row["kind"] for row in found["rows"]] == ["codes", "capped"]
+    assert all(row["seconds"] < 30 for row in found["rows"])
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,7 @@ def _use(stated: dict[str, Any]) -> list[str]:
     """What the recipient types."""
     target = f"COHORT/{stated['cohort']['model']}"
     said = ["linkage receive DIR"]
-    if stated["kind"] == STATISTICS or stated["one_label"] or stated["kind"] in (CODES, SCORES):
+    if stated["one_label"] or stated["kind"] in (STATISTICS, CODES):  # something to train on
         said.append(f"linkage receive DIR --cohort {target} --split heldout")
     return said
 

@@ -86,16 +86,16 @@ class Codebook:
                 f"Take at most {len(rows) // _PUBLIC_A_CELL}, or a larger public cohort.",
             )
         whose = np.arange(len(rows)) if patients is None else patients
-        probe = utility.train_probe(rows, public_states, whose, seed)
-        if not probe.trained.any():
-            raise InputError(
-                f"No finding can be learnt from {len(rows)} public records.",
-                "Ten records with and ten without a finding are needed: take another public cohort.",
-            )
-        mean, weights = rows.mean(axis=0), probe.weights[:, probe.trained]
-        z = (rows - mean) @ weights
-        some = np.random.default_rng([seed, 1]).permutation(len(z))[:_FIT_ROWS]
         with threadpool_limits(1, user_api="blas"):  # many small products: threads would only wait for each other
+            probe = utility.train_probe(rows, public_states, whose, seed)
+            if not probe.trained.any():
+                raise InputError(
+                    f"No finding can be learnt from {len(rows)} public records.",
+                    "Ten records with and ten without a finding are needed: take another public cohort.",
+                )
+            mean, weights = rows.mean(axis=0), probe.weights[:, probe.trained]
+            z = (rows - mean) @ weights
+            some = np.random.default_rng([seed, 1]).permutation(len(z))[:_FIT_ROWS]
             places, prices = _balanced(z[some], n_cells, seed)
             if len(z) > len(some):
                 prices = _levelled(z, places, prices)

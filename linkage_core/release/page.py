@@ -82,8 +82,7 @@ def render(made: Certificate) -> str:
         '<p class="note">A further column or file makes the check fail: the limit would no longer hold.</p>',
         "<h2>How to use it</h2>",
         f"<pre>{_text(chr(10).join(content['use']))}</pre>",
-        '<p class="note">The first line checks every file and figure. The second trains and tests on your own '
-        "embeddings, where there is something to train on. DIR is this folder; COHORT/MODEL stands in your store.</p>",
+        f'<p class="note">{_text(_how(content))}</p>',
         "<h2>Where it is entered</h2>",
         f"<p>{_text(_ledger(content))}</p>",
         '<p class="note">Made with '
@@ -162,6 +161,19 @@ def _files(content: dict[str, Any]) -> str:
         f"<p>{_text(KINDS[content['kind']][0].upper() + KINDS[content['kind']][1:])}.</p>"
         '<div class="scroll"><table><thead><tr><th>file</th><th>size</th><th>sha256</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _how(content: dict[str, Any]) -> str:
+    """What the lines above it do."""
+    if len(content["use"]) == 1:
+        return (
+            "It checks every file and figure; DIR is this folder. There is nothing in it to train on: read the vectors "
+            "with any Parquet reader."
+        )
+    return (
+        "The first line checks every file and figure; the second trains a reader of findings from this folder alone "
+        "and tests it on your own embeddings. DIR is this folder; COHORT/MODEL stands in your store."
     )
 
 

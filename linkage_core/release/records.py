@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from scipy.special import ndtri
+from threadpoolctl import threadpool_limits
 
 from linkage_core import utility
 from linkage_core.cohorts.base import LABELS
@@ -94,11 +95,14 @@ def thinned(source: Source, secret: Secret, most: int) -> Source:
         raise InputError(f"At most {most} records a patient were asked for.", "Take 1 or more.")
     ids = source.records["record_id"].to_numpy(str)
     drawn = [
-        secret.stream("which records of a patient", image + str(one).encode())
+        secret.stream("which records of a patient", image + str(one).encode()).hex()
         for image, one in zip(source.images, ids, strict=True)
     ]
-    place = pd.Series(drawn).groupby(source.patients).rank(method="first").to_numpy()
-    kept = np.flatnonzero(place <= most)
+    order = np.lexsort((np.array(drawn, dtype=str), source.patients))
+    first = np.unique(source.patients[order], return_index=True)[1]
+    place = np.empty(source.n, dtype=np.int64)
+    place[order] = np.arange(source.n) - np.repeat(first, np.diff(np.append(first, source.n)))
+    kept = np.flatnonzero(place < most)
     return replace(
         source,
         records=source.records.iloc[kept].reset_index(drop=True),
@@ -201,7 +205,8 @@ def as_scores(
 ) -> Released:
     """Each record as the scores of findings by a probe of public data; those that it could not learn are left out."""
     known, embeddings, states, patients = public_of(source, public, SCORES)
-    probe = utility.train_probe(embeddings, states, patients, seed)
+    with threadpool_limits(1, user_api="blas"):  # many small products: threads would only wait for each other
+        probe = utility.train_probe(embeddings, states, patients, seed)
     learnt = [name for name in findings if probe.trained[LABELS.index(name)]]
     if not learnt:
         raise InputError(
