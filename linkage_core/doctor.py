@@ -33,8 +33,9 @@ PACKAGES = (
     "opacus",
     "dp-accounting",
     "ray",
+    "open_clip_torch",
 )
-OPTIONAL = ("ray",)
+OPTIONAL = ("ray", "open_clip_torch")
 _INSTALL = "`pip install -r requirements.txt` in the environment of the project."
 
 _DECODER_PACKAGES = {

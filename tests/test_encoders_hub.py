@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import load_file
-from tiny_checkpoints import COMMIT, TEXTS, as_pickle, cached, write_clip, write_siglip
+from tiny_checkpoints import COMMIT, TEXTS, as_pickle, cached, write_biovil_files, write_clip, write_siglip
 
 from linkage_core.encoders import clip, hub
 from linkage_core.encoders.hub import cached_repositories, convert, pull, resolve
@@ -199,6 +199,39 @@ def test_pull_converts_a_pickle_and_the_result_is_the_same_model(server, caches,
     said = encoder.describe()
     assert (said["model_id"], said["revision"], said["source_sha256"]) == ("org/old", COMMIT, digest)
     assert said["weights_sha256"] == json.loads((local.folder / "source.json").read_text())["weights_sha256"]
+
+
+def test_pull_fetches_both_models_of_biovil_t_and_no_pickle(server, caches):
+    folder = write_biovil_files(server.root / "org/vil")
+    wanted = {"model.safetensors", hub.BIOVIL_IMAGE, "config.json", "vocab.txt", "tokenizer_config.json"}
+    for extra in ("model.safetensors", hub.BIOVIL_IMAGE, "pytorch_model.bin", "modeling_cxrbert.py", "README.md"):
+        (folder / extra).write_bytes(b"some bytes")
+    local = pull("hf:org/vil")
+    assert set(server.asked) == wanted
+    assert [path.name for path in local.weights] == ["model.safetensors", hub.BIOVIL_IMAGE]
+    assert hub.family_of(local.folder) == "biovil-t"
+
+
+def test_pull_takes_the_format_that_the_name_asks_for(server, caches):
+    folder = write_clip(server.root / "org/two")
+    for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+        (folder / name).write_bytes(b"{}")
+    pull("hf:org/two")
+    assert "open_clip_model.safetensors" not in server.asked
+    pull("open_clip:org/two")
+    assert "open_clip_model.safetensors" in server.asked
+
+
+def test_a_published_pickle_that_was_copied_here_is_converted_without_a_connection(caches, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    real = hub.PUBLISHED["pubmedclip"]
+    folder = as_pickle(write_clip(cached(caches, real.repo, real.revision)))
+    with pytest.raises(ModelError, match="the published file has sha256:4daa7650d2b4"):
+        pull("pubmedclip")
+    digest = hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
+    monkeypatch.setitem(hub.PUBLISHED, "pubmedclip", replace(real, hashes={"pytorch_model.bin": (f"sha256:{digest}",)}))
+    assert pull("pubmedclip").source_sha256 == digest
+    assert load_encoder("pubmedclip", store_root=tmp_path, device="cpu").describe()["revision"] == real.revision
 
 
 def test_a_published_model_must_have_the_published_hash(server, caches, monkeypatch, tmp_path):

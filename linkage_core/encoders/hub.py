@@ -331,7 +331,8 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
     """Download a model: a name of PUBLISHED, `hf:ORG/NAME`, `hf:ORG/NAME@REVISION`, or `open_clip:` instead of `hf:`.
     Only what is needed is fetched.
 
-    Published models come at a fixed commit; of others, what `main` is now. Where a repository offers its weights
+    Published models come at a fixed commit (without a connection, where the pickle was copied into the cache); of
+    others, what `main` is now. Where a repository offers its weights
     only as a pickle, it is read once with `weights_only=True` and written as safetensors into `converted_cache()`.
     `progress` is given one line of text a step.
     Raises ModelError: unknown or unreachable repository, no usable weights, a hash other than the published one.
@@ -342,11 +343,19 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
     say = progress or (lambda line: None)
     published = PUBLISHED.get(name)
     kind, _, path = name.partition(":")
+    if kind == "open_clip":
+        from linkage_core.encoders.openclip import repository
+
+        path = repository(path)
     repo, revision = (published.repo, published.revision) if published else split_revision(path)
     if not published and (kind not in ("hf", "open_clip") or is_folder_name(repo)):
         raise ModelError(
             f"{name!r} cannot be pulled.", f"Give one of {', '.join(PUBLISHED)}, hf:ORG/NAME or open_clip:ORG/NAME."
         )
+    if published and _convert_here(published, say):
+        found = resolve(repo, revision)
+        if found and found.weights:
+            return found
     if constants.is_offline_mode():
         raise ModelError(
             f"{name} cannot be downloaded: HF_HUB_OFFLINE is set.", "Unset it (and TRANSFORMERS_OFFLINE), then pull."
@@ -382,6 +391,19 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> LocalModel
             check_published(file, published)
     say(f"{name} is at {found.folder}")
     return found
+
+
+def _convert_here(published: Published, say: Callable[[str], None]) -> bool:
+    """Convert a published model of which the pickle is here already, as on a machine that its cache was copied to."""
+    here = resolve(published.repo, published.revision)
+    if here is None or here.weights:
+        return False
+    names = [name for name in CONVERTED if name in published.hashes and (here.folder / name).is_file()]
+    for name in names:
+        say(f"converting {name} to {CONVERTED[name]}")
+        target = _converted(published.repo, published.revision)
+        convert(here.folder, target, published.repo, published.revision, published, name)
+    return bool(names)
 
 
 def split_revision(name: str) -> tuple[str, str | None]:

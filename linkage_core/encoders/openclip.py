@@ -34,6 +34,28 @@ def require(name: str) -> None:
         raise ModelError(f"{name} needs the package open_clip, which cannot be imported: {error}", _REMEDY) from error
 
 
+def repository(path: str) -> str:
+    """ORG/NAME of a model that is named as open_clip names it, ARCHITECTURE/TAG ("ViT-B-32/laion2b_s34b_b79k").
+
+    Anything else, and everything where open_clip is not installed, comes back as it is.
+    """
+    architecture, _, tag = path.partition("/")
+    if not tag or importlib.util.find_spec("open_clip") is None:
+        return path
+    require(f"open_clip:{path}")
+    import open_clip
+
+    if (architecture, tag) not in open_clip.list_pretrained():
+        return path
+    hosted = str(open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub") or "").rstrip("/")
+    if hosted.count("/") != 1:
+        raise ModelError(
+            f"open_clip:{path} is not in a Hugging Face repository of its own.",
+            "Save it in a folder with open_clip (`push_to_hf_hub.save_for_hf`) and give open_clip:./folder.",
+        )
+    return hosted
+
+
 class OpenClipEncoder(Towers):
     """An open_clip model cut before its last linear layers; see `encoders.base.Encoder`."""
 

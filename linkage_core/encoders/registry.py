@@ -38,8 +38,8 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
     """The encoder that a name stands for.
 
     Names: `phantom-general` .. `phantom-radiology`, `clip`, `pubmedclip`, `biomedclip`, `biovil-t`, `hf:ORG/NAME` (or
-    `hf:ORG/NAME@REVISION`), a folder, as `hf:./folder` or an absolute path, and `open_clip:ORG/NAME` or
-    `open_clip:./folder`, which needs requirements-models.txt. `device`: auto, cpu, cuda or mps.
+    `hf:ORG/NAME@REVISION`), a folder, as `hf:./folder` or an absolute path, and, with requirements-models.txt,
+    `open_clip:ORG/NAME`, `open_clip:ARCHITECTURE/TAG` or `open_clip:./folder`. `device`: auto, cpu, cuda or mps.
     Raises ModelError: unknown name, model not on this machine, weights that do not fit.
     """
     if device not in DEVICES:
@@ -50,10 +50,12 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
         return load_phantom(name, store_root)
     opened = name.startswith("open_clip:")
     if opened:
-        from linkage_core.encoders.openclip import require
+        from linkage_core.encoders.openclip import repository, require
 
         require(name)
-    local = _resolve(name)
+        local = _resolve("open_clip:" + repository(name.removeprefix("open_clip:")))
+    else:
+        local = _resolve(name)
     chosen, reduced = _device(device)
     return _adapter("open_clip" if opened else hub.family_of(local.folder))(name, local, chosen, reduced)
 

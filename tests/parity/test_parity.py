@@ -12,9 +12,11 @@ import transformers
 from compare import differences, ids_that_differ, load
 from official import DATA, FAMILIES, SPECIAL_TEXTS, as_published, real_images, real_reports
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from linkage_core.encoders import bert, biomedclip, biovil, clip, hub, pieces, pixels
+from linkage_core.encoders import bert, biomedclip, biovil, clip, hub, openclip, pieces, pixels
+from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import ModelError
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs and reports of {DATA} are not here")
@@ -256,6 +258,31 @@ def test_a_broken_twin_is_noticed(twin, official, material, monkeypatch):
     tower = "image" if twin.noticed in ("grey_levels", "image_features") else "text"
     found = differences(theirs, encoder, *material, towers=(tower,))
     assert twin.noticed in found.complaints(), found
+
+
+def test_open_clips_own_names_lead_to_their_repositories():
+    assert openclip.repository("ViT-B-32/laion2b_s34b_b79k") == "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    assert openclip.repository("ViT-B-32/openai") == "timm/vit_base_patch32_clip_224.openai"
+    assert openclip.repository("org/name") == "org/name"
+    with pytest.raises(ModelError, match="laion2B-s34B-b79K is not on this machine"):
+        load_encoder("open_clip:ViT-B-32/laion2b_s34b_b79k", store_root=DATA)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda s: s.pop("visual.ln_post.weight"), "visual.ln_post.weight"),
+        (lambda s: s.update({"visual.extra": torch.zeros(1)}), "visual.extra"),
+    ],
+)
+def test_open_clip_weights_that_do_not_fit_are_named(official, tmp_path, change, named):
+    folder = shutil.copytree(official("open_clip: ViT").folder, tmp_path / "copy")
+    weights = folder / "open_clip_model.safetensors"
+    state = load_file(weights)
+    change(state)
+    save_file(state, weights)
+    with pytest.raises(ModelError, match=named):
+        load_encoder(f"open_clip:{folder}", store_root=folder, device="cpu")
 
 
 def test_a_missing_piece_table_is_named(official, tmp_path):
