@@ -55,7 +55,8 @@ class Cap:
         densities between 0 and L the mean of r . x is greatest where the L lies on its largest values (Neyman and
         Pearson): all of it on a cap of mass 1/L. Its price: somebody who sees r can exclude every candidate whose cap
         does not hold it, so there is no pointwise epsilon and of the joint bounds only that of information is left.
-        With epsilon, p = (e^eps - L)/(e^eps - 1), which needs e^eps > L.
+        With epsilon, p = (e^eps - L)/(e^eps - 1), which needs e^eps > L: at d = 64 and L = 10, p = 0.8 (epsilon 3.8)
+        costs 17% of the gain, and its joint limit at N = 10,000 is 458 times chance instead of 3,249.
         """
         if epsilon is None:
             return cls(dimension, limit, 1.0 if p is None else p)
