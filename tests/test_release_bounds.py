@@ -165,6 +165,7 @@ def test_a_local_limit_does_not_hold_jointly_for_two_named(brute: ModuleType) ->
     response = brute.subsets(3, 1, 2.5)
     assert brute.alone(response, 2) < bounds.local(2.5, 3, 2)
     assert bounds.local(2.5, 3, 2) * 1.02 < brute.jointly(response, 2) <= bounds.joint_local(2.5, 3, 2)
+    assert brute.jointly(response, 2) <= bounds.joint_capped(response.max(axis=0).sum(), 3, 2, epsilon=2.5)
     assert brute.jointly(response, 1) == pytest.approx(bounds.local(2.5, 3, 1))
 
 
