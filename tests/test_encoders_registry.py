@@ -50,6 +50,15 @@ def test_what_is_unknown_or_absent_names_the_thing_and_the_remedy(tmp_path, name
     assert remedy in caught.value.remedy
 
 
+def test_an_open_clip_that_cannot_be_imported_is_an_error_with_a_remedy(tmp_path, monkeypatch):
+    (tmp_path / "open_clip").mkdir()
+    (tmp_path / "open_clip/__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"cannot be imported: operator torchvision::nms") as caught:
+        load_encoder("open_clip:org/none", store_root=tmp_path)
+    assert "requirements-models.txt" in caught.value.remedy
+
+
 def test_an_unknown_device_is_refused(tmp_path):
     with pytest.raises(ModelError, match="'tpu' is no device"):
         load_encoder("clip", store_root=tmp_path, device="tpu")
