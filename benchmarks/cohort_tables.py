@@ -5,8 +5,9 @@
 Tables with the published columns and as many rows as the collections have are generated in a temporary folder: 377,110
 images of 227,835 studies and 65,379 patients (MIMIC-CXR), 223,462 of 64,725 (CheXpert Plus), and a manifest of a
 million images. Patients' folders are there, image files are not (they are not looked up one by one, see
-cohorts/published.py); the manifest's million files are there, empty. Every reading runs in a process of its own, whose
-peak resident memory and processor time the kernel reports (on a machine that others use, seconds say less).
+cohorts/published.py); the manifest's million rows name 10,000 files, which are there, empty. Every reading runs in a
+process of its own, whose peak resident memory and processor time the kernel reports (on a machine that others use,
+seconds say less).
 """
 
 from __future__ import annotations
@@ -193,18 +194,18 @@ def chexpert(root: Path, scale: float) -> None:
 def manifest(root: Path, scale: float) -> None:
     rng = np.random.default_rng(2)
     n = int(MANIFEST * scale)
-    for group in range(-(-n // 1000)):
-        folder = root / "images" / f"{group:04d}"
-        folder.mkdir(parents=True)
-        for number in range(group * 1000, min(n, (group + 1) * 1000)):
-            os.close(os.open(folder / f"{number:07d}.png", os.O_CREAT | os.O_WRONLY))
+    for patient in range(-(-n // 100)):  # a million files would take the disk longer than anything that is measured
+        folder = root / "images" / f"{patient // 100:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{patient:05d}.png").touch()
     write(
         root / "manifest.csv",
-        ["image", "report", "patient_id", "study_id", "view", "sex", "age", *LABELS],
+        ["record_id", "image", "report", "patient_id", "study_id", "view", "sex", "age", *LABELS],
         (
             [
-                *(f"images/{at // 1000:04d}/{at:07d}.png", sentence(np.random.default_rng(at // 2), 30)),
-                *(f"p{at // 6}", f"s{at // 2}", "PA", "F", 61, *("" if x > 1 else x for x in rng.integers(0, 4, 14))),
+                *(f"r{at}", f"images/{at // 10_000:04d}/{at // 100:05d}.png"),
+                *(sentence(np.random.default_rng(at // 2), 30), f"p{at // 100}", f"s{at // 2}", "PA", "F", 61),
+                *("" if x > 1 else x for x in rng.integers(0, 4, 14)),
             ]
             for at in range(n)
         ),
