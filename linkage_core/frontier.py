@@ -32,6 +32,10 @@ GROUPS = ("declared", "undeclared")
 OMNISCIENT = "omniscient"
 """Of the attackers: who knows the clean embedding of every candidate. The ceiling for the very mechanism."""
 
+LABELLED = "worst, told one finding"
+"""Of the attackers: the worst, where one random finding travels with each record, as it must for `trained`."""
+RECORDS = ("codes", "capped")
+
 OPTIONS, LINKAGE, UTILITY = (f"lab/frontier-{name}.parquet" for name in ("options", "linkage", "utility"))
 OPTION_COLUMNS = ("option", "family", "kind", "parameter", "value", "seed", "listed", "head", "mu", "limit", "epsilon")
 LINKAGE_COLUMNS = (
@@ -61,7 +65,8 @@ def frontier(
     by `attacker` (a name, "worst", or "omniscient"); NaN where that was not measured. certified: the largest lift any
     attacker can have, NaN where nothing is certified, so N itself. ceiling: what an attacker reaches who knows every
     candidate's embedding. declared and undeclared: macro AUROC over the listed and the other findings, with the
-    difference from clean embeddings.
+    difference from clean embeddings. Records teach a reader only with labels: for the use "trained" one random finding
+    travels along, the limit doubles, and the worst attacker is told it (LABELLED).
 
     Raises InputError for an N that was not measured, or an unknown use.
     """
@@ -76,7 +81,9 @@ def frontier(
     if pool_size not in sizes:
         raise InputError(f"N is {pool_size}.", f"Measured are: {', '.join(map(str, sizes)) or 'none'}.")
     here = measured[(measured["cohort"] == cohort) & (measured["pool_size"] == pool_size)]
-    asked, known = (here[here["attacker"] == name].set_index("option") for name in (attacker, OMNISCIENT))
+    asked, known, told = (
+        here[here["attacker"] == name].set_index("option") for name in (attacker, OMNISCIENT, LABELLED)
+    )
     used = utility(entry)
     used = used[(used["cohort"] == cohort) & (used["use"] == use)]
     rows = []
@@ -87,13 +94,17 @@ def frontier(
         row: dict[str, Any] = {name: option[name] for name in COLUMNS if name in option}
         row |= {"cohort": cohort, "pool_size": pool_size, "attacker": attacker, "use": use}
         row["certified"] = certified(option, pool_size)
-        if option["option"] in asked.index:
-            one = asked.loc[option["option"]]
+        of_whom, with_label = asked, use == "trained" and option["kind"] in RECORDS
+        if with_label:
+            row["certified"] = min(2 * row["certified"], float(pool_size))
+            of_whom = told if attacker == lab.WORST else told.iloc[:0]
+        if option["option"] in of_whom.index:
+            one = of_whom.loc[option["option"]]
             row |= {name: one[name] for name in ("named", "recall", "recall_low", "recall_high")}
             row |= {name: one[name] for name in ("n_queries", "n_patients")}
             for end in ("", "_low", "_high"):
                 row[f"measured{end}"] = one[f"recall{end}"] * pool_size
-        if option["option"] in known.index:
+        if option["option"] in known.index and not with_label:
             row["ceiling"] = known.loc[option["option"], "recall"] * pool_size
         for group in GROUPS:
             if group in of.index and not (group == "undeclared" and option["listed"] == 14):
@@ -167,8 +178,9 @@ def keep(
             continue
         table = _read(now, relative, columns)
         again = table["option"] == option["option"]
-        if "use" in columns:  # another use of the same release stays
-            again &= table["use"].isin({row["use"] for row in rows})
+        for part in ("use", "attacker"):  # another use, another attacker of the same release stays
+            if part in columns:
+                again &= table[part].isin({row[part] for row in rows})
         table = table[~again]
         added = pd.DataFrame(rows).assign(option=option["option"]).reindex(columns=list(columns))
         if "seed" in columns:

@@ -1,16 +1,19 @@
 """The frontier's tables: kept, replaced, read; what is certified; what is not known stays unknown."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from linkage_core import frontier, frontier_build, lab
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.release import bounds
+from linkage_core.mitigation.finetune import Training, training_pairs
+from linkage_core.release import bounds, central
 from linkage_core.store import OFF_THE_SHELF, Entry, Store
 from linkage_core.utility import states_of, train_probe
 from tests.lab_store import FEW, MEASURED, MODEL, build
@@ -137,3 +140,81 @@ def test_groups_are_the_most_frequent_findings_of_the_attackers_split(entry: Ent
     rows = frontier_build.trained_rows(entry, lambda x: np.zeros((len(x), len(LABELS))), listed, "none")
     assert {row["findings"] for row in rows} == set(frontier.GROUPS)
     assert all(row["auroc"] == 0.5 for row in rows)
+
+
+def test_records_that_teach_carry_a_finding_and_twice_the_limit(entry: Entry) -> None:
+    option = {"option": "capped-7", "family": frontier.RELEASE, "kind": "capped", "parameter": "limit", "value": 7.0}
+    rows = [linked(0.05), linked(0.08, attacker=frontier.LABELLED), linked(0.06, attacker=frontier.OMNISCIENT)]
+    uses = [used("read", "declared", 0.7), used("trained", "declared", 0.8)]
+    now = frontier.keep(entry, option | {"limit": 7.0}, rows, uses)
+    read, trained = (frontier.frontier(now, 100, use=use).set_index("option").loc["capped-7"] for use in frontier.USES)
+    assert (read["certified"], read["measured"], read["ceiling"]) == pytest.approx((7.0, 5.0, 6.0))
+    assert (trained["certified"], trained["measured"]) == pytest.approx((14.0, 8.0))
+    assert math.isnan(trained["ceiling"])  # of whoever is told no finding
+
+
+def test_another_use_or_attacker_of_an_option_stays(entry: Entry) -> None:
+    option = {"option": "codes-9", "family": frontier.RELEASE, "kind": "codes", "parameter": "limit", "value": 9.0}
+    now = frontier.keep(entry, option | {"limit": 9.0}, [linked(0.05)], [used("read", "declared", 0.7)])
+    now = frontier.keep(
+        now,
+        option | {"limit": 9.0},
+        [linked(0.06, attacker=frontier.LABELLED)],
+        [used("trained", "declared", 0.8)],
+    )
+    assert len(frontier.linkage(now).query("option == 'codes-9'")) == 2
+    assert set(frontier.utility(now).query("option == 'codes-9'")["use"]) == {"read", "trained"}
+
+
+@pytest.fixture(scope="module")
+def training(store: Store) -> Training:
+    return training_pairs(store.open("phantom", MODEL))
+
+
+@pytest.fixture(scope="module")
+def queries(store: Store, training: Training) -> list[central.PatientSums]:
+    return frontier_build.sums_of(training, store.open("clinic", MODEL), [LABELS[:4], LABELS[4:7]])
+
+
+def test_contributions_are_each_patients_clipped_sum(training: Training, queries: list[central.PatientSums]) -> None:
+    query = queries[0].query
+    clean = unit(training.source.heads().image(training.images))
+    states = states_of(pd.DataFrame(training.labels, columns=list(LABELS)))[:, :4]
+    names, whose = np.unique(training.patients, return_inverse=True)
+    found = frontier_build._contributions(query, clean, states, whose, len(names))
+    assert (np.linalg.norm(found, axis=1) <= query.clip * (1 + 1e-9)).all()
+    for patient in (0, 7, len(names) - 1):
+        rows = np.flatnonzero(whose == patient)
+        parts = [a[:, :, None] * b[:, None, :] for a, b in query.factors(clean[rows], states[rows]).values()]
+        whole = np.concatenate([part.sum(axis=0).ravel() for part in parts])
+        length = min(1.0, query.clip / np.linalg.norm(whole))
+        assert np.linalg.norm(found[patient]) == pytest.approx(np.linalg.norm(whole) * length)
+        other = (patient + 1) % len(names)
+        more = np.flatnonzero(whose == other)
+        parts = [a[:, :, None] * b[:, None, :] for a, b in query.factors(clean[more], states[more]).values()]
+        beside = np.concatenate([part.sum(axis=0).ravel() for part in parts])
+        beside *= min(1.0, query.clip / np.linalg.norm(beside))
+        assert found[patient] @ found[other] == pytest.approx(whole * length @ beside)
+
+
+@pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])
+def test_who_knows_every_other_patient_stays_below_the_limit(
+    training: Training, queries: list[central.PatientSums], mu: float
+) -> None:
+    rows = frontier_build.summed_patients(queries, training, n_pools=4, trials=300)(mu, [5, 50])
+    for row in frontier.dicts(rows):
+        limit = float(bounds.central(mu, row["pool_size"]))
+        assert 1 / row["pool_size"] < row["recall"] <= limit
+    twin = [replace(one, query=replace(one.query, clip=one.query.clip / 4)) for one in queries]
+    noisier = frontier_build.summed_patients(twin, training, n_pools=4, trials=300)(4 * mu, [50])
+    assert noisier["recall"].iloc[0] > float(bounds.central(mu, 50)) or mu < 1  # noise for a clip four times as small
+
+
+def test_statistics_are_read_on_clean_embeddings(
+    entry: Entry, training: Training, queries: list[central.PatientSums]
+) -> None:
+    option = {"option": "statistics-x", "family": frontier.RELEASE, "kind": "statistics", "parameter": "epsilon"}
+    now = frontier_build.statistics(entry, {**option, "value": 9.0, "listed": 7}, queries, 50.0)
+    row = frontier.frontier(now, 100, use="trained").set_index("option").loc["statistics-x"]
+    assert row["declared"] > 0.7
+    assert row["certified"] == pytest.approx(100 * float(bounds.central(50.0, 100)))

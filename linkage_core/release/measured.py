@@ -101,13 +101,14 @@ def attacks(
                 counts, known, chosen = predict_cells(held, mechanism, seed)
             else:
                 counts, known, chosen = attackers.run(held, attacker, m, seed)
-        found.append(Attack(_study(entry, name, held, counts, seed), attacker, RECORDS, m, known, chosen))
+        found.append(Attack(study_of(entry, name, held, counts, seed), attacker, RECORDS, m, known, chosen))
     if progress:
         progress("attackers", len(plan), len(plan))
     return found
 
 
-def _study(entry: Entry, name: str, held: Held, counts: MatchCounts, seed: int) -> Study:
+def study_of(entry: Entry, name: str, held: Held, counts: MatchCounts, seed: int = 0) -> Study:
+    """Counts over the held-out split as a study, so that its tables and intervals are those of any audit."""
     split = entry.default_split
     return Study(
         entry,
