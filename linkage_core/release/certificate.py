@@ -271,6 +271,8 @@ def _numbers(rows: list[dict[str, Any]], name: str) -> str:
 
 def _holds_for(stated: dict[str, Any]) -> str:
     """Which N the figures are about."""
+    if not _certified(stated):
+        return "No figure is certified, for any N."
     if stated["kind"] == STATISTICS:
         return (
             "N reports of patients who may have been in the sums, each equally likely to the attacker before the file "
@@ -284,6 +286,9 @@ def _holds_for(stated: dict[str, Any]) -> str:
 
 
 def _assumptions(stated: dict[str, Any]) -> list[str]:
+    """What the figures rest on; nothing where there are none."""
+    if not _certified(stated):
+        return []
     kind, mechanism = stated["kind"], stated["mechanism"]
     if kind == STATISTICS:
         return [
@@ -306,9 +311,7 @@ def _assumptions(stated: dict[str, Any]) -> list[str]:
         ]
     elif kind in (CAPPED, EMBEDDINGS) and mechanism.get("noise"):
         said += [
-            f"The noise is {KEYED}. Whoever has the secret has the noise, and then nothing holds."
-            if not stated["reproducible"]
-            else "The noise comes from a stored seed: nothing holds.",
+            f"The noise is {KEYED}. Whoever has the secret has the noise, and then nothing holds.",
             "Proved for real numbers and random noise; here numbers are 32 and 64 bits long, and the noise is "
             "pseudo-random (HMAC-SHA256, SHAKE-256).",
         ]
@@ -316,8 +319,6 @@ def _assumptions(stated: dict[str, Any]) -> list[str]:
             said.append(
                 "It limits who is picked, not who is ruled out: candidates far from a vector cannot be its own."
             )
-    elif kind == SCORES:
-        said.append(f"The probe was made from {mechanism['public']} alone.")
     return said
 
 

@@ -72,14 +72,13 @@ def render(made: Certificate) -> str:
         "</section>",
         "<h2>How often could somebody be right?</h2>",
         _figures(content) if certified else "<p>No figure is certified for this release.</p>",
-        f'<p class="note">For whom: {_text(content["holds_for"])}</p>',
+        f'<p class="note">For whom: {_text(content["holds_for"])}</p>' if certified else "",
         "<h2>What is in this folder</h2>",
         _files(content),
-        "<h2>What the limit rests on</h2>",
-        _list(content["assumptions"]),
+        *(["<h2>What the limit rests on</h2>", _list(content["assumptions"])] if certified else []),
         "<h2>What must never be added</h2>",
         f'<div class="never">{_list(content["must_not_travel_along"])}</div>',
-        '<p class="note">A further column or file makes the check fail: the limit would no longer hold.</p>',
+        '<p class="note">A further column or file makes the check fail: it would be another release.</p>',
         "<h2>How to use it</h2>",
         f"<pre>{_text(chr(10).join(content['use']))}</pre>",
         f'<p class="note">{_text(_how(content))}</p>',
@@ -180,9 +179,7 @@ def _how(content: dict[str, Any]) -> str:
 def _ledger(content: dict[str, Any]) -> str:
     entry = content["ledger"]
     if entry is None:
-        return (
-            "In no ledger: nobody counts what else was released of these patients, so the limit is for this one alone."
-        )
+        return "In no ledger: nobody counts what else was released of these patients. This is about this folder alone."
     return (
         f"Entry {entry['entry']} of the site's ledger, digest {entry['digest']}. The site can confirm it; ask when in "
         "doubt whether this folder is the one that was sent."
