@@ -56,7 +56,7 @@ FAMILIES = {
 }
 REFERENCES = ("before", "nothing", "noise")
 """Drawn to compare with, and not counted as mitigations."""
-COMMAND = "linkage frontier phantom/phantom-radiology"
+COMMAND = "linkage phantom build --lab"
 HEIGHT = 560
 WIDTH = 800
 """Of the panels on a small screen, by which labels are placed."""
@@ -76,7 +76,7 @@ def merged(rows: pd.DataFrame) -> pd.DataFrame:
     The rows keep the order in which they first come.
     """
     found = []
-    rows = rows.assign(key=[_SEED.sub("", str(option)) for option in rows["option"]])
+    rows = rows.assign(key=[key_of(str(option)) for option in rows["option"]])
     numbers = [c for c in rows if c in _MEANS]
     for key, runs in rows.groupby("key", sort=False):
         first = runs.iloc[0]
@@ -92,6 +92,15 @@ def merged(rows: pd.DataFrame) -> pd.DataFrame:
         found.append(row)
     columns = [*rows.columns, "runs", "least", "most", "sure", "name", "setting"]
     return pd.DataFrame(found, columns=columns)
+
+
+def key_of(option: str) -> str:
+    """What an option is called whatever its seed.
+
+    >>> key_of("label-oneshot-eps0.34-seed0-7findings")
+    'label-oneshot-eps0.34-7findings'
+    """
+    return _SEED.sub("", option)
 
 
 _MEANS = {
@@ -151,7 +160,7 @@ def setting(row: Mapping) -> str:
         parts.append(f"{value:,.0f} cells" if kind == "codes" else f"limit {times(value)}")
     elif row["parameter"] and value == value:
         parts.append(f"{row['parameter']} {value:g}")
-    if 0 < int(row["listed"]) < _EVERY:
+    if 0 < int(row["listed"]) < _EVERY or (kind == "statistics" and int(row["listed"])):
         parts.append(f"{int(row['listed'])} findings")
     return ", ".join(parts)
 
@@ -248,7 +257,7 @@ def facts(rows: pd.DataFrame, *, tolerance: str, keep: str, use: str, out_of: in
         blind = int(counted(rows)["undeclared_difference"].isna().sum())
         if blind:
             said.append(f"{blind:,} list all {_EVERY} findings, which leaves none to look at")
-    images = rows["n_queries"].max()
+    images = _n_images(rows)
     if images == images:
         said.append(f"n = {int(images):,} images")
     return said
@@ -407,7 +416,7 @@ def picture(
             notes.append(note(palette, f"No mitigation here was measured on {group} findings.", **middle))
     x_ticks = [v for power in range(-1, 6) for v in (1 * 10.0**power, 2 * 10.0**power, 5 * 10.0**power)]
     x_ticks = [v for v in x_ticks if low <= v <= high and (high / low < 2000 or math.log10(v) % 1 < 1e-9)]
-    n = drawn["n_queries"].max()
+    n = _n_images(drawn)
     images = f", n = {int(n):,} images" if n == n else ""
     under = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top"}
     ten = f"10 times = {_images(10, pool_size, out_of)} (N = {pool_size:,}{images})"
@@ -438,6 +447,11 @@ _MARGIN = {"l": 104, "r": 18, "t": 50, "b": 54}
 
 def _images(lift: float, pool_size: int, out_of: int) -> str:
     return f"{sentences.of(min(lift / pool_size, 1.0), out_of)} images"
+
+
+def _n_images(rows: pd.DataFrame) -> float:
+    """How many images the linkage was measured on; statistics are measured in draws of patients."""
+    return float(rows.loc[rows["kind"] != "statistics", "n_queries"].max())
 
 
 def _clean(rows: pd.DataFrame, group: str) -> float | None:
@@ -576,19 +590,21 @@ def labels(
             *((-12, 26, "right"), (-12, -26, "right"), (12, 27, "left"), (12, -27, "left")),
             (far - x + 12, 0, "left"),
         ]
-        for dx, dy, anchor in places if row["family"] != "nothing" else [(12, 0, "left"), *places]:
+        if row["family"] == "nothing":
+            places.insert(0, (12, 0, "left"))
+        others = [one for one in taken if one != (x - 8, x + 8, y - 7, y + 7)]
+        others += [(a, b, h - 2, h + 2) for other, a, h, b in strong if other is not row]
+        tries = [[*others, *spans], others] if row["key"] in always else [[*others, *spans]]
+        for dx, dy, anchor, avoided in [(*place, avoided) for avoided in tries for place in places]:
             x0 = x + dx - (wide if anchor == "right" else 0)
             box = (x0, x0 + wide, y + dy - 8, y + dy + 8)
             inside = (
                 box[0] >= 0 and box[1] <= (right - left) * per[0] and box[2] >= 0 and box[3] <= (top - bottom) * per[1]
             )
-            others = [one for one in taken if one != (x - 8, x + 8, y - 7, y + 7)]
-            crossed = [(a, b, h - 2, h + 2) for other, a, h, b in strong if other is not row]
-            lines = [] if row["key"] in always else spans  # the references are named whatever lies below
-            if inside and not any(_meet(box, one) for one in [*others, *crossed, *lines]):
+            if inside and not any(_meet(box, one) for one in avoided):
                 taken.append(box)
-                place = {"x": math.log10(row["measured"]), "y": float(stretched(100 * row[f"{group}_difference"]))}
-                one = note(palette, escape(words), **place, yref=axis, xanchor=anchor, xshift=dx, yshift=dy)
+                at = {"x": math.log10(row["measured"]), "y": float(stretched(100 * row[f"{group}_difference"]))}
+                one = note(palette, escape(words), **at, yref=axis, xanchor=anchor, xshift=dx, yshift=dy)
                 one["font"] = {"family": FONT, "size": 13, "color": palette.text}
                 found.append(one)
                 break
@@ -616,7 +632,8 @@ def linked_words(row: Mapping, out_of: int, pool_size: int) -> str:
     """How many images are linked, by whom, and how sure that is."""
     if row["measured"] != row["measured"]:
         return "linkage not measured for this attacker"
-    linked = f"{sentences.of(row['measured'] / pool_size, out_of)} images linked"
+    what = "summed patients picked" if row["kind"] == "statistics" else "images linked"
+    linked = f"{sentences.of(row['measured'] / pool_size, out_of)} {what}"
     if row["family"] == "nothing":
         return f"{linked}, as by guessing"
     if row["sure"]:
@@ -624,9 +641,11 @@ def linked_words(row: Mapping, out_of: int, pool_size: int) -> str:
     who = HOW.get(str(row["named"]), "") if row["attacker"] == lab.WORST else ""
     by = f" by an attacker who {who}" if who else ""
     ends = sentences.interval(row["measured_low"] / pool_size, row["measured_high"] / pool_size, out_of)
+    if row["kind"] == "statistics":
+        by = " by an attacker who knows every other patient"
     if row["runs"] > 1:
         ends = sentences.interval(row["least"] / pool_size, row["most"] / pool_size, out_of)
-        return f"{linked}; {int(row['runs'])} runs with other noise: {ends.rsplit(' of ', 1)[0]}"
+        return f"{linked}{by}; {int(row['runs'])} runs with other noise: {ends.rsplit(' of ', 1)[0]}"
     return f"{linked}{by} ({ends.rsplit(' of ', 1)[0]})"
 
 

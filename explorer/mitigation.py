@@ -50,6 +50,7 @@ ATTACKERS = {
     "bayes-gaussian": "Fits the law of {m} pairs",
     "reader": "Reads findings, {m} pairs",
     "raw-images": "Has the raw images",
+    "predictor": "Predicts the cell",
 }
 """m: own images or pairs whose release is known to the attacker."""
 CONTROLS = {
@@ -251,15 +252,24 @@ def _few(row: Mapping) -> bool:
     return row["n_queries"] < TOO_FEW or flag.startswith("too few")
 
 
-def bar(name: str, rate: float, top: float, colour: str, out_of: int, ends: tuple[float, float] | None = None) -> str:
-    """HTML: one bar with its number and interval."""
+def bar(
+    name: str,
+    rate: float,
+    top: float,
+    colour: str,
+    out_of: int,
+    ends: tuple[float, float] | None = None,
+    tick: float | None = None,
+) -> str:
+    """HTML: one bar with its number and interval, and an upright tick at another rate."""
+    mark = "" if tick is None else f'<u style="left:{100 * tick / top:.1f}%;background:{colour}"></u>'
     width = 100 * max(rate, 0.0) / top if top > 0 else 0.0
     said = ""
     if ends is not None:
         said = f" ({interval(*ends, out_of).rsplit(' of ', 1)[0]})"
     return (
         f'<div class="mi-row"><span>{escape(name)}</span><span class="mi-track">'
-        f'<i style="width:{width:.1f}%;background:{colour}"></i></span>'
+        f'<i style="width:{width:.1f}%;background:{colour}"></i>{mark}</span>'
         f"<span><b>{escape(figure(rate, out_of))}</b>{escape(said)}</span></div>"
     )
 
@@ -334,12 +344,29 @@ def damage_words(after: Mapping, noise: Mapping, uses: Sequence[Use] = ()) -> st
 LINES = ("before", "worst", "cosine", "noise")
 
 
+@dataclass(frozen=True)
+class Line:
+    """One more line of `curve`: recall at values of N, how it is drawn, and what it says at a point."""
+
+    name: str
+    sizes: Sequence[int]
+    recall: Sequence[float]
+    line: Mapping[str, object]
+    marker: Mapping[str, object]
+
+
 def curve(
-    lines: Mapping[str, pd.DataFrame], names: Mapping[str, str], *, pool_size: int, palette: Palette
+    lines: Mapping[str, pd.DataFrame],
+    names: Mapping[str, str],
+    *,
+    pool_size: int,
+    palette: Palette,
+    also: Sequence[Line] = (),
 ) -> go.Figure:
     """Recall@1 against N for before, after and noise alone, with bands, against guessing; both axes log.
 
     lines: some of LINES -> rows with pool_size, recall, recall_low, recall_high, n_queries. names: what each is called.
+    also: lines without a band.
     """
     styles = {
         "before": {"color": palette.before, "width": 2},
@@ -349,10 +376,13 @@ def curve(
     }
     drawn = {name: rows[rows["recall"] > 0] for name, rows in lines.items()}
     drawn = {name: rows for name, rows in drawn.items() if len(rows)}
-    sizes = sorted({int(n) for rows in drawn.values() for n in rows["pool_size"]}) or [10, 100]
+    sizes = sorted(
+        {int(n) for rows in drawn.values() for n in rows["pool_size"]} | {n for one in also for n in one.sizes}
+    ) or [10, 100]
     smallest, largest = sizes[0], sizes[-1]
     guess = [1 / n for n in sizes]
     values = [*guess, *(float(v) for rows in drawn.values() for v in rows["recall"])]
+    values += [v for one in also for v in one.recall]
     high, low = max(max(values) * 1.3, 0.1), max(min(values) * 0.8, 1 / 200_000)
     y_ticks = _ticks(low, min(high, 1), (1,))
     x_ticks = _ticks(smallest, largest, _steps(smallest, largest) if largest < 1000 else (1,)) or [smallest]
@@ -410,6 +440,15 @@ def curve(
                     "name": f"{names[name]}, marks",
                 }
             )
+    for one in also:
+        said = [
+            f"{escape(one.name)}, N = {n:,}: {of(v, denominator(n))}"
+            for n, v in zip(one.sizes, one.recall, strict=True)
+        ]
+        common = {"x": list(one.sizes), "y": list(one.recall), "name": one.name}
+        traces.append({**common, "mode": "lines", "line": dict(one.line), "hoverinfo": "skip"})
+        hover = {"text": said, "hovertemplate": "%{text}<extra></extra>", "cliponaxis": False}
+        traces.append({**common, "mode": "markers", "marker": dict(one.marker), **hover})
     above = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     notes = [
         note(palette, "images linked (Recall@1), band: 95% interval, log scale", **above, yshift=10),
@@ -520,8 +559,12 @@ def _figures(row: Mapping, name: str) -> tuple[float, float, float]:
     return float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])
 
 
-def usefulness(uses: Sequence[Use], palette: Palette) -> go.Figure:
-    """AUROC before (open circle), after (filled) and under noise alone (x), each with its 95% interval."""
+def usefulness(uses: Sequence[Use], palette: Palette, third: tuple[str, str, str] | None = None) -> go.Figure:
+    """AUROC before (open circle), after (filled) and under noise alone (x), each with its 95% interval.
+
+    third: (name, symbol, colour) of what stands in place of noise alone.
+    """
+    third_name, symbol, third_colour = third or ("noise only", "x", palette.noise_only)
     values = [v for use in uses for part in (use.before, use.after, use.noise) if part for v in part if v == v]
     low = min([0.5, *(math.floor(v * 20) / 20 for v in values)])
     high = max([0.85, *(math.ceil(v * 20) / 20 for v in values)])
@@ -530,7 +573,7 @@ def usefulness(uses: Sequence[Use], palette: Palette) -> go.Figure:
     notes = []
     for place, use in enumerate(uses):
         for part, colour in (
-            (use.noise, palette.noise_only),
+            (use.noise, third_colour),
             (use.before, palette.before),
             (use.after, palette.after),
         ):
@@ -539,7 +582,7 @@ def usefulness(uses: Sequence[Use], palette: Palette) -> go.Figure:
         if use.before and use.after:
             traces.append(_segment((use.before[0], use.after[0]), place, palette.after, 3))
         marks = (
-            (use.noise, {"color": palette.noise_only, "symbol": "x", "size": 11}, "noise only"),
+            (use.noise, {"color": third_colour, "symbol": symbol, "size": 11 if symbol == "x" else 14}, third_name),
             (use.before, _open(palette.before, palette.page), "before"),
             (use.after, {"color": palette.after, "symbol": "circle", "size": 13}, "after"),
         )
@@ -573,7 +616,7 @@ def usefulness(uses: Sequence[Use], palette: Palette) -> go.Figure:
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
-            **layout(palette, USEFULNESS_HEIGHT, {"l": 120, "r": 104, "t": 24, "b": 50}),
+            **layout(palette, USEFULNESS_HEIGHT, {"l": 132, "r": 104, "t": 24, "b": 50}),
             "xaxis": {
                 "type": "linear",
                 "range": [low, high],
@@ -625,9 +668,10 @@ def _places(names: Sequence[str], slots: int = 0) -> dict[str, object]:
     }
 
 
-def use_legend(palette: Palette, noise_name: str = "noise only") -> str:
-    """HTML: what the marks of `usefulness` mean."""
-    items = (("○", palette.before, "before"), ("●", palette.after, "after"), ("×", palette.noise_only, noise_name))
+def use_legend(palette: Palette, noise_name: str = "noise only", third: tuple[str, str] | None = None) -> str:
+    """HTML: what the marks of `usefulness` mean. third: (sign, colour) in place of those of noise alone."""
+    sign, colour = third or ("×", palette.noise_only)
+    items = (("○", palette.before, "before"), ("●", palette.after, "after"), (sign, colour, noise_name))
     return (
         '<div class="mi-legend">'
         + "".join(
@@ -637,11 +681,11 @@ def use_legend(palette: Palette, noise_name: str = "noise only") -> str:
     )
 
 
-def use_words(uses: Sequence[Use]) -> str:
+def use_words(uses: Sequence[Use], third: str = "by noise alone") -> str:
     """The picture as a sentence."""
     said = [
         f"{use.name}: {use.before[0]:.3f} before, {use.after[0]:.3f} after"
-        + (f", {use.noise[0]:.3f} by noise alone" if use.noise else "")
+        + (f", {use.noise[0]:.3f} {third}" if use.noise else "")
         if use.before and use.after
         else f"{use.name}: {use.why}"
         for use in uses
@@ -889,6 +933,14 @@ def attacker_rows(linkage: pd.DataFrame, head: str, release: str, pool_size: int
             "note": rows["flag"],
         }
     ).reset_index(drop=True)
+
+
+def ceiling_words(out_of: int) -> str:
+    """What an attacker reaches under any head who knows the clean embeddings: attackers.ceiling without noise."""
+    return (
+        "Who knows every candidate's clean embedding finds the record: embeddings are deterministic, "
+        f"{of(1.0, out_of)} images. No head limits that; a release can."
+    )
 
 
 def external_words(

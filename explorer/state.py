@@ -774,10 +774,15 @@ def epsilon_box(key: str, label: str) -> None:
     st.number_input(label, 0.001, LARGEST_EPSILON, key=key, format="%g", step=0.1, on_change=take)
 
 
+def nearest_limit(options: Sequence[float]) -> float:
+    """The option nearest in ratio to the limit on lift that is chosen."""
+    chosen = float(get("limit"))
+    return min(options, key=lambda step: abs(math.log(step / chosen)))
+
+
 def limit_slider(options: Sequence[float], key: str, label: str, help: str) -> float:
     """A limit on lift on a slider over what was measured; shows and returns the step nearest in ratio."""
-    chosen = float(get("limit"))
-    value = min(options, key=lambda step: abs(math.log(step / chosen)))
+    value = nearest_limit(options)
     _show(key, value)
 
     def take() -> None:

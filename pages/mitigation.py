@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer import charts, downloads, jobs, mitigation, page, palette, sentences, state
+from explorer import charts, downloads, jobs, mitigation, page, palette, release_page, releases, sentences, state
 from linkage_core import lab
 from linkage_core import setting as settings
 from linkage_core.cohorts.base import LABELS
@@ -55,10 +55,17 @@ def controls() -> int:
             state.choice(
                 "mechanism",
                 "Mechanism",
-                mitigation.MECHANISMS,
+                mitigation.MECHANISMS | releases.MECHANISMS,
                 key="mitigation mechanism",
-                help="What is done to the heads, the last layer of each tower. Only they are ever changed.",
+                help="What is done to the heads, the last layer of each tower; or what is released in place of "
+                "embeddings.",
             )
+        if state.releases():
+            with st.container(width=290, gap=None):
+                release_page.limit_control()
+            release_page.what_is_released()
+            with st.container(width=150):
+                return state.pool_buttons(sizes, "mitigation N", "Pool size (N)")
         with st.container(width=206, gap=None):
             one_shot = state.setting().one_shot
             state.epsilon_slider(
@@ -265,6 +272,7 @@ def details() -> None:
             hide_index=True,
             height=260,
         )
+        st.caption(mitigation.ceiling_words(out_of))
         st.markdown("**Every finding**")
         st.dataframe(mitigation.finding_rows(tables.utility, head or "", cohort), hide_index=True, height=260)
         st.markdown("**Controls: what hides, damages or narrows without a guarantee**")
@@ -368,6 +376,13 @@ with page.guarded():
     some, steps = lab.pool_sizes(state.study(cohort, model))
     sizes = [n for n in some if n != 1000] or some
     pool_size = controls()
+    if state.releases():
+        release_page.draw(tables, pool_size, title_place)
+        page.cannot_tell(
+            "what an attacker could do who holds something else of the same images; what a release is worth to you. "
+            "Labels, age or dates beside it end its limit."
+        )
+        st.stop()
     out_of = sentences.denominator(pool_size)
     chosen, release = state.setting(), str(state.get("release"))
     label = mitigation.MECHANISMS[chosen.mechanism]
