@@ -63,6 +63,12 @@ FULL = """                                 FINAL REPORT
             "",
             None,
         ),
+        (
+            " IMPRESSION: Effusion.\n Findings in the left lung: none.",
+            "",
+            "Effusion. Findings in the left lung: none.",
+            None,
+        ),
         ("", "", "", ""),
     ],
 )
