@@ -246,7 +246,9 @@ def test_sentences_say_for_whom_and_never_too_much(made: dict[str, Path]) -> Non
         elif name in (EMBEDDINGS, SCORES):
             assert first.startswith("No limit is certified")
         assert "nothing in this folder is a patient" in content["sentences"][-1]
-        assert "equally likely" in content["holds_for"]
+        limited = content["certified"][0]["alone"] is not None
+        assert limited == ("equally likely" in content["holds_for"]) == bool(content["assumptions"])
+        assert limited == ("What the limit rests on" in page)
     assert "doubles the limit" in json.dumps(content_of(made[f"{CODES}+label"]))
     assert "doubles the limit" not in json.dumps(content_of(made[CODES]))
 
