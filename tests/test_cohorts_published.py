@@ -253,14 +253,15 @@ def test_ids_that_are_none(folder, column, value, match):
 def test_images_listed_twice_and_studies_of_two_patients(folder):
     name = "cxr-record-list.csv.gz" if folder.name == "mimic-cxr" else "mimic-cxr-2.0.0-metadata.csv.gz"
     table = table_of(folder, name)
-    one, other = table["study_id"].unique()[:2]
-    table.loc[table.index[table["study_id"] == other][0], "study_id"] = one
+    first, second = table["subject_id"].unique()[:2]
+    one = table.loc[table["subject_id"] == first, "study_id"].iloc[0]
+    table.loc[table.index[table["subject_id"] == second][0], "study_id"] = one
     pd.concat([table, table.iloc[[-1]]]).to_csv(folder / name, index=False)
     cohort = open_cohort(folder.name, folder)
     found = reasons(cohort)
     assert found["duplicate-record"] == 1
-    if table.loc[table["study_id"] == one, "subject_id"].nunique() > 1:
-        assert found["study-of-two-patients"] == (table["study_id"] == one).sum()
+    assert found["study-of-two-patients"] == (table["study_id"] == one).sum()
+    assert one not in set(cohort.records["study_id"])
     assert cohort.records["record_id"].is_unique
 
 
