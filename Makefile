@@ -29,7 +29,7 @@ unit: $(VENV)/.dev
 parity: $(PARITY)/.done
 	$(PARITY)/bin/python -m pytest -p no:cacheprovider tests/parity
 
-soak: $(VENV)/.dev browser
+soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/interval_coverage.py
@@ -41,6 +41,7 @@ soak: $(VENV)/.dev browser
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py
 	$(BIN)/python benchmarks/mitigation.py
+	$(PARITY)/bin/python benchmarks/parity.py
 	$(BIN)/python benchmarks/release_bounds.py --ceiling
 
 browser:
