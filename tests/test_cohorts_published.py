@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core.cohorts import chexpert_plus
+from linkage_core.cohorts import chexpert_plus, openi
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import layouts, population
 from linkage_core.cohorts.registry import open_cohort, source_for
@@ -386,3 +386,10 @@ def test_every_column_of_a_record_has_its_type(exported):
 
 def test_the_published_table_names():
     assert len(chexpert_plus.COLUMNS) == 27
+
+
+def test_every_label_has_a_heading_that_open_i_reads_as_that_label():
+    assert set(layouts.MESH) == set(LABELS)
+    for label, heading in layouts.MESH.items():
+        assert openi.labels_of([heading], []) == {label: 1.0}
+        assert openi.labels_of([f"{heading}/borderline"], []) == {label: -1.0}
