@@ -27,4 +27,4 @@ def test_no_file_stops_a_run(mutants: int) -> None:
     assert said["valid neighbours lost"] == []
     assert said["not as expected"] == []
     assert said["peak memory of a reading process, MiB"] < 1024
-    assert said["worst seconds"] < (10 if mutants > 1000 else 30)  # by the wall clock, and CI machines are shared
+    assert said["worst seconds of computing"] < 10  # the wall clock of a shared machine says little
