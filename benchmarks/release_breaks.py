@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from linkage_core import attackers, frontier_build, lab, pools, statistics
 from linkage_core.attackers import Held
 from linkage_core.cohorts.base import LABELS
+from linkage_core.heads import unit
 from linkage_core.ranking import MatchCounts
 from linkage_core.release import measured
 from linkage_core.release.cap import Cap
@@ -102,7 +103,8 @@ def learner(held: Held, mechanism: Mechanism) -> tuple[np.ndarray, np.ndarray]:
     """A stronger attacker on cells: a neural network from the report to the cell, chosen on own left-out pairs."""
     if mechanism.cells is None:
         raise ValueError("cells are needed")
-    own_cells, cells = mechanism.cells(held.own_clean), mechanism.cells(measured.shelf(held))
+    own_cells = mechanism.cells(unit(held.off_the_shelf.image(held.own_images)))
+    cells = mechanism.cells(measured.shelf(held))
     read = measured.read_reports
     own, asked = read(held, held.own_texts, held.own_findings), read(held, held.texts, held.findings)
     best: tuple[float, MLPClassifier] | None = None

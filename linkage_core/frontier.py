@@ -55,7 +55,13 @@ COLUMNS = (
 
 
 def frontier(
-    entry: Entry, pool_size: int = 10_000, attacker: str = lab.WORST, use: str = "read", cohort: str = ""
+    entry: Entry,
+    pool_size: int = 10_000,
+    attacker: str = lab.WORST,
+    use: str = "read",
+    cohort: str = "",
+    *,
+    listed_too: bool = False,
 ) -> pd.DataFrame:
     """One row an option that has this use: what it lets through at N, and what it is worth.
 
@@ -66,7 +72,8 @@ def frontier(
     attacker can have, NaN where nothing is certified, so N itself. ceiling: what an attacker reaches who knows every
     candidate's embedding. declared and undeclared: macro AUROC over the listed and the other findings, with the
     difference from clean embeddings. Records teach a reader only with labels: for the use "trained" one random finding
-    travels along, the limit doubles, and the worst attacker is told it (LABELLED).
+    travels along, the limit doubles, and the worst attacker is told it (LABELLED). listed_too: give the figures of the
+    "undeclared" seven also where all 14 were listed, to take the mean over all.
 
     Raises InputError for an N that was not measured, or an unknown use.
     """
@@ -107,7 +114,7 @@ def frontier(
         if option["option"] in known.index and not with_label:
             row["ceiling"] = known.loc[option["option"], "recall"] * pool_size
         for group in GROUPS:
-            if group in of.index and not (group == "undeclared" and option["listed"] == 14):
+            if group in of.index and (group == "declared" or option["listed"] < 14 or listed_too):
                 one = of.loc[group]
                 row |= {f"{group}{end}": one[f"auroc{end}"] for end in ("", "_low", "_high")}
                 row[f"{group}_difference"] = one["difference"]

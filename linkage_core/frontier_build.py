@@ -80,7 +80,8 @@ def build(
 
     def add(kind: str, parameter: str, value: float, make: Callable[..., Entry], seed: int = 0, **more: Any) -> None:
         suffix = f"-{more.pop('suffix')}" if "suffix" in more else ""
-        name = f"{kind}-{parameter}{value:g}-seed{seed}{suffix}"
+        set_to = "" if math.isnan(value) else f"-{parameter}{value:g}"
+        name = f"{kind}{set_to}-seed{seed}{suffix}"
         option = {"option": name, "family": RELEASE, "kind": kind, "parameter": parameter, "value": float(value)}
         plan.append(({**option, "seed": seed, **more}, make))
 

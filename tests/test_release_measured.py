@@ -60,7 +60,7 @@ def test_a_predictor_who_learns_the_wrong_cells_is_at_chance() -> None:
     mechanism = sign_cells()
     held = released(mechanism)
     shuffled = np.random.default_rng(1).permutation(len(held.own_clean))
-    wrong = replace(held, own_clean=held.own_clean[shuffled], own_released=held.own_released[shuffled])
+    wrong = replace(held, own_images=held.own_images[shuffled], own_released=held.own_released[shuffled])
     counts, _, _ = predict_cells(wrong, mechanism)
     assert recall(counts, 100) < 0.017
 

@@ -70,12 +70,9 @@ def hold(
     """
     held = attackers.hold(entry, OFF_THE_SHELF, source=source, noise=0.0, own_split=own_split, seed=seed)
     rng = np.random.default_rng([seed, 11])
-    return replace(
-        held,
-        released=_float(mechanism.vectors(held.released, rng)),
-        own_released=_float(mechanism.vectors(held.own_clean, rng)),
-        noise=mechanism.noise,
-    )
+    released, own = (_float(mechanism.vectors(rows, rng)) for rows in (held.released, held.own_clean))
+    before_noise = held.own_clean if mechanism.noise else own
+    return replace(held, released=released, own_released=own, own_clean=before_noise, noise=mechanism.noise)
 
 
 def attacks(
@@ -150,7 +147,8 @@ def cell_factors(held: Held, mechanism: Mechanism, seed: int = 0) -> tuple[np.nd
         raise InputError("This release has no cells.", "Use the other attackers.")
     cells_of, n_cells = mechanism.cells, mechanism.n_cells
     rng = np.random.default_rng([seed, 12])
-    own_cells, cells = cells_of(held.own_clean), cells_of(shelf(held))
+    own = unit(held.off_the_shelf.image(held.own_images))
+    own_cells, cells = cells_of(own), cells_of(shelf(held))
     read_own, read_all = (
         read_reports(held, held.own_texts, held.own_findings),
         read_reports(held, held.texts, held.findings),
@@ -171,7 +169,7 @@ def cell_factors(held: Held, mechanism: Mechanism, seed: int = 0) -> tuple[np.nd
 
     def learnt(way: str, rows: np.ndarray, asked: np.ndarray) -> np.ndarray:
         if way == "simulated":
-            return _simulated(held.own_clean[rows], read_own[rows], asked, cells_of, n_cells, rng)
+            return _simulated(own[rows], read_own[rows], asked, cells_of, n_cells, rng)
         return _classified(own_cells[rows], read_own[rows], asked, n_cells, float(way))
 
     ways = ("simulated", *map(str, _LOGISTIC))
