@@ -204,9 +204,10 @@ def _jpeg_header(frame: bytes) -> tuple[int, int, int]:
 def _from_colour(stored: np.ndarray, bits: int, name: str) -> np.ndarray:
     """Grey out of three channels, where they say the same; an image with real colours is no radiograph."""
     white = 2**bits - 1
-    grey = np.empty(stored.shape[:2], np.uint16)
+    height, width = stored.shape[:2]
+    grey = np.empty((height, width), np.uint16)
     spread = 0
-    for rows in strips(*grey.shape):
+    for rows in strips(height, width):
         colour = stored[rows]
         spread += int((colour.max(axis=-1).astype(np.int64) - colour.min(axis=-1)).sum())
         grey[rows] = luminance(np.minimum(colour, white), white)
