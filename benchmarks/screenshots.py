@@ -22,7 +22,9 @@ PAGES = {
     "missing-match": "/missing-match?N=10&wanted=80",
     "exposure": "/exposure",
     "mitigation": "/mitigation",
+    "release": "/mitigation?N=10000&mechanism=statistics",
     "frontier": "/frontier?N=10000",
+    "frontier-trained": "/frontier?N=10000&use=trained",
 }
 SIZES = ((1280, 800), (1920, 1080))
 

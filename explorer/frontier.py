@@ -1,6 +1,6 @@
 """Words and pictures of every mitigation beside the others: what it lets through, certified and measured, and its use.
 
-Made from the rows of linkage_core.frontier; nothing is computed or fetched here. Runs that differ by their noise alone
+Made from the rows of linkage_core.frontier; nothing is computed or fetched here. Runs that differ by their seed alone
 are one mitigation.
 """
 
@@ -69,7 +69,7 @@ _EVERY = len(LABELS)
 
 
 def merged(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a mitigation: runs that differ by their noise alone are averaged.
+    """One row a mitigation: runs that differ by their seed alone are averaged.
 
     Adds key (what stands in the URL), family (of FAMILIES), name, setting, runs (how many), least and most (of
     `measured` over them) and sure (an attacker who knows every embedding finds all, which follows and is not measured).
@@ -645,7 +645,7 @@ def linked_words(row: Mapping, out_of: int, pool_size: int) -> str:
         by = " by an attacker who knows every other patient"
     if row["runs"] > 1:
         ends = sentences.interval(row["least"] / pool_size, row["most"] / pool_size, out_of)
-        return f"{linked}{by}; {int(row['runs'])} runs with other noise: {ends.rsplit(' of ', 1)[0]}"
+        return f"{linked}{by}; {int(row['runs'])} runs with other seeds: {ends.rsplit(' of ', 1)[0]}"
     return f"{linked}{by} ({ends.rsplit(' of ', 1)[0]})"
 
 
@@ -661,6 +661,8 @@ def certified_words(row: Mapping, out_of: int, pool_size: int) -> str:
         "statistics": ", about a patient who was summed",
         "codes": ", also for the whole folder",
     }.get(str(row["kind"]), "")
+    if row["use"] == "trained" and row["kind"] in frontier.RECORDS:
+        about += "; one random finding travels along, which doubles the limit"
     return f"certified: at most {at_most(value, pool_size, out_of)} for every attacker{about}"
 
 
@@ -732,7 +734,7 @@ def table(rows: pd.DataFrame, out_of: int, pool_size: int) -> pd.DataFrame:
             return "follows" if row["measured"] == row["measured"] else "not measured"
         pair = (row["least"], row["most"]) if row["runs"] > 1 else (row["measured_low"], row["measured_high"])
         said = sentences.interval(pair[0] / pool_size, pair[1] / pool_size, out_of).rsplit(" of ", 1)[0]
-        return f"{said} ({row['runs']} runs)" if row["runs"] > 1 else said
+        return f"{said} ({row['runs']})" if row["runs"] > 1 else said
 
     def limit(row: Mapping) -> str:
         if row["certified"] != row["certified"]:

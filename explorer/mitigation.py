@@ -595,6 +595,7 @@ def usefulness(uses: Sequence[Use], palette: Palette, third: tuple[str, str, str
                         "y": [place],
                         "mode": "markers",
                         "marker": marker,
+                        "cliponaxis": False,
                         "name": words,
                         "text": [said],
                         "hovertemplate": "%{text}<extra></extra>",
@@ -711,10 +712,12 @@ def attackers(
     slots: int,
     palette: Palette,
     why: str = "",
+    what: tuple[str, str] = ("linked images", "images"),
 ) -> go.Figure:
     """One bar an attacker with its 95% interval, with upright lines at before and guessing.
 
-    The picture has room for `slots` bars, however many there are; `why` says in it why some are missing.
+    The picture has room for `slots` bars, however many there are; `why` says in it why some are missing. what: what
+    is counted, and the unit of n.
 
     rows have attacker, recall, recall_low, recall_high, n_queries; `before` is the worst attacker before.
     """
@@ -760,7 +763,7 @@ def attackers(
         middle = {"x": 0.5, "y": (len(rows) + slots - 1) / 2, "xref": "paper", "xanchor": "center"}
         notes.append(note(palette, why, **middle))
     n = max((int(row["n_queries"]) for row in rows), default=0)
-    words = f"linked images of {out_of:,} (N = {pool_size:,}, n = {n:,} images), line: 95% interval"
+    words = f"{what[0]} of {out_of:,} (N = {pool_size:,}, n = {n:,} {what[1]}), line: 95% interval"
     notes.append(note(palette, words, x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-26))
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],

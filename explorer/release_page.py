@@ -16,8 +16,8 @@ from linkage_core.store import OFF_THE_SHELF
 N_BARS = 7
 WORDS = """
 - **Limit**: no attacker passes it, whatever else they know of the candidates. It is an average over records, for one
-  release, and holds as long as nothing else computed from the images leaves: labels, age, dates or text beside a record
-  end it. A training epsilon says nothing of it.
+  release, and holds as long as nothing else computed from the images leaves: one random finding beside each record
+  doubles it, all labels, age, dates or text end it. A training epsilon says nothing of it.
 - **Measured linkage**: what the attackers tried reach. The limit is above, and a better attacker lies between the two.
 - **Tick**: an attacker who knows the clean embedding of every candidate and the mechanism. Nobody can outdo that one.
 - **Read from it**: a reader of single records, trained on released records with labels. **Trained on it**: a reader
@@ -57,7 +57,7 @@ def limit_control() -> None:
 def what_is_released() -> None:
     """In the place of the control for what is released: a release is what it is."""
     release = chosen()
-    said = "" if release is None else releases.WHAT[release.kind].format(value=release.first["value"])
+    said = "" if release is None else releases.what(release)
     st.html(
         f'<div class="mi-fixed"><div class="fr-label">What is released</div><div class="mi-line">{said}</div></div>'
     )
@@ -104,7 +104,7 @@ def draw(tables: state.Lab, pool_size: int, title_place: Any) -> None:
     largest = max([int(found["pool_size"].max()) for found in lines.values()], default=pool_size)
     rows_of_use = releases.uses(known.utility, release, cohort)
     bars = rows[(rows["pool_size"] == pool_size) & (rows["attacker"] != lab.WORST)].to_dict("records")
-    order = [*mitigation.ATTACKERS, frontier.OMNISCIENT]
+    order = [*mitigation.ATTACKERS, frontier.LABELLED, frontier.OMNISCIENT]
     bars = sorted(bars, key=lambda row: order.index(row["attacker"]) if row["attacker"] in order else len(order))
     bar_names = [releases.who_words(row) for row in bars]
     worst_before = None if before_row is None else float(before_row["recall"])
@@ -127,6 +127,7 @@ def draw(tables: state.Lab, pool_size: int, title_place: Any) -> None:
             slots=N_BARS,
             palette=with_colours,
             why="" if bars else "No attacker was measured at this N.",
+            what=("summed patients picked", "draws") if release.kind == "statistics" else ("linked images", "images"),
         )
 
     with title_place:
@@ -190,12 +191,11 @@ def _save(
     filed = rows.assign(release=release.title, certified_lift=[lift(int(n)) for n in rows["pool_size"]])
     file = page.filed_as_is(filed, synthetic)
     about = f"{page.provenance(pool_size, int(rows['n_queries'].max()) if len(rows) else 0)} · {release.title}"
-    pictures = [draw(palette.LIGHT) for draw in draws]
     titles = ("Linkage against pool size, limit and measured", "Usefulness before and after", "Attackers who adapt")
     kinds = ("linkage", "usefulness", "attackers")
 
     def svg(i: int) -> bytes:
-        return downloads.svg(pictures[i], title=titles[i], subtitle=about)
+        return downloads.svg(draws[i](palette.LIGHT), title=titles[i], subtitle=about)
 
     page.save(
         ("Linkage (CSV)", f"{name}-linkage.csv", lambda: downloads.csv(file)),

@@ -20,6 +20,7 @@ from explorer.mitigation import Line, Use, bar
 from explorer.palette import Palette
 from explorer.sentences import TOO_FEW, denominator, figure, of, too_few, upper
 from linkage_core import frontier, lab
+from linkage_core.cohorts.base import LABELS
 from linkage_core.mitigation import accounting
 from linkage_core.pools import log_pool_sizes
 from linkage_core.release import bounds
@@ -38,7 +39,7 @@ PUBLIC = "public labels, nothing released"
 
 @dataclass(frozen=True)
 class Release:
-    """One setting of a release: its runs (options that differ by their noise alone) and the first of them."""
+    """One setting of a release: its runs (options that differ by their seed alone) and the first of them."""
 
     kind: str
     limit: float
@@ -66,6 +67,13 @@ def settings(options: pd.DataFrame, kind: str) -> list[Release]:
     return sorted(found, key=lambda one: one.limit)
 
 
+def what(release: Release) -> str:
+    """What leaves, in a few words."""
+    said = WHAT[release.kind].format(value=release.first["value"])
+    listed = int(release.first["listed"])
+    return f"{said} ({listed} findings listed)" if listed and release.kind == "statistics" else said
+
+
 def rows_of(linkage: pd.DataFrame, release: Release, cohort: str) -> pd.DataFrame:
     """What attackers reach, by attacker and N: the mean over runs, and n."""
     rows = linkage[linkage["option"].isin(release.options) & (linkage["cohort"] == cohort)]
@@ -85,6 +93,8 @@ def of_attacker(rows: pd.DataFrame, attacker: str, pool_size: int | None = None)
 
 def who_words(row: Mapping) -> str:
     """An attacker by name."""
+    if row["attacker"] == frontier.LABELLED:
+        return "Told one finding too"
     if row["attacker"] == frontier.OMNISCIENT:
         return "Knows every other patient" if "every other patient" in str(row["named"]) else KNOWS_ALL
     return mitigation.ATTACKERS.get(str(row["attacker"]), str(row["attacker"])).format(m="own")
@@ -111,7 +121,7 @@ def limit(release: Release, pool_size: int, out_of: int, palette: Palette) -> st
     )
     return (
         f'<div class="mi-card">{head}<p class="mi-big">{big}</p>{scale}'
-        f'<p class="mi-small">{escape(ASSUMED[release.kind])} Holds if nothing else of the images leaves.</p></div>'
+        f'<p class="mi-small">{escape(ASSUMED[release.kind])} Nothing else of the images may leave.</p></div>'
     )
 
 
@@ -124,8 +134,9 @@ def limit_sentence(kind: str, most: str, pool_size: int, out_of: int) -> str:
     among = f"Among {pool_size:,} equally likely reports, whoever gets"
     if kind == "statistics":
         return f"{among} these statistics picks that of a summed patient at most {most} times. Guessing: {guess}."
-    alone = ", from this record alone" if kind == "capped" else ""
-    return f"{among} this record picks the right one at most {most} times{alone}. Guessing: {guess}."
+    if kind == "capped":  # the scale below says what guessing is
+        return f"{among} this record picks the right one at most {most} times, from this record alone."
+    return f"{among} this record picks the right one at most {most} times. Guessing: {guess}."
 
 
 ASSUMED = {
@@ -133,9 +144,10 @@ ASSUMED = {
     "query about the same patients adds to it. Illustration: the noise measured here can be repeated; a release "
     "takes secret noise.",
     "codes": "Whatever else they know of the candidates; an average over records. Holds also for the whole folder "
-    "matched one to one. Records in cells that are too small are left out.",
-    "capped": "Whatever else they know of the candidates; an average over records, one release an image. Not for the "
-    "whole folder matched one to one: that figure is in Details. Illustration: a release takes secret noise.",
+    "matched one to one. One random finding beside each record, as training needs, doubles it.",
+    "capped": "Whatever else they know of the candidates; an average over records. Not for the whole folder matched "
+    "one to one (see Details). One random finding beside each record, as training needs, doubles it. Illustration: a "
+    "release takes secret noise.",
 }
 """What the limit rests on, in a line."""
 
@@ -198,7 +210,7 @@ def measured(
         if top_of is not None:
             small.append(f"tick: who knows every candidate's embedding, {figure(top_of, out_of)}; nobody can outdo it")
     if len(release.options) > 1:
-        small.append(f"mean of {len(release.options)} runs with other noise")
+        small.append(f"mean of {len(release.options)} runs with other seeds")
     unit = "draws" if summed else "images"
     small.append(f"N = {pool_size:,}, n = {int(now['n_queries']):,} {unit}")
     return (
@@ -269,6 +281,9 @@ def uses(utility: pd.DataFrame, release: Release, cohort: str) -> list[Use]:
     made = []
     for (group, use), title in words.items():
         row, public = found(release.options, use, group), found([frontier.NOTHING], use, group)
+        if group == "undeclared" and int(release.first["listed"]) == len(LABELS):
+            made.append(Use(title, why=f"all {len(LABELS)} findings are listed"))
+            continue
         if row is None:
             why = "nothing to read: no single records" if (release.kind, use) == ("statistics", "read") else ""
             made.append(Use(title, why=why or "not measured at this setting"))
@@ -333,6 +348,10 @@ def facts(release: Release, sizes: Sequence[int]) -> list[tuple[str, str]]:
             small = f"{accounting.gaussian_delta(1 / mu, float(epsilon)):.2g}".replace("e-0", "e-")
             said.append(("ε and δ", f"ε = {epsilon:g}, δ = {small}"))
         said.append(("Limit", "Φ(Φ⁻¹(1/N) + μ); reference: the same data without the patient"))
+    if release.kind in frontier.RECORDS:
+        for n in sizes:
+            twice = at_most(2 * release.certified(n), n, denominator(n))
+            said.append((f"With one finding beside each, N = {n:,}", f"at most {twice}: twice the limit"))
     if release.kind == "codes":
         said.append(("Limit", "number of cells K: K/N for one record, and for the whole folder matched one to one"))
     if release.kind == "capped":
@@ -341,7 +360,7 @@ def facts(release: Release, sizes: Sequence[int]) -> list[tuple[str, str]]:
             joint = float(bounds.joint_capped(min(release.limit, n), n, epsilon=epsilon))
             said.append((f"Whole folder, N = {n:,}", f"at most {at_most(joint * n, n, denominator(n))}"))
     if len(release.options) > 1:
-        said.append(("Runs", f"{len(release.options)} with other noise; figures are their mean"))
+        said.append(("Runs", f"{len(release.options)} with other seeds; figures are their mean"))
     return said
 
 

@@ -16,10 +16,11 @@ WORDS = """
 - **Attackers**: the worst of those tried; cosine alone; or one who knows the clean embedding of every candidate, whom
   nobody can outdo. Without noise each embedding is its own, so that one finds them all: this follows, unmeasured.
 - **Use**: findings are read from what was released, or a reader is trained on it and used on the recipient's own
-  embeddings. AUROC is the mean over findings: of two images, one with a finding and one without, how often the first
-  gets the higher score. Points are hundredths, against a reader of clean embeddings on the same images.
+  embeddings. Records teach only with labels, so there one random finding travels along: it doubles the limit, and the
+  worst attacker is told it. AUROC is the mean over findings: of two images, one with a finding and one without, how
+  often the first gets the higher score. Points are hundredths, against a reader of clean embeddings on the same images.
 - **Declared** findings are those a maker listed; **undeclared** ones are the others. What lists all 14 leaves none.
-- **Runs** that differ by their noise alone are one mitigation: their mean, and the range over them.
+- **Runs** that differ by their seed alone are one mitigation: their mean, and the range over them.
 - **Clean embeddings**, **nothing released** and **noise only** are there to compare with and are not counted.
 """
 
@@ -80,12 +81,15 @@ def chosen_one(rows: pd.DataFrame) -> None:
     """What is known of the chosen mitigation, in words, and the way to its page."""
     row = rows[rows["key"] == selected].iloc[0].to_dict()
     link = frontier.settings_link(row, known.options, state.lab_tables(cohort, model).heads, pool_size)
-    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small", key="frontier one"):
-        st.html(frontier.one(row, out_of, pool_size), width="stretch")
+    with st.container(border=True, key="frontier one"):
+        words, way = st.columns([0.79, 0.21], gap="small", vertical_alignment="center")
+        words.html(frontier.one(row, out_of, pool_size))
         if link:
-            st.page_link("pages/mitigation.py", label="Open in Mitigation", icon=":material/shield:", query_params=link)
+            way.page_link(
+                "pages/mitigation.py", label="Open in Mitigation", icon=":material/shield:", query_params=link
+            )
         else:
-            st.html('<span class="le-small le-flat">Not on Mitigation</span>')
+            way.html('<span class="le-small le-flat">Not on Mitigation</span>')
 
 
 def show_table(rows: pd.DataFrame) -> None:
@@ -108,7 +112,9 @@ def show_table(rows: pd.DataFrame) -> None:
             "protection": column.TextColumn("Protection", width=172),
             "setting": column.TextColumn("Setting", width=124),
             "linked": column.NumberColumn(f"Linked, of {out_of:,}", width=112, format="%.1f"),
-            "interval": column.TextColumn("95% interval", width=98, help="Or the range over several runs."),
+            "interval": column.TextColumn(
+                "95% interval", width=98, help="Or, with the number of runs in brackets, the range over them."
+            ),
             "certified": column.TextColumn("At most", width=66, help="Certified for every attacker."),
             "declared": column.NumberColumn("Declared", width=70, format="%.3f", help="AUROC, mean over findings."),
             "declared points": column.NumberColumn("points", width=56, format="%+.1f"),
@@ -179,12 +185,15 @@ with page.guarded():
             name = page.file_name("mitigations", cohort, model, attacker, use, f"N{pool_size}")
             title = f"Linkage against usefulness: {frontier.USES[use].lower()}"
             about = page.provenance(pool_size, int(rows["n_queries"].max()))
-            light = draw(palette.LIGHT)
             file = page.filed_as_is(frontier.filed(rows), synthetic)
             with title_place:
                 page.save(
                     ("Table (CSV)", f"{name}.csv", lambda: downloads.csv(file)),
-                    ("Picture (SVG)", f"{name}.svg", lambda: downloads.svg(light, title=title, subtitle=about)),
+                    (
+                        "Picture (SVG)",
+                        f"{name}.svg",
+                        lambda: downloads.svg(draw(palette.LIGHT), title=title, subtitle=about),
+                    ),
                 )
             with st.expander("Details: what the words mean", icon=":material/table:"):
                 st.markdown(WORDS.format(out_of=out_of, pool_size=pool_size))

@@ -42,6 +42,7 @@ def linked(
             *((who, who, 1 + (lift - 1) * share) for who, share in shares.items()),
             (lab.WORST, names[-1], lift),
             (frontier.OMNISCIENT, frontier.OMNISCIENT, ceiling),
+            (frontier.LABELLED, names[-1], 1 + 1.5 * (lift - 1)),
         ):
             recall = min(times / n, 1.0)
             rows.append(

@@ -123,7 +123,7 @@ def test_what_has_no_undeclared_finding_keeps_none():
     assert frontier.keeps(rows, 1.0, "declared").tolist() == [True]
 
 
-def test_runs_that_differ_by_their_noise_are_one_point(entry):
+def test_runs_that_differ_by_their_seed_are_one_point(entry):
     rows = rows_of(entry, use="trained")
     one = rows[rows["kind"] == "statistics"]
     assert one["runs"].tolist() == [3] * len(frontier_store.EPSILONS)
@@ -131,7 +131,7 @@ def test_runs_that_differ_by_their_noise_are_one_point(entry):
     row = one[one["value"] == 1].iloc[0]
     assert row["measured"] == pytest.approx(each["measured"].mean())
     assert (row["least"], row["most"]) == (each["measured"].min(), each["measured"].max())
-    assert "3 runs with other noise" in frontier.linked_words(row, 100, 100)
+    assert "3 runs with other seeds" in frontier.linked_words(row, 100, 100)
 
 
 def test_who_knows_all_finds_every_embedding_without_noise(entry):
