@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -35,14 +36,22 @@ from linkage_core.utility import Probe
 
 Progress = Callable[[str, int, int], None]
 
-LIMITS = (2, 3, 5, 10, 20, 30, 50, 100, 300)
-"""Cells of a codebook, and L of capped records."""
-LIFTS = (1.2, 1.5, *LIMITS)
-"""Of statistics: the largest lift at N = 10,000."""
-NOISES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-SEEDS, SEVERAL = (0, 1, 2), (30, 100)
-"""Limits with several seeds."""
-EPSILONS = (0.34, 1.0, 3.0)
+
+@dataclass(frozen=True)
+class Grid:
+    """What is measured. limits: cells of a codebook, and L of capped records; `several` of them with every seed.
+
+    lifts: the largest lift of statistics at N = 10,000; epsilons: of one query, with every seed; noises: deviation of
+    each coordinate of an embedding. heads: the names to take, by default all.
+    """
+
+    limits: Sequence[int] = (2, 3, 5, 10, 20, 30, 50, 100, 300)
+    several: Sequence[int] = (30, 100)
+    lifts: Sequence[float] = (1.2, 1.5, 2, 3, 5, 10, 20, 30, 50, 100, 300)
+    epsilons: Sequence[float] = (0.34, 1.0, 3.0)
+    noises: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+    seeds: Sequence[int] = (0, 1, 2)
+    heads: Sequence[str] | None = None
 
 
 def build(
@@ -50,9 +59,7 @@ def build(
     public: Entry,
     training: Training | None = None,
     *,
-    heads_too: bool = True,
-    limits: Sequence[int] = LIMITS,
-    lifts: Sequence[float] = LIFTS,
+    grid: Grid | None = None,
     progress: Progress | None = None,
 ) -> Entry:
     """Every option of the frontier; what is there already is kept, so a build that was stopped goes on.
@@ -60,20 +67,18 @@ def build(
     Arguments
         public: a cohort that recipient and attacker have as well: codebooks, frames and prevalences come from it alone.
         training: the pairs whose patients are summed and whose records teach a reader; default training_pairs.
-        limits, lifts: of codes and capped records, and of statistics.
     """
-    training = training or training_pairs(entry)
+    training, grid = training or training_pairs(entry), grid or Grid()
     listed = lab.frequent(entry)
     before = clean_probe(training.source, training.split)
-    if heads_too:
-        entry = heads(entry, before=before, progress=progress)
-    entry = nothing(entry, public, before)
+    there = set(frontier.options_of(entry)["option"])
+    measured_heads = lab.linkage(entry)["head"].unique().tolist()
+    names = measured_heads if grid.heads is None else grid.heads
+    entry = heads(entry, [name for name in names if name not in there], before=before, progress=progress)
+    if NOTHING not in there:
+        entry = nothing(entry, public, before)
     sums = {"": sums_of(training, public, [listed, [name for name in LABELS if name not in listed]])}
     sums["all 14 at once"] = sums_of(training, public, [LABELS])
-    for queries in sums.values():
-        for number, one in enumerate(queries):
-            relative = f"sums-statistics-{len(queries)}-{number}.safetensors"
-            entry = entry.add_file(relative, one.write)
     seen = {name: summed_patients(queries, training) for name, queries in sums.items()}
     dimension = len(entry.heads().image.weight)
     plan: list[tuple[dict[str, Any], Callable[[Entry, dict[str, Any]], Entry]]] = []
@@ -102,31 +107,32 @@ def build(
 
         return make
 
-    for seed in SEEDS:
-        for epsilon in EPSILONS:
+    for seed in grid.seeds:
+        for epsilon in grid.epsilons:
             n = sums[""][0].n_patients
             mu = 1 / accounting.gaussian_sigma(epsilon, accounting.delta_for(n)[0])
             add("statistics", "epsilon", epsilon, statistics_of("", mu * math.sqrt(2), seed), seed, listed=len(listed))
             single = statistics_of("all 14 at once", mu, seed)
             add("statistics", "epsilon", epsilon, single, seed, suffix="14findings", listed=len(LABELS))
-    for lift in lifts:
+    for lift in grid.lifts:
         mu = float(ndtri(lift / 10_000) - ndtri(1 / 10_000))
         add("statistics", "limit", lift, statistics_of("", mu, 0), listed=len(listed))
-    for limit in limits:
-        for seed in SEEDS if limit in SEVERAL else SEEDS[:1]:
+    for limit in grid.limits:
+        for seed in grid.seeds if limit in grid.several else grid.seeds[:1]:
             book = public_codebook(public, limit, listed, seed)
             as_codes = records_of(coded(book), "cells", seed, of_cells)
             add("codes", "limit", limit, as_codes, seed, limit=limit, listed=len(listed))
             cap = Cap.of(dimension, limit)
-            as_capped = records_of(capped(cap), cap, seed, partial(of_directions, cap))
+            # half a sphere is as wide as a whole one: nothing can be told of the covariance
+            reader = None if cap.q == 0.5 else partial(of_directions, cap)
+            as_capped = records_of(capped(cap), cap, seed, reader)
             add("capped", "limit", limit, as_capped, seed, limit=limit)
     add(
         "scores", "", math.nan, records_of(scored(clean_probe(public, public.default_split), listed), None, 0), listed=7
     )
-    for sigma in NOISES:
+    for sigma in grid.noises:
         release = records_of(measured.gaussian(sigma), ceilings.Gaussian(sigma), 0)
         add("embeddings", "noise", sigma, release, mu=1 / sigma)
-    there = set(frontier.options_of(entry)["option"])
     for done, (option, make) in enumerate(plan):
         if progress:
             progress(option["option"], done, len(plan))
@@ -156,10 +162,11 @@ def _known(of: Any, mechanism: Mechanism, entry: Entry) -> Any:
 
 
 def sums_of(training: Training, public: Entry, queries: Sequence[Sequence[str]]) -> list[central.PatientSums]:
-    """Clipped sums of each query's findings over the training patients; frame and prevalences are public."""
+    """Clipped sums of each query's findings over the training patients; frame, prevalences and start are public."""
     records = public.records(public.default_split)
     seen = unit(public.heads().image(public.features("image", records["record_id"])))
-    shares = np.nanmean(usefulness.states_of(records), axis=0)
+    known, whose = usefulness.states_of(records), records["patient_id"].to_numpy(str)
+    shares = np.nanmean(known, axis=0)
     frame = central.Frame.of(seen, public.cohort)
     clean = unit(training.source.heads().image(training.images))
     states = usefulness.states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
@@ -176,6 +183,7 @@ def sums_of(training: Training, public: Entry, queries: Sequence[Sequence[str]])
                 findings,
                 frame=frame,
                 prevalence=prevalence,
+                start=central.Start.of(seen, known[:, columns], whose, frame, public.cohort),
                 about=about,
             )
         )
@@ -191,7 +199,7 @@ def heads(
     """
     listed = lab.frequent(entry)
     rows = lab.heads(entry).set_index("head")
-    names = [OFF_THE_SHELF, *lab.head_names(entry)] if names is None else list(names)
+    names = lab.linkage(entry)["head"].unique().tolist() if names is None else list(names)
     for done, name in enumerate(names):
         if progress:
             progress("heads", done, len(names))
@@ -474,7 +482,7 @@ def statistics(
 
     rows: list[dict[str, Any]] = []
     if seen is not None:
-        for row in frontier.dicts(seen(mu, lab.POOL_SIZES)):
+        for row in frontier.dicts(seen(mu, [n for n in lab.POOL_SIZES if n <= queries[0].n_patients])):
             who = {"cohort": entry.cohort, "k": 1, "also": "", "flag": ""}
             rows += [{**row, **who, "attacker": name} for name in (frontier.OMNISCIENT, lab.WORST)]
     used = trained_rows(entry, read, listed, f"statistics of {queries[0].n_patients:,} patients", before=before)

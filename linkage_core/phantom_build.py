@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from linkage_core import embedding, lab, moments
+from linkage_core import embedding, frontier_build, lab, moments
 from linkage_core import store as files
 from linkage_core.audit import study as audit_study
 from linkage_core.cohorts.base import LABELS, Cohort
@@ -41,6 +41,7 @@ from linkage_core.encoders.phantom import (
     weights_path,
 )
 from linkage_core.errors import InputError
+from linkage_core.frontier_build import Grid
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation import oneshot
 from linkage_core.radiographs import Radiograph
@@ -200,7 +201,8 @@ def build_lab(
     scale: Literal["full", "small"] = "full",
     processes: int | None = None,
 ) -> Entry:
-    """Heads, sums and tables of the mitigation lab for the phantom: what `linkage phantom build --lab` does.
+    """Heads, sums and tables of the mitigation lab for the phantom, and the frontier of heads and releases: what
+    `linkage phantom build --lab` does.
 
     The models stay as they are. The finetuning split is taken from the store where all of it is there, else drawn and
     embedded aside; of it a sample of whole patients stays in the store, marked as such, and none of the grid's heads
@@ -223,7 +225,7 @@ def build_lab(
         if small:
             findings = tuple(name for name in LABELS if (source.records()[name] == 1).any())
             plan = [lab.planned(oneshot.LABEL, 1.0, findings=findings), lab.planned("rotation")]
-        return lab.build(
+        entry = lab.build(
             store,
             "phantom",
             model,
@@ -233,6 +235,8 @@ def build_lab(
             findings=findings,
             progress=progress,
         )
+        few = Grid(limits=(2,), lifts=(), epsilons=(1.0,), noises=(0.5,), seeds=(0,)) if small else Grid()
+        return frontier_build.build(entry, store.open("phantom-site-b", model), training, grid=few, progress=progress)
 
 
 def sample(source: Entry, store: Store, n_pairs: int) -> Entry:

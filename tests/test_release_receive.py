@@ -15,6 +15,7 @@ from linkage_core import utility
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import unit
 from linkage_core.release import make, receive
 from linkage_core.release.cap import Cap
 from linkage_core.store import Entry, Store
@@ -198,3 +199,9 @@ def test_the_recipient_needs_the_same_model_and_other_patients_to_train_on(
     other = import_arrays(found, "another", images, texts, store)
     with pytest.raises(InputError, match="another model"):
         receive.receive(path, other)
+
+
+def test_half_a_sphere_tells_nothing_of_the_covariance() -> None:
+    rows = unit(np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32))
+    with pytest.raises(InputError, match="nothing of the covariance"):
+        receive.errors_in_directions(rows.astype(float), Cap.of(8, 2.0), np.zeros((200, 1)))

@@ -128,6 +128,11 @@ def errors_in_directions(rows: np.ndarray, cap: Cap, states: np.ndarray) -> Prob
     n, d = rows.shape
     square = second_of_dot(cap)
     b = (1 - square) / (d - 1)
+    if abs(square - b) < 1e-6:
+        raise InputError(
+            f"Directions of a cap with L = {cap.limit:g} are as wide as none: they tell nothing of the covariance.",
+            "Ask for another limit.",
+        )
     mean = rows.mean(axis=0) / cap.gain
     covariance = (rows.T @ rows / n - b * np.eye(d)) / (square - b) - np.outer(mean, mean)
     k = states.shape[1]
