@@ -69,7 +69,7 @@ def frontier(
     "limit" or "") and value its setting; listed how many findings its maker had to list (0: none, so all are
     "undeclared" alike; 14: nothing is left undeclared, and undeclared is NaN). measured = recall * N with its interval,
     by `attacker` (a name, "worst", or "omniscient"); NaN where that was not measured. certified: the largest lift any
-    attacker can have, NaN where nothing is certified, so N itself. ceiling: what an attacker reaches who knows every
+    attacker can have, NaN where that is N or nothing is certified. ceiling: what an attacker reaches who knows every
     candidate's embedding. declared and undeclared: macro AUROC over the listed and the other findings, with the
     difference from clean embeddings. Records teach a reader only with labels: for the use "trained" one random finding
     travels along, the limit doubles, and the worst attacker is told it (LABELLED). listed_too: give the figures of the
@@ -103,8 +103,10 @@ def frontier(
         row["certified"] = certified(option, pool_size)
         of_whom, with_label = asked, use == "trained" and option["kind"] in RECORDS
         if with_label:
-            row["certified"] = min(2 * row["certified"], float(pool_size))
+            row["certified"] = 2 * row["certified"]
             of_whom = told if attacker == lab.WORST else told.iloc[:0]
+        if row["certified"] >= pool_size * (1 - 1e-6):
+            row["certified"] = math.nan  # everybody may be linked: no limit
         if option["option"] in of_whom.index:
             one = of_whom.loc[option["option"]]
             row |= {name: one[name] for name in ("named", "recall", "recall_low", "recall_high")}

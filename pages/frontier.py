@@ -12,7 +12,9 @@ WORDS = """
   many times that is what guessing reaches. Measured on held-out patients: a better attacker may do better.
 - **Certified at most**: no attacker passes it, whatever else they know of the candidates. For *capped records* from one
   record alone, not for a whole folder matched one to one; for *codes* also for the whole folder; for *statistics* about
-  the patients whose records were summed, beyond what the attacker already had. Heads have no such limit.
+  the patients whose records were summed, beyond what the attacker already had. Heads have no such limit. Where few
+  images are linked a measured figure scatters (its interval), and pools without the match's other reports tell a
+  little by themselves: then it can lie above a small limit, which does not.
 - **Attackers**: the worst of those tried; cosine alone; or one who knows the clean embedding of every candidate, whom
   nobody can outdo. Without noise each embedding is its own, so that one finds them all: this follows, unmeasured.
 - **Use**: findings are read from what was released, or a reader is trained on it and used on the recipient's own
