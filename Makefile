@@ -43,6 +43,10 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/mitigation.py
 	$(PARITY)/bin/python benchmarks/parity.py
 	$(BIN)/python benchmarks/release_bounds.py --ceiling
+	$(BIN)/python benchmarks/release_breaks.py
+	$(BIN)/python benchmarks/release_speed.py
+	$(BIN)/python benchmarks/frontier.py
+	$(BIN)/python benchmarks/embed_throughput.py
 
 browser:
 	@sh tests/browser/chromium.sh
