@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation.noise import Seeded
 from linkage_core.release import bounds, central
-from linkage_core.utility import aurocs, placements
+from linkage_core.utility import aurocs, placements, train_probe
 
 FINDINGS = ("Edema", "Fracture", "Pneumonia")
 D = 6
@@ -39,8 +41,16 @@ def frame(seed: int = 5) -> central.Frame:
     return central.Frame.of(cohort(800, seed)["embeddings"], "another cohort")
 
 
+def start() -> central.Start:
+    return central.Start.of(**cohort(800, 6), frame=frame(), made_from="another cohort")
+
+
 def prepared(data: dict[str, Any], **options: Any) -> central.PatientSums:
     return central.prepare(**data, findings=FINDINGS, **{"frame": frame(), **options})
+
+
+def started(data: dict[str, Any], **options: Any) -> central.PatientSums:
+    return prepared(data, start=start(), **options)
 
 
 def vector(sums: central.PatientSums) -> np.ndarray:
@@ -65,6 +75,47 @@ def test_sums_are_those_of_a_loop_over_patients() -> None:
         total += own * min(1.0, 1.1 / np.linalg.norm(own))
     assert 0 < clipped < len(set(data["patients"])) == found.n_patients
     assert vector(found) == pytest.approx(total, rel=1e-7, abs=1e-7)
+
+
+def test_with_a_start_they_are_the_logistic_gradient_of_each_patient() -> None:
+    data, at, begun = cohort(60), frame(), start()
+    found = started(data, clip=1.1)
+    total, clipped = np.zeros_like(vector(found)), 0
+    for patient in set(data["patients"]):
+        own = np.zeros_like(total)
+        for i in np.flatnonzero(data["patients"] == patient):
+            z = np.append((data["embeddings"][i] - at.centre) @ at.to, central.CONSTANT)
+            codes = np.zeros(3)
+            for k, y in enumerate(data["states"][i]):
+                p = 1 / (1 + math.exp(-data["embeddings"][i] @ begun.weights[:, k] - begun.intercept[k]))
+                if not math.isnan(y):
+                    codes[k] = (y - p) / math.sqrt(3 * begun.variance[k])
+            own += np.concatenate([np.outer(codes, z).ravel(), central.SECOND * np.outer(z, z).ravel()])
+        clipped += np.linalg.norm(own) > 1.1
+        total += own * min(1.0, 1.1 / np.linalg.norm(own))
+    assert 0 < clipped < found.n_patients
+    assert vector(found) == pytest.approx(total, rel=1e-7, abs=1e-7)
+
+
+def test_a_public_start_is_the_logistic_probe_with_the_public_shares_and_curvature() -> None:
+    public, at = cohort(800, 6), frame()
+    begun, probe = start(), train_probe(public["embeddings"], public["states"], public["patients"])
+    p = begun(public["embeddings"])
+    assert aligned(begun.weights, probe.weights).min() > 1 - 1e-12
+    z = at(public["embeddings"])[:, :-1]
+    values, vectors = np.linalg.eigh(np.cov(z.T))
+    u = np.column_stack([(z - z.mean(axis=0)) @ (vectors / np.sqrt(values)) @ vectors.T, np.ones(800)])
+    for k in range(3):
+        known = ~np.isnan(public["states"][:, k])
+        y = public["states"][known, k]
+        assert p[known, k].mean() == pytest.approx(y.mean(), abs=1e-9)
+        assert begun.variance[k] == pytest.approx(((y - p[known, k]) ** 2).mean())
+        curvature = sum(q * (1 - q) * np.outer(one, one) for q, one in zip(p[:, k], u, strict=True)) / 800
+        assert begun.curvature[k] == pytest.approx(curvature, abs=1e-9)
+    public["states"][:, 2] = np.nan
+    blank = central.Start.of(**public, frame=at, made_from="another cohort")
+    assert not blank.weights[:, 2].any()
+    assert blank(public["embeddings"])[:, 2] == pytest.approx(central.PREVALENCE)
 
 
 # ------------------------------------------------------------------------------------------------------- sensitivity
@@ -95,9 +146,10 @@ def moved(make: Callable[..., central.PatientSums], kind: str, seed: int) -> flo
 KINDS = ("many", "outlying", "opposed", "plain")
 
 
+@pytest.mark.parametrize("make", [prepared, started])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_patient_moves_the_sums_by_more_than_the_clip(kind: str) -> None:
-    reach = [moved(prepared, kind, seed) for seed in range(5)]
+def test_no_patient_moves_the_sums_by_more_than_the_clip(kind: str, make: Callable[..., central.PatientSums]) -> None:
+    reach = [moved(make, kind, seed) for seed in range(5)]
     assert max(reach) <= 1
     if kind != "plain":
         assert min(reach) > 0.999  # and the limit is reached
@@ -108,8 +160,8 @@ def test_nor_does_one_whose_embeddings_are_off_the_sphere_and_prepare_refuses_th
     data["embeddings"][7] *= 1e6
     with pytest.raises(InputError, match="1 of 60 embeddings are off the unit sphere"):
         prepared(data)
-    query = central.Query.of(FINDINGS, frame())
-    for norm in (1.0, 1e3, 1e6, 1e30):
+    queries = [central.Query.of(FINDINGS, frame(), start=one) for one in (None, start())]
+    for norm, query in itertools.product((1.0, 1e3, 1e6, 1e30), queries):
         x = norm * np.random.default_rng(0).standard_normal((5, D))
         sums = oneshot.clipped_sums(query.factors(x, np.ones((5, 3))), np.zeros(5, int), query.clip)
         assert np.linalg.norm(np.concatenate([block.ravel() for block in sums.values()])) <= query.clip
@@ -136,10 +188,20 @@ def mean_clip(factors: dict[str, Any], codes: np.ndarray, clip: float) -> dict[s
 honest = oneshot.clipped_sums
 
 
+@pytest.mark.parametrize("make", [prepared, started])
 @pytest.mark.parametrize("broken", [unclipped, by_image, by_block, mean_clip])
-def test_a_broken_clip_is_caught(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_clip_is_caught(
+    broken: Any, make: Callable[..., central.PatientSums], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(oneshot, "clipped_sums", broken)
-    assert max(moved(prepared, kind, seed) for kind in KINDS for seed in range(3)) > 1.01
+    assert max(moved(make, kind, seed) for kind in KINDS for seed in range(3)) > 1.01
+
+
+def test_a_start_that_is_not_public_is_caught() -> None:
+    def own_start(data: dict[str, Any]) -> central.PatientSums:
+        return prepared(data, start=central.Start.of(**data, frame=frame(), made_from="the patients themselves"))
+
+    assert max(moved(own_start, kind, seed) for kind in KINDS for seed in range(3)) > 1.01
 
 
 # ------------------------------------------------------------------------------------------------------------- noise
@@ -302,6 +364,88 @@ def test_a_finding_that_nobody_knows_gives_no_direction() -> None:
     data["states"][:, 2] = np.nan
     probe = prepared(data).release(math.inf, 1e-6).probe()
     assert probe.trained.tolist() == [True, True, False]
+
+
+# ------------------------------------------------------------------------------------------------------------- start
+
+
+def skewed(n: int, seed: int) -> dict[str, Any]:
+    """Far from normal, findings by a logistic law of rare positives: there Fisher's direction is not the logistic."""
+    rng = np.random.default_rng(seed)
+    x = np.column_stack([rng.exponential(1.0, (n, D - 1)) * np.geomspace(1, 0.3, D - 1), np.full(n, 4.0)])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    logits = (x - [0.17, 0.13, 0.10, 0.07, 0.05, 0.95]) @ RIGHT - 3.0
+    return {
+        "embeddings": x,
+        "states": (rng.random((n, 3)) < 1 / (1 + np.exp(-logits))).astype(float),
+        "patients": np.arange(n),
+    }
+
+
+RIGHT = 12.0 * np.random.default_rng(3).standard_normal((D, 3))
+RIGHT[-1] = 0.0
+
+
+def off_right(probe: Any, data: dict[str, Any]) -> np.ndarray:
+    """1 - the correlation of a probe's scores with the true log-odds, for each finding."""
+    x = data["embeddings"]
+    return np.array([1 - np.corrcoef(s, t)[0, 1] for s, t in zip(probe(x).T, (x @ RIGHT).T, strict=True)])
+
+
+def test_without_noise_one_step_comes_nearer_to_the_logistic_fit_than_fisher_or_the_start() -> None:
+    data, public, test = skewed(60_000, 1), skewed(2_000, 2), skewed(20_000, 3)
+    at = central.Frame.of(public["embeddings"], "public")
+    begun = central.Start.of(**public, frame=at, made_from="public")
+    common: dict[str, Any] = {**data, "findings": FINDINGS, "frame": at, "clip": 1e4}
+    step = off_right(central.prepare(**common, start=begun).release(math.inf, 1e-6).probe(), test)
+    plain = off_right(central.prepare(**common).release(math.inf, 1e-6).probe(ridge=0.0), test)
+    alone = off_right(lambda x: x @ begun.weights, test)
+    logistic = off_right(train_probe(data["embeddings"], data["states"], data["patients"]), test)
+    assert (step < 0.5 * plain).all(), (step, plain)
+    assert step.mean() < 0.5 * alone.mean(), (step, alone)
+    assert logistic.max() < step.mean() + 0.01
+
+
+def test_where_noise_drowns_the_sums_the_start_stays_and_where_it_does_not_they_mend_it() -> None:
+    test, sums = cohort(20_000, 7), started(cohort(20_000, 1))
+    begun = macro(lambda x: x @ start().weights, test)
+    drowned = [macro(sums.release(0.003, 1e-6, Seeded(seed)).probe(), test) for seed in range(4)]
+    assert np.mean(drowned) > begun - 0.02
+    poor = central.Start.of(**cohort(80, 6), frame=frame(), made_from="few")
+    mended = prepared(cohort(20_000, 1), start=poor).release(3.0, 1e-6, Seeded(0)).probe()
+    assert macro(mended, test) > macro(lambda x: x @ poor.weights, test) + 0.005
+
+
+def test_a_finding_that_nobody_at_the_site_knows_stays_at_its_public_start() -> None:
+    data = cohort(500)
+    data["states"][:, 2] = np.nan
+    probe = started(data).release(math.inf, 1e-6).probe()
+    assert np.array_equal(probe.weights[:, 2], start().weights[:, 2])
+    assert not np.allclose(probe.weights[:, 0], start().weights[:, 0], rtol=1e-3)
+
+
+def test_the_start_travels_in_the_file_and_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    sums = started(cohort(60))
+    made = sums.release(1.0, 1e-5)
+    made.write(tmp_path / "release")
+    sums.write(tmp_path / "sums")
+    for query in (
+        central.Statistics.read(tmp_path / "release").query,
+        central.PatientSums.read(tmp_path / "sums").query,
+    ):
+        assert query.start is not None
+        assert query.start.made_from == "another cohort"
+        assert np.array_equal(query.start.curvature, start().curvature)
+    assert np.array_equal(central.Statistics.read(tmp_path / "release").probe().weights, made.probe().weights)
+    assert made.query.clip == central.START_CLIP
+    for broken in (replace(start(), intercept=np.zeros(2)), replace(start(), variance=np.full(3, np.nan))):
+        replace(made, query=replace(made.query, start=broken)).write(tmp_path / "broken")
+        with pytest.raises(InputError, match="does not fit"):
+            central.Statistics.read(tmp_path / "broken")
+    with pytest.raises(InputError, match="The start has 3 findings"):
+        central.prepare(
+            **cohort(60), findings=FINDINGS, frame=frame(), start=replace(start(), curvature=np.ones((3, 2, 2)))
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- files

@@ -14,6 +14,10 @@ How it was designed (on the phantom's attacker split; held-out patients and the 
 - Both moments share a patient's clip, so clipped patients weigh less in a regression that stays the same regression: a
   clip that most patients feel costs little, and noise falls with it. Clipping only the first moment biased the probe.
 - The covariance in the file beat a public one of another site, so it is part of it, at a small share of the norm.
+- Where a public cohort has labels its probe is the start, and p_k(x) takes the place of p_k: the sums are the logistic
+  gradient there, and the recipient takes one Newton step, shrunk towards the start (`Start`, `newton`). A tight clip
+  hides the images that the start gets wrong, so it is wider there. Further steps from the same sums went astray, a
+  second query cost more in noise than it brought.
 """
 
 from __future__ import annotations
@@ -25,16 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from linkage_core.errors import InputError
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation.noise import Source, System
 from linkage_core.release import bounds
 from linkage_core.store import read_tensors, write_tensors
-from linkage_core.utility import Probe
+from linkage_core.utility import Probe, train_probe
 
 KIND = "statistics"
 CLIP = 1.5  # of a patient, where a typical image has norm 1
+START_CLIP = 2.5  # the same with a public start
 SECOND = 0.3  # what the second moment is multiplied with
 CONSTANT = 0.3  # beside a z of typical norm 1
 PREVALENCE = 0.1  # where nothing is known in public
@@ -43,9 +49,14 @@ _LEAST = 1e-3  # of the mean public variance: directions below it are left out
 _LARGEST_RANK = 128
 _RIDGE = 1e-2  # of the mean variance: the largest within one standard error of the best on the split that tuned it
 _PRIORS = np.geomspace(1e-2, 1e6, 49)  # of w per squared weight that would explain the finding wholly
+_STEPS = np.geomspace(1e-6, 1e6, 61)  # of w per squared weight that would move the log-odds of a typical image by 1
 _ROUNDS = 3
+_FLOOR = 0.03  # of the mean variance: the least that a curvature is carried over with
+_OF_START = ("weights", "intercept", "variance", "curvature")
+_SURE = 5e-3  # no public share or variance is taken to be nearer to 0
 _OFF = 1e-3
 _SCHEMA = 1
+_SCHEMA_OF_START = 2  # a reader that knows no start must not take such sums for the others
 
 
 @dataclass(frozen=True)
@@ -89,10 +100,68 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A public probe with its curvature: p_k(x) = 1 / (1 + exp(-x . weights_k - intercept_k)).
+
+    weights (e, K), intercept (K,), variance (K,) public mean of (y - p)^2; curvature (K, r + 1, r + 1), the public mean
+    of p (1 - p) (u, 1) (u, 1)^T with u = z in the query's frame scaled to mean 0 and covariance I. `made_from` names
+    the public data.
+    """
+
+    weights: np.ndarray
+    intercept: np.ndarray
+    variance: np.ndarray
+    curvature: np.ndarray
+    made_from: str
+
+    @classmethod
+    def of(
+        cls, embeddings: np.ndarray, states: np.ndarray, patients: np.ndarray, frame: Frame, made_from: str
+    ) -> Start:
+        """From public embeddings (n, e), states (n, K) and patients (n,): never those of the release.
+
+        A finding with too few public labels starts at its public share, or PREVALENCE, without a direction.
+        """
+        rows, states = _finite(embeddings, "public embeddings"), np.asarray(states, np.float64)
+        if states.ndim != 2 or len(states) != len(rows) or len(patients) != len(rows) or len(rows) < 2:
+            raise InputError(
+                f"There are {len(rows)} public embeddings, states of shape {states.shape}, {len(patients)} patients.",
+                "Give one row an image, two at least.",
+            )
+        probe = train_probe(rows, states, patients)
+        scores = probe(rows)
+        known = ~np.isnan(states)
+        seen = [y[k].mean() if k.any() else PREVALENCE for y, k in zip(states.T, known.T, strict=True)]
+        share = np.clip(seen, _SURE, 1 - _SURE)
+        moved = np.array([_intercept(s[k], m) for s, k, m in zip(scores.T, known.T, share, strict=True)])
+        made = cls(probe.weights, moved - probe.mean @ probe.weights, np.ones(0), np.ones(0), made_from)
+        p = made(rows)
+        off = np.where(known, (states - p) ** 2, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        variance = np.where(known.any(axis=0), np.maximum(off, _SURE), share * (1 - share))
+        z = frame(rows)[:, :-1]
+        u = (z - z.mean(axis=0)) @ np.linalg.inv(_root(np.cov(z.T).reshape(z.shape[1], -1)))
+        u = np.column_stack([u, np.ones(len(u))])
+        curvature = np.stack([(u * v[:, None]).T @ u / len(u) for v in (p * (1 - p)).T])
+        return replace(made, variance=variance, curvature=curvature)
+
+    def fits(self, frame: Frame, n_findings: int) -> bool:
+        """Is it of the frame's dimensions, of so many findings, and finite?"""
+        e, r = frame.to.shape
+        found = [getattr(self, name) for name in _OF_START]
+        shapes = [(e, n_findings), (n_findings,), (n_findings,), (n_findings, r + 1, r + 1)]
+        return [one.shape for one in found] == shapes and all(np.isfinite(one).all() for one in found)
+
+    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
+        """(n, e) -> (n, K), each between 0 and 1 whatever the embedding."""
+        return np.asarray(expit(embeddings @ self.weights + self.intercept))
+
+
+@dataclass(frozen=True)
 class Query:
     """What is asked of the patients; all of it public.
 
-    findings K names; prevalence (K,) public guesses; weights (K,); frame; second, constant and clip as in the module.
+    findings K names; prevalence (K,) public guesses; weights (K,); frame; second, constant and clip as in the module;
+    start: a public probe whose p_k(x) takes the place of the prevalences.
     """
 
     findings: tuple[str, ...]
@@ -102,6 +171,7 @@ class Query:
     second: float
     constant: float
     clip: float
+    start: Start | None = None
 
     @classmethod
     def of(
@@ -110,13 +180,15 @@ class Query:
         frame: Frame,
         *,
         prevalence: np.ndarray | None = None,
-        clip: float = CLIP,
+        clip: float | None = None,
         second: float = SECOND,
         constant: float = CONSTANT,
+        start: Start | None = None,
     ) -> Query:
         """`prevalence` from public sources, one a finding (default 0.1 each): a wrong one costs accuracy alone.
 
-        second 0 leaves the second moment out: the recipient then needs a public covariance.
+        second 0 leaves the second moment out: the recipient then needs a public covariance. clip None: CLIP, or
+        START_CLIP with a start.
         """
         if not len(findings) or len(set(findings)) != len(findings):
             raise InputError(f"findings is {list(findings)!r}.", "Name each finding once, one at least.")
@@ -126,17 +198,25 @@ class Query:
                 f"prevalence is {shares.tolist()} for {len(findings)} findings.",
                 "Give a share between 0 and 1 for each, from public sources.",
             )
+        if clip is None:
+            clip = CLIP if start is None else START_CLIP
         for name, value, least in (("clip", clip, 0.0), ("constant", constant, 0.0), ("second", second, -1e-300)):
             if not least < value < math.inf:
                 raise InputError(f"{name} is {value}.", "Give a finite number above 0 (second may be 0).")
-        variance = shares * (1 - shares)
+        if start is not None and not start.fits(frame, len(findings)):
+            raise InputError(
+                f"The start has {start.weights.shape[1]} findings and curvature of shape {start.curvature.shape}.",
+                "Make it with Start.of in the same frame, for the same findings.",
+            )
+        variance = shares * (1 - shares) if start is None else start.variance
         weights = 1 / np.sqrt(len(findings) * variance)  # so that the codes of a typical image have norm 1
-        return cls(tuple(findings), shares, weights, frame, second, constant, clip)
+        return cls(tuple(findings), shares, weights, frame, second, constant, clip, start)
 
     def factors(self, embeddings: np.ndarray, states: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """The factors (n, a), (n, b) of each block of an image's outer products."""
         z = self.frame(embeddings, self.constant)
-        codes = np.where(np.isnan(states), 0.0, states - self.prevalence) * self.weights
+        expected = self.prevalence if self.start is None else self.start(embeddings)
+        codes = np.where(np.isnan(states), 0.0, states - expected) * self.weights
         return {"label": (codes, z), "second": (self.second * z, z)}
 
 
@@ -197,15 +277,17 @@ def prepare(
     *,
     frame: Frame | None = None,
     prevalence: np.ndarray | None = None,
-    clip: float = CLIP,
+    clip: float | None = None,
     second: float = SECOND,
+    start: Start | None = None,
     about: dict[str, Any] | None = None,
 ) -> PatientSums:
     """Clipped sums of aligned images, all that a release at any epsilon needs.
 
     embeddings (n, e), off the shelf and of norm 1; anything else is refused (the clip bounds other norms too, but norms
     of 1e12 that cancel would be beyond the arithmetic); states (n, K) 1, 0, NaN not known (utility.states_of), a column
-    for each finding; patients (n,). frame: public (default: none). Others: Query.
+    for each finding; patients (n,). frame: public (default: none). start: public, made in that
+    frame. Others: Query.
     The number of patients is taken as public.
     """
     rows = _finite(embeddings, "embeddings")
@@ -227,10 +309,10 @@ def prepare(
             f"The frame is for {len(frame.centre)} dimensions, the embeddings have {rows.shape[1]}.",
             "Make it from public embeddings of the same model.",
         )
-    query = Query.of(findings, frame, prevalence=prevalence, clip=clip, second=second)
+    query = Query.of(findings, frame, prevalence=prevalence, clip=clip, second=second, start=start)
     names, codes = np.unique(np.asarray(patients), return_inverse=True)
     order = np.argsort(codes, kind="stable")
-    sums = oneshot.clipped_sums(query.factors(rows[order], states[order]), codes[order], clip)
+    sums = oneshot.clipped_sums(query.factors(rows[order], states[order]), codes[order], query.clip)
     return PatientSums(query, sums["label"], sums["second"], len(names), about or {})
 
 
@@ -261,7 +343,8 @@ class Moments:
     """What the noisy sums say of z, with the deviation of the noise that is left in an entry.
 
     n: images, by their weight after clipping, in all or (K,) for each finding. mean (r,), covariance (r, r), cross
-    (K, r) = cov(y, z), prevalence (K,); cross_noise (K,), covariance_noise.
+    (K, r) = cov(y, z), prevalence (K,) = mean y; cross_noise (K,), covariance_noise. With a start, y - p(x) is in the
+    place of y.
     """
 
     n: float | np.ndarray
@@ -333,7 +416,7 @@ class Statistics:
             mean=mean,
             covariance=second[:-1, :-1] / ((query.second or 1.0) * n) - np.outer(mean, mean),
             cross=label[:, :-1] / (query.weights * n)[:, None] - np.outer(moved, mean),
-            prevalence=np.clip(query.prevalence + moved, 1e-3, 1 - 1e-3),
+            prevalence=np.clip(query.prevalence + moved, 1e-3, 1 - 1e-3) if query.start is None else moved,
             cross_noise=deviation / (query.weights * n),
             covariance_noise=deviation / (query.second * n) if query.second else 0.0,
         )
@@ -344,7 +427,8 @@ class Statistics:
         covariance: unlabelled embeddings (m, e), own or public, instead of the second moment in the file; from images
         like the site's.
 
-        How: see `fisher`. `ridge`, a share of the mean variance, is for images of another site.
+        How: see `fisher`, or `newton` where there is a start, which is then part of the probe. `ridge`, a share of the
+        mean variance, is for images of another site; a start is public and shrunk already, and needs none.
         """
         found = self.moments()
         centre = self.query.frame.centre
@@ -360,12 +444,16 @@ class Statistics:
             raise InputError(
                 "The release holds no second moment.", "Give unlabelled embeddings of images like the site's."
             )
-        weights = fisher(found, np.linalg.norm(self.query.frame.back, axis=0), ridge)
+        start = self.query.start
+        if start is None:
+            weights = self.query.frame.to @ fisher(found, np.linalg.norm(self.query.frame.back, axis=0), ridge).T
+        else:
+            weights = start.weights + self.query.frame.to @ newton(found, start, self.query.constant).T
         return Probe(
             mean=centre,
-            weights=self.query.frame.to @ weights.T,
-            penalty=np.full(len(weights), np.nan),
-            trained=np.abs(weights).max(axis=1) > 0,
+            weights=weights,
+            penalty=np.full(weights.shape[1], np.nan),
+            trained=np.abs(weights).max(axis=0) > 0,
         )
 
     def write(self, path: Path) -> None:
@@ -376,7 +464,7 @@ class Statistics:
     @classmethod
     def read(cls, path: Path) -> Statistics:
         tensors, note = read_tensors(path)
-        if note.get("kind") != KIND or note.get("clean") or note.get("schema") != _SCHEMA:
+        if note.get("kind") != KIND or note.get("clean") or note.get("schema") not in (_SCHEMA, _SCHEMA_OF_START):
             raise InputError(f"{path} is no release of statistics.", f"Ask for a file of kind {KIND}.")
         fields = {name: note[name] for name in ("multiplier", "delta", "n_patients", "seed", "about")}
         made = cls(_query(tensors, note), tensors["label"], tensors["second"], **fields)
@@ -384,6 +472,9 @@ class Statistics:
         shapes = (made.label.shape, made.second.shape)
         if shapes != ((len(made.query.findings), r), (r, r)) or not np.isfinite(made.label).all():
             raise InputError(f"{path} holds sums of shapes {shapes}.", "Ask for the file again.")
+        start = made.query.start
+        if start is not None and not start.fits(made.query.frame, len(made.query.findings)):
+            raise InputError(f"{path} holds a public start that does not fit its sums.", "Ask for the file again.")
         return made
 
 
@@ -420,6 +511,56 @@ def fisher(found: Moments, scale: np.ndarray, ridge: float = _RIDGE) -> np.ndarr
     return np.asarray(weights * scale)
 
 
+def newton(found: Moments, start: Start, constant: float = CONSTANT) -> np.ndarray:
+    """What to add (K, r) to a public start's weights on z: one Newton step of the logistic likelihood, shrunk.
+
+    With g = E[(y - p) (z, 1)] and H = E[p (1 - p) (z, 1) (z, 1)^T], w = H^-1 g to first order. The intercept is
+    eliminated: s = g_z - u g_1 and G = H_zz - u H_z1^T with u = H_z1 / H_11. What is seen of s carries the noise of g,
+    and G / n from sampling; w ~ N(0, t), t by the likelihood of s, as in `fisher`: where the sums say nothing that
+    noise would not, the start stays as it is.
+
+    H is not in the file. Taken is the mean of two: the public curvature carried over to the file's mean and covariance,
+    and the variance of the start's residuals times E[(z, 1) (z, 1)^T], which is Fisher's.
+    """
+    noise, mean, r = found.covariance_noise, found.mean, len(found.mean)
+    values, vectors = np.linalg.eigh(found.covariance)
+    values = np.maximum(values, 0.25 * noise * math.sqrt(2 * r) + 1e-9 * max(values[-1], 1e-300))
+    covariance = (vectors * values) @ vectors.T
+    second = np.block([[covariance + np.outer(mean, mean), mean[:, None]], [mean, np.ones(1)]])
+    carry = np.block([[_root(covariance), mean[:, None]], [np.zeros(r), np.ones(1)]])
+    steps = np.zeros(found.cross.shape)
+    counts = np.broadcast_to(np.asarray(found.n, np.float64), len(steps))
+    for k, (curvature, moved) in enumerate(zip(start.curvature, found.prevalence, strict=True)):
+        hessian = (carry @ curvature @ carry.T + start.variance[k] * second) / 2
+        u, flat = hessian[:-1, -1] / hessian[-1, -1], hessian[-1, -1]
+        values, vectors = np.linalg.eigh(hessian[:-1, :-1] - np.outer(u, hessian[-1, :-1]))
+        gram = (vectors * np.maximum(values, 1e-3 * values.mean())) @ vectors.T
+        s = found.cross[k] + moved * (mean - u)
+        priors = flat * r / np.trace(gram) * _STEPS
+        for _ in range(_ROUNDS):
+            own = found.cross_noise[k] ** 2 + (noise * flat) ** 2 * (steps[k] @ steps[k])
+            spread = own * (np.eye(r) + np.outer(u, u) / constant**2)
+            steps[k] = _best(gram, s, spread + gram / counts[k], priors)
+    return steps
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """Symmetric root, with nothing below a small share of the mean variance."""
+    values, vectors = np.linalg.eigh(covariance)
+    least = max(_FLOOR * float(values.mean()), 1e-300)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, least))) @ vectors.T)
+
+
+def _intercept(scores: np.ndarray, share: float) -> float:
+    """b with mean 1 / (1 + exp(-scores - b)) = share, by halving."""
+    scores = scores if len(scores) else np.zeros(1)
+    low, high = -40.0 - float(scores.max()), 40.0 - float(scores.min())
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if expit(scores + middle).mean() < share else (low, middle)
+    return (low + high) / 2
+
+
 def _best(gram: np.ndarray, s: np.ndarray, noise: np.ndarray, priors: np.ndarray) -> np.ndarray:
     """Posterior mean of w from s = gram w + N(0, noise), w ~ N(0, t), at the t of `priors` that makes s most likely.
 
@@ -453,12 +594,19 @@ def _packed(made: PatientSums | Statistics, note: dict[str, Any]) -> tuple[dict[
         "to": query.frame.to,
         "back": query.frame.back,
     }
+    start, schema = query.start, _SCHEMA
+    if start is not None:
+        tensors |= {f"start_{name}": getattr(start, name) for name in _OF_START}
+        note, schema = {"start_from": start.made_from, **note}, _SCHEMA_OF_START
     numbers = {"second": query.second, "constant": query.constant, "clip": query.clip, "n_patients": made.n_patients}
-    names = {"kind": KIND, "schema": _SCHEMA, "findings": list(query.findings), "made_from": query.frame.made_from}
+    names = {"kind": KIND, "schema": schema, "findings": list(query.findings), "made_from": query.frame.made_from}
     return tensors, {**names, **numbers, **note}
 
 
 def _query(tensors: dict[str, np.ndarray], note: dict[str, Any]) -> Query:
     frame = Frame(tensors["centre"], tensors["to"], tensors["back"], note["made_from"])
     numbers = {name: float(note[name]) for name in ("second", "constant", "clip")}
-    return Query(tuple(note["findings"]), tensors["prevalence"], tensors["weights"], frame, **numbers)
+    start = None
+    if note.get("schema") == _SCHEMA_OF_START:
+        start = Start(**{name: tensors[f"start_{name}"] for name in _OF_START}, made_from=note["start_from"])
+    return Query(tuple(note["findings"]), tensors["prevalence"], tensors["weights"], frame, **numbers, start=start)

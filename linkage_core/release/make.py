@@ -272,15 +272,16 @@ def _records(source: Source, options: Options, secret: Secret) -> Released:
 
 
 def _statistics(source: Source, options: Options) -> central.Statistics:
-    """Noisy sums over the patients; frame and prevalences from a public cohort where one is named."""
+    """Noisy sums over the patients; frame, prevalences and start from a public cohort where one is named."""
     columns = [LABELS.index(name) for name in options.findings]
     states = utility.states_of(source.records)[:, columns]
-    frame = prevalence = None
+    frame = prevalence = start = None
     if options.public is not None:
-        known, embeddings, public_states, _ = records.public_of(source, options.public, STATISTICS)
+        known, embeddings, public_states, whose = records.public_of(source, options.public, STATISTICS)
         frame = central.Frame.of(embeddings, f"{known.cohort} ({len(embeddings):,} records)")
         seen = np.nan_to_num(np.nanmean(public_states[:, columns], axis=0), nan=central.PREVALENCE)
         prevalence = np.clip(seen, _EDGE, 1 - _EDGE)
+        start = central.Start.of(embeddings, public_states[:, columns], whose, frame, frame.made_from)
     sums = central.prepare(
         source.embeddings,
         states,
@@ -288,6 +289,7 @@ def _statistics(source: Source, options: Options) -> central.Statistics:
         options.findings,
         frame=frame,
         prevalence=prevalence,
+        start=start,
         about={"cohort": source.entry.cohort, "model": source.entry.model, "head": source.head},
     )
     delta, _ = accounting.delta_for(sums.n_patients, options.delta)
