@@ -1,0 +1,111 @@
+"""What is `statistics` worth? Macro AUROC of a probe trained from the release alone, against clean and public probes.
+
+Run: python benchmarks/release_statistics.py --store DIR [--out FILE], DIR a store with the whole finetuning split
+(`linkage phantom build --splits finetune`); only a sample of it ships. Trained on all its pairs, read on the held-out
+patients of site A and on site B; three seeds. Site B's labels are the public ones, so its column is not independent of
+whatever starts from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linkage_core import frontier_build, lab
+from linkage_core.cohorts.base import LABELS
+from linkage_core.heads import unit
+from linkage_core.mitigation import accounting
+from linkage_core.mitigation.finetune import training_pairs
+from linkage_core.mitigation.noise import Seeded
+from linkage_core.release import bounds
+from linkage_core.store import Entry, Store
+from linkage_core.utility import aurocs, states_of
+
+EPSILONS, SEEDS = (0.34, 1.0, 3.0), (0, 1, 2)
+
+
+def reader_of(probes: list[tuple[list[int], Any]]) -> Callable[[np.ndarray], np.ndarray]:
+    def read(clean: np.ndarray) -> np.ndarray:
+        scores = np.zeros((len(clean), len(LABELS)))
+        for columns, probe in probes:
+            scores[:, columns] = probe(clean)
+        return scores
+
+    return read
+
+
+def read_on(entry: Entry, reader: Callable[[np.ndarray], np.ndarray], listed: np.ndarray) -> dict[str, float]:
+    """Macro AUROC in points: all findings with 30 patients of each class, those listed, the others."""
+    records = entry.records(entry.default_split)
+    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    patients = records["patient_id"].to_numpy(str)
+    found = aurocs(reader(clean)[:, :, None], states_of(records), patients, draws=1000)
+    groups = {"all": found.enough, "declared": found.enough & listed, "undeclared": found.enough & ~listed}
+    return {name: round(100 * float(found.auroc[members, 0].mean()), 2) for name, members in groups.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, default=Path("cached_embeddings"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/release_statistics.json"))
+    options = parser.parse_args()
+    store = Store(options.store)
+    entry, public = (store.open(name, "phantom-radiology") for name in ("phantom", "phantom-site-b"))
+    training = training_pairs(entry)
+    if training.source.manifest["cohort"].get("subset_of"):
+        parser.error(f"{options.store} holds a sample of the finetuning split: build the whole of it first.")
+    names = lab.frequent(entry)
+    listed = np.array([name in names for name in LABELS])
+    columns = [np.flatnonzero(listed).tolist(), np.flatnonzero(~listed).tolist()]
+    queries = {
+        "all 14 at once": frontier_build.sums_of(training, public, [LABELS]),
+        "7 declared, 7 asked later": frontier_build.sums_of(
+            training, public, [[LABELS[i] for i in part] for part in columns]
+        ),
+    }
+    delta = accounting.delta_for(queries["all 14 at once"][0].n_patients)[0]
+    result: dict[str, Any] = {"pairs": training.said(), "delta": delta}
+    clean = {
+        "clean, the same pairs": frontier_build.clean_probe(training.source, training.split),
+        "clean, attacker's split": frontier_build.clean_probe(entry, "attacker"),
+        "site B's labels, nothing released": frontier_build.clean_probe(public, public.default_split),
+    }
+    for name, probe in clean.items():
+        result[name] = {one.cohort: read_on(one, probe, listed) for one in (entry, public)}
+    for name, sums in queries.items():
+        parts = columns if len(sums) == 2 else [list(range(len(LABELS)))]
+        for epsilon in EPSILONS:
+            found: dict[str, list[dict[str, float]]] = {entry.cohort: [], public.cohort: []}
+            times = []
+            for seed in SEEDS:
+                started = time.perf_counter()
+                probes = [
+                    (part, one.release(epsilon, delta, Seeded(100 * seed + number)).probe())
+                    for number, (part, one) in enumerate(zip(parts, sums, strict=True))
+                ]
+                times.append(time.perf_counter() - started)
+                for one in (entry, public):
+                    found[one.cohort].append(read_on(one, reader_of(probes), listed))
+            mu = bounds.compose_mu([1 / accounting.gaussian_sigma(epsilon, delta)] * len(sums))
+            result[f"{name}, epsilon {epsilon:g} a query"] = {
+                "certified lift": {n: round(float(bounds.central(mu, n)) * n, 2) for n in (100, 1000, 10_000)},
+                **{cohort: _spread(rows) for cohort, rows in found.items()},
+                "release and probe, ms": round(1000 * min(times), 1),
+            }
+    print(json.dumps(result, indent=1))
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _spread(rows: list[dict[str, float]]) -> dict[str, list[float]]:
+    """Mean and standard deviation over seeds."""
+    return {name: [round(float(f([row[name] for row in rows])), 2) for f in (np.mean, np.std)] for name in rows[0]}
+
+
+if __name__ == "__main__":
+    main()
