@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 
 from linkage_core import audit, cli
 from linkage_core.errors import LinkageError
-from linkage_core.store import Entry, Store
+from linkage_core.store import Entry, Store, read_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBED = (
@@ -36,56 +38,123 @@ def start(folder: Path, store: Path, workers: int = 2, **how: Any) -> subprocess
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+class Runs:
+    """Runs of killed.py on one cohort, each of which may end by a signal."""
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        self.folder, self.log = folder, log
+        self._server = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "killed.py"],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, store: Path, shard: int | None = None, moment: float = 0.0, workers: int = 0
+    ) -> tuple[int, list[str]]:
+        """How it ended (0, or minus the signal), and the ids of the images it began to encode."""
+        assert self._server.stdin
+        assert self._server.stdout
+        self.log.write_bytes(b"")
+        request = {"folder": str(self.folder), "store": str(store), "workers": workers, "log": str(self.log)}
+        request |= {"shard": shard, "moment": moment}
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        self._server.stdout.readline()
+        return int(self._server.stdout.readline()), self.log.read_text(encoding="utf-8").split()
+
+    def close(self) -> None:
+        self._server.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    place = tmp_path_factory.mktemp("killed")
     with pytest.raises(SystemExit):
-        cli.main(["phantom", "export", "--studies", "100", "--size", "128", "--quiet", str(tmp_path / "cohort")])
-    return tmp_path / "cohort"
+        cli.main(["phantom", "export", "--studies", "40", "--size", "64", "--quiet", str(place / "cohort")])
+    one = Runs(place / "cohort", place / "log")
+    yield one
+    one.close()
 
 
-def shards(store: Store) -> dict[str, tuple[int, int]]:
+@pytest.fixture
+def folder(runs: Runs) -> Path:
+    return runs.folder
+
+
+def image_shards(store: Path) -> dict[Path, tuple[int, int]]:
     """Image shards that are there; what would change if one were written again."""
-    found = store.root.rglob("features-*.safetensors")
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in store.rglob("features-image-*")}
+
+
+def whole_ids(store: Path) -> set[str]:
+    """Ids in the shards of a store, every one of which is whole."""
+    return {name for path in image_shards(store) for name in read_tensors(path)[1]["ids"]}
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.soak)])
-def test_a_run_killed_at_any_moment_ends_as_if_it_never_was(kills: int, folder: Path, tmp_path: Path) -> None:
-    assert start(folder, tmp_path / "whole", workers=0).wait(timeout=300) == 0
+def test_a_run_killed_at_any_moment_ends_as_if_it_never_was(kills: int, runs: Runs, tmp_path: Path) -> None:
+    assert runs.run(tmp_path / "whole")[0] == 0
     whole = Store(tmp_path / "whole").open("cohort", "phantom-general")
+    n_shards = len(image_shards(tmp_path / "whole"))
     began = time.monotonic()
-    assert start(folder, tmp_path / "timed").wait(timeout=300) == 0
+    assert runs.run(tmp_path / "timed", workers=1)[0] == 0
     length = time.monotonic() - began
     chance = random.Random(kills)
-    hit, entries = {"before any shard": 0, "between shards": 0, "after the last": 0, "too late": 0}, 0
-    for attempt in range(kills):
-        if attempt % 5 == 0:  # from nothing every five kills, so that all stages are hit
-            store = Store(tmp_path / f"killed-{attempt}")
-        before = shards(store)
-        run = start(folder, store.root)
-        try:
-            run.wait(timeout=chance.uniform(0.3, 1.0) * length)
-            hit["too late"] += 1
-        except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGKILL)
-            run.wait(timeout=60)
-            there = len(shards(store))
-            stage = "before any shard" if not there else "between shards" if not store.cohorts() else "after the last"
-            hit[stage] += 1
-        after = shards(store)
-        assert {name: after[name] for name in before} == before, "a whole shard is never made twice"
-        if store.cohorts():  # a manifest there is a whole entry
-            assert store.open("cohort", "phantom-general").verify() == []
-        if attempt % 5 == 4 or attempt == kills - 1:
-            assert start(folder, store.root).wait(timeout=300) == 0
-            assert {name: shards(store)[name] for name in after} == after
-            entry = store.open("cohort", "phantom-general")
-            assert entry.manifest["files"] == whole.manifest["files"], "byte-identical to the run that was left alone"
-            assert entry.verify() == []
-            assert not list(entry.path.rglob(".*.tmp")), "a resumed run clears what killed writers left"
-            entries += 1
-    said = {"kills": kills, "images": len(whole.records()), "hit": hit, "entries byte-identical": entries}
-    figures("kills", said | {"image shards made twice": 0, "reading processes": 2}, kills > 3)
+    hit = Counter({"before the first shard": 0, "between shards": 0, "after the last shard": 0, "too late": 0})
+    at: Counter[int] = Counter()
+    twice = begun = again = leftovers = entries = 0
+    while hit.total() - hit["too late"] < kills:
+        store = tmp_path / f"killed-{entries}"
+        counts = sorted(chance.randrange(n_shards + 1) for _ in range(min(6, kills)))
+        seen: set[str] = set()
+        for count in [*counts, None]:  # to that many shards and a random while on; at last to the end
+            before, done = image_shards(store), whole_ids(store)
+            shard = None if count is None else max(0, count - len(before))
+            moment = chance.uniform(0, length) if shard == 0 else chance.uniform(0, 2)
+            ended, ids = runs.run(store, shard, moment, chance.choice([0, 0, 1, 2]))
+            assert ended == 0 or (shard is not None and ended == -signal.SIGALRM)
+            after = image_shards(store)
+            assert {path: after[path] for path in before} == before, "a whole shard is never written twice"
+            twice += len(done & set(ids))
+            begun, again = begun + len(ids), again + len(seen & set(ids))
+            seen |= set(ids)
+            leftovers += len(list(store.rglob(".*.tmp")))
+            if ended:
+                stages = ("before the first shard", "after the last shard", "between shards")
+                hit[stages[0 if not after else 1 if len(after) == n_shards else 2]] += 1
+                at[len(after)] += 1
+                assert len(whole_ids(store)) == sum(len(read_tensors(path)[1]["ids"]) for path in after)
+            elif count is not None:
+                hit["too late"] += 1
+            if Store(store).cohorts():  # a manifest there is a whole entry
+                assert Store(store).open("cohort", "phantom-general").verify() == []
+        entry = Store(store).open("cohort", "phantom-general")
+        for name in whole.manifest["files"]:
+            assert (entry.path / name).read_bytes() == (whole.path / name).read_bytes(), name
+        assert entry.manifest["files"] == whole.manifest["files"]
+        assert entry.verify() == []
+        assert not list(entry.path.rglob(".*.tmp")), "a resumed run clears what killed writers left"
+        entries += 1
+    assert twice == 0, "an image of a whole shard is never encoded again"
+    if kills > 3:
+        assert hit["between shards"] > kills // 2
+    said = {
+        "kills": hit.total() - hit["too late"],
+        "hit": dict(hit),
+        "image shards of a run": n_shards,
+        "shard counts at which kills came": len(at),
+        "entries, every file byte-identical to the uninterrupted run's": entries,
+        "images of a run": len(whole.records()),
+        "images encoded in all runs": begun,
+        "of which again, for their shard was not whole": again,
+        "images of a whole shard encoded again": twice,
+        "half-written files left by kills, and cleared": leftovers,
+    }
+    figures("kills", said, kills > 3)
 
 
 def figures(name: str, said: dict[str, Any], soak: bool) -> None:
