@@ -1,10 +1,11 @@
 """Images a second of an embedding run beside its parts: the encoder alone on ready tensors, the readers alone.
 
-    python benchmarks/embed_throughput.py [--images 48]
+    python benchmarks/embed_throughput.py [--seconds 330]
 
 Towers of the real sizes with random weights (what they compute costs the same), files of 2500 x 2048 pixels. Rates are
-of a steady run: from the first batch to the last. Encoder and readers share the cores of one machine, so no run can be
-faster than 1 / (1 / encoder + 1 / readers): `possible` is that, and `limited by` the stage that asks for more time.
+of a steady run: from the first batch to the last, of 8 images each so that few images have many batches. Encoder and
+readers share the cores of one machine, so no run can be faster than 1 / (1 / encoder + 1 / readers): `possible` is
+that, and `limited by` the stage that asks for more time.
 Writes benchmarks/embed_throughput.json.
 """
 
@@ -46,8 +47,7 @@ from linkage_core.readers import Readers, default_workers
 from linkage_core.store import Store
 
 SHAPE = (2500, 2048)
-
-
+BATCH = 8
 Picture = Callable[[np.ndarray], np.ndarray]
 
 
@@ -96,15 +96,15 @@ def vit(patch: int) -> Random:
 VIT_B = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 
 
-def models() -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """Encoders, and the shape of one ready input."""
+def models() -> dict[str, tuple[Any, tuple[int, ...], int]]:
+    """Encoders, the shape of one ready input, and how many images a run has."""
     torch.manual_seed(0)
     stretched = partial(pixels.fitted, side=512, crop=448, resample=2, stretch=True)
     return {
-        "CLIP ViT-B/32 shape": (vit(32), (3, 224, 224)),
-        "CLIP ViT-B/16 shape": (vit(16), (3, 224, 224)),
-        "BioViL-T shape": (Random("biovil-t", BioVilImage(), stretched, 128), (3, 448, 448)),
-        "phantom-radiology": (load_encoder("phantom-radiology", store_root=Path("cached_embeddings")), (64, 64)),
+        "phantom-radiology": (load_encoder("phantom-radiology", store_root=Path("cached_embeddings")), (64, 64), 96),
+        "CLIP ViT-B/32 shape": (vit(32), (3, 224, 224), 64),
+        "CLIP ViT-B/16 and BiomedCLIP shape": (vit(16), (3, 224, 224), 48),
+        "BioViL-T shape": (Random("biovil-t", BioVilImage(), stretched, 128), (3, 448, 448), 32),
     }
 
 
@@ -148,26 +148,16 @@ def cohort(place: Path, n: int) -> Cohort:
 
 def rate_alone(encoder: Any, shape: tuple[int, ...], n: int, cores: int) -> float:
     """Images a second on ready tensors, one batch a core side by side: as a run computes them."""
-    ready = np.random.default_rng(0).standard_normal((pipeline.CPU_BATCH, *shape)).astype(np.float32)
+    ready = np.random.default_rng(0).standard_normal((BATCH, *shape)).astype(np.float32)
     run = encoder.image_features_of
-    batches = max(cores, n // pipeline.CPU_BATCH // 2)
+    batches = max(2 * cores, n // BATCH // 2)
     with ThreadPoolExecutor(cores, initializer=one_thread) as lanes:
         list(lanes.map(run, [ready] * cores))
         began = time.perf_counter()
         list(lanes.map(run, [ready] * batches))
         taken = time.perf_counter() - began
     as_before(cores)
-    return batches * pipeline.CPU_BATCH / taken
-
-
-def rate_all_cores(encoder: Any, shape: tuple[int, ...]) -> float:
-    """As rate_alone, but all cores on one batch after the other."""
-    ready = np.random.default_rng(0).standard_normal((pipeline.CPU_BATCH, *shape)).astype(np.float32)
-    run = encoder.image_features_of
-    run(ready)
-    began = time.perf_counter()
-    run(ready)
-    return pipeline.CPU_BATCH / (time.perf_counter() - began)
+    return batches * BATCH / taken
 
 
 def rate_readers(source: Cohort, encoder: Any, n: int) -> float:
@@ -211,53 +201,58 @@ def memory_of(place: Path, n: int) -> None:
     print(json.dumps(used))
 
 
+def measured(source: Cohort, encoder: Any, shape: tuple[int, ...], store: Path) -> dict[str, Any]:
+    """One row: a run between two measurements of the encoder alone, for the machine may be shared; then the readers."""
+    cores, n = torch.get_num_threads(), len(source.records)
+    before = rate_alone(encoder, shape, n, cores)
+    run = rate_embed(source, encoder, store)
+    alone = (before + rate_alone(encoder, shape, n, cores)) / 2
+    read = rate_readers(source, encoder, min(32, n))
+    possible = 1 / (1 / alone + 1 / read)
+    return {
+        "embed, images/s": round(run, 2),
+        "encoder alone, images/s": round(alone, 2),
+        "readers alone, images/s": round(read, 2),
+        "of the encoder alone": round(run / alone, 3),
+        "of the possible": round(run / possible, 3),
+        "possible of the encoder alone": round(possible / alone, 3),
+        "limited by": "encoder" if alone < read else "reading",
+        "load average": round(os.getloadavg()[0], 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=pipeline.CPU_BATCH)
+    parser.add_argument("--seconds", type=float, default=330.0, help="no row is begun after so long")
     parser.add_argument("--memory-of", type=Path)
+    parser.add_argument("--images", type=int)
     options = parser.parse_args()
     if options.memory_of:
         memory_of(options.memory_of, options.images)
         return
-    pipeline.CPU_BATCH = options.batch
-    cores = torch.get_num_threads()
-    rows = []
+    began = time.monotonic()
+    pipeline.CPU_BATCH = BATCH
+    rows: list[dict[str, Any]] = []
+    memory: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         places = write_cohorts(Path(scratch) / "cohorts")
-        for name, (encoder, shape) in models().items():
-            together = rate_all_cores(encoder, shape)
+        for name, (encoder, shape, n) in models().items():
             for kind, place in places.items():
-                source = cohort(place, options.images)
-                before = rate_alone(encoder, shape, options.images, cores)
-                run = rate_embed(source, encoder, Path(scratch) / f"store-{len(rows)}")
-                alone = (before + rate_alone(encoder, shape, options.images, cores)) / 2  # the machine may be shared
-                read = rate_readers(source, encoder, min(48, options.images))
-                possible = 1 / (1 / alone + 1 / read)
-                rows.append(
-                    {
-                        "model": name,
-                        "file": kind,
-                        "embed, images/s": round(run, 2),
-                        "encoder alone, images/s": round(alone, 2),
-                        "encoder alone, all cores on one batch, images/s": round(together, 2),
-                        "readers alone, images/s": round(read, 2),
-                        "of the encoder alone": round(run / alone, 3),
-                        "of the possible": round(run / possible, 3),
-                        "possible of the encoder alone": round(possible / alone, 3),
-                        "limited by": "encoder" if alone < read else "reading",
-                        "load average": round(os.getloadavg()[0], 1),
-                    }
-                )
-                print(rows[-1], flush=True)
-                write(options, rows, {})
-        write(options, rows, {f"{n} images": peak(places["JPEG"], n) for n in (150, 600)})
+                row: dict[str, Any] = {"model": name, "file": kind}
+                if time.monotonic() - began < options.seconds:
+                    row |= measured(cohort(place, n), encoder, shape, Path(scratch) / f"store-{len(rows)}")
+                else:
+                    row["not measured"] = f"{options.seconds:g} seconds were over"
+                rows.append(row)
+                print(row, flush=True)
+                write(rows, memory)
+            if not memory:
+                memory = {f"{n} images": peak(places["JPEG"], n) for n in (64, 256)}
 
 
-def write(options: argparse.Namespace, rows: list[dict[str, Any]], memory: dict[str, Any]) -> None:
-    machine = {"cores": torch.get_num_threads(), "readers": default_workers(), "pixels": list(SHAPE)}
-    run = {"images": options.images, "batch": options.batch}
-    result = {"machine": machine, "run": run, "rows": rows, "peak memory, MiB": memory}
+def write(rows: list[dict[str, Any]], memory: dict[str, Any]) -> None:
+    machine = {"cores": torch.get_num_threads(), "readers": default_workers(), "pixels": list(SHAPE), "batch": BATCH}
+    result = {"machine": machine, "rows": rows, "peak memory, MiB": memory}
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from linkage_core import audit, cli
 from linkage_core.errors import LinkageError
-from linkage_core.store import Entry, Store, read_tensors
+from linkage_core.store import Entry, Store, read_tensors, write_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBED = (
@@ -163,6 +164,19 @@ def figures(name: str, said: dict[str, Any], soak: bool) -> None:
     if soak:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         path.write_text(json.dumps(known | {name: said}, indent=1) + "\n", encoding="utf-8")
+
+
+def test_a_writer_killed_in_the_middle_of_a_file_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "some.safetensors"
+    write_tensors(path, {"x": np.arange(4.0)}, {"which": "old"})
+    code = (
+        "import resource, signal, sys; from pathlib import Path; import numpy as np; from linkage_core import store;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "store.write_tensors(Path(sys.argv[1]), {'x': np.arange(9999.0)}, {})"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], cwd=ROOT).returncode == -signal.SIGXFSZ
+    assert read_tensors(path)[1] == {"which": "old"}
+    assert len(list(tmp_path.iterdir())) == 2, "the old file, and the half that writing() clears"
 
 
 def test_two_runs_on_one_store_cannot_harm_it(folder: Path, tmp_path: Path) -> None:

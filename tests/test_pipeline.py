@@ -26,13 +26,13 @@ from linkage_core.store import Store
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("input") / "cohort"
     with pytest.raises(SystemExit):
-        cli.main(["phantom", "export", "--studies", "60", "--size", "96", "--quiet", str(place)])
+        cli.main(["phantom", "export", "--studies", "30", "--size", "64", "--quiet", str(place)])
     return place
 
 
 @pytest.fixture
 def source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cohort:
-    monkeypatch.setattr(embedding, "SHARD_ROWS", 32)
+    monkeypatch.setattr(embedding, "SHARD_ROWS", 16)
     monkeypatch.setattr(pipeline, "CPU_BATCH", 7)
     return open_cohort("folder", folder)
 
@@ -125,7 +125,7 @@ def test_a_rebuild_that_is_killed_leaves_the_old_entry_whole(source: Cohort, tmp
         pass
 
     def stop(stage: str, done: int, total: int) -> None:
-        if stage == "images" and done > 40:
+        if stage == "images" and done > 20:
             raise Killed
 
     with pytest.raises(Killed):

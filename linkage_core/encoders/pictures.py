@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from linkage_core.errors import InputError
+from linkage_core.radiographs import strips
 
 SIDE = 64  # pixels, of the phantom's own encoders
 
@@ -22,11 +23,14 @@ def eight_bit(pixels: np.ndarray) -> np.ndarray:
     >>> eight_bit(np.array([[0, 128, 129, 65535]], dtype=np.uint16))
     array([[  0,   0,   1, 255]], dtype=uint8)
     """
-    shifted = np.minimum(pixels, np.uint16(65535 - 128))
-    shifted += np.uint16(128)
-    shifted -= shifted >> np.uint16(8)
-    shifted >>= np.uint16(8)
-    return shifted.astype(np.uint8)
+    grey = np.empty(pixels.shape, np.uint8)
+    for rows in strips(*pixels.shape):
+        shifted = np.minimum(pixels[rows], np.uint16(65535 - 128))
+        shifted += np.uint16(128)
+        shifted -= shifted >> np.uint16(8)
+        shifted >>= np.uint16(8)
+        grey[rows] = shifted
+    return grey
 
 
 def resized(
