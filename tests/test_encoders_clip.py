@@ -134,9 +134,9 @@ def test_batches_do_not_change_features(tmp_path, no_network, family, monkeypatc
 
 
 def test_sixteen_bits_become_eight_by_rounding():
-    every = np.arange(65536, dtype=np.uint16)
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     assert (eight_bit(every) == np.round(every / 257)).all()
-    assert (eight_bit(np.arange(256, dtype=np.uint16) * 257) == np.arange(256)).all()
+    assert (eight_bit(every[:1] * 257) == np.arange(256)).all()
 
 
 def test_siglip_text_is_made_canonical_before_pieces_are_sought(tmp_path, no_network):

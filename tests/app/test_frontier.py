@@ -178,7 +178,11 @@ def test_a_head_has_an_open_end_and_a_release_a_tick(entry):
     asked = {"pool_size": 100, "out_of": 100, "tolerance": 1.0, "keep": "declared", "selected": None}
     drawn = {trace.name for trace in frontier.picture(rows, **asked, palette=palette.LIGHT).data}
     assert {"label, no limit", "codes, certified", "capped, certified"} <= drawn
-    assert not {"label, certified", "codes, no limit"} & drawn
+    assert "label, certified" not in drawn
+    vacuous = rows[(rows["kind"] == "codes") & (rows["value"] >= 100)]
+    assert len(vacuous)
+    assert vacuous["certified"].isna().all()  # of 100, a hundred cells limit nothing: an open end
+    assert ("codes, no limit" in drawn) == bool(len(vacuous))
 
 
 def test_names_never_overlap_each_other(entry):
