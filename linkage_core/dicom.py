@@ -160,7 +160,12 @@ def _stored_pixels(dataset: Dataset, syntax: str, name: str) -> np.ndarray:
             _unsupported(syntax, name)
         if syntax != RLE:
             _check_stream(get_frame(dataset.PixelData, 0, number_of_frames=1), dataset, syntax, name)
-    stored: np.ndarray = pixel_array(dataset, decoding_plugin=plugin)
+    try:
+        stored: np.ndarray = pixel_array(dataset, decoding_plugin=plugin)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # how a decoder in Rust fails: no Exception, so nobody catches it
+            raise
+        raise RuntimeError(f"the decoder gave up: {error}") from error
     return stored
 
 

@@ -29,6 +29,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from linkage_core import dicom as decoder
 from linkage_core.errors import ImageError
 from linkage_core.radiographs import (
     Radiograph,
@@ -681,6 +682,25 @@ def test_damaged_files_only_ever_give_an_image_error(which, cut, edits, early):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         survive(which, cut, edits, early)
+
+
+def test_a_decoder_that_panics_is_a_damaged_file_and_an_interrupt_is_none(monkeypatch):
+    class PanicException(BaseException):  # what a decoder written in Rust raises
+        pass
+
+    def fails(error):
+        def decode(*_, **__):
+            raise error
+
+        return decode
+
+    data = dicom(np.arange(1024, dtype=np.uint16).reshape(32, 32))
+    monkeypatch.setattr(decoder, "pixel_array", fails(PanicException("index out of bounds")))
+    with pytest.raises(ImageError, match="index out of bounds"):
+        decode_radiograph(data, "a.dcm")
+    monkeypatch.setattr(decoder, "pixel_array", fails(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        decode_radiograph(data, "a.dcm")
 
 
 @pytest.mark.soak

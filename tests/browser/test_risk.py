@@ -13,7 +13,12 @@ from .conftest import answer, main_height, settled
 
 def chosen_line(page) -> float:
     """Where the dotted line at the chosen N stands, in pixels."""
-    return page.locator(".js-plotly-plot .shapelayer path").first.bounding_box()["x"]
+    line = page.locator(".js-plotly-plot .shapelayer path").first
+    line.wait_for(state="attached")
+    page.wait_for_function(
+        "() => document.querySelector('.js-plotly-plot .shapelayer path').getBoundingClientRect().x > 0"
+    )
+    return line.evaluate("path => path.getBoundingClientRect().x")
 
 
 def type_n(page, n: int) -> None:
