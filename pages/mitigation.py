@@ -152,7 +152,8 @@ def action() -> None:
     key = (str(state.store_root()), cohort, model, chosen)
     job = jobs.of(key)
     if job is not None and job.running:
-        watch(key)
+        with st.container(key="mi-action"):
+            watch(key)
         return
     ended = ""
     if job is not None and (job.error or job.cancelled):
@@ -179,7 +180,10 @@ def action() -> None:
             said = page.marked(f"{problem.what} {problem.remedy}")
             st.html(f'<p class="mi-small mi-alert" role="alert">{said}</p>')
         return
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+    row = st.container(
+        horizontal=True, gap="small", vertical_alignment="center", key="mi-ended" if ended else "mi-action"
+    )
+    with row:
         if ended:
             st.html(f'<p class="mi-small mi-alert" role="status">{escape(ended)}</p>', width="stretch")
         if st.button(label, icon=":material/play_arrow:", disabled=elsewhere is not None, key="mitigation run"):

@@ -82,7 +82,14 @@ def test_attackers_run_beside_the_page_and_whoever_leaves_finds_them_done(page_a
     page = page_at("/mitigation?N=10&epsilon=10", at=small).page
     before = places(page)
     page.get_by_role("button", name="Run the attackers").click()
-    page.get_by_role("button", name="Cancel").wait_for()
+    heights = {main_height(page)}
+    while not page.get_by_role("button", name="Cancel").is_visible():
+        heights.add(main_height(page))
+    for _ in range(10):  # until the old button has gone
+        page.wait_for_timeout(100)
+        heights.add(main_height(page))
+    assert heights == {before[0]}, "nothing moves while a button gives way to its progress"
+    settled(page)
     assert places(page) == before
     page.get_by_text("Examples", exact=True).click()  # leaving the page does not break it
     page.wait_for_url(re.compile("/examples"))
