@@ -567,6 +567,7 @@ def usefulness(uses: Sequence[Use], palette: Palette, third: tuple[str, str, str
     third_name, symbol, third_colour = third or ("noise only", "x", palette.noise_only)
     values = [v for use in uses for part in (use.before, use.after, use.noise) if part for v in part if v == v]
     low = min([0.5, *(math.floor(v * 20) / 20 for v in values)])
+    low -= 0.03 * any(v < low + 0.03 for v in values)  # half a mark, or it would stand on the names
     high = max([0.85, *(math.ceil(v * 20) / 20 for v in values)])
     ticks = [round(float(v), 2) for v in np.arange(math.ceil(low * 10) / 10, high + 0.001, 0.1)]
     traces: list[dict[str, object]] = []
