@@ -441,6 +441,10 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
     patient-clustered interval (cross-fitting; the interval is given the split and both choices). Its expectation is at
     most that of the truly best of these attackers. `attacker` is the best over all queries; `also` names what a half
     chose where that is somebody else.
+
+    What bounds each attacker's mean over all queries exactly, as K/N does on codes of K cells (release.measured.ask),
+    bounds this one only in expectation over the halves: each half's attacker is scored where it was not chosen, and
+    may there have the hits that it lacks elsewhere.
     """
     if not found:
         raise InputError("There is no attack to choose from.", "Give at least one.")

@@ -7,7 +7,7 @@ another one, and what the codebook is made of is public.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from linkage_core import attackers, frontier, lab
 from linkage_core import utility as usefulness
+from linkage_core.audit import Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.frontier import CONTROL, GROUPS, HEAD, NOTHING, RELEASE
 from linkage_core.heads import unit
@@ -28,6 +29,7 @@ from linkage_core.mitigation.noise import Seeded
 from linkage_core.release import ceiling as ceilings
 from linkage_core.release import central, measured
 from linkage_core.release.cap import Cap
+from linkage_core.release.ceiling import UNIFORM
 from linkage_core.release.codes import LEAST, Codebook, suppress
 from linkage_core.release.measured import Mechanism
 from linkage_core.release.receive import errors_in_directions
@@ -80,28 +82,17 @@ def build(
     sums = {"": sums_of(training, public, [listed, [name for name in LABELS if name not in listed]])}
     sums["all 14 at once"] = sums_of(training, public, [LABELS])
     seen = {name: summed_patients(queries, training) for name, queries in sums.items()}
-    dimension = len(entry.heads().image.weight)
     plan: list[tuple[dict[str, Any], Callable[[Entry, dict[str, Any]], Entry]]] = []
-
-    def add(kind: str, parameter: str, value: float, make: Callable[..., Entry], seed: int = 0, **more: Any) -> None:
-        suffix = f"-{more.pop('suffix')}" if "suffix" in more else ""
-        set_to = "" if math.isnan(value) else f"-{parameter}{value:g}"
-        name = f"{kind}{set_to}-seed{seed}{suffix}"
-        option = {"option": name, "family": RELEASE, "kind": kind, "parameter": parameter, "value": float(value)}
-        plan.append(({**option, "seed": seed, **more}, make))
 
     def statistics_of(which: str, mu: float, seed: int) -> Callable[[Entry, dict[str, Any]], Entry]:
         return lambda now, option: statistics(now, option, sums[which], mu, seen[which], before, seed)
 
-    def records_of(
-        mechanism: Mechanism, of: Any, seed: int, reader: Callable[[np.ndarray, np.ndarray], Probe] | None = None
-    ) -> Callable[[Entry, dict[str, Any]], Entry]:
+    def records_of(release: Released) -> Callable[[Entry, dict[str, Any]], Entry]:
         def make(now: Entry, option: dict[str, Any]) -> Entry:
-            top = (
-                None
-                if of is None
-                else lambda sizes: ceilings.ceiling(now, _known(of, mechanism, now), sizes, seed=seed)
-            )
+            mechanism, seed, reader = release.mechanism, option["seed"], release.reader
+            top = None
+            if release.of is not None:
+                top = partial(ceilings.ceiling, now, _known(release.of, mechanism, now), seed=seed)
             now = records(now, option, mechanism, top, seed=seed)
             return now if reader is None else taught(now, option, mechanism, reader, training, before, seed)
 
@@ -111,34 +102,60 @@ def build(
         for epsilon in grid.epsilons:
             n = sums[""][0].n_patients
             mu = 1 / accounting.gaussian_sigma(epsilon, accounting.delta_for(n)[0])
-            add("statistics", "epsilon", epsilon, statistics_of("", mu * math.sqrt(2), seed), seed, listed=len(listed))
-            single = statistics_of("all 14 at once", mu, seed)
-            add("statistics", "epsilon", epsilon, single, seed, suffix="14findings", listed=len(LABELS))
+            option = _option("statistics", "epsilon", epsilon, seed)
+            plan.append(({**option, "listed": len(listed)}, statistics_of("", mu * math.sqrt(2), seed)))
+            option = {**option, "option": f"{option['option']}-14findings", "listed": len(LABELS)}
+            plan.append((option, statistics_of("all 14 at once", mu, seed)))
     for lift in grid.lifts:
         mu = float(ndtri(lift / 10_000) - ndtri(1 / 10_000))
-        add("statistics", "limit", lift, statistics_of("", mu, 0), listed=len(listed))
-    for limit in grid.limits:
-        for seed in grid.seeds if limit in grid.several else grid.seeds[:1]:
-            book = public_codebook(public, limit, listed, seed)
-            as_codes = records_of(coded(book), "cells", seed, of_cells)
-            add("codes", "limit", limit, as_codes, seed, limit=limit, listed=len(listed))
-            cap = Cap.of(dimension, limit)
-            # half a sphere is as wide as a whole one: nothing can be told of the covariance
-            reader = None if cap.q == 0.5 else partial(of_directions, cap)
-            as_capped = records_of(capped(cap), cap, seed, reader)
-            add("capped", "limit", limit, as_capped, seed, limit=limit)
-    add(
-        "scores", "", math.nan, records_of(scored(clean_probe(public, public.default_split), listed), None, 0), listed=7
-    )
-    for sigma in grid.noises:
-        release = records_of(measured.gaussian(sigma), ceilings.Gaussian(sigma), 0)
-        add("embeddings", "noise", sigma, release, mu=1 / sigma)
+        plan.append(({**_option("statistics", "limit", lift), "listed": len(listed)}, statistics_of("", mu, 0)))
+    plan += [(release.option, records_of(release)) for release in released(entry, public, grid)]
     for done, (option, make) in enumerate(plan):
         if progress:
             progress(option["option"], done, len(plan))
         if option["option"] not in there:
             entry = make(entry, option)
     return entry
+
+
+@dataclass(frozen=True)
+class Released:
+    """A release of records on the frontier.
+
+    of: what the ceiling knows it by, "cells" for codes and None for what has none. reader: who is taught by it, where
+    one finding travels with each record (see `taught`).
+    """
+
+    option: dict[str, Any]
+    mechanism: Mechanism
+    of: Any = None
+    reader: Callable[[np.ndarray, np.ndarray], Probe] | None = None
+
+
+def released(entry: Entry, public: Entry, grid: Grid | None = None) -> Iterator[Released]:
+    """Every release of records of the grid, in their order; the arguments are those of `build`."""
+    grid, listed, dimension = grid or Grid(), lab.frequent(entry), len(entry.heads().image.weight)
+    for limit in grid.limits:
+        for seed in grid.seeds if limit in grid.several else grid.seeds[:1]:
+            option = _option("codes", "limit", limit, seed)
+            mechanism = coded(public_codebook(public, limit, listed, seed))
+            yield Released({**option, "limit": limit, "listed": len(listed)}, mechanism, "cells", of_cells)
+            cap = Cap.of(dimension, limit)
+            # half a sphere is as wide as a whole one: nothing can be told of the covariance
+            reader = None if cap.q == 0.5 else partial(of_directions, cap)
+            yield Released({**_option("capped", "limit", limit, seed), "limit": limit}, capped(cap), cap, reader)
+    probe = clean_probe(public, public.default_split)
+    yield Released({**_option("scores", "", math.nan), "listed": 7}, scored(probe, listed))
+    for sigma in grid.noises:
+        option = {**_option("embeddings", "noise", sigma), "mu": 1 / sigma}
+        yield Released(option, measured.gaussian(sigma), ceilings.Gaussian(sigma))
+
+
+def _option(kind: str, parameter: str, value: float, seed: int = 0) -> dict[str, Any]:
+    """Name and setting of a release."""
+    set_to = "" if math.isnan(value) else f"-{parameter}{value:g}"
+    option = {"option": f"{kind}{set_to}-seed{seed}", "family": RELEASE, "kind": kind, "parameter": parameter}
+    return {**option, "value": float(value), "seed": seed}
 
 
 def of_cells(vectors: np.ndarray, states: np.ndarray) -> Probe:
@@ -319,17 +336,39 @@ def records(
     `ceiling` gives rows of release.ceiling for pool sizes. The attackers' own split doubles as the labelled data of
     whoever reads.
     """
-    listed = lab.frequent(entry)
-    found = measured.attacks(entry, mechanism, option["option"], seed=seed)
+    rows = linked(entry, option["option"], mechanism, ceiling, seed=seed)
+    rng = np.random.default_rng([seed, 21])
+    own = entry.records("attacker")
+    own_clean = unit(entry.heads().image(entry.features("image", own["record_id"])))
+    read = read_by(mechanism, own_clean, usefulness.states_of(own), own["patient_id"].to_numpy(str), rng)
+    used = trained_rows(entry, read, lab.frequent(entry), f"{entry.cohort}/attacker", use="read")
+    return frontier.keep(entry, option, rows, used)
+
+
+def linked(
+    entry: Entry,
+    name: str,
+    mechanism: Mechanism,
+    ceiling: Callable[[Sequence[int]], pd.DataFrame] | None = None,
+    *,
+    source: Entry | None = None,
+    population: str = UNIFORM,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Rows of frontier.LINKAGE_COLUMNS: every attacker, the worst of them and the ceiling, in the game of limits.
+
+    `source` has the attacker's own split. population: see measured.ask. n_queries counts those of one round.
+    """
+    found = measured.attacks(entry, mechanism, name, source=source, population=population, seed=seed)
     sizes, _ = lab.pool_sizes(found[0].study)
-    common = {"cohort": entry.cohort, "k": 1, "also": ""}
+    common = {"cohort": entry.cohort, "k": 1, "also": "", "n_queries": _asked(found[0].study)}
     rows: list[dict[str, Any]] = []
     for one in found:
         for row in frontier.dicts(one.study.table(sizes, (1,))):
             rows.append({**row, **common, "attacker": one.attacker, "named": one.attacker})
     for n in sizes:
         worst = attackers.worst_of(found, n, 1, seed)
-        rows.append({**worst, "named": worst["attacker"], "attacker": lab.WORST})
+        rows.append({**worst, **common, "also": worst["also"], "named": worst["attacker"], "attacker": lab.WORST})
     if ceiling is not None:
         for top in frontier.dicts(ceiling(sizes)):
             rows.append(
@@ -340,12 +379,12 @@ def records(
                     **{"n_patients": rows[0]["n_patients"], "flag": ""},
                 }
             )
-    rng = np.random.default_rng([seed, 21])
-    own = entry.records("attacker")
-    own_clean = unit(entry.heads().image(entry.features("image", own["record_id"])))
-    read = _reader(mechanism, own_clean, usefulness.states_of(own), own["patient_id"].to_numpy(str), rng)
-    used = trained_rows(entry, read, listed, f"{entry.cohort}/attacker", use="read")
-    return frontier.keep(entry, option, rows, used)
+    return rows
+
+
+def _asked(study: Study) -> int:
+    """Queries of one round."""
+    return len(study.queries) // (measured.ROUNDS if study.pool == UNIFORM else 1)
 
 
 def taught(
@@ -359,10 +398,8 @@ def taught(
 ) -> Entry:
     """The same release with one random finding a record, present or not: what it teaches, and whom it gives away.
 
-    reader: released vectors (n, e) and states (n, 14), NaN where not told -> a probe for clean embeddings. The attacker
-    is the reader of the reports, told the finding: candidates whose report says otherwise come last.
+    reader: released vectors (n, e) and states (n, 14), NaN where not told -> a probe for clean embeddings.
     """
-    listed = lab.frequent(entry)
     rng = np.random.default_rng([seed, 31])
     clean = unit(training.source.heads().image(training.images))
     present = training.labels == 1
@@ -370,24 +407,35 @@ def taught(
     which = rng.integers(0, len(LABELS), len(states))
     states[np.arange(len(states)), which] = present[np.arange(len(states)), which]
     probe = reader(mechanism.vectors(clean, rng), states)
-    used = trained_rows(entry, probe, listed, "released records, one finding each", before=before)
+    used = trained_rows(entry, probe, lab.frequent(entry), "released records, one finding each", before=before)
+    return frontier.keep(entry, option, told(entry, option["option"], mechanism, seed=seed), used)
 
+
+def told(
+    entry: Entry, name: str, mechanism: Mechanism, *, population: str = UNIFORM, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Linkage rows of who is told one random finding of each record, present or not, which doubles the limit.
+
+    The attacker is the reader of the reports: candidates whose report says otherwise come last.
+    """
+    rng = np.random.default_rng([seed, 32])
     held = measured.hold(entry, mechanism, seed=seed)
-    own = entry.records(entry.default_split)[list(LABELS)].to_numpy(float) == 1
-    told, column = np.zeros((len(own), 2 * len(LABELS))), rng.integers(0, len(LABELS), len(own))
-    told[np.arange(len(own)), column + len(LABELS) * ~own[np.arange(len(own)), column]] = 1
+    game = measured.ask(held, mechanism, population, seed)
+    own = entry.records(entry.default_split)[list(LABELS)].to_numpy(float)[game.rows] == 1
+    known, column = np.zeros((len(own), 2 * len(LABELS))), rng.integers(0, len(LABELS), len(own))
+    known[np.arange(len(own)), column + len(LABELS) * ~own[np.arange(len(own)), column]] = 1
     stated = np.column_stack([held.findings == 1, held.findings != 1]).astype(np.float64)
     with threadpool_limits(1, user_api="blas"):
-        queries, texts, _, _ = attackers.factors(held, "reader", "all", seed)
+        queries, texts, _, _ = attackers.factors(game.held, "reader", "all", seed)
         much = 1e3 * max(float(np.abs(queries[:200] @ texts.T).max()), 1e-6)
-        counts = held.count(np.column_stack([queries, much * told]), np.column_stack([texts, stated]))
-    study = measured.study_of(entry, option["option"], held, counts, seed)
+        counts = game.count(np.column_stack([queries, much * known]), np.column_stack([texts, stated]))
+    study = game.study(entry, name, counts, seed)
     common = {"cohort": entry.cohort, "k": 1, "also": "", "attacker": frontier.LABELLED, "named": "reader"}
-    rows = [{**row, **common} for row in frontier.dicts(study.table(lab.pool_sizes(study)[0], (1,)))]
-    return frontier.keep(entry, option, rows, used)
+    common |= {"n_queries": _asked(study)}
+    return [{**row, **common} for row in frontier.dicts(study.table(lab.pool_sizes(study)[0], (1,)))]
 
 
-def _reader(
+def read_by(
     mechanism: Mechanism, own: np.ndarray, states: np.ndarray, patients: np.ndarray, rng: np.random.Generator
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Reads findings off a released record, learnt from released records with labels: clean unit rows -> (n, 14).

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core import frontier, frontier_build, lab
+from linkage_core import attackers, frontier, frontier_build, lab
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
 from linkage_core.mitigation.finetune import Training, training_pairs
-from linkage_core.release import bounds, central
+from linkage_core.release import bounds, central, measured
+from linkage_core.release.cap import Cap
+from linkage_core.release.ceiling import ATTACKED
 from linkage_core.store import OFF_THE_SHELF, Entry, Store
 from linkage_core.utility import states_of, train_probe
 from tests.lab_store import FEW, MEASURED, MODEL, build
@@ -221,3 +223,30 @@ def test_statistics_are_read_on_clean_embeddings(
     row = frontier.frontier(now, 100, use="trained").set_index("option").loc["statistics-x"]
     assert row["declared"] > 0.7
     assert math.isnan(row["certified"])  # of 100 all may be linked: no limit
+
+
+def test_releases_of_records_are_counted_one_image_a_study(entry: Entry, store: Store) -> None:
+    """Codes stay below their limit whoever attacks; asked as heads are, every image is a query."""
+    grid = frontier_build.Grid(limits=(3,), seeds=(0,), noises=(0.5,))
+    codes, capped, scores, noisy = frontier_build.released(entry, store.open("clinic", MODEL), grid)
+    names = [one.option["option"] for one in (codes, capped, scores, noisy)]
+    assert names == ["codes-limit3-seed0", "capped-limit3-seed0", "scores-seed0", "embeddings-noise0.5-seed0"]
+    assert noisy.option["mu"] == 2.0
+    assert capped.of == Cap.of(capped.of.dimension, 3)
+    records = entry.records(entry.default_split)
+    rows = pd.DataFrame(frontier_build.linked(entry, "codes", codes.mechanism))
+    assert {"worst", "predictor", "reader", "known-pairs", "bayes-gaussian"} <= set(rows["attacker"])
+    assert (rows["n_queries"] == records["study_id"].nunique()).all()
+    alone = rows[rows["attacker"] != lab.WORST]
+    assert (alone["recall"] * alone["pool_size"] <= 3 + 1e-9).all()
+    told = pd.DataFrame(frontier_build.told(entry, "codes", codes.mechanism))
+    assert (told["attacker"] == frontier.LABELLED).all()
+    assert (told["n_queries"] == records["study_id"].nunique()).all()
+    mean = told.set_index("pool_size")["recall"]
+    assert (mean > 1.1 * alone.groupby("pool_size")["recall"].mean()).all()
+    as_heads = pd.DataFrame(frontier_build.linked(entry, "noisy", noisy.mechanism, population=ATTACKED))
+    assert (as_heads["n_queries"] == len(records)).all()
+    held = measured.hold(entry, noisy.mechanism)
+    by_hand = attackers.run(held, "reader")[0].n_better
+    found = {one.attacker: one for one in measured.attacks(entry, noisy.mechanism, "noisy", population=ATTACKED)}
+    np.testing.assert_array_equal(found["reader"].counts.n_better, by_hand)

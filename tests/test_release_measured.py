@@ -8,9 +8,15 @@ import pytest
 
 from linkage_core import attackers, pools
 from linkage_core.errors import InputError
-from linkage_core.release import measured
+from linkage_core.heads import unit
+from linkage_core.release import bounds, measured
+from linkage_core.release.cap import Cap
+from linkage_core.release.ceiling import ATTACKED, UNIFORM
 from linkage_core.release.measured import (
+    ROUNDS,
+    Game,
     Mechanism,
+    ask,
     averaged,
     balanced,
     gaussian,
@@ -145,3 +151,135 @@ def test_noise_that_is_fresh_at_every_download_is_averaged_away() -> None:
         return recall(attackers.run(released(mechanism), "reader")[0], 100)
 
     assert linked(fresh) > 1.5 * linked(keyed)
+
+
+# ------------------------------------------------------------------------------------------- in the game of limits
+
+N_STUDIES = 60
+
+
+def crowded(n_images: int = N_STUDIES) -> attackers.Held:
+    """60 studies of 10 patients, a patient's images close together; images beyond 60 are second ones of a study."""
+    held = simulated(n_test=2 * n_images)
+    study = np.arange(n_images) % N_STUDIES
+    rng = np.random.default_rng(4)
+    places = rng.standard_normal((10, held.images.shape[1]))
+    images = (places[study // 6] + 0.1 * rng.standard_normal((n_images, places.shape[1]))).astype(np.float32)
+    return replace(
+        held,
+        released=unit(images),
+        images=images,
+        match=study,
+        query_group=1000 + study // 6,
+        candidate_group=1000 + np.arange(N_STUDIES) // 6,
+        texts=held.texts[:N_STUDIES],
+        findings=held.findings[:N_STUDIES],
+        text_of=np.arange(N_STUDIES),
+    )
+
+
+def by_patient(n_cells: int, least: int = 0) -> Mechanism:
+    """The cell is the nearest of the first rows of every other patient; cells that are told not to be are not told."""
+    places = measured.shelf(crowded())[:: 12 * 5 // n_cells]
+
+    def cells(rows: np.ndarray) -> np.ndarray:
+        found = (rows @ places.T).argmax(axis=1)
+        return np.where(found >= least, found - least, -1)
+
+    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.eye(n_cells - least + 1, dtype=np.float32)[cells(rows)]
+
+    return Mechanism(vectors, 0.0, cells, n_cells - least)
+
+
+def each_round(game: Game, queries: np.ndarray, of_text: np.ndarray, n: int, k: int = 1) -> np.ndarray:
+    """Mean Recall@k of each round."""
+    found = pools.expected_recall(game.count(queries, of_text), n, k)
+    return found.reshape(-1, N_STUDIES).mean(axis=1)
+
+
+@pytest.mark.parametrize("n_images", [60, 90])
+def test_whoever_cheats_on_codes_reaches_the_limit_and_never_passes_it(n_images: int) -> None:
+    """The attacker knows the true cell of every candidate, guesses, or is against it; one image a study or two."""
+    held, mechanism = crowded(n_images), by_patient(5)
+    assert mechanism.cells is not None
+    game = ask(held, mechanism)
+    assert len(game.rows) == ROUNDS * N_STUDIES
+    assert sorted(np.bincount(game.held.match)) == [ROUNDS] * N_STUDIES
+    queries = np.eye(5)[mechanism.cells(measured.shelf(game.held))]
+    knows = np.eye(5)[mechanism.cells(measured.shelf(held))[:N_STUDIES]]
+    rng = np.random.default_rng(0)
+    tables = [knows, -knows, knows + 1e-3 * rng.standard_normal(knows.shape), *rng.standard_normal((20, *knows.shape))]
+    for n, k in ((2, 1), (7, 1), (7, 3), (30, 2), (60, 1), (60, 4)):
+        limit = float(bounds.cells(5, n, k))
+        for table in tables:
+            assert (each_round(game, queries, table, n, k) <= limit + 1e-12).all()
+    assert each_round(game, queries, knows, 60) == pytest.approx([5 / 60] * ROUNDS), "every cell names one"
+    twin = ask(held, mechanism, ATTACKED)
+    among = pools.expected_recall(twin.count(np.eye(5)[mechanism.cells(measured.shelf(held))], knows), 30, 1).mean()
+    assert among > 1.1 * bounds.cells(5, 30), "a pool without the patient's other studies tells something"
+
+
+def test_suppressed_records_are_not_linked_where_limits_are_reached() -> None:
+    held, mechanism = crowded(), by_patient(5, least=2)
+    assert mechanism.cells is not None
+    game = ask(held, mechanism)
+    assert 0 < game.suppressed.mean() < 1
+    queries = np.eye(4)[mechanism.cells(measured.shelf(game.held))]
+    queries[game.suppressed] = 0
+    knows = queries[np.unique(game.held.match, return_index=True)[1]]
+    assert each_round(game, queries, knows, 60) == pytest.approx([3 / 60] * ROUNDS)
+    twin = replace(game, suppressed=np.zeros_like(game.suppressed))
+    assert (each_round(twin, queries, knows, 60) > 3 / 60 + 1e-6).all(), "who guesses has one value more"
+
+
+def test_whoever_knows_all_embeddings_stays_at_the_limit_of_caps_on_average() -> None:
+    held, cap = crowded(90), Cap(simulated().images.shape[1], 4.0)
+    mechanism = Mechanism(lambda rows, rng: cap.release(rows, rng).astype(np.float32), 1.0)
+    knows = unit(held.images)[:N_STUDIES]
+    drawn, twins = [], []
+    for seed in range(12):
+        game, twin = ask(held, mechanism, seed=seed), ask(held, mechanism, ATTACKED, seed)
+        drawn.append(each_round(game, game.held.released, knows, 30))
+        noisy = mechanism.vectors(unit(held.images), np.random.default_rng(seed))
+        twins.append(pools.expected_recall(twin.count(noisy, knows), 30, 1).mean())
+    rounds = np.concatenate(drawn)
+    error = rounds.std(ddof=1) / np.sqrt(len(rounds))
+    limit = float(bounds.capped(4.0, 30))
+    assert 0.6 * limit < rounds.mean() <= limit + 4 * error
+    assert error < 0.03 * limit
+    assert np.mean(twins) > limit + 8 * error, "a pool without the patient's other studies tells something"
+
+
+def test_the_game_counts_as_a_loop_does() -> None:
+    """Fresh noise in each round; ties; several images a study, of which the drawn one is released."""
+    held = crowded(90)
+    for mechanism in (by_patient(5), gaussian(0.3)):
+        game = ask(held, mechanism, seed=3)
+        clean = unit(held.images)[game.rows]
+        if not mechanism.noise:
+            np.testing.assert_array_equal(game.held.released, mechanism.vectors(clean, np.random.default_rng(0)))
+        else:
+            noise = game.held.released - clean
+            assert noise.std() == pytest.approx(0.3, rel=0.03)
+            assert abs(np.corrcoef(noise[:60].ravel(), noise[60:120].ravel())[0, 1]) < 0.1
+        rng = np.random.default_rng(1)
+        queries = game.held.released
+        table = rng.integers(0, 2, (N_STUDIES, queries.shape[1])).astype(np.float32)
+        table[5] = table[6]
+        counts = game.count(queries, table)
+        for i in range(0, len(queries), 11):
+            own = game.held.match[i]
+            scores = table.astype(np.float32) @ queries[i]
+            others = np.delete(scores, own)
+            gap = others - scores[own]
+            assert counts.n_better[i] == (gap > 1e-5).sum()
+            assert counts.n_tied[i] == (abs(gap) <= 1e-5).sum()
+            assert counts.n_eligible[i] == N_STUDIES - 1
+    whole = Mechanism(lambda rows, rng: np.full((len(rows), 1), len(rows)))
+    assert (ask(held, whole).held.released == 90).all(), "a release is made of all records, whichever are drawn"
+    with pytest.raises(InputError, match="population is 'everybody'"):
+        ask(held, gaussian(0.3), "everybody")
+    same = ask(held, gaussian(0.3), ATTACKED)
+    assert same.held is held
+    assert same.population != UNIFORM

@@ -2,7 +2,8 @@
 
 The attackers of linkage_core.attackers are handed the released vectors in place of embeddings: the mechanism is public,
 so an attacker runs it on its own images as often as it likes. One attacker is made for records that are cells of a
-codebook: `predictor`, which predicts from the text where the image would have fallen.
+codebook: `predictor`, which predicts from the text where the image would have fallen. They are counted in the game that
+limits are about (`ask`), so that what is measured and what is certified can stand beside each other.
 
 Attempts to break a release are here too: several images of a patient, one-to-one matching, averaging over downloads and
 labels that travel along.
@@ -25,13 +26,17 @@ from linkage_core.attackers import Asked, Attack, Held, Known
 from linkage_core.audit import Study
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.ranking import MatchCounts
+from linkage_core.ranking import MatchCounts, match_counts
+from linkage_core.release.ceiling import ATTACKED, POPULATIONS, UNIFORM, one_image_a_study
 from linkage_core.store import OFF_THE_SHELF, Entry
 
 RECORDS = "records"
 """The release class: released records and the mechanism's description, nothing else of the image."""
 ATTACKERS = ("cosine", "known-pairs", "bayes-gaussian", "reader")
 PREDICTOR = "predictor"
+
+ROUNDS = 8
+"""How often images are drawn, and noise with them, where one image a study is asked."""
 
 _SIMULATED = 200  # images drawn for each text, by which the predictor learns where they fall
 _LOGISTIC = (0.03, 0.3)
@@ -45,7 +50,8 @@ class Mechanism:
 
     vectors: (unit rows (n, e), rng) -> (n, e) what a recipient computes with, unbiased where it can be; rng stands for
     the keyed noise. noise: standard deviation of a coordinate of it. cells: unit rows -> cell of each, for a release
-    that is one of n_cells values; -1 is suppressed, and its vector is zero, which ranks nothing.
+    that is one of n_cells values; -1 is suppressed, and its vector is zero, which ranks nothing. What is suppressed
+    may depend on which rows are given: the rows are those of one release.
     """
 
     vectors: Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -75,6 +81,78 @@ def hold(
     return replace(held, released=released, own_released=own, own_clean=before_noise, noise=mechanism.noise)
 
 
+@dataclass(frozen=True)
+class Game:
+    """Which released records are queries, of which candidates. Made by `ask`.
+
+    held: what attackers hold, its queries those of all rounds, one round after the other; rows (n_queries,) the record
+    of the split behind each query; suppressed (n_queries,) whether nothing was released of it.
+    """
+
+    held: Held
+    rows: np.ndarray
+    suppressed: np.ndarray
+    population: str
+
+    def count(self, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
+        """Exact counts for scores queries (n_queries, p) . of_text (n_texts, p)."""
+        held = self.held
+        if self.population == ATTACKED:
+            return held.count(queries, of_text)
+        keys = np.ascontiguousarray(np.column_stack([queries, held.match]))  # the same again in another round?
+        _, first, again = np.unique(
+            keys.view(np.dtype((np.void, keys.dtype.itemsize * keys.shape[1]))).ravel(),
+            return_index=True,
+            return_inverse=True,
+        )
+        found = match_counts(queries[first], of_text[held.text_of], held.match[first])
+        better, tied, eligible = (column[again] for column in found)
+        gone = self.suppressed  # not linked, as in bounds.cells and in the ceiling
+        return MatchCounts(np.where(gone, eligible, better), np.where(gone, 0, tied), eligible)
+
+    def study(self, entry: Entry, name: str, counts: MatchCounts, seed: int = 0) -> Study:
+        """Counts as a study, so that tables and intervals (clustered by patient) are those of any audit."""
+        pool = "other-patients" if self.population == ATTACKED else self.population
+        split = entry.default_split
+        queries = entry.records(split).iloc[self.rows].reset_index(drop=True)
+        return Study(entry, name, "image-to-report", pool, split, counts, queries, len(self.held.text_of), seed)
+
+
+def ask(held: Held, mechanism: Mechanism, population: str = UNIFORM, seed: int = 0) -> Game:
+    """The queries of one of release.ceiling.POPULATIONS, for what `hold` made of this mechanism.
+
+    UNIFORM is the game that certified limits are about: ROUNDS times an image of each study is drawn at random, with a
+    fresh draw of keyed noise, an average over secrets, and every other study is a candidate, those of the same patient
+    too. Then whoever scores records and reports as they like has a mean Recall@k over each round of at most k K / N
+    with a code of K cells, exactly: in any pool of N the k first of a cell are the same whichever of its records is
+    asked, so that at most k K of the N members are named right, and Recall@k is the mean over pools and members. With
+    caps it is at most k L / N in expectation over the noise, by the integral of ceiling.py. A record that was
+    suppressed counts as not linked. ATTACKED asks every image once, among the studies of other patients, as
+    attackers are measured elsewhere: such a pool tells a little by itself, and no limit covers that.
+
+    Raises InputError for an unknown population.
+    """
+    if population not in POPULATIONS:
+        raise InputError(f"population is {population!r}.", f"It is one of: {', '.join(POPULATIONS)}.")
+    n = len(held.match)
+    if population == ATTACKED:
+        return Game(held, np.arange(n), np.zeros(n, dtype=bool), population)
+    rng = np.random.default_rng([seed, 14])
+    clean = shelf(held)
+    drawn = [one_image_a_study(held.match, rng) for _ in range(ROUNDS)]
+    released = np.concatenate([_float(mechanism.vectors(clean, rng))[rows] for rows in drawn])
+    suppressed = mechanism.cells(clean) < 0 if mechanism.cells else np.zeros(n, dtype=bool)
+    rows = np.concatenate(drawn)
+    stacked = replace(
+        held,
+        released=released,
+        images=held.images[rows],
+        match=held.match[rows],
+        query_group=held.query_group[rows],
+    )
+    return Game(stacked, rows, suppressed[rows], population)
+
+
 def attacks(
     entry: Entry,
     mechanism: Mechanism,
@@ -82,11 +160,16 @@ def attacks(
     *,
     source: Entry | None = None,
     m: Known = "all",
+    population: str = UNIFORM,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Attack]:
-    """Every attacker on released records of the held-out split: exact counts. `name` stands for the head."""
+    """Every attacker on released records of the held-out split: exact counts. `name` stands for the head.
+
+    population: see `ask`. Each learns once, from its own split, and is asked all rounds.
+    """
     held = hold(entry, mechanism, source=source, seed=seed)
+    game = ask(held, mechanism, population, seed)
     alike = held.released.shape[1] == len(held.heads.text.weight)  # else no cosine with a report can be taken
     plan = [*(ATTACKERS if alike else ATTACKERS[1:]), *([PREDICTOR] if mechanism.cells else [])]
     found = []
@@ -95,29 +178,15 @@ def attacks(
             progress(attacker, done, len(plan))
         with threadpool_limits(1, user_api="blas"):
             if attacker == PREDICTOR:
-                counts, known, chosen = predict_cells(held, mechanism, seed)
+                queries, of_text, known, chosen = cell_factors(held, mechanism, seed)
+                queries = queries[game.rows]
             else:
-                counts, known, chosen = attackers.run(held, attacker, m, seed)
-        found.append(Attack(study_of(entry, name, held, counts, seed), attacker, RECORDS, m, known, chosen))
+                queries, of_text, known, chosen = attackers.factors(game.held, attacker, m, seed)
+            counts = game.count(queries, of_text)
+        found.append(Attack(game.study(entry, name, counts, seed), attacker, RECORDS, m, known, chosen))
     if progress:
         progress("attackers", len(plan), len(plan))
     return found
-
-
-def study_of(entry: Entry, name: str, held: Held, counts: MatchCounts, seed: int = 0) -> Study:
-    """Counts over the held-out split as a study, so that its tables and intervals are those of any audit."""
-    split = entry.default_split
-    return Study(
-        entry,
-        name,
-        "image-to-report",
-        "other-patients",
-        split,
-        counts,
-        entry.records(split),
-        len(held.text_of),
-        seed,
-    )
 
 
 def _float(rows: np.ndarray) -> np.ndarray:
