@@ -161,12 +161,24 @@ def _stored_pixels(dataset: Dataset, syntax: str, name: str) -> np.ndarray:
         if syntax != RLE:
             _check_stream(get_frame(dataset.PixelData, 0, number_of_frames=1), dataset, syntax, name)
     try:
-        stored: np.ndarray = pixel_array(dataset, decoding_plugin=plugin)
+        stored: np.ndarray
+        if not plugin and (dataset.SamplesPerPixel, dataset.BitsAllocated) == (1, 16):
+            stored = pixel_array(dataset, view_only=True, correct_unused_bits=False)
+            if _within(stored, int(dataset.BitsStored)):
+                return stored  # nothing to correct, so no copy either
+        stored = pixel_array(dataset, decoding_plugin=plugin)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # how a decoder in Rust fails: no Exception, so nobody catches it
             raise
         raise RuntimeError(f"the decoder gave up: {error}") from error
     return stored
+
+
+def _within(values: np.ndarray, bits: int) -> bool:
+    """Whether every value is one of `bits` bits, the bits above saying nothing or repeating the sign."""
+    signed = values.dtype.kind == "i"
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    return bool(low <= values.min() and values.max() <= high)
 
 
 def _check_stream(frame: bytes, dataset: Dataset, syntax: str, name: str) -> None:

@@ -111,9 +111,9 @@ def check_size(height: int, width: int, name: str) -> None:
         )
 
 
-def strips(height: int, width: int) -> Iterator[slice]:
-    """Rows of an image in stretches of a million pixels: what is computed on one stays small, and in the cache."""
-    step = max(1, (1 << 20) // max(1, width))
+def strips(height: int, width: int, *, pixels: int = 1 << 20) -> Iterator[slice]:
+    """Rows of an image in stretches of so many pixels: what is computed on one stays small, and in the cache."""
+    step = max(1, pixels // max(1, width))
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
@@ -241,8 +241,9 @@ def _grey_rows(image: Image.Image, name: str) -> np.ndarray:
         return np.rint(values).astype(np.uint16) if image.mode == "F" else values.astype(np.uint16)
     has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if image.mode in ("1", "L", "LA") and not (image.mode != "LA" and has_alpha):
-        channels = np.asarray(image.convert("LA") if has_alpha else image.convert("L"))
-        grey = (channels[..., 0] if has_alpha else channels).astype(np.uint16) * np.uint16(257)
+        mode = "LA" if has_alpha else "L"
+        channels = np.asarray(image if image.mode == mode else image.convert(mode))
+        grey = np.multiply(channels[..., 0] if has_alpha else channels, np.uint16(257), dtype=np.uint16)
         alpha = channels[..., 1] if has_alpha else None
     else:
         channels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))

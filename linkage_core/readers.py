@@ -33,6 +33,7 @@ CPU_SECONDS = 10.0  # of one file; the largest that is read takes two or three
 WALL_SECONDS = 120.0  # of one file, for disks that no longer answer
 START_SECONDS = 120.0
 MEMORY = 1 << 30  # bytes of data a process may hold
+KEPT = 1 << 27  # bytes of free memory a process keeps: to get them anew for each image costs as much as decoding it
 LEAST_ROWS = 64  # fewer are read by threads of this process: starting others would take longer
 
 Row = dict[str, Any]
@@ -136,7 +137,8 @@ class _Process:
         self._timed_out = False
         self._pipe, theirs = Pipe()
         paths = os.pathsep.join(path or str(os.getcwd()) for path in sys.path)  # noqa: PTH109
-        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        settings |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(KEPT))  # of glibc
         code = f"from linkage_core.readers import serve; serve({theirs.fileno()})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -144,7 +146,7 @@ class _Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=[theirs.fileno()],
-            env=os.environ | one_thread | {"PYTHONPATH": paths},
+            env=os.environ | settings | {"PYTHONPATH": paths},
             start_new_session=True,  # Ctrl-C is for the run; its readers end with their pipes
         )
         theirs.close()

@@ -1,6 +1,7 @@
 """Readers of pretended files, for processes that are to crash, hang or swell."""
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -42,3 +43,12 @@ def hostile(row: dict[str, Any]) -> Radiograph:
 def mean(pixels: np.ndarray) -> np.ndarray:
     """A picture of one pixel."""
     return np.array([[pixels.mean()]], np.float32)
+
+
+def swelling(row: dict[str, Any]) -> Radiograph:
+    """An image of how many pages of memory the system had to give for 40 MB that were then freed."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    swollen = [b"x" * (20 << 20), b"y" * (20 << 20)]  # bytes: for arrays numpy asks for larger pages
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    del swollen
+    return Radiograph(np.full((20, 24), min(65535, after - before), np.uint16), 16)

@@ -228,6 +228,36 @@ def test_signed_values_and_unused_high_bits():
     np.testing.assert_array_equal(shown(dirty), stretched(gradient()))
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+@pytest.mark.parametrize("beyond", [0, 0x3000])
+def test_stored_values_are_pydicoms(syntax, dtype, beyond, monkeypatch):
+    """Bits above the stored twelve are masked where any is set; where none is, nothing is copied."""
+    pixels = gradient(dtype=dtype) - (2048 if dtype == np.int16 else 0)
+    dataset, told = decoder._header(dicom(pixels.astype(dtype) ^ dtype(beyond), syntax=syntax), "x")
+    stored = decoder._stored_pixels(dataset, told, "x")
+    np.testing.assert_array_equal(stored, pixels)
+    np.testing.assert_array_equal(stored, pydicom.pixels.pixel_array(dataset))
+    assert stored.flags.writeable == bool(beyond)
+    monkeypatch.setattr(decoder, "_within", lambda *_: True)
+    assert (decoder._stored_pixels(dataset, told, "x") != pixels).any() == bool(beyond)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_stored_values_of_pydicoms_own_files_are_pydicoms():
+    views = 0
+    for path in (Path(pydicom.__file__).parent / "data/test_files").rglob("*"):
+        try:
+            dataset, syntax = decoder._header(path.read_bytes(), path.name)
+        except (ImageError, *decoder.PYDICOM_ERRORS):  # folders, reports, files made to be wrong
+            continue
+        if syntax in decoder.NATIVE:
+            stored = decoder._stored_pixels(dataset, syntax, path.name)
+            np.testing.assert_array_equal(stored, pydicom.pixels.pixel_array(dataset))
+            views += not stored.flags.writeable
+    assert views > 10
+
+
 def test_padding_has_no_say_in_the_range():
     pixels = gradient(largest=1000).astype(np.uint16) + 200
     pixels[:, :4] = 4095

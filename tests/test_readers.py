@@ -1,10 +1,11 @@
 """Reading processes: what a file does to one of them is that file's reject, and nobody else's."""
 
+import platform
 from pathlib import Path
 
 import numpy as np
 import pytest
-from reading import hostile, image, mean
+from reading import hostile, image, mean, swelling
 
 from linkage_core import readers
 from linkage_core.errors import ImageError, InputError
@@ -78,3 +79,12 @@ def test_processes_that_cannot_start_are_a_clear_error(monkeypatch: pytest.Monke
     monkeypatch.setattr(readers.sys, "path", ["/nowhere"])
     with Readers(image, None, 1) as pool, pytest.raises(InputError, match=r"could not be started.*--workers 0"):
         list(pool.read(rows(""), ahead=1))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_process_keeps_the_memory_it_needs_for_each_image() -> None:
+    with Readers(swelling, None, 1) as pool:
+        faults = [int(one.pixels[0, 0]) for one in pool.read(rows(*[""] * 6), ahead=1) if isinstance(one, Radiograph)]
+    assert len(faults) == 6
+    assert faults[0] > 9000  # of 4 KB, once
+    assert max(faults[2:]) < 1000

@@ -8,8 +8,9 @@ from math import ceil
 import numpy as np
 from PIL import Image
 
+from linkage_core.encoders import resampling
+from linkage_core.encoders.resampling import painted
 from linkage_core.errors import InputError
-from linkage_core.radiographs import strips
 
 SIDE = 64  # pixels, of the phantom's own encoders
 
@@ -17,20 +18,16 @@ SIDE = 64  # pixels, of the phantom's own encoders
 def eight_bit(pixels: np.ndarray) -> np.ndarray:
     """uint16 grey values to uint8, rounded: 0 -> 0, 65535 -> 255, and an 8-bit source comes back as it was.
 
-    round(p / 257) = x // 257 with x = p + 128, and x // 257 = (x - x // 256) // 256 for every 16-bit x; what would
-    leave 16 bits is 255 anyway.
-
     >>> eight_bit(np.array([[0, 128, 129, 65535]], dtype=np.uint16))
     array([[  0,   0,   1, 255]], dtype=uint8)
     """
-    grey = np.empty(pixels.shape, np.uint8)
-    for rows in strips(*pixels.shape):
-        shifted = np.minimum(pixels[rows], np.uint16(65535 - 128))
-        shifted += np.uint16(128)
-        shifted -= shifted >> np.uint16(8)
-        shifted >>= np.uint16(8)
-        grey[rows] = shifted
-    return grey
+    return painted(pixels, rounded)
+
+
+def rounded(pixels: np.ndarray) -> np.ndarray:
+    """uint16 grey values to whole numbers 0..255, float64. 257 is odd, so none lies half way between two."""
+    tones = np.multiply(pixels, 1 / 257)
+    return np.rint(tones, out=tones)
 
 
 def resized(
@@ -46,15 +43,12 @@ def resized(
     The shorter edge is brought to `shortest` (the longer to int(shortest * long / short)), or both edges to `size`
     (height, width); then the middle of `crop`, rounded down, black around what is too small.
     """
-    picture = Image.fromarray(eight_bit(pixels))
-    width, height = picture.size
+    height, width = pixels.shape
     if shortest is not None:
         short, long = min(width, height), max(width, height)
         stretched = int(shortest * long / short)
         size = (stretched, shortest) if width <= height else (shortest, stretched)
-    if size is not None:
-        picture = picture.resize((size[1], size[0]), Image.Resampling(resample))
-    grey = np.asarray(picture)
+    grey = eight_bit(pixels) if size is None else resampling.resized(pixels, rounded, size, resample)
     return grey if crop is None else _middle(grey, *crop)
 
 

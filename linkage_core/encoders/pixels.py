@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
-from linkage_core.encoders.pictures import eight_bit
+from linkage_core.encoders.pictures import rounded
+from linkage_core.encoders.resampling import Tones, resized
 from linkage_core.radiographs import through
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -20,29 +22,28 @@ def fitted(pixels: np.ndarray, *, side: int, crop: int, resample: int, stretch: 
     torchvision's Resize and CenterCrop; other libraries round down, which moves every second picture by one pixel.
     `stretch`: the darkest value becomes 0 and the brightest 255 first.
     """
-    picture = Image.fromarray(full_range(pixels) if stretch else eight_bit(pixels))
-    width, height = picture.size
+    height, width = pixels.shape
     short, long = min(width, height), max(width, height)
     stretched = int(side * long / short)
-    size = (side, stretched) if width <= height else (stretched, side)
-    if size != picture.size:
-        picture = picture.resize(size, Image.Resampling(resample))
-    left, top = (round((edge - crop) / 2) for edge in size)
+    size = (stretched, side) if width <= height else (side, stretched)
+    picture = Image.fromarray(resized(pixels, full_range(pixels) if stretch else rounded, size, resample))
+    top, left = (round((edge - crop) / 2) for edge in size)
     return np.asarray(picture.crop((left, top, left + crop, top + crop)))
 
 
-def full_range(pixels: np.ndarray) -> np.ndarray:
-    """uint16 grey values to uint8 such that the darkest is 0 and the brightest 255, rounded down.
+def full_range(pixels: np.ndarray) -> Tones:
+    """What makes the darkest of these uint16 grey values 0 and the brightest 255, the others rounded down.
 
-    >>> full_range(np.array([[257, 514, 771]], dtype=np.uint16))
-    array([[  0, 127, 255]], dtype=uint8)
+    >>> pixels = np.array([[257, 514, 771]], dtype=np.uint16)
+    >>> full_range(pixels)(pixels)
+    array([[  0., 127., 255.]])
     """
     low, high = int(pixels.min()), int(pixels.max())
     grey = np.arange(low, high + 1) / 257.0  # an 8-bit source: its own integers, exactly
     grey -= grey[0]
     grey /= grey[-1] or 1.0
     grey *= 255
-    return through(grey.astype(np.uint8), pixels, low)
+    return partial(through, np.floor(grey), first=low)
 
 
 def scaled(pictures: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
