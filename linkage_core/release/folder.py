@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +48,104 @@ def require_free(out: Path) -> None:
         raise InputError(f"{out.resolve().parent} cannot be written.", "Name a place that you may write to.")
 
 
-def write(out: Path, stated: Mapping[str, Any], data: Mapping[str, Callable[[Path], None]]) -> Certificate:
-    """A new folder `out`: the data files by their writers, then page and certificate; renamed whole at the end.
+class Making:
+    """A release that is being written, in a hidden folder beside its place: data first, certificate and page last.
 
-    stated: certificate.STATED without `files`. A failure leaves nothing under the name `out`.
+    path: where the files stand until they are finished.
+    """
+
+    def __init__(self, path: Path, out: Path) -> None:
+        self.path, self._out = path, out
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def write(self, data: Mapping[str, Callable[[Path], None]]) -> None:
+        """The data files, by their writers."""
+        for name, save in data.items():
+            save(self.path / name)
+            self._files[name] = _described(self.path / name)
+
+    def files(self) -> dict[str, str]:
+        """{name: sha256} of the data files written so far."""
+        return {name: said["sha256"] for name, said in self._files.items()}
+
+    def finish(self, stated: Mapping[str, Any]) -> Certificate:
+        """Page and certificate; then the folder is checked and gets its name. stated: certificate.STATED without
+        `files`."""
+        drawn = page.render(certificate.finished({**stated, "files": self._files}))
+        (self.path / PAGE).write_text(drawn, encoding="utf-8")
+        made = certificate.finished({**stated, "files": {**self._files, PAGE: _described(self.path / PAGE)}})
+        write_json(self.path / CERTIFICATE, made.content)
+        check(self.path)
+        self.path.rename(self._out)
+        return made
+
+
+@contextmanager
+def begin(out: Path) -> Iterator[Making]:
+    """Claim `out` for a release that is written in two steps; nobody else can until the block ends.
+
+    The hidden folder beside `out` (mode 0700) goes with the block, whatever happened in it: what was not finished is
+    gone. One that a killed release left is emptied and used. Raises InputError where `out` is not free, or another
+    release is being written there.
     """
     require_free(out)
-    temporary = out.resolve().parent / f".{out.name}.{os.getpid()}.writing"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    place = out.resolve()
+    hidden = place.parent / f".{place.name}.writing"
+    handle = _claimed(hidden, out)
     try:
-        for name, save in data.items():
-            save(temporary / name)
-        files = {name: _described(temporary / name) for name in data}
-        (temporary / PAGE).write_text(page.render(certificate.finished({**stated, "files": files})), encoding="utf-8")
-        made = certificate.finished({**stated, "files": {**files, PAGE: _described(temporary / PAGE)}})
-        write_json(temporary / CERTIFICATE, made.content)
-        check(temporary)
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return made
+        require_free(out)  # the one who held it a moment ago may have finished
+        _emptied(hidden)
+        (hidden / "release").mkdir()
+        yield Making(hidden / "release", place)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.close(handle)
+
+
+def _claimed(hidden: Path, out: Path) -> int:
+    """A handle of the hidden folder, locked; the lock goes with the process, so a folder that can be locked is either
+    new or left by a process that is dead."""
+    import fcntl
+
+    busy = InputError(
+        f"Another release is being written to {out}: {hidden} is in use.",
+        "Wait until it is done, or name a new folder.",
+    )
+    try:
+        with suppress(FileExistsError):
+            hidden.mkdir(mode=0o700)
+        handle = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise busy from None  # its holder removed it just now
+    except OSError as error:
+        raise InputError(f"{hidden} cannot be used ({error}).", "Remove it, or name another place.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(handle, 0o700)
+        if not os.path.samestat(os.fstat(handle), hidden.stat()):
+            raise FileNotFoundError(hidden)
+    except (BlockingIOError, FileNotFoundError):
+        os.close(handle)
+        raise busy from None
+    except OSError as error:
+        os.close(handle)
+        raise InputError(f"{hidden} cannot be locked ({error}).", "Remove it, or name another place.") from error
+    return handle
+
+
+def _emptied(hidden: Path) -> None:
+    for left in hidden.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def write(out: Path, stated: Mapping[str, Any], data: Mapping[str, Callable[[Path], None]]) -> Certificate:
+    """A new folder `out` in one step: see Making."""
+    with begin(out) as making:
+        making.write(data)
+        return making.finish(stated)
 
 
 def save_table(table: pa.Table) -> Callable[[Path], None]:

@@ -85,7 +85,7 @@ def render(made: Certificate) -> str:
         "<h2>Where it is entered</h2>",
         f"<p>{_text(_ledger(content))}</p>",
         '<p class="note">Made with '
-        f"{_text(', '.join(f'{name} {version}' for name, version in content['versions'].items()))}.</p>",
+        f"{_text(', '.join(f'{name} {version}' for name, version in sorted(content['versions'].items())))}.</p>",
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -142,7 +142,7 @@ def _times(lift: float, n: int) -> str:
 
 def _files(content: dict[str, Any]) -> str:
     rows = []
-    for name, said in content["files"].items():
+    for name, said in sorted(content["files"].items()):
         what = _WHAT.get(name, "").format(column=_COLUMN.get(content["kind"], ""))
         if name == "records.parquet" and content["one_label"]:
             what += (
