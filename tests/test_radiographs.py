@@ -510,6 +510,15 @@ def test_colour_becomes_luminance():
     np.testing.assert_allclose(decode_radiograph(png(Image.fromarray(rgb)), "a").pixels, expected, atol=1)
 
 
+@pytest.mark.parametrize(("white", "dtype"), [(1, np.uint8), (255, np.uint8), (1023, np.uint16), (65535, np.uint16)])
+def test_luminance_is_rounded_once(white, dtype):
+    colour = np.random.default_rng(white).integers(0, white + 1, (50, 60, 3)).astype(dtype)
+    colour[0], colour[1] = white, 0
+    weighted = colour.astype(object) @ [299, 587, 114]  # Python's whole numbers
+    np.testing.assert_array_equal(luminance(colour, white), (weighted * 65535 + 500 * white) // (1000 * white))
+    assert (luminance(colour, white)[0] == 65535).all()
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "YCbCr"])
 def test_jpeg_modes(mode):
     smooth = np.add.outer(np.linspace(0, 127, 64), np.linspace(0, 127, 64)).astype(np.uint8)
