@@ -47,6 +47,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/release_speed.py
 	$(BIN)/python benchmarks/frontier.py
 	$(BIN)/python benchmarks/embed_throughput.py
+	$(BIN)/python benchmarks/scaled_jpeg.py
 
 browser:
 	@sh tests/browser/chromium.sh
