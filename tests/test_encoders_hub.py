@@ -12,7 +12,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import OfflineModeIsEnabled
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_checkpoints import COMMIT, TEXTS, as_pickle, cached, write_biovil_files, write_clip, write_siglip
 
 from linkage_core.encoders import clip, hub
@@ -251,6 +251,33 @@ def test_a_published_model_must_have_the_published_hash(server, caches, monkeypa
     assert load_encoder("clip", store_root=tmp_path, device="cpu").name == "clip"
     info = next(info for info in known_models() if info.name == "clip")
     assert (info.present, info.note, info.revision) == (True, "converted from a pickle", COMMIT)
+
+
+def test_a_published_name_takes_no_other_weights(caches, monkeypatch, tmp_path):
+    """Neither what somebody put in the cache at the pinned commit, nor a converted file that was altered since."""
+    real = hub.PUBLISHED["pubmedclip"]
+    snapshot = write_clip(cached(caches, real.repo, real.revision))
+    digest = hub.sha256_of(snapshot / "model.safetensors")
+    with pytest.raises(ModelError) as caught:
+        load_encoder("pubmedclip", store_root=tmp_path, device="cpu")
+    for said in (str(snapshot / "model.safetensors"), f"sha256:{digest}", "sha256:4daa7650d2b4"):
+        assert said in caught.value.what
+    assert "hf:./folder" in caught.value.remedy
+    assert load_encoder(f"hf:{snapshot}", store_root=tmp_path, device="cpu").describe()["weights_sha256"] == digest
+    assert next(info for info in known_models() if info.name == "pubmedclip").present  # a look hashes nothing
+
+    pickle = as_pickle(snapshot) / "pytorch_model.bin"
+    published = replace(real, hashes={pickle.name: (f"sha256:{hub.sha256_of(pickle)}",)})
+    monkeypatch.setitem(hub.PUBLISHED, "pubmedclip", published)
+    weights = pull("pubmedclip").weights[0]
+    load_encoder("pubmedclip", store_root=tmp_path, device="cpu")
+    whole = load_file(weights)
+    save_file(whole | {"visual_projection.weight": -whole["visual_projection.weight"]}, weights)
+    with pytest.raises(ModelError, match="but the file that was converted has sha256:"):
+        load_encoder("pubmedclip", store_root=tmp_path, device="cpu")
+    monkeypatch.setitem(hub.PUBLISHED, "pubmedclip", real)  # converted from a pickle that is not the published one
+    with pytest.raises(ModelError, match=r"was converted from a file with sha256:.* published file has sha256:4daa76"):
+        load_encoder("pubmedclip", store_root=tmp_path, device="cpu")
 
 
 def test_pull_says_what_is_wrong(server, caches, monkeypatch):

@@ -137,19 +137,44 @@ def sha256_of(path: Path) -> str:
 
 
 def check_published(path: Path, published: Published) -> None:
-    """ModelError where a file of published weights is not the published file; nothing where its hash is not known."""
-    accepted = published.hashes.get(path.name, ())
+    """ModelError unless a file of weights is the published one, or what `convert` made of the published pickle.
+
+    The second is what `source.json` beside the file says: the pickle's published hash, and this file's own.
+    """
+    if path.name in published.hashes:
+        return _compare(path, published.hashes[path.name])
+    origin = read_json(path.parent / "source.json")
+    accepted = published.hashes.get(str(origin.get("source_file")), ())
+    if not accepted:
+        there = ", ".join(f"{name} ({' or '.join(hashes)})" for name, hashes in published.hashes.items())
+        raise ModelError(
+            f"{path} has sha256:{sha256_of(path)}, and nothing says that it is published; published are {there}.",
+            _NOT_PUBLISHED,
+        )
+    source = f"sha256:{origin.get('source_sha256')}"
+    if source not in accepted:
+        raise ModelError(
+            f"{path} was converted from a file with {source}, but the published file has {' and '.join(accepted)}.",
+            _NOT_PUBLISHED,
+        )
+    return _compare(path, (f"sha256:{origin.get('weights_sha256')}",), "file that was converted")
+
+
+_NOT_PUBLISHED = (
+    "It is not used. Delete it and pull again; if that repeats, the download is being altered. Weights of your own "
+    "load from a folder: hf:./folder."
+)
+
+
+def _compare(path: Path, accepted: tuple[str, ...], whose: str = "published file") -> None:
+    """ModelError where a file has none of these hashes."""
     found = []
     for kind in dict.fromkeys(entry.partition(":")[0] for entry in accepted):
         with path.open("rb") as file:
             found.append(f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}")
         if found[-1] in accepted:
             return
-    if accepted:
-        raise ModelError(
-            f"{path} has {' and '.join(found)}, but the published file has {' and '.join(accepted)}.",
-            "It is not used. Delete it and pull again; if that repeats, the download is being altered.",
-        )
+    raise ModelError(f"{path} has {' and '.join(found)}, but the {whose} has {' and '.join(accepted)}.", _NOT_PUBLISHED)
 
 
 # ---------------------------------------------------------------------------------------------------------- finding it
