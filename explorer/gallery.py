@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import streamlit as st
@@ -13,9 +13,10 @@ from threadpoolctl import ThreadpoolController
 from explorer import strip, viewer
 from linkage_core.cohorts import phantom
 from linkage_core.cohorts.base import LABELS
-from linkage_core.cohorts.registry import PHANTOM_SITES, Source, source_for
-from linkage_core.errors import LinkageError
+from linkage_core.cohorts.registry import PHANTOM_SITES, Source, read_stored, source_for
+from linkage_core.errors import ImageError, LinkageError
 from linkage_core.radiographs import Radiograph
+from linkage_core.readers import Readers
 from linkage_core.store import Entry
 
 Record = Mapping[str, Any] | pd.Series
@@ -82,6 +83,12 @@ def _images(entry: Entry) -> str:
     return json.dumps(entry.manifest["cohort"], sort_keys=True)
 
 
+@st.cache_resource(show_spinner=False)
+def _reader() -> Readers:
+    """One warm process that decodes the files of all sessions: one that crashes its decoder leaves the pages alone."""
+    return Readers(read_stored, workers=1)
+
+
 def _read(cohort: dict[str, Any], record: dict[str, Any], side: int) -> Radiograph:
     """One image; the phantom's are drawn at the size wanted, the others read as they are."""
     if cohort["kind"] in PHANTOM_SITES:
@@ -89,7 +96,10 @@ def _read(cohort: dict[str, Any], record: dict[str, Any], side: int) -> Radiogra
         # small matrices: with more threads on a busy machine each drawing took 15 times as long
         with _BLAS.limit(limits=1, user_api="blas"):
             return phantom.image_of(record["record_id"], side, seed)
-    return source_for(cohort).read_image(record)
+    (reading,) = _reader().read([{**record, "cohort": cohort}], 1)
+    if isinstance(reading, ImageError):
+        raise reading
+    return cast(Radiograph, reading)  # what is asked for where no picture is
 
 
 @st.cache_data(show_spinner=False, max_entries=48)

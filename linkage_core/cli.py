@@ -163,7 +163,7 @@ def embed(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make shards again that are already there.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Processes that read images; default: one a core.")
+        int | None, typer.Option("--workers", min=1, help="Processes that read images; default: one a core.")
     ] = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,

@@ -47,8 +47,9 @@ def embed(
     Images that cannot be read become rejects with their reason; the run goes on. Shards already there and made by the
     same recipe (cohort, weights, preprocessing, dtype) are kept, so a killed run resumes, and a finished one is not
     repeated unless `rebuild`. Report text is stored only with `store_text`. Images are read by `workers` processes
-    (default: one a core; 0: threads of this process), and encoded beside that, on every one of `replicas` too: the same
-    model on other devices (default: one on each further GPU). Neither number changes a bit of the result.
+    (default: one a core; 0: threads of this process, which a file that crashes its decoder then ends), and encoded
+    beside that, on every one of `replicas` too: the same model on other devices (default: one on each further GPU).
+    Neither number changes a bit of the result.
 
     Raises InputError if nothing is left to embed, StoreError if another run is writing the entry.
     """

@@ -52,7 +52,10 @@ class Images:
             self._encoders += encoder.replicas()
         self.batch = CPU_BATCH if self._on_processor else DEVICE_BATCH
         self.used = self.batch  # the largest that memory allows, as far as this run has found out
-        self._workers = (default_workers() if n_rows >= LEAST_ROWS else 0) if workers is None else workers
+        if workers is None:
+            drawn = cohort.root is None  # files are never decoded in this process
+            workers = default_workers() if n_rows >= LEAST_ROWS else 0 if drawn else 1
+        self._workers = workers
 
     def batches(self, parts: Iterator[pd.DataFrame]) -> Generator[Batch]:
         """One Batch for each part, in order. Columns of a part: `id`, and what the cohort reads an image by."""

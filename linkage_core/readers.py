@@ -34,7 +34,7 @@ WALL_SECONDS = 120.0  # of one file, for disks that no longer answer
 START_SECONDS = 120.0
 MEMORY = 1 << 30  # bytes of data a process may hold
 KEPT = 1 << 27  # bytes of free memory a process keeps: to get them anew for each image costs as much as decoding it
-LEAST_ROWS = 64  # fewer are read by threads of this process: starting others would take longer
+LEAST_ROWS = 64  # fewer are not worth several processes: starting them would take longer
 
 Row = dict[str, Any]
 Read = Callable[[Row], Radiograph]
@@ -160,7 +160,7 @@ class _Process:
             said = self._process.communicate()[1].decode(errors="replace").strip().splitlines()
             raise InputError(
                 f"A process to read images could not be started: {said[-1] if said else 'it said nothing'}.",
-                "Run again with --workers 0 to read them in this process.",
+                "Run again with fewer --workers, or with more memory at hand.",
             )
 
     def ask(self, row: Row, seconds: float) -> Reading | None:

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import numpy as np
 import pandas as pd
 import pydicom
@@ -31,10 +32,13 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
 )
 from test_radiographs import dicom, jpeg, png
@@ -70,6 +74,8 @@ class Real:
             ("deflated", DeflatedExplicitVRLittleEndian),
         ):
             self.files[f"{name}.dcm"] = dicom(self.deep, syntax=syntax, WindowCenter=2000, WindowWidth=3500)
+        for name, syntax in (("lossless", JPEGLosslessSV1), ("ls", JPEGLSLossless)):
+            self.files[f"{name}.dcm"] = coded(self.plain, syntax)
         self.files["deep.png"] = png(Image.fromarray(shown))
         self.files["colour.jpg"] = jpeg(Image.fromarray(self.grey).convert("RGB"))
 
@@ -79,6 +85,40 @@ class Real:
     def header(self, **tags: Any) -> bytes:
         """The plain 12-bit file with other tags; None removes one."""
         return dicom(self.deep, **{"WindowCenter": 2000, "WindowWidth": 3500, **tags})
+
+
+def coded(data: bytes, syntax: UID) -> bytes:
+    """A DICOM file with its pixels compressed by GDCM, in a syntax that pydicom cannot write."""
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
+        Path(file.name).write_bytes(data)
+        reader = gdcm.ImageReader()
+        reader.SetFileName(file.name)
+        change = gdcm.ImageChangeTransferSyntax()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+        assert reader.Read()
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer = gdcm.ImageWriter()
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(file.name)
+        assert writer.Write()
+        stream = pydicom.dcmread(file.name).PixelData
+    dataset = pydicom.dcmread(io.BytesIO(data))  # GDCM writes other tags of its own
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = stream
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, dataset)
+    return out.getvalue()
+
+
+def crashing(data: bytes) -> bytes:
+    """A JPEG Lossless file with its second marker damaged: one byte at which GDCM ends the process it runs in."""
+    at = data.index(b"\xff\xd8\xff") + 15
+    assert data[at] == 0xFF
+    return data[:at] + b"\xdf" + data[at + 1 :]
 
 
 def suffix_of(name: str) -> str:
@@ -97,6 +137,18 @@ def bits_flipped(real: Real, rng: random.Random) -> Mutant:
     for _ in range(rng.choice([1, 3, 30])):
         mutant[rng.randrange(end)] ^= 1 << rng.randrange(8)
     return suffix_of(name), "either", bytes(mutant)
+
+
+def start_of_stream(real: Real, rng: random.Random) -> Mutant:
+    """Bytes altered where a compressed stream says how it is coded."""
+    name = rng.choice(["lossless.dcm", "ls.dcm", "j2k.dcm"])
+    if name == "lossless.dcm" and rng.random() < 0.2:
+        return ".dcm", "reject", crashing(real.files[name])
+    mutant = bytearray(real.files[name])
+    start = mutant.index(b"\xff\x4f\xff" if name == "j2k.dcm" else b"\xff\xd8\xff")
+    for _ in range(rng.choice([1, 3, 10])):
+        mutant[start + rng.randrange(80)] ^= 1 << rng.randrange(8)
+    return ".dcm", "either", bytes(mutant)
 
 
 def pieces_moved(real: Real, rng: random.Random) -> Mutant:
@@ -279,11 +331,19 @@ def unreadable_size(real: Real, rng: random.Random) -> Mutant:
 
 
 KINDS = [
-    cut, bits_flipped, pieces_moved, lying_header, absurd_size, bomb, colour, multi_frame, constant, empty,
-    wrong_suffix, no_pixel_data, unsupported_syntax, wrong_stream, nested, endless_nesting, wrong_vr, deflated,
+    cut, bits_flipped, start_of_stream, pieces_moved, lying_header, absurd_size, bomb, colour, multi_frame, constant,
+    empty, wrong_suffix, no_pixel_data, unsupported_syntax, wrong_stream, nested, endless_nesting, wrong_vr, deflated,
     link_or_folder, unreadable_size,
 ]  # fmt: skip
-WEIGHTS = {"cut": 5, "bits_flipped": 8, "pieces_moved": 4, "lying_header": 2, "bomb": 0.5, "unreadable_size": 0.3}
+WEIGHTS = {
+    "cut": 5,
+    "bits_flipped": 8,
+    "start_of_stream": 3,
+    "pieces_moved": 4,
+    "lying_header": 2,
+    "bomb": 0.5,
+    "unreadable_size": 0.3,
+}
 
 
 def cpu_seconds(process: int) -> float:

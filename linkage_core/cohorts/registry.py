@@ -117,6 +117,11 @@ class Source:
         return None if text is None or (report_key and text_key(text) != report_key) else text
 
 
+def read_stored(row: Mapping[str, Any]) -> Radiograph:
+    """The pixels of one record of a stored cohort, whose note in the manifest stands under `cohort` in the row."""
+    return source_for(row["cohort"]).read_image(row)
+
+
 def source_for(manifest_cohort: Mapping[str, Any], stored_reports: Mapping[str, str] | None = None) -> Source:
     """Where to read the images and texts of a stored cohort again; `stored_reports` are study ids with their texts."""
     return Source(manifest_cohort, stored_reports or None)
