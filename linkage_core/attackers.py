@@ -444,7 +444,9 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
 
     What bounds each attacker's mean over all queries exactly, as K/N does on codes of K cells (release.measured.ask),
     bounds this one only in expectation over the halves: each half's attacker is scored where it was not chosen, and
-    may there have the hits that it lacks elsewhere.
+    may there have the hits that it lacks elsewhere. Where hits are few it is more often the other way: who is chosen
+    for its hits in one half has none left for the other, and the estimate falls short of every single attacker, below
+    chance even. The interval is that of statistics.rate_intervals, which is wide there.
     """
     if not found:
         raise InputError("There is no attack to choose from.", "Give at least one.")
@@ -462,7 +464,7 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
             raise InputError("There are too few patients to choose a worst attacker.", "Give at least two patients.")
         picked.append(int(np.argmax(recalls[chosen_on].mean(axis=0))))
         values[scored_on] = recalls[scored_on, picked[-1]]
-    interval = statistics.cluster_bootstrap(values, patients, seed=seed)
+    interval = statistics.rate_intervals(values, patients, seed=seed)
     best = found[int(np.argmax(recalls[present].mean(axis=0)))]
     n_patients = len(np.unique(patients[present]))
     estimate = float(interval.estimate[0])
@@ -481,7 +483,7 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
         "n_patients": n_patients,
         "recall": estimate,
         "recall_low": float(interval.low[0]),
-        "recall_high": float(interval.high[0]) if estimate > 0 else statistics.unseen(n_patients),
+        "recall_high": float(interval.high[0]),
         "chance": float(chance[present].mean()),
         "lift": estimate / float(chance[present].mean()),
         "n_attackers": len(found),

@@ -402,6 +402,31 @@ def test_the_worst_is_not_flattered_by_the_choice(entry: Entry) -> None:
     assert said["n_attackers"] == 40
 
 
+def test_where_next_to_nobody_is_linked_the_interval_of_the_worst_is_wide(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two attackers who find the images of one patient each and come near another's: who is chosen for it on one half
+    of the patients has next to nothing left on the other."""
+    base = attack(entry)
+    patients = base.queries["patient_id"].to_numpy(str)
+    few = []
+    for patient in np.unique(patients)[:2]:
+        last = base.counts.n_eligible
+        better = np.where(patients == patient, 0, np.where(patients == patients[-1], last // 2, last))
+        counts = base.counts._replace(n_better=better, n_tied=0 * better)
+        few.append(replace(base, study=replace(base.study, counts=counts), attacker=f"finds {patient}"))
+    each = [pools.expected_recall(one.counts, 10, 1).mean() for one in few]
+
+    def held() -> list[bool]:
+        found = [worst_of(few, 10, 1, seed) for seed in range(20)]
+        return [said["recall_low"] <= max(each) <= said["recall_high"] for said in found]
+
+    assert min(each) > 0
+    assert all(held())
+    monkeypatch.setattr(attackers.statistics, "rate_intervals", attackers.statistics.cluster_bootstrap)
+    assert not all(held()), "patients drawn again know nothing of the one that was not met"
+
+
 def test_who_may_act_on_what(entry: Entry) -> None:
     with pytest.raises(InputError, match=r"'cosine' needs more than the release 'raw-images' gives.*raw-images"):
         attack(entry, attacker="cosine", release="raw-images")
