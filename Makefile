@@ -46,6 +46,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/release_breaks.py
 	$(BIN)/python benchmarks/release_speed.py
 	$(BIN)/python benchmarks/frontier.py
+	$(BIN)/python benchmarks/release_second_site.py
 	$(BIN)/python benchmarks/embed_throughput.py
 	$(BIN)/python benchmarks/scaled_jpeg.py
 
