@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,6 +70,18 @@ SplitsOption = Annotated[
         show_default=False,
     ),
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="Of MIMIC-CXR: chexpert or negbio; of CheXpert Plus: impression_fixed, report_fixed or findings_fixed.",
+        show_default=False,
+    ),
+]
+ImageFolderOption = Annotated[
+    str | None,
+    typer.Option("--image-folder", help="Of CheXpert Plus: PNG, DICOM or another of its folders.", show_default=False),
+]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Of the patient-level split (default 0); of the phantom: of everything.")
 ]
@@ -115,6 +128,8 @@ def cohort(
     root: RootArgument = None,
     section: SectionOption = "both",
     splits: SplitsOption = None,
+    labels: LabelsOption = None,
+    image_folder: ImageFolderOption = None,
     seed: SeedOption = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
@@ -133,7 +148,7 @@ def cohort(
             root,
             seed=seed,
             section=section,
-            **({} if splits is None else {"splits": splits}),
+            **_given(splits=splits, labels=labels, images=image_folder),
             check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
             progress=lambda done, total: progress("images", done, total),
         )
@@ -154,6 +169,8 @@ def embed(
     model: Annotated[str, typer.Option("--model", help="See `linkage doctor` for names.")] = "",
     section: SectionOption = "both",
     splits: SplitsOption = None,
+    labels: LabelsOption = None,
+    image_folder: ImageFolderOption = None,
     seed: SeedOption = None,
     name: NameOption = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.")] = "float32",
@@ -180,8 +197,10 @@ def embed(
         raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
     # the phantom is drawn at any size; its own encoders see it at the size they were trained on
     drawn: dict[str, Any] = {"image_size": 256} if kind in PHANTOM_SITES and not model.startswith("phantom-") else {}
-    drawn |= {} if splits is None else {"splits": splits}
-    found = open_cohort(kind, root, seed=seed, section=section, **drawn)
+    drawn |= _given(splits=splits, labels=labels, images=image_folder)
+    with _progress(quiet or json_to == "-") as progress:
+        tell = partial(progress, "headers")
+        found = open_cohort(kind, root, seed=seed, section=section, progress=tell, **drawn)
     if name:
         found = dataclasses.replace(found, name=name)
     where = _store(store)
@@ -504,6 +523,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _speaks(quiet: bool, json_to: str | None) -> bool:
     return not (quiet or _before.quiet or json_to == "-")
+
+
+def _given(**options: str | None) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _parts(value: str, option: str) -> list[str]:

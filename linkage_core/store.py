@@ -39,17 +39,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def folder_name(model: str) -> str:
-    """The folder of a model: "hf:ORG/NAME" -> "hf--ORG--NAME"; other names stand as they are.
+    """The folder of a model: "hf:ORG/NAME" -> "hf--ORG--NAME"; plain names stand as they are.
 
-    Raises InputError for a name that could leave the store.
+    What has other characters, such as a path with a space, gets dashes for them, and a few letters of its hash, so that
+    two paths never share a folder. Raises InputError for a name of which nothing is left, such as "..".
     """
-    name = re.sub(r"[:/\\]+", "--", model.strip().rstrip("/"))
-    if not _NAME.fullmatch(name):
+    model = model.strip().rstrip("/")
+    name = re.sub(r"[:/\\]+", "--", model)
+    if _NAME.fullmatch(name):
+        return name
+    if not re.search(r"\w", model):
         raise InputError(
-            f"{model!r} cannot be the name of a store entry.",
-            "Use letters, digits, dot, dash and underscore, starting with a letter or digit.",
+            f"{model!r} cannot be the name of a store entry.", "Use letters, digits, dot, dash and underscore."
         )
-    return name
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-90:]
+    return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}".lstrip("._-")
 
 
 @dataclass(frozen=True)

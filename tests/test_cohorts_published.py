@@ -3,14 +3,17 @@
 import gzip
 import json
 import shutil
+import warnings
 import zipfile
 from itertools import islice
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydicom import dcmread
 
-from linkage_core.cohorts import chexpert_plus, openi
+from linkage_core import cli
+from linkage_core.cohorts import chexpert_plus, fields, mimic_cxr, openi
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import layouts, population
 from linkage_core.cohorts.registry import open_cohort, source_for
@@ -209,6 +212,24 @@ def test_views_from_headers_or_metadata(folder, exported):
     pd.testing.assert_frame_equal(open_cohort("mimic-cxr", folder, headers=False).records, with_headers)
 
 
+@dicom
+def test_headers_read_by_threads_are_those_read_one_by_one(folder, monkeypatch):
+    images = open_cohort("mimic-cxr", folder, headers=False).records["image"].sample(frac=1, random_state=0)
+    images.iloc[5] = "files/none.dcm"
+    slow = []
+    for image in images:
+        path = folder / image
+        header = dcmread(path) if path.exists() else {}
+        slow.append((fields.view(header.get("ViewPosition", "")), float(header.get("StudyDate", "nan")[:4])))
+    told = []
+    found = mimic_cxr._of_headers(folder, images, lambda *now: told.append(now))
+    np.testing.assert_equal(list(zip(found["view"], found["year"], strict=True)), slow)
+    assert told == [(len(images), len(images))]
+    told.clear()
+    open_cohort("mimic-cxr", folder, progress=lambda *now: told.append(now))  # the option of every reader
+    assert told == [(len(images), len(images))]
+
+
 @mimic
 def test_lists_that_are_not_there(folder):
     before = open_cohort(folder.name, folder).records.set_index("record_id").sort_index()
@@ -322,7 +343,12 @@ def test_chexpert_plus_images_wherever_they_were_unpacked(folder):
     shutil.rmtree(folder / "PNG")
     assert open_cohort("chexpert-plus", folder).records["image"].str.fullmatch(r"train/.*\.png").all()
     shutil.rmtree(folder / "train")
-    assert set(open_cohort("chexpert-plus", folder).records["image"]) == {""}
+    without = open_cohort("chexpert-plus", folder)
+    assert set(without.records["image"]) == {""}
+    with pytest.raises(
+        ImageError, match=r"no images of the table; looked for PNG/train/\*\.png, .*DICOM/train/\*\.dcm"
+    ):
+        without.read_image(without.records.iloc[0])
     with pytest.raises(InputError, match="none of the images"):
         open_cohort("chexpert-plus", folder, images="DICOM")
     with pytest.raises(InputError, match="CheXpert-v1"):
@@ -367,14 +393,42 @@ def test_exported_and_read_back(exported, layout, section):
 
 def test_dicom_of_chexpert_plus_and_bad_requests(tmp_path):
     studies = list(islice(population.studies_of_split("A", "heldout"), 3))
-    layouts.export_layout(tmp_path / "dicom", "chexpert-plus", studies, size=32, dicom=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pydicom's, of values that DICOM does not allow
+        layouts.export_layout(tmp_path / "dicom", "chexpert-plus", studies, size=32, dicom=True)
+    named = [dcmread(path).StudyID for path in (tmp_path / "dicom").rglob("*.dcm")]
+    assert len(set(named)) == len(studies)
+    assert max(map(len, named)) <= 16
     cohort = open_cohort("chexpert-plus", tmp_path / "dicom")
     assert cohort.records["image"].str.fullmatch(r"DICOM/.*\.dcm").all()
     assert layouts.compare(cohort, size=32)["largest_pixel_difference"] <= 1
-    for wrong in ({"layout": "padchest"}, {"directory": tmp_path}, {"studies": []}):
+    no_dicom = {"layout": "mimic-cxr-jpg", "dicom": True}, {"dicom": True}
+    for wrong in ({"layout": "padchest"}, {"directory": tmp_path}, {"studies": []}, *no_dicom):
         arguments = {"directory": tmp_path / "new", "layout": "openi", "studies": studies} | wrong
         with pytest.raises(InputError):
             layouts.export_layout(**arguments)
+
+
+def test_labels_and_image_folder_are_chosen_on_the_command_line(exported, tmp_path, capsys):
+    folder = shutil.copytree(exported / "chexpert-plus", tmp_path / "plus")
+    shutil.copytree(folder / "PNG", folder / "PNG" / "PNG")
+    labels = folder / "chexbert_labels"
+    (labels / "report_fixed.json").write_text((labels / "report_fixed.json").read_text().replace("1.0", "0.0"))
+    said = []
+    for more in ((), ("--labels", "report_fixed", "--image-folder", "PNG/PNG")):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["cohort", "chexpert-plus", str(folder), "--no-images", *more, "--json", "-"])
+        assert not ended.value.code
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] != said[1]
+    for kind, option, value in (("openi", "--labels", "negbio"), ("mimic-cxr-jpg", "--image-folder", "PNG")):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["cohort", kind, str(exported / kind), option, value])
+        assert ended.value.code == 2
+        what = capsys.readouterr().err
+        assert f"A {kind} cohort has no choice of" in what
+        assert "keyword" not in what
+        assert "chexpert-plus" in what  # one that has it
 
 
 def test_every_column_of_a_record_has_its_type(exported):

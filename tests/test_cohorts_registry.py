@@ -25,7 +25,7 @@ def test_file_cohorts_need_a_folder(kind, tmp_path):
 
 
 def test_an_option_the_kind_does_not_have(tmp_path):
-    with pytest.raises(InputError, match="depth"):
+    with pytest.raises(InputError, match="no choice of depth"):
         open_cohort("openi", tmp_path, depth=3)
 
 

@@ -6,6 +6,8 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +31,8 @@ from linkage_core.cohorts.published import (
     published_cohort,
     read_columns,
 )
-from linkage_core.errors import InputError
+from linkage_core.errors import ImageError, InputError
+from linkage_core.radiographs import Radiograph
 
 KIND = "chexpert-plus"
 TABLE = r"df_chexpert_plus_\d{6}"
@@ -142,7 +145,18 @@ def read(
     if labelled is not None:
         sieve.table = sieve.table.join(labelled, on="record_id")
     options |= {"labels": source, "images": images if where is None else where[0]}
-    return published_cohort(KIND, folder, sieve, options, OWN)
+    cohort = published_cohort(KIND, folder, sieve, options, OWN)
+    return cohort if where is not None else replace(cohort, read_image=partial(_no_images, folder))
+
+
+def _no_images(folder: Path, row: Any) -> Radiograph:
+    """What reading an image comes to where none was found: an error that says where they were looked for."""
+    looked = ", ".join(f"{place or '.'}/train/*.{suffix}" for place, suffix in PLACES)
+    raise ImageError(
+        "missing-file",
+        f"{row['record_id']}: {folder} has no images of the table; looked for {looked}, and valid/ beside each.",
+        "Unpack the images into one of these folders and read again.",
+    )
 
 
 def _views(table: pd.DataFrame) -> pd.Series:

@@ -7,6 +7,8 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pandas as pd
 
 from linkage_core.cohorts import fields, sections
 from linkage_core.cohorts.base import LABELS, Cohort
-from linkage_core.cohorts.files import need_folder
+from linkage_core.cohorts.files import Progress, need_folder
 from linkage_core.cohorts.published import (
     FRACTIONS,
     OWN_SPLIT,
@@ -40,6 +42,7 @@ SECTIONED = "mimic_cxr_sectioned"
 OWN = {"train": "finetune", "validate": "attacker", "test": "heldout"}
 LABELERS = ("chexpert", "negbio")
 MAX_REPORT_BYTES = 1 << 20
+HEADER_THREADS = 16  # a network disk answers in milliseconds, many questions at once
 
 _REPORT_NAME = re.compile(r"(?:.*/)?s(\d{1,12})\.txt")
 _IMAGE_PATH = re.compile(r"files/p(\d\d)/p(\d{1,12})/s(\d{1,12})/([0-9A-Za-z.-]+)\.(?:dcm|jpg)")
@@ -78,9 +81,10 @@ def read(
     fractions: Any = FRACTIONS,
     labels: str = "",
     headers: bool = True,
+    progress: Progress | None = None,
 ) -> Cohort:
     """The DICOM tree files/p10/p10000032/s50414267/*.dcm and its reports; see `read_tree`."""
-    return read_tree(KIND, root, seed, section, splits, fractions, labels, headers)
+    return read_tree(KIND, root, seed, section, splits, fractions, labels, headers, progress)
 
 
 def read_jpg(
@@ -105,13 +109,15 @@ def read_tree(
     fractions: Any,
     labels: str,
     headers: bool,
+    progress: Progress | None = None,
 ) -> Cohort:
     """One folder as PhysioNet has it. Every image that the tables list becomes a record or a reject.
 
     Read from the root, each as .csv or .csv.gz and each optional but the reports:
         cxr-record-list (mimic-cxr) or mimic-cxr-2.0.0-metadata or -split: which images there are; else the tree itself.
         mimic-cxr-2.0.0-metadata: views (ViewPosition, else the view code). Without it mimic-cxr reads ViewPosition from
-            every DICOM header if `headers` (some milliseconds an image: put the table there).
+            every DICOM header if `headers`, several at a time, `progress` called with (done, total): put the table
+            there.
         mimic-cxr-2.0.0-chexpert or -negbio: the 14 labels of each study; `labels` names one of them.
         mimic-cxr-2.0.0-split: kept as `own_split`, and used with `splits` "own" (train finetune, validate attacker,
             test heldout); else patients are split by `seed` and `fractions`.
@@ -156,7 +162,7 @@ def read_tree(
             view=table["record_id"].map(known["view"]).fillna(""), year=table["record_id"].map(known["year"])
         )
     elif kind == KIND and headers and any_image:
-        table = table.assign(**_of_headers(folder, table["image"]))
+        table = table.assign(**_of_headers(folder, table["image"], progress))
     else:
         table = table.assign(view="", year=np.nan)
     table = _with_people(folder, table)
@@ -384,20 +390,24 @@ def _with_people(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(sex=sex, age=age.where(age.between(0, 120)))
 
 
-def _of_headers(folder: Path, images: pd.Series) -> dict[str, list[Any]]:
+def _of_headers(folder: Path, images: pd.Series, progress: Progress | None = None) -> dict[str, list[Any]]:
     """View and year of study from every DICOM header; a file that is no DICOM is found out when it is read."""
+    found: list[tuple[str, float]] = []
+    with ThreadPoolExecutor(HEADER_THREADS) as threads:
+        for start in range(0, len(images), 1024):  # not all at once: a question that waits takes memory
+            found += threads.map(partial(_of_header, folder), images.iloc[start : start + 1024])
+            if progress is not None:
+                progress(len(found), len(images))
+    return {"view": [view for view, _ in found], "year": [year for _, year in found]}
+
+
+def _of_header(folder: Path, image: str) -> tuple[str, float]:
     from pydicom import dcmread  # only here, and slow to import
     from pydicom.errors import InvalidDicomError
 
-    views, years = [], []
-    for image in images:
-        try:
-            header = dcmread(
-                inside(folder, str(image)), stop_before_pixels=True, specific_tags=["ViewPosition", "StudyDate"]
-            )
-            view, date = str(header.get("ViewPosition") or ""), str(header.get("StudyDate") or "")
-        except (ImageError, OSError, InvalidDicomError, ValueError, TypeError, LookupError, AttributeError, EOFError):
-            view, date = "", ""
-        views.append(fields.view(view))
-        years.append(float(date[:4]) if re.fullmatch(r"\d{8}", date) else np.nan)
-    return {"view": views, "year": years}
+    try:
+        header = dcmread(inside(folder, image), stop_before_pixels=True, specific_tags=["ViewPosition", "StudyDate"])
+        view, date = str(header.get("ViewPosition") or ""), str(header.get("StudyDate") or "")
+    except (ImageError, OSError, InvalidDicomError, ValueError, TypeError, LookupError, AttributeError, EOFError):
+        view, date = "", ""
+    return fields.view(view), float(date[:4]) if re.fullmatch(r"\d{8}", date) else np.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +43,13 @@ def open_cohort(
     report is read; `options` are the kind's own (`manifest` for folder; `splits`, `fractions`, `labels` for the
     published collections; `split`, `patients` for the phantom). With
     `check_images` every image is decoded once, and those that fail become rejects; `progress` is called with (done,
-    total). The phantom needs no root and has no sections.
+    total), of headers too where they are read. The phantom needs no root and has no sections.
 
     Raises InputError for an unknown kind, naming the nearest, and for a cohort that cannot be read as a whole.
     """
     if kind in FILE_KINDS:
         reader: Callable[..., Cohort] = FILE_KINDS[kind]
-        arguments = {"root": root, "seed": seed or 0, "section": section}
+        arguments: dict[str, Any] = {"root": root, "seed": seed or 0, "section": section}
     elif kind in PHANTOM_SITES:
         from linkage_core.cohorts import phantom  # the only kind that needs a renderer
 
@@ -59,14 +60,17 @@ def open_cohort(
         near = difflib.get_close_matches(str(kind), KINDS, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(f"There is no cohort kind {kind!r}.{hint}", f"The kinds are: {', '.join(KINDS)}.")
-    try:
-        cohort = reader(**arguments, **options)
-    except TypeError as error:
-        if options and "unexpected keyword argument" in str(error):
+    takes = inspect.signature(reader).parameters
+    for name in options:
+        if name not in takes:
+            others = [kind for kind, one in FILE_KINDS.items() if name in inspect.signature(one).parameters]
             raise InputError(
-                f"{kind} does not take all of: {', '.join(options)} ({error}).", "Leave it out."
-            ) from error
-        raise
+                f"A {kind} cohort has no choice of {name}.",
+                f"Leave it out; these have it: {', '.join(others)}." if others else "Leave it out.",
+            )
+    if progress is not None and "progress" in takes:
+        arguments["progress"] = progress
+    cohort = reader(**arguments, **options)
     return files.check_images(cohort, progress) if check_images else cohort
 
 

@@ -93,7 +93,7 @@ def dicom_file(picture: Radiograph, row: Mapping[Any, Any], study_date: str = ""
         data.PatientSex = str(row["sex"])
     if study_date:
         data.StudyDate = study_date
-    data.StudyID = study_id
+    data.StudyID = study_id.removeprefix("patient")[-16:]  # the longest that DICOM allows (SH)
     data.ViewPosition = "LL" if view == "LATERAL" else view
     data.PresentationIntentType = "FOR PRESENTATION"
     data.PhotometricInterpretation = "MONOCHROME2"

@@ -126,10 +126,14 @@ def export_layout(
     """Write images, reports and tables of one layout; README.txt comes last and is returned.
 
     `dicom`: of chexpert-plus the DICOM instead of the PNG images; the other layouts have one format each. Raises
-    InputError where the directory is not empty, no study is given or the layout is unknown.
+    InputError where the directory is not empty, no study is given, or the layout is unknown or has no DICOM images.
     """
     if layout not in LAYOUTS:
         raise InputError(f"The layout is {layout!r}.", f"It is one of: {', '.join(LAYOUTS)}.")
+    if dicom and layout not in (mimic_cxr.KIND, chexpert_plus.KIND):
+        raise InputError(
+            f"{layout} has no DICOM images.", f"Layouts that have them: {mimic_cxr.KIND}, {chexpert_plus.KIND}, folder."
+        )
     checked_target(directory, studies)
     directory.mkdir(parents=True, exist_ok=True)
     records = records_of(studies, seed)
