@@ -175,6 +175,38 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
     return table.assign(p_holm=holm(table["p"].to_numpy()))[list(COLUMNS)]
 
 
+def relative_change(before: np.ndarray, after: np.ndarray, cluster: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """By how many percent did the mean over the same queries change?
+
+    100 (mean(after) / mean(before) - 1) with its 95% percentile interval: both means of a draw are of the same drawn
+    patients, as in statistics.cluster_bootstrap.
+
+    Arguments
+        before, after: (n_queries,) values between 0 and 1; a query where either is NaN is left out.
+        cluster: (n_queries,) patient of each.
+    Returns before and after (the means), change, low, high, n_queries, n_patients and flag (as `compare`). change is
+    NaN where nothing was there before, low and high too where a draw has nothing.
+    """
+    difference, patients = _paired(after, before, cluster)
+    both = ~(np.isnan(before) | np.isnan(after))
+    code = np.unique(cluster, return_inverse=True)[1]
+    sums = statistics.sums_by_cluster(np.column_stack([before, after])[both], code[both], len(np.unique(code)))
+    n_queries, n_patients = int(both.sum()), len(np.unique(patients))
+    change, low, high = float("nan"), float("nan"), float("nan")
+    if sums[:, 0].sum() > 0:
+        change = 100 * (sums[:, 1].sum() / sums[:, 0].sum() - 1)
+        drawn = statistics.patient_weights(len(sums), statistics.DRAWS, seed) @ sums
+        if n_patients > 1 and (drawn[:, 0] > 0).all():
+            low, high = 100 * (np.quantile(drawn[:, 1] / drawn[:, 0], [0.025, 0.975]) - 1)
+    with np.errstate(invalid="ignore"):
+        means = sums.sum(axis=0) / n_queries
+    return {
+        **{"before": float(means[0]), "after": float(means[1])},
+        **{"change": float(change), "low": float(low), "high": float(high)},
+        **{"n_queries": n_queries, "n_patients": n_patients, "flag": _flag(difference, patients)},
+    }
+
+
 def comparable(one: Study, other: Study) -> bool:
     """Whether two studies are of the same queries and candidates, so that their difference is the models'."""
     try:

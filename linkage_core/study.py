@@ -11,16 +11,18 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from linkage_core import attackers, comparisons, lab, spreadsheet
 from linkage_core import audit as auditing
-from linkage_core import lab, spreadsheet
 from linkage_core.cohorts import chexpert_plus, mimic_cxr
 from linkage_core.cohorts.base import Cohort
+from linkage_core.cohorts.published import find_table
 from linkage_core.cohorts.registry import open_cohort
 from linkage_core.embedding import embed
 from linkage_core.encoders.registry import load_encoder
@@ -32,6 +34,8 @@ from linkage_core.utility import MACRO
 
 SCHEMA = 1
 UNSTATED = "not stated in what we have"
+RELEASE = "embeddings-and-heads"
+"""What leaves: the attackers hold the embeddings and both heads."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -127,20 +131,31 @@ def run(
             that links best.
         reproducible: keep the seeds of noise; not private, for synthetic data.
 
-    Raises InputError for a folder that is neither, a cohort without a held-out split, and models that are not there.
+    Everything that was asked for is looked up before the first image is read. Raises InputError for a folder that is
+    neither, a cohort without a held-out split or without views, and models that are not there or cannot be loaded.
     """
     chosen = tuple(models) or design.models
-    made: dict[str, dict[str, Entry]] = {}
-    for role, where in (("mimic", mimic), ("chexpert", chexpert)):
-        made[role] = _entries(store, design, role, where, chosen, device, progress) if where else {}
-    found = StudyRun(design, made["mimic"], made["chexpert"])
+    for model in mitigate:
+        if model not in chosen:
+            raise InputError(f"{model!r} is not among the models: {', '.join(chosen)}.", "Mitigate one of them.")
+    places = {role: _place(store, where, chosen) for role, where in (("mimic", mimic), ("chexpert", chexpert)) if where}
+    folders = {role: place for role, place in places.items() if isinstance(place, Path)}
+    if folders:
+        for done, model in enumerate(chosen):
+            progress("models", done, len(chosen))
+            load_encoder(model, store_root=store.root, device=device)  # and let go: only whether it can be
+        progress("models", len(chosen), len(chosen))
+    cohorts = {role: study_pairs(folder, design, role, progress) for role, folder in folders.items()}
+    made = {
+        role: place
+        if isinstance(place, dict)
+        else {model: _embedded(store, cohorts[role], role, model, device, progress) for model in chosen}
+        for role, place in places.items()
+    }
+    found = StudyRun(design, made["mimic"], made.get("chexpert", {}))
     _linkage(found, progress)
-    best = strongest(found)
-    for model in mitigate or (best,):
-        if model not in found.mimic:
-            raise InputError(f"{model!r} is not among the models: {', '.join(found.mimic)}.", "Mitigate one of them.")
-    _mitigation(found, tuple(mitigate) or (best,), reproducible, progress)
-    found.tables["design"] = pd.DataFrame(DESIGN, columns=["part", "published", "here"])
+    _mitigation(found, tuple(mitigate) or (strongest(found),), reproducible, progress)
+    found.tables["design"] = pd.DataFrame([*DESIGN, _views(found)], columns=["part", "published", "here"])
     found.tables["side-by-side"] = side_by_side(found)
     return found
 
@@ -148,41 +163,54 @@ def run(
 # ------------------------------------------------------------------------------------------------- cohorts and pairs
 
 
-def _entries(
-    store: Store, design: Preset, role: str, where: str, models: Sequence[str], device: str, progress: Progress
-) -> dict[str, Entry]:
-    folder = Path(where)
-    if not folder.is_dir():
-        entries = {model: store.open(where, model) for model in models}
-        for entry in entries.values():
-            if entry.default_split != "heldout":
-                raise InputError(
-                    f"{entry.cohort}/{entry.model} is audited as a whole (split {entry.default_split!r}).",
-                    "Give the folder of the cohort: the study needs a held-out split of its own.",
-                )
-        return entries
-    cohort = study_pairs(folder, design, role)
-    entries = {}
-    for model in models:
-        encoder = load_encoder(model, store_root=store.root, device=device)
-
-        def tell(stage: str, done: int, total: int, model: str = model) -> None:
-            progress(f"{role} {model}: {stage}", done, total)
-
-        entries[model] = embed(cohort, encoder, store, progress=tell)
+def _place(store: Store, where: str, models: Sequence[str]) -> Path | dict[str, Entry]:
+    """The folder to embed, or a stored cohort as each model saw it."""
+    if Path(where).is_dir():
+        return Path(where)
+    if Path(where).name != where:
+        raise InputError(f"There is no folder {where}.", "Give a folder, or the name of a cohort of the store.")
+    entries = {model: store.open(where, model) for model in models}
+    for entry in entries.values():
+        if entry.default_split != "heldout":
+            raise InputError(
+                f"{entry.cohort}/{entry.model} is audited as a whole (split {entry.default_split!r}).",
+                "Give the folder of the cohort: the study needs a held-out split of its own.",
+            )
     return entries
 
 
-def study_pairs(folder: Path, design: Preset, role: str) -> Cohort:
+def _embedded(store: Store, cohort: Cohort, role: str, model: str, device: str, progress: Progress) -> Entry:
+    def tell(stage: str, done: int, total: int) -> None:
+        progress(f"{role} {model}: {stage}", done, total)
+
+    return embed(cohort, load_encoder(model, store_root=store.root, device=device), store, progress=tell)
+
+
+def study_pairs(folder: Path, design: Preset, role: str, progress: Progress = _silent) -> Cohort:
     """The cohort of a folder, cut to the study's pairs: the first frontal image of each study, held out by patient.
 
     A pair is not defined in what we have. Its 406,241 pairs are 98% of the 415,546 studies of both collections and 68%
     of their 600,572 images, and its 126,804 patients 97% of their patients: one frontal image a study fits. A study
-    without an image known to be frontal keeps its first image whose view is not known, if it has one.
+    without an image known to be frontal keeps its first image whose view is not known, if it has one. InputError where
+    no view is known at all: laterals would be taken too.
     """
     fractions = design.mimic_fractions if role == "mimic" else design.chexpert_fractions
     kind = _kind(folder, role)
-    cohort = open_cohort(kind, folder, seed=design.seed, section=design.section, fractions=fractions)
+    cohort = open_cohort(
+        kind,
+        folder,
+        seed=design.seed,
+        section=design.section,
+        fractions=fractions,
+        progress=lambda done, total: progress(f"{role}: headers", done, total),
+    )
+    if len(cohort.records) and (cohort.records["view"] == "").all():
+        raise InputError(
+            f"{folder} says of no image which view it is, so the first frontal image of a study cannot be told.",
+            "Its table needs frontal_lateral and ap_pa, as published."
+            if role == "chexpert"
+            else "Put mimic-cxr-2.0.0-metadata.csv.gz (of MIMIC-CXR-JPG) there.",
+        )
     records = cohort.records[cohort.records["view"] != "LATERAL"]
     first = records.assign(known=records["view"] == "").sort_values(["known", "record_id"], kind="stable")
     kept = first.drop_duplicates("study_id").drop(columns="known").sort_index().reset_index(drop=True)
@@ -192,13 +220,28 @@ def study_pairs(folder: Path, design: Preset, role: str) -> Cohort:
 
 
 def _kind(folder: Path, role: str) -> str:
-    """Which layout a folder has."""
-    names = {path.name for path in folder.iterdir()}
+    """Which layout a folder has: JPEG where they and their metadata are there, whatever list lies beside them."""
     if role == "chexpert":
         return chexpert_plus.KIND
-    if any(name.startswith("cxr-record-list") for name in names):
+    if find_table(folder, r"mimic-cxr-[\d.]+-metadata") and _has_images(folder, "jpg"):
+        return mimic_cxr.KIND_JPG
+    if find_table(folder, "cxr-record-list") or _has_images(folder, "dcm"):
         return mimic_cxr.KIND
     return mimic_cxr.KIND_JPG
+
+
+def _has_images(folder: Path, suffix: str) -> bool:
+    """Whether one of the first few hundred studies has such a file."""
+    studies = islice((folder / "files").glob("p??/p*/s*/"), 500)
+    return any(next(study.glob(f"*.{suffix}"), None) is not None for study in studies)
+
+
+def _views(found: StudyRun) -> tuple[str, str, str]:
+    """The row of the design that says of how many pairs nobody knows the view."""
+    entries = [next(iter(one.values())) for one in (found.mimic, found.chexpert) if one]
+    unknown = [(entry.cohort, entry.records()["view"]) for entry in entries]
+    said = "; ".join(f"{cohort}: {(view == '').sum():,} of {len(view):,} pairs" for cohort, view in unknown)
+    return "pairs whose view (PA, AP, lateral) is not known", UNSTATED, said
 
 
 # ------------------------------------------------------------------------------------------------------------ linkage
@@ -220,7 +263,8 @@ def _linkage(found: StudyRun, progress: Progress) -> None:
         said = matched.label_matched_auc()
         hard.append(
             _table(matched, found.preset, decoys=True).assign(
-                label_matched_auc=said["estimate"], auc_low=said["low"], auc_high=said["high"]
+                label_matched_auc=said["estimate"],
+                **{f"auc_{name}": said[name] for name in ("low", "high", "n", "flag")},
             )
         )
     progress("linkage", len(entries), len(entries))
@@ -271,6 +315,7 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
     linkage: list[pd.DataFrame] = []
     utility: list[pd.DataFrame] = []
     records: list[dict[str, Any]] = []
+    changes: list[dict[str, Any]] = []
     for model in models:
         entry, abroad = found.mimic[model], found.chexpert.get(model)
         externals = [abroad] if abroad is not None else []
@@ -295,9 +340,57 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
         names = [name for name, _, _ in plan]
         for table, rows in ((lab.linkage(entry), linkage), (lab.utility(entry), utility)):
             rows.append(table[table["head"].isin(names)].assign(model=model))
+        for cohort in (entry, *externals):
+            progress("changes", 0, 1)
+            changes += [{"model": model, **row} for row in _changes(entry, cohort, linkage[-1], found.preset)]
+    progress("changes", 1, 1)
+    found.tables["changes"] = pd.DataFrame(changes)
     found.tables["mitigation"] = pd.concat(linkage, ignore_index=True)
     found.tables["utility"] = pd.concat(utility, ignore_index=True)
     found.tables["heads"] = pd.DataFrame(records)
+
+
+def _changes(entry: Entry, cohort: Entry, linkage: pd.DataFrame, design: Preset) -> list[dict[str, Any]]:
+    """Recall@1 off the shelf and under each head of the entry, on the same images of a cohort, by who attacks."""
+    table = linkage[(linkage["cohort"] == cohort.cohort) & (linkage["release"] == RELEASE) & (linkage["k"] == 1)]
+    heads = [head for head in table["head"].unique() if head != OFF_THE_SHELF]
+    if not heads:
+        return []
+    n = max(size for size in table["pool_size"] if size <= max(design.pool_sizes))
+    table = table[(table["pool_size"] == n) & (table["attacker"] == lab.WORST)].set_index("head")
+
+    def recalls(head: str) -> dict[str, np.ndarray]:
+        source = None if cohort is entry else entry
+        held = attackers.hold(cohort, head, source=source, seed=design.seed)
+        chosen = {table.loc[head, "named"], *(name.split(" (")[0] for name in table.loc[head, "also"].split(", "))}
+        found = {
+            name: attackers.attack(cohort, head, name, RELEASE, "all", design.seed, source=source, held=held)
+            for name in attackers.allowed(RELEASE, head)
+            if name in {*chosen, "cosine"}
+        }
+        worst = [one for name, one in found.items() if name in chosen]
+        return {
+            "cosine": found["cosine"].study.recall(n, 1)[0],
+            lab.WORST: _cross_fitted(worst, n, design.seed),
+        }
+
+    before = recalls(OFF_THE_SHELF)
+    patients = cohort.records(cohort.default_split)["patient_id"].to_numpy(str)
+    return [
+        {"head": head, "cohort": cohort.cohort, "attacker": attacker, "pool_size": n}
+        | comparisons.relative_change(before[attacker], after, patients, design.seed)
+        for head in heads
+        for attacker, after in recalls(head).items()
+    ]
+
+
+def _cross_fitted(found: Sequence[attackers.Attack], n: int, seed: int) -> np.ndarray:
+    """(n_queries,) Recall@1 of the worst attacker: the values of which attackers.worst_of gives the mean."""
+    recalls = np.column_stack([one.study.recall(n, 1)[0] for one in found])
+    code = np.unique(found[0].queries["patient_id"].to_numpy(str), return_inverse=True)[1]
+    half = np.random.default_rng(seed).permutation(code.max() + 1)[code] % 2
+    best = [np.nanmean(recalls[half == side], axis=0).argmax() for side in (0, 1)]
+    return np.where(half == 0, recalls[:, best[1]], recalls[:, best[0]])
 
 
 def _said(record: dict[str, Any]) -> dict[str, Any]:
@@ -392,45 +485,45 @@ def _hard(found: StudyRun, best: str, row: Callable[..., None]) -> None:
         row(figure, "the signal persists (above 0.5)", what="no decoys with the same findings")
         return
     one = table.iloc[0]
-    row(figure, "the signal persists (above 0.5)", one["label_matched_auc"], one["auc_low"], one["auc_high"], best)
+    what = f"{best}, {one['auc_n']:,} images {one['auc_flag']}".strip()
+    row(figure, "the signal persists (above 0.5)", one["label_matched_auc"], one["auc_low"], one["auc_high"], what)
     for _, one in table[(table["k"] == 1) & (table["pool_size"] != "full")].iterrows():
         values = [one[name] / one["chance"] for name in ("recall", "recall_low", "recall_high")]
         row(
             f"hard negatives: times chance at N={one['pool_size']:,}",
             UNSTATED,
             *values,
-            what=f"{one['n_queries']:,} images",
+            what=f"{best}, {one['n_queries']:,} images {one['flag']}".strip(),
         )
 
 
 def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
     """Change of Recall@1 and of the probe, for the study's mechanism and for ours, by cosine and the worst attacker."""
-    linkage, utility = found.tables["mitigation"], found.tables["utility"]
+    changes, utility = found.tables["changes"], found.tables["utility"]
     role = {_cohort(found.mimic): "MIMIC-CXR"} | ({_cohort(found.chexpert): "CheXpert Plus"} if found.chexpert else {})
     heads = [name for name, _, _ in heads_of(found.preset, False)]
-    for model in linkage["model"].unique():
+    for model in found.tables["mitigation"]["model"].unique():
         for head in heads:
             study = head.endswith(f"-{finetuning.PAPER}")
             mechanism = head.removeprefix(f"{found.preset.name}-")
             for cohort, where in role.items():
-                for attacker in ("cosine", lab.WORST):
-                    sizes = linkage[
-                        (linkage["head"] == head) & (linkage["cohort"] == cohort) & (linkage["model"] == model)
+                mine = (
+                    changes[[]]
+                    if changes.empty
+                    else changes[
+                        (changes["head"] == head) & (changes["cohort"] == cohort) & (changes["model"] == model)
                     ]
-                    if sizes.empty:
-                        continue
-                    n = max(size for size in sizes["pool_size"] if size <= max(found.preset.pool_sizes))
-                    before, after = (
-                        _recall(linkage, model, name, cohort, attacker, n) for name in (OFF_THE_SHELF, head)
-                    )
+                )
+                for one in mine.to_dict("records"):
                     published = UNSTATED
-                    if study and attacker == "cosine":
+                    if study and one["attacker"] == "cosine":
                         published = "-61.8% at N=10,000" if where == "MIMIC-CXR" else "transfers without retraining"
+                    what = f"N={one['pool_size']:,}: {one['before']:.4f} to {one['after']:.4f}"
                     row(
-                        f"{mechanism}: change of Recall@1, {where}, {_attacker(attacker)}",
+                        f"{mechanism}: change of Recall@1, {where}, {_attacker(one['attacker'])}",
                         published,
-                        100 * (after / before - 1) if before > 0 else math.nan,
-                        what=f"percent; {model}, N={n:,}: {before:.4f} to {after:.4f}",
+                        *(one[name] for name in ("change", "low", "high")),
+                        what=f"percent; {model}, {what}, {one['n_queries']:,} images {one['flag']}".strip(),
                     )
                 probe = utility[
                     (utility["head"] == head)
@@ -445,26 +538,12 @@ def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
                             f"{mechanism}: macro AUROC of the probe {when}, {where}",
                             figure if study and where == "MIMIC-CXR" else UNSTATED,
                             *(100 * one[name] for name in (when, f"{when}_low", f"{when}_high")),
-                            what=f"percent; {model} {one['flag']}".strip(),
+                            what=f"percent; {model}, {one['n']:,} images {one['flag']}".strip(),
                         )
 
 
 def _attacker(attacker: str) -> str:
     return "cosine" if attacker == "cosine" else "worst attacker"
-
-
-def _recall(table: pd.DataFrame, model: str, head: str, cohort: str, attacker: str, n: int) -> float:
-    """Recall@1 of whoever holds the embeddings and both heads."""
-    rows = table[
-        (table["model"] == model)
-        & (table["head"] == head)
-        & (table["cohort"] == cohort)
-        & (table["attacker"] == attacker)
-        & (table["release"] == "embeddings-and-heads")
-        & (table["pool_size"] == n)
-        & (table["k"] == 1)
-    ]
-    return float(rows["recall"].iloc[0]) if len(rows) else math.nan
 
 
 # ------------------------------------------------------------------------------------------------------------ writing

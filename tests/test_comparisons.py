@@ -12,7 +12,7 @@ import pytest
 from conftest import toy_entry
 from scipy.stats import binomtest
 
-from linkage_core import audit, comparisons, pools
+from linkage_core import audit, comparisons, pools, statistics
 from linkage_core.errors import InputError
 from linkage_core.ranking import MatchCounts
 from linkage_core.store import Store
@@ -194,3 +194,25 @@ def test_nominal_95_is_between_93_5_and_96_5(simulation: ModuleType) -> None:
     covered = simulation.coverage(4000, 300, clustered=True)
     low, high = simulation.NOMINAL
     assert all(low <= share <= high for share in covered.values()), covered
+
+
+def test_relative_change_is_the_ratio_of_means_of_the_same_drawn_patients() -> None:
+    rng = np.random.default_rng(3)
+    patient = rng.permutation(np.repeat(np.arange(50), rng.integers(1, 5, 50)))
+    before = rng.random(len(patient))
+    after = np.where(rng.random(len(patient)) < 0.1, np.nan, before * rng.random(len(patient)))
+    found = comparisons.relative_change(before, after, patient, seed=4)
+    used = ~np.isnan(after)
+    slow = []
+    for weights in statistics.patient_weights(50, statistics.DRAWS, 4):  # each patient copied as often as drawn
+        rows = np.concatenate([np.flatnonzero(used & (patient == p)).repeat(int(n)) for p, n in enumerate(weights)])
+        slow.append(100 * (after[rows].mean() / before[rows].mean() - 1))
+    assert found["change"] == pytest.approx(100 * (after[used].mean() / before[used].mean() - 1))
+    assert [found["low"], found["high"]] == pytest.approx(np.quantile(slow, [0.025, 0.975]), rel=1e-6)
+    assert (found["n_queries"], found["n_patients"], found["flag"]) == (used.sum(), len(set(patient[used])), "")
+    few = comparisons.relative_change(before[:20], after[:20], patient[:20])
+    assert few["flag"] == "too few to say"
+    nothing = comparisons.relative_change(0 * before, after, patient)
+    assert np.isnan([nothing[name] for name in ("change", "low", "high")]).all()
+    halved = comparisons.relative_change(before, before / 2, patient)  # drawn apart, the two means would differ by more
+    assert [halved[name] for name in ("low", "change", "high")] == pytest.approx([-50] * 3)

@@ -1,8 +1,12 @@
 """The preset of a published study, end to end on small exported cohorts."""
 
 import json
+import os
+import re
+import shutil
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +14,7 @@ import pytest
 
 from linkage_core import cli, lab, study
 from linkage_core.cohorts.phantom import layouts, population
-from linkage_core.errors import InputError, StoreError
+from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.store import Store
 
 MODELS = "phantom-general,phantom-radiology"
@@ -67,6 +71,29 @@ def test_every_published_figure_has_its_row(done):
     assert set(ours["published"]) == {study.UNSTATED}  # nothing is put in the study's mouth
 
 
+def test_every_figure_has_its_interval_count_and_warning(done):
+    out, _, _ = done
+    table = rows(out)
+    assert re.fullmatch(
+        r"phantom-radiology, \d+ images( too few.*)?", table.loc["hard negatives: label-matched AUC", "what"]
+    )
+    flags = pd.read_csv(out / "hard-negatives.csv").set_index(["cohort", "model"])["auc_flag"].dropna()
+    assert set(flags) <= {"too few to say"}
+    changes = pd.read_csv(out / "changes.csv").set_index(["head", "cohort", "attacker"])
+    measured = pd.read_csv(out / "mitigation.csv")
+    measured = measured[measured["release"] == study.RELEASE].set_index(["head", "cohort", "attacker", "pool_size"])
+    assert len(changes) == 3 * 2 * 2
+    for (head, cohort, attacker), one in changes.iterrows():  # the very figures that the table shows
+        for name, when in ((head, "after"), ("off-the-shelf", "before")):
+            there = measured.loc[(name, cohort, attacker, one["pool_size"])]
+            assert one[when] == pytest.approx(there["recall"], abs=1e-9)
+            assert one["n_queries"] == there["n_queries"]
+    shown = table[table.index.str.contains("change of Recall@1")]
+    assert len(shown) == len(changes)
+    assert ((shown["low"] <= shown["here"]) & (shown["here"] <= shown["high"])).all()
+    assert shown["what"].str.contains(r" \d+ images").all()
+
+
 def test_pairs_split_and_heads_are_as_the_design_says(done):
     _, store, _ = done
     for kind, share in (("mimic-cxr-jpg", 0.2), ("chexpert-plus", 0.156)):
@@ -88,13 +115,15 @@ def test_tables_and_provenance(done):
     out, _, _ = done
     content = json.loads((out / "study.json").read_text())
     assert {path.stem for path in out.glob("*.csv")} == {
-        *("side-by-side", "design", "linkage", "hard-negatives", "mitigation", "utility", "heads")
+        *("side-by-side", "design", "linkage", "hard-negatives", "mitigation", "changes", "utility", "heads")
     }
     assert content["preset"]["epsilon"] == 0.34
     assert len(content["entries"]) == 4
     assert all("root" not in entry["cohort"] for entry in content["entries"].values())
     design = pd.read_csv(out / "design.csv")
     assert (design["published"] == study.UNSTATED).sum() >= 5
+    unknown = design.set_index("part").loc["pairs whose view (PA, AP, lateral) is not known", "here"]
+    assert unknown == "mimic-cxr-jpg-arxiv-2606.02276: 0 of 240 pairs; chexpert-plus-arxiv-2606.02276: 0 of 150 pairs"
     linkage_table = pd.read_csv(out / "linkage.csv")
     assert set(linkage_table["k"]) == {1, 5, 10}
     assert linkage_table["model"].nunique() == 2
@@ -121,6 +150,51 @@ def test_stored_cohorts_by_name(done, folders):
     assert table.loc["held-out pairs, CheXpert Plus", "what"] == "not given"
     assert study.strongest(found) == "phantom-radiology"
     assert not found.left_out
+
+
+def test_mistakes_are_found_before_anything_is_embedded(tmp_path, folders, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(study, "embed", lambda *a, **k: pytest.fail("embedded"))
+    store, design, jpg = Store(tmp_path / "store"), study.preset("arxiv-2606.02276"), str(folders / "mimic-cxr-jpg")
+    wrong = (
+        ({"mitigate": ("phantom-radiolgy",)}, "'phantom-radiolgy' is not among the models: phantom-radiology"),
+        ({"models": ("phantom-radiology", "clip")}, "clip .* is not on this machine"),
+        ({"chexpert": "/no such"}, "There is no folder /no such"),
+        ({"mimic": "/nope"}, "There is no folder /nope"),
+        ({"chexpert": str(tmp_path)}, "df_chexpert_plus"),
+    )
+    for asked, what in wrong:
+        with pytest.raises(LinkageError, match=what):
+            study.run(store, design, **({"mimic": jpg, "models": ("phantom-radiology",)} | asked))
+
+
+def test_pairs_need_views(tmp_path, folders):
+    design = study.preset("arxiv-2606.02276")
+    folder = shutil.copytree(folders / "mimic-cxr-jpg", tmp_path / "jpg", copy_function=os.link)
+    path = folder / "mimic-cxr-2.0.0-metadata.csv.gz"
+    metadata = pd.read_csv(path, dtype="str")
+    path.unlink()
+    with pytest.raises(InputError, match="which view it is") as caught:
+        study.study_pairs(folder, design, "mimic")
+    assert path.name in caught.value.remedy
+    unknown = metadata["study_id"].isin(metadata["study_id"].unique()[:7])
+    metadata.loc[unknown, ["ViewPosition", "ViewCodeSequence_CodeMeaning"]] = ""
+    metadata.to_csv(path, index=False)
+    records = study.study_pairs(folder, design, "mimic").records
+    found = {"m": SimpleNamespace(cohort="mimic", records=lambda: records)}
+    assert study._views(SimpleNamespace(mimic=found, chexpert={}))[2] == f"mimic: 7 of {len(records)} pairs"
+
+
+def test_jpeg_beside_a_record_list_is_read_as_jpeg(tmp_path, folders):
+    folder = shutil.copytree(folders / "mimic-cxr-jpg", tmp_path / "jpg", copy_function=os.link)
+    (folder / "cxr-record-list.csv.gz").write_bytes(b"")
+    assert study._kind(folder, "mimic") == "mimic-cxr-jpg"
+    for image in folder.rglob("*.jpg"):
+        image.rename(image.with_suffix(".dcm"))
+    assert study._kind(folder, "mimic") == "mimic-cxr"
+    (folder / "cxr-record-list.csv.gz").unlink()
+    assert study._kind(folder, "mimic") == "mimic-cxr"  # by its images
 
 
 def test_what_cannot_be_asked(tmp_path, folders):
