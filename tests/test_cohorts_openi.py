@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from linkage_core.cohorts import openi
+from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.registry import open_cohort, source_for
 from linkage_core.cohorts.summary import summarise
 from linkage_core.errors import ImageError, InputError
@@ -180,6 +181,22 @@ def test_an_archive_that_claims_too_much(tmp_path):
     (tmp_path / openi.ARCHIVE).write_bytes(gzip.compress(member.tobuf() + b"\0" * 1024))
     with pytest.raises(InputError, match="far larger"):
         openi.read(tmp_path)
+
+
+def test_the_documented_table_is_the_mapping():
+    """docs/openi-labels.md is label_table() to the letter, and says what labels_of does."""
+    text = (Path(__file__).parents[1] / "docs/openi-labels.md").read_text(encoding="utf-8")
+    assert text == openi.label_table()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == list(LABELS)
+    said = 0
+    for label, *ways in rows:
+        for value, cell in zip((1.0, -1.0), [*ways, ""][:2], strict=True):
+            for way in filter(None, cell.replace(" |", "").split("`, `")):
+                words = way.strip("` ").replace("` with `", "/")
+                assert openi.labels_of(*([[words], []] if value == 1 else [[], [words]])) == {label: value}
+                said += 1
+    assert said == len(openi.POSITIVE) + len(openi.QUALIFIED) + len(openi.MENTIONED)
 
 
 def test_the_real_reports():
