@@ -11,19 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from linkage_core.errors import InputError
 from linkage_core.release import bounds
+from linkage_core.release import stated as parts
 from linkage_core.release.cap import Cap
+from linkage_core.release.stated import CAPPED, CODES, EMBEDDINGS, KEYED, SCORES, STATISTICS
 
-SCHEMA = 1
+SCHEMA = 2
+FIGURES = ("alone", "joint", "together", "with_before")
 POOL_SIZES = (100, 1_000, 10_000)
 TRIES = 10_000  # what the page counts successes out of
 
-STATISTICS, CODES, CAPPED, SCORES, EMBEDDINGS = "statistics", "codes", "capped", "scores", "embeddings"
 KINDS = {
     STATISTICS: "noisy sums over patients, from which a classifier is trained; no records",
     CODES: "each record as one of K cells of a public codebook",
@@ -34,12 +37,12 @@ KINDS = {
 PER_RECORD = (CODES, CAPPED, SCORES, EMBEDDINGS)
 LABELLED = (CODES, CAPPED)
 """Kinds with which one random label a record may travel."""
-KEYED = "the same at every release of an image, keyed by a secret of the site"
 FRESH = "fresh, from the operating system, not kept"
 
 STATED = (
     *("schema", "kind", "cohort", "mechanism", "one_label", "reproducible", "secret", "ledger", "versions", "files"),
 )
+FILES = ("records.parquet", "codebook.safetensors", "statistics.safetensors", "release.html")
 DERIVED = ("limit", "certified", "holds_for", "sentences", "assumptions", "must_not_travel_along", "use")
 
 NEVER = (
@@ -99,13 +102,14 @@ def digest_of(content: dict[str, Any]) -> str:
 
 
 def derived(stated: dict[str, Any]) -> dict[str, Any]:
-    """DERIVED from STATED. Raises InputError for a kind or parameters that have no meaning."""
-    if stated["kind"] not in KINDS:
-        raise InputError(f"{stated['kind']!r} is no kind of release.", f"They are: {', '.join(KINDS)}.")
-    if stated["one_label"] and stated["kind"] not in LABELLED:
+    """DERIVED from STATED. Raises InputError for a kind that there is not, and as stated.require."""
+    if not isinstance(stated["kind"], str) or stated["kind"] not in KINDS:
+        raise InputError(f"{reprlib.repr(stated['kind'])} is no kind of release.", f"They are: {', '.join(KINDS)}.")
+    if stated["one_label"] is not None and stated["kind"] not in LABELLED:
         raise InputError(
             f"A release of {stated['kind']} cannot carry labels.", f"One a record goes with: {', '.join(LABELLED)}."
         )
+    parts.require(stated, SCHEMA, FILES)
     return {
         "limit": limit_of(stated),
         "certified": [figures(stated, n) for n in POOL_SIZES],
@@ -134,10 +138,11 @@ def figures(stated: dict[str, Any], n: int) -> dict[str, Any]:
     alone: one record by itself. joint: a mean over all records, for somebody who holds the folder and knows that its
     records and n candidates match one to one. together: for somebody who can see which records are of one patient, of
     whom the release has at most m: limits multiply (bounds.compose_lifts), mu grows with sqrt(m) (bounds.compose_mu).
+    with_before: together, and with all that had left before of the patient of whom it was most; None where nothing had.
     """
     found = {name: _rate(one, n) for name, one in _bounds(stated).items()}
     row: dict[str, Any] = {"n": n, "guessing": 1 / n}
-    for name in ("alone", "joint", "together"):
+    for name in FIGURES:
         recall = found.get(name)
         row[name] = recall
         row[f"{name}_lift"] = None if recall is None else float(bounds.lift(recall, n))
@@ -156,13 +161,18 @@ def _bounds(stated: dict[str, Any]) -> dict[str, Callable[[int], float]]:
     mechanism, m, twice = stated["mechanism"], _most(stated), _labels(stated)
     if stated["kind"] == STATISTICS:
         mu = float(mechanism["mu"])
-        return {"alone": lambda n: bounds.central(mu, n), "together": lambda n: bounds.central(mu, n)}
+        return {
+            "alone": lambda n: bounds.central(mu, n),
+            "together": lambda n: bounds.central(mu, n),
+            **_with_before(stated, 1.0, mu),
+        }
     if stated["kind"] == EMBEDDINGS:
         mu = 1 / float(mechanism["sigma"])  # unit rows: radius 1
         return {
             "alone": lambda n: bounds.gaussian(mu, n),
             "joint": lambda n: bounds.joint_gaussian(mu, n),
             "together": lambda n: bounds.gaussian(bounds.compose_mu([mu] * m), n),
+            **_with_before(stated, 1.0, mu * math.sqrt(m)),
         }
     if stated["kind"] == CODES:
         cells = int(mechanism["cells"])
@@ -172,6 +182,7 @@ def _bounds(stated: dict[str, Any]) -> dict[str, Callable[[int], float]]:
             "alone": lambda n: twice * bounds.cells(cells, n),
             "joint": lambda n: min(groups * cells / n, bounds.joint_information(math.log(twice * cells), n)),
             "together": lambda n: _power(twice * cells, m, n) / n,
+            **_with_before(stated, float(twice * cells), 0.0),
         }
     cap = Cap(int(mechanism["dimension"]), float(mechanism["limit"]), float(mechanism["p"]))
     told = cap.nats + math.log(twice)
@@ -180,7 +191,35 @@ def _bounds(stated: dict[str, Any]) -> dict[str, Callable[[int], float]]:
         "alone": lambda n: twice * cap.certified(n) if cap.limit <= n else 1.0,
         "joint": lambda n: one(told, n) if cap.limit <= n else 1.0,
         "together": lambda n: _power(twice * cap.limit, m, n) / n,
+        **_with_before(stated, twice * cap.limit, 0.0),
     }
+
+
+def _with_before(stated: dict[str, Any], limit: float, mu: float) -> dict[str, Callable[[int], float]]:
+    """The bound for who also holds what left before of the patient: mu_b of statistics, lift_b of records.
+
+        Recall@1 <= limit^m lift_b Phi(Phi^-1(1/N) + root(mu^2 + mu_b^2))
+
+    Given J, all releases are independent: their coins are. One record has p_j(r) <= L q(r), q one law for all j (a code
+    of K values: L = K and q = 1/K), so with any others, s,
+        (1/N) sum over r and s of max_j p_j(r) p_j(s) <= L (1/N) sum over s of max_j p_j(s),
+    L times the bound of the others. So with each record of the patient, m in this release and those before, until only
+    Gaussian releases are left, which are one of the root of the summed squares (bounds.compose_mu). As candidates may
+    have had less of either, the largest of each is taken.
+    """
+    said = before_of(stated)
+    if said is None:
+        return {}
+    m, lift, mu = _most(stated), said["lift"], bounds.compose_mu([mu, said["mu"]])
+    if lift is None:
+        return {"with_before": lambda n: 1.0}
+    return {"with_before": lambda n: _power(limit, m, n) * lift * float(bounds.gaussian(mu, n))}
+
+
+def before_of(stated: dict[str, Any]) -> dict[str, Any] | None:
+    """{"mu", "lift"} of what had left before, by the site's ledger; lift None: without limit. None: nothing had."""
+    before = (stated["ledger"] or {}).get("before")
+    return None if before is None or (before["mu"] == 0 and before["lift"] == 1) else dict(before)
 
 
 def _rate(bound: Callable[[int], float], n: int) -> float:
@@ -190,13 +229,13 @@ def _rate(bound: Callable[[int], float], n: int) -> float:
 
 def _power(limit: float, m: int, n: int) -> float:
     """limit^m, and n where it is more."""
-    return limit**m if m * math.log(limit) < math.log(n) else float(n)
+    return float(limit**m) if m * math.log(limit) < math.log(n) else float(n)
 
 
 def _certified(stated: dict[str, Any]) -> bool:
     """Is there a limit at all? Not for scores, clean embeddings, or noise that can be repeated."""
     kind, mechanism = stated["kind"], stated["mechanism"]
-    if stated["reproducible"] or kind == SCORES or (kind == STATISTICS and mechanism["mu"] is None):
+    if stated["reproducible"] or mechanism.get("seed") is not None or kind == SCORES:
         return False
     return bool(kind != EMBEDDINGS or float(mechanism["sigma"]) > 0)
 
@@ -206,7 +245,8 @@ def _labels(stated: dict[str, Any]) -> int:
 
 
 def _most(stated: dict[str, Any]) -> int:
-    return int(stated["cohort"]["most_records_of_a_patient"])
+    """Records of the patient who has most; statistics are over patients, and do not say how many images anybody has."""
+    return 1 if stated["kind"] == STATISTICS else int(stated["cohort"]["most_records_of_a_patient"])
 
 
 # --------------------------------------------------------------------------------------------------------- sentences
@@ -253,6 +293,16 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
         said.append(
             f"One patient has up to {m} records here. For somebody who can see that they belong together the limits "
             f"multiply: {_numbers(rows, 'together')}."
+        )
+    before = before_of(stated)
+    if before is not None and rows[0]["with_before"] is not None:
+        left = [f"statistics with a mu of {before['mu']:.4g}"] if before["mu"] else []
+        if before["lift"] != 1:
+            left.append("records without any" if before["lift"] is None else f"records with {before['lift']:.4g} for a")
+            left[-1] += " limit"
+        said.append(
+            f"By the site's ledger other releases left before, of one patient at most {' and '.join(left)}. For "
+            f"somebody who holds them too, and sees what is of one patient: {_numbers(rows, 'with_before')}."
         )
     if stated["cohort"]["synthetic"]:
         said.append("The cohort is synthetic: nothing in this folder is a patient.")
@@ -301,7 +351,7 @@ def _assumptions(stated: dict[str, Any]) -> list[str]:
     said = [
         "N equally likely candidates. An average over records: one record may stand out more than the mean.",
         "One release an image: a second, different release multiplies the limits. The site's ledger counts them.",
-        "Nothing else computed from these images has left the site.",
+        _nothing_else(stated),
     ]
     if kind == CODES:
         said += [
@@ -322,12 +372,16 @@ def _assumptions(stated: dict[str, Any]) -> list[str]:
     return said
 
 
+def _nothing_else(stated: dict[str, Any]) -> str:
+    besides = "" if before_of(stated) is None else ", besides what the ledger counts"
+    return f"Nothing else computed from these images has left the site{besides}."
+
+
 def _use(stated: dict[str, Any]) -> list[str]:
     """What the recipient types."""
-    target = f"COHORT/{stated['cohort']['model']}"
     said = ["linkage receive DIR"]
     if stated["one_label"] or stated["kind"] in (STATISTICS, CODES):  # something to train on
-        said.append(f"linkage receive DIR --cohort {target} --split heldout")
+        said.append(f"linkage receive DIR --cohort COHORT/{stated['cohort']['model']}")
     return said
 
 

@@ -112,12 +112,14 @@ def _title(made: Certificate) -> str:
 
 def _figures(content: dict[str, Any]) -> str:
     """N, and of 10,000 tries how many can be right."""
-    per_record, m = content["kind"] != "statistics", content["cohort"]["most_records_of_a_patient"]
+    per_record, m = content["kind"] != "statistics", content["cohort"].get("most_records_of_a_patient", 1)
     names = {"alone": "at most, from one record" if per_record else "at most, from this file"}
     if per_record:
         names["joint"] = "at most, from the whole folder"
     if per_record and m > 1:
         names["together"] = f"at most, from {m} records of one patient"
+    if content["certified"][0]["with_before"] is not None:
+        names["with_before"] = "at most, with what left before"
     head = "".join(f"<th>{_text(one)}</th>" for one in ("N candidates", "guessing", *names.values()))
     rows = []
     for row in content["certified"]:
@@ -181,8 +183,8 @@ def _ledger(content: dict[str, Any]) -> str:
     if entry is None:
         return "In no ledger: nobody counts what else was released of these patients. This is about this folder alone."
     return (
-        f"Entry {entry['entry']} of the site's ledger, digest {entry['digest']}. The site can confirm it; ask when in "
-        "doubt whether this folder is the one that was sent."
+        f"Entry {entry['entry']} of the site's ledger, digest {entry['digest']}. The site can confirm it: "
+        "linkage ledger confirm LEDGER DIR."
     )
 
 

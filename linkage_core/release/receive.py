@@ -53,7 +53,8 @@ def receive(
     Returns one row for each finding the release knows, and "macro" over those with at least 30 patients of each class:
     COLUMNS, with a train_split also OWN (the recipient's own probe, and release less own, paired), and COUNTS.
     Intervals are 95% bootstrap over patients. `flag` is "too few to say", "not trained", or why there is nothing.
-    Raises InputError and StoreError as folder.check; InputError for another model, and for patients in both splits.
+    `trained_on` says what it was trained on, and what `caution` says. Raises InputError and StoreError as folder.check;
+    InputError for another model, and for patients in both splits.
     """
     found = folder.check(Path(path))
     head = _require_model(found, entry)
@@ -63,6 +64,7 @@ def receive(
     patients = records["patient_id"].to_numpy(str)
     images = _embeddings(entry, head, records)
     trained_on, probe = reader(Path(path), found, seed)
+    trained_on = "; ".join(one for one in (trained_on, caution(found, entry)) if one)
     if probe is None:
         empty = dict.fromkeys((*COLUMNS[1:], *(OWN if train_split else ())), np.nan)
         return pd.DataFrame(
@@ -85,6 +87,15 @@ def receive(
     flag = "" if len(enough) else "no finding with enough patients"
     rows.append(_row(aurocs, enough, MACRO, flag, trained_on))
     return pd.DataFrame(rows)[[*COLUMNS, *(OWN if train_split else ()), *COUNTS]]
+
+
+def caution(found: Certificate, entry: Entry) -> str | None:
+    """Why figures on this entry flatter, None where they do not: its labels made the public part of the release, the
+    codebook or the start of a probe, so what is tested has been seen."""
+    public = str(found.content["mechanism"].get("public", "")).rpartition(" (")[0]
+    if public != entry.cohort:
+        return None
+    return f"{public} also made the public part of this release, so these figures flatter: test on other patients."
 
 
 # ----------------------------------------------------------------------------------------------------------- readers
