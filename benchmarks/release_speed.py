@@ -69,10 +69,9 @@ def measured(n: int, d: int) -> dict[str, Any]:
         entry = simulated(Store(root / "store"), "site", n, d, 0)
         public = simulated(Store(root / "store"), "public", max(min(n, N_PUBLIC), 8 * K), d, 1)
         imported = time.perf_counter() - started
-        fingerprint = entry.manifest["cohort"]["fingerprint"]
-        Secret.create(root / "secret", fingerprint)
+        Secret.create(root / "secret", entry.cohort)
         patients = entry.records("all")["patient_id"].unique()
-        Ledger.create(root / "book", fingerprint, patients, epsilon=1.0, delta=1e-9, lift=1e9)
+        Ledger.create(root / "book", entry.cohort, patients, epsilon=1.0, delta=1e-9, lift=1e9)
         rows = []
         for kind, options in (
             ("codes", Options("codes", limit=K, public=public, secret=root / "secret", ledger=root / "book")),
@@ -89,7 +88,7 @@ def measured(n: int, d: int) -> dict[str, Any]:
             made = make(again, root / kind, options, note)
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
             moments = [at for _, at in marks]
-            names = ("embeddings", "mechanism and ledger", "folder and its check")
+            names = ("embeddings", "mechanism, data and ledger", "certificate and its check")
             checking = time.perf_counter()
             folder.check(root / kind)
             rows.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +14,6 @@ from rich.table import Table
 
 from linkage_core import cli
 from linkage_core.cli import JsonOption, QuietOption, StoreOption
-from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.printing import output, plain
 from linkage_core.store import OFF_THE_SHELF
@@ -32,7 +33,9 @@ def register(app: typer.Typer) -> None:
     app.command()(receive)
     ledger_app.command("create")(ledger_create)
     ledger_app.command("show")(ledger_show)
+    ledger_app.command("add")(ledger_add)
     ledger_app.command("verify")(ledger_verify)
+    ledger_app.command("confirm")(ledger_confirm)
     app.add_typer(ledger_app, name="ledger")
 
 
@@ -58,6 +61,14 @@ def release(
     ledger: Annotated[
         Path | None, typer.Option("--ledger", metavar="FILE", help="Charged first; needed unless synthetic.")
     ] = None,
+    unlimited: Annotated[
+        bool,
+        typer.Option(
+            "--unlimited",
+            help="Enter scores or clean embeddings in the ledger: no limit holds; later record releases of these "
+            "patients will be refused.",
+        ),
+    ] = False,
     public: Annotated[
         str | None, typer.Option("--public", metavar="COHORT", help="Public cohort of the store, with labels.")
     ] = None,
@@ -104,7 +115,7 @@ def release(
         delta=delta,
         split=split,
         head=head,
-        findings=LABELS if findings is None else tuple(cli._parts(findings, "--findings")),
+        findings=None if findings is None else tuple(cli._parts(findings, "--findings")),
         public=None if public is None else where.open(public, entry.model),
         one_label=one_label,
         least=least,
@@ -113,11 +124,12 @@ def release(
         secret=secret,
         new_secret=new_secret,
         ledger=ledger,
+        unlimited=unlimited,
         reproducible=reproducible,
     )
     with cli._progress(quiet or json_to == "-") as progress:
         made = make(entry, out, options, progress)
-    charge = None if made.charge is None else asdict(made.charge)
+    charge = None if made.charge is None else _plain_entry(asdict(made.charge))
     content = {"schema": 1, "path": str(made.path), "certificate": made.certificate.content, "charge": charge}
     cli._write_json(content, json_to)
     if cli._speaks(quiet, json_to):
@@ -163,8 +175,8 @@ def receive(
         if rows:
             _worth(rows)
         output.print(
-            "Whether the site did what it says only the site can tell: compare the digest with its ledger. "
-            f"Digest {found.digest}"
+            "Whether the site did what it says only the site can tell. The site can confirm it: linkage ledger confirm "
+            f"LEDGER DIR. Digest {found.digest}"
         )
 
 
@@ -188,9 +200,7 @@ def ledger_create(
 
     entry = cli._store(store).open(*cli._target(target))
     patients = entry.records("all")["patient_id"].unique()
-    made = Ledger.create(
-        file, entry.manifest["cohort"]["fingerprint"], patients, epsilon=epsilon, delta=delta, lift=lift
-    )
+    made = Ledger.create(file, entry.cohort, patients, epsilon=epsilon, delta=delta, lift=lift)
     budget = {"epsilon": made.epsilon, "delta": made.delta, "mu": made.mu, "lift": made.lift}
     cli._write_json({"schema": 1, "ledger": str(file), "patients": len(patients), "budget": budget}, json_to)
     if cli._speaks(quiet, json_to):
@@ -216,13 +226,13 @@ def ledger_show(
     from linkage_core.release.ledger import Ledger
 
     entry = None if target is None else cli._store(store).open(*cli._target(target))
-    book = Ledger.open(file, None if entry is None else entry.manifest["cohort"]["fingerprint"])
+    book = Ledger.open(file, None if entry is None else entry.cohort)
     history = book.history()
     content: dict[str, Any] = {
         "schema": 1,
         "ledger": str(file),
         "budget": {"epsilon": book.epsilon, "delta": book.delta, "lift": book.lift},
-        "entries": history.astype(object).where(history.notna(), None).to_dict("records"),
+        "entries": [_plain_entry(row) for row in history.astype(object).to_dict("records")],
         "left": None,
     }
     if entry is not None:
@@ -231,12 +241,14 @@ def ledger_show(
     cli._write_json(content, json_to)
     if not cli._speaks(quiet, json_to):
         return
-    table = Table("entry", "time (UTC)", "release", "mu", "lift a record", "patients", "records", box=box.SIMPLE_HEAD)
+    names = ("entry", "time (UTC)", "release", "mu", "lift a record", "patients", "records", "digest")
+    table = Table(*names, box=box.SIMPLE_HEAD)
     for row in content["entries"]:
         cost = ["-" if row[name] is None else f"{row[name]:.4g}" for name in ("mu", "lift")]
+        cost[1] = "no limit" if row["unlimited"] else cost[1]
         table.add_row(
-            *(str(row["number"]), row["time"], plain(row["mechanism"]), *cost),
-            *(f"{row['n_patients']:,}", f"{row['n_records']:,}"),
+            *(str(row["number"]), plain(row["time"]), plain(row["mechanism"]), *cost),
+            *(f"{row['n_patients']:,}", f"{row['n_records']:,}", plain(row["digest"][:8])),
         )
     output.print(table if len(history) else "Nothing was released.")
     output.print(f"Budget of a patient: epsilon {book.epsilon:g} (delta {book.delta:g}), lift {book.lift:g}.")
@@ -247,17 +259,89 @@ def ledger_show(
         )
 
 
-def ledger_verify(file: Annotated[Path, _FILE], quiet: QuietOption = False, json_to: JsonOption = None) -> None:
-    """Hash every entry again. Exit code 2 where the book is not what was entered."""
+def ledger_add(
+    file: Annotated[Path, _FILE],
+    target: Annotated[str, _TARGET],
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Append the patients of the same cohort whom the ledger does not know, each with the budget of all others.
+
+    For patients who came after it was begun. Nobody is ever removed, and no budget begins anew.
+
+    For example: linkage ledger add site.ledger phantom/phantom-radiology
+    """
     from linkage_core.release.ledger import Ledger
 
     book = Ledger.open(file)
+    entry = cli._store(store).open(*cli._target(target))
+    made = book.add(entry.cohort, entry.records("all")["patient_id"].unique())
+    added = 0 if made is None else made.n_patients
+    cli._write_json({"schema": 1, "ledger": str(file), "added": added}, json_to)
+    if cli._speaks(quiet, json_to):
+        said = f"{added:,} patients added, entry {made.number}." if made else "it knows all patients of this cohort."
+        output.print(plain(f"{file}: {said}"))
+
+
+def ledger_verify(
+    file: Annotated[Path, _FILE],
+    release: Annotated[
+        list[Path] | None,
+        typer.Option("--release", metavar="DIR", help="A release that left: does the ledger hold it? May be repeated."),
+    ] = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Hash every entry again. Exit code 2 where the book is not what was entered.
+
+    An older copy of a ledger that was put back is whole in itself: only a release that it does not hold shows it. Keep
+    the certificates of what left, and name their folders with --release.
+    """
+    from linkage_core.release.ledger import Ledger
+    from linkage_core.release.make import confirm
+
+    book = Ledger.open(file)
     found = book.verify()
+    if not found:
+        found = [one for path in release or [] for one in confirm(book, path)]
     cli._write_json({"schema": 1, "ledger": str(file), "differences": found}, json_to)
     if found:
         raise InputError(f"{file}: {' '.join(found)}", "Restore it from a backup, and ask who had access.")
     if cli._speaks(quiet, json_to):
-        output.print(plain(f"{file}: as entered, {len(book.history()):,} entries."))
+        held = f", {len(release):,} releases among them" if release else ""
+        output.print(plain(f"{file}: as entered, {len(book.history()):,} entries{held}."))
+
+
+def ledger_confirm(
+    file: Annotated[Path, _FILE],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A release folder, as it came back or was kept.")],
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Is this folder what the ledger holds? Its entry, the sha256 of its data, mechanism and cost are compared.
+
+    Exit code 2 where not, naming what differs: a folder that was altered or certified elsewhere, another ledger, or an
+    older copy of this one.
+
+    For example: linkage ledger confirm site.ledger DIR
+    """
+    from linkage_core.release.ledger import Ledger
+    from linkage_core.release.make import confirm
+
+    book = Ledger.open(file)
+    found = book.verify() or confirm(book, folder)
+    cli._write_json({"schema": 1, "ledger": str(file), "release": str(folder), "differences": found}, json_to)
+    if found:
+        raise InputError(" ".join(found), "This ledger does not stand for this folder.")
+    if cli._speaks(quiet, json_to):
+        output.print(plain(f"{folder}: data, mechanism and cost are those that {file} holds."))
+
+
+def _plain_entry(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """An entry of the ledger for JSON, which has no infinity: a lift without limit is null, and `unlimited` says so."""
+    found = {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in row.items()}
+    return {**found, "unlimited": row["lift"] == math.inf}
 
 
 def _certificate(content: dict[str, Any]) -> None:
@@ -269,7 +353,9 @@ def _certificate(content: dict[str, Any]) -> None:
     if rows[0]["alone"] is None:
         return
     names = ["alone", *(["joint", "together"] if rows[0]["joint"] is not None else [])]
+    names += ["with_before"] if rows[0]["with_before"] is not None else []
     words = {"alone": "one record", "joint": "the whole folder", "together": "all records of one patient"}
+    words["with_before"] = "it with what left before"
     if content["kind"] == "statistics":
         words["alone"] = "this file"
     table = Table("N", "guessing", *(f"at most, from {words[name]}" for name in names), box=box.SIMPLE_HEAD)

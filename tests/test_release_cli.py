@@ -35,10 +35,9 @@ def kept(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("kept")
     for name in ("toy", "clinic"):
         entry = store.open(name, MODEL)
-        fingerprint = entry.manifest["cohort"]["fingerprint"]
-        Secret.create(root / f"{name}.secret", fingerprint)
+        Secret.create(root / f"{name}.secret", name)
         patients = entry.records("all")["patient_id"].unique()
-        Ledger.create(root / f"{name}.ledger", fingerprint, patients, epsilon=1.0, delta=1e-6, lift=100.0)
+        Ledger.create(root / f"{name}.ledger", name, patients, epsilon=1.0, delta=1e-6, lift=100.0)
     return root
 
 
@@ -117,7 +116,8 @@ def test_the_benchmark_runs_at_a_small_size() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["release"], ["receive"], ["ledger"], *(["ledger", c] for c in ("create", "show", "verify"))]
+    "command",
+    [["release"], ["receive"], ["ledger"], *(["ledger", c] for c in ("create", "show", "add", "verify", "confirm"))],
 )
 def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert linkage(*command, "--help") == 0
@@ -130,6 +130,10 @@ def capped(*more: object) -> list[object]:
     return ["toy/m", "--kind", "capped", *more]
 
 
+def embeddings(*more: object) -> list[object]:
+    return ["toy/m", "--kind", "embeddings", "--secret", "toy.secret", *more]
+
+
 def codes(*more: object) -> list[object]:
     return ["toy/m", "--kind", "codes", "--public", "open", *more]
 
@@ -138,7 +142,33 @@ BAD: dict[str, tuple[list[object], str]] = {
     "limit at 1": (capped("--limit", 1, "--secret", "toy.secret"), "The limit L is 1, and the release has 300"),
     "limit below 1": (capped("--limit", 0.5, "--secret", "toy.secret"), "Take one above 1"),
     "limit above N": (capped("--limit", 301, "--secret", "toy.secret"), "at most N"),
-    "limit nan": (capped("--limit", "nan", "--secret", "toy.secret"), "The limit L is nan"),
+    "limit nan": (capped("--limit", "nan", "--secret", "toy.secret"), "--limit is nan"),
+    "K nan": (codes("--limit", "nan", "--secret", "toy.secret"), "--limit is nan"),
+    "K infinite": (codes("--limit", "inf", "--secret", "toy.secret"), "--limit is inf"),
+    "limit 0 of another kind": (
+        ["toy/m", "--kind", "statistics", "--epsilon", 1, "--limit", 0],
+        "--limit was given for a release of statistics",
+    ),
+    "noise 0 of another kind": (
+        ["toy/m", "--kind", "statistics", "--epsilon", 1, "--noise", 0],
+        "--noise was given for a release of statistics",
+    ),
+    "least 0 of another kind": (
+        ["toy/m", "--kind", "statistics", "--epsilon", 1, "--least", 0],
+        "--least was given for a release of statistics",
+    ),
+    "findings without labels": (
+        capped("--limit", 9, "--secret", "toy.secret", "--findings", "Edema"),
+        "goes with --one-label there",
+    ),
+    "findings of embeddings": (
+        ["toy/m", "--kind", "embeddings", "--secret", "toy.secret", "--findings", "Edema"],
+        "--findings was given for a release of embeddings",
+    ),
+    "new secret of statistics": (
+        ["toy/m", "--kind", "statistics", "--epsilon", 1, "--new-secret"],
+        "--new-secret was given for a release of statistics",
+    ),
     "no limit": (capped("--secret", "toy.secret"), "needs a limit"),
     "epsilon below ln L": (capped("--limit", 9, "--epsilon", 2, "--secret", "toy.secret"), "It is above ln L"),
     "K above the policy": (codes("--limit", 61, "--secret", "toy.secret"), "61 cells of at least 5 records need 305"),
@@ -157,11 +187,14 @@ BAD: dict[str, tuple[list[object], str]] = {
     ),
     "no secret": (capped("--limit", 9), "needs the site's secret"),
     "secret missing": (capped("--limit", 9, "--secret", "other.secret"), "add --new-secret to make it"),
-    "secret of another cohort": (capped("--limit", 9, "--secret", "clinic.secret"), "belongs to another cohort"),
+    "secret of another cohort": (
+        capped("--limit", 9, "--secret", "clinic.secret"),
+        "belongs to another cohort ('clinic', not 'toy')",
+    ),
     "secret made twice": (capped("--limit", 9, "--secret", "toy.secret", "--new-secret"), "exists"),
     "ledger of another cohort": (
         capped("--limit", 9, "--secret", "toy.secret", "--ledger", "clinic.ledger"),
-        "is the ledger of a cohort with fingerprint",
+        "is the ledger of the cohort 'clinic', not 'toy'",
     ),
     "ledger missing": (capped("--limit", 9, "--secret", "toy.secret", "--ledger", "x"), "There is no ledger at"),
     "over budget": (
@@ -188,17 +221,40 @@ BAD: dict[str, tuple[list[object], str]] = {
     "no epsilon": (["toy/m", "--kind", "statistics"], "needs an epsilon"),
     "epsilon 0": (["toy/m", "--kind", "statistics", "--epsilon", 0], "above 0 and finite"),
     "epsilon infinite": (["toy/m", "--kind", "statistics", "--epsilon", "inf"], "sums without noise stay here"),
-    "delta too large": (["toy/m", "--kind", "statistics", "--epsilon", 1, "--delta", 0.1], "is not below 1/n"),
+    "delta too large": (["toy/m", "--kind", "statistics", "--epsilon", 1, "--delta", 0.5], "Take a smaller --delta"),
     "kind unknown": (["toy/m", "--kind", "vectors"], "--kind is 'vectors'"),
     "option of another kind": (["toy/m", "--kind", "statistics", "--epsilon", 1, "--limit", 9], "It goes with: codes"),
     "label on scores": (
         ["toy/m", "--kind", "scores", "--public", "open", "--secret", "toy.secret", "--one-label"],
         "--one-label was given for a release of scores",
     ),
-    "finding unknown": (codes("--limit", 8, "--secret", "toy.secret", "--findings", "Cough"), "--findings has 'Cough'"),
+    "finding unknown": (
+        codes("--limit", 8, "--secret", "toy.secret", "--one-label", "--findings", "Cough"),
+        "--findings has 'Cough'",
+    ),
     "ledger of no limit": (
         ["toy/m", "--kind", "embeddings", "--secret", "toy.secret", "--ledger", "toy.ledger"],
-        "has no limit that a ledger could count",
+        "Add --unlimited to enter it as such",
+    ),
+    "unlimited with noise": (
+        embeddings("--noise", 9, "--ledger", "toy.ledger", "--unlimited"),
+        "--unlimited was given with --noise",
+    ),
+    "unlimited without ledger": (
+        embeddings("--unlimited"),
+        "--unlimited was given without --ledger",
+    ),
+    "unlimited of another kind": (
+        capped("--limit", 9, "--secret", "toy.secret", "--ledger", "toy.ledger", "--unlimited"),
+        "--unlimited was given for a release of capped",
+    ),
+    "no ledger for clean embeddings": (
+        ["clinic/m", "--kind", "embeddings", "--secret", "clinic.secret"],
+        "is no synthetic cohort, and no ledger",
+    ),
+    "no ledger for scores": (
+        ["clinic/m", "--kind", "scores", "--public", "open", "--secret", "clinic.secret"],
+        "is no synthetic cohort, and no ledger",
     ),
     "noise below 0": (["toy/m", "--kind", "embeddings", "--noise", -1, "--secret", "toy.secret"], "The noise is -1"),
     "head absent": (capped("--limit", 9, "--secret", "toy.secret", "--head", "none"), "has no head 'none'"),
@@ -243,7 +299,7 @@ def test_a_patient_unknown_to_the_ledger_is_refused(
 ) -> None:
     entry = store.open("toy", MODEL)
     some = entry.records("all")["patient_id"].unique()[:-3]
-    Ledger.create(site / "few", entry.manifest["cohort"]["fingerprint"], some, epsilon=1.0, delta=1e-6, lift=1e4)
+    Ledger.create(site / "few", entry.cohort, some, epsilon=1.0, delta=1e-6, lift=1e4)
     before = contents(site)
     asked = capped("--limit", 9, "--secret", site / "toy.secret", "--ledger", site / "few")
     assert linkage("release", *asked, "--store", store.root, "--out", site / "out", "--quiet") == 2
@@ -256,7 +312,7 @@ def test_embeddings_off_the_sphere_and_shared_patients_are_refused(store: Store,
 
     entry = store.open("toy", MODEL)
     source = records.gather(entry)
-    secret = Secret.create(tmp_path / "s", entry.manifest["cohort"]["fingerprint"])
+    secret = Secret.create(tmp_path / "s", entry.cohort)
     bent = records.replace(source, embeddings=source.embeddings * np.where(np.arange(source.n) == 4, 1.5, 1)[:, None])
     with pytest.raises(InputError, match=r"Row 4 has norm 1\.5"):
         records.as_capped(bent, secret, 9)

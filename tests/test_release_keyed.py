@@ -25,7 +25,7 @@ def secret() -> Secret:
 def slow(secret: Secret, purpose: str, image: bytes, n: int) -> list[float]:
     """One number at a time, from the definition."""
     message = b""
-    for part in (purpose, secret.cohort_fingerprint):
+    for part in (purpose, secret.cohort):
         message += len(part.encode()).to_bytes(8, "big") + part.encode()
     stream = hashlib.shake_256(hmac.new(secret.key, message + image, hashlib.sha256).digest()).digest(8 * n)
     words = [int.from_bytes(stream[8 * i : 8 * i + 8], "little") for i in range(n)]
@@ -100,7 +100,7 @@ def test_a_secret_in_the_wrong_place_or_state_is_refused(tmp_path: Path) -> None
         Secret.read(path, "cohort-b")
     with pytest.raises(InputError, match="cannot be written"):
         Secret.create(tmp_path / "nowhere" / "secret.json", "cohort-a")
-    with pytest.raises(InputError, match="fingerprint is empty"):
+    with pytest.raises(InputError, match="name is empty"):
         Secret.create(tmp_path / "third.json", "")
     path.chmod(0o640)
     with pytest.raises(InputError, match=r"Others may read .*mode 640"):
@@ -112,7 +112,7 @@ def test_a_secret_in_the_wrong_place_or_state_is_refused(tmp_path: Path) -> None
     [
         ({"key": "00" * 31}, "31 bytes"),
         ({"key": "no hex"}, "was altered"),
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 1}, "schema 1"),
         ({"cohort": None}, "belongs to another cohort"),
     ],
 )

@@ -26,7 +26,7 @@ PATIENTS = [f"patient-{i:03d}" for i in range(40)]
 DELTA = 1e-6
 EPSILON = 1.0
 LIFT = 100.0
-PRINT = "f" * 64
+COHORT = "clinic"
 
 
 def mu_of(epsilon: float) -> float:
@@ -35,7 +35,7 @@ def mu_of(epsilon: float) -> float:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.create(tmp_path / "ledger.sqlite", PRINT, PATIENTS, epsilon=EPSILON, delta=DELTA, lift=LIFT)
+    return Ledger.create(tmp_path / "ledger.sqlite", COHORT, PATIENTS, epsilon=EPSILON, delta=DELTA, lift=LIFT)
 
 
 def query(ledger: Ledger, epsilon: float = 0.3, patients: list[str] | None = None, **options: Any) -> Any:
@@ -133,6 +133,7 @@ def test_no_patient_is_named_in_the_file_or_in_what_is_exported(ledger: Ledger) 
     charge = query(ledger, patients=PATIENTS[:3])
     with pytest.raises(InputError, match="2 of 3 patients are unknown") as refused:
         query(ledger, patients=[PATIENTS[0], "somebody", "else"])
+    assert "linkage ledger add" in refused.value.remedy
     assert "somebody" not in str(refused.value)
     exported = ledger.history().to_csv() + repr(charge) + repr(ledger.spent(PATIENTS[:2]))
     content = ledger.path.read_bytes()
@@ -217,20 +218,171 @@ def test_a_damaged_file_is_named(ledger: Ledger) -> None:
     assert ledger.verify()
 
 
+def test_nothing_is_charged_or_told_by_a_book_that_was_altered(ledger: Ledger) -> None:
+    query(ledger)
+    ledger.charge("codes", {}, PATIENTS[:2], lift=2.0)
+    kept = ledger.path.read_bytes()
+    for statement, said in (
+        ("UPDATE site SET value = '99' WHERE name = 'lift'", "budget, the cohort or the list"),
+        ("UPDATE entries SET mu = 0.01 WHERE number = 1", "Entry 1, or what stands before it"),
+        ("UPDATE charges SET mu2 = 0 WHERE number = 1 AND place = 39", "charges of entry 1"),
+        ("UPDATE patients SET place = 77 WHERE place = 39", "list of patients"),
+        ("DELETE FROM entries WHERE number = 1", "Entry 1 is missing"),
+        ("SELECT 1", "triggers that refuse changes are gone"),
+    ):
+        ledger.path.write_bytes(kept)
+        without_triggers(ledger.path, statement)
+        altered = ledger.path.read_bytes()
+        for use in (
+            lambda: ledger.charge("codes", {}, PATIENTS[5:7], lift=2.0),
+            lambda: ledger.add(COHORT, ["new"]),
+            lambda: ledger.spent(PATIENTS),
+        ):
+            with pytest.raises(StoreError, match=rf"not as it was entered: .*{said}"):
+                use()
+        assert ledger.path.read_bytes() == altered
+
+
+DAMAGES = (
+    "UPDATE entries SET parameters = 'no json'",
+    "UPDATE entries SET parameters = '[]'",
+    "UPDATE entries SET parameters = '[' || replace(hex(zeroblob(50000)), '0', '[')",
+    "UPDATE entries SET parameters = x'00ff'",
+    "UPDATE entries SET mu = 'much'",
+    "UPDATE entries SET time = x'00'",
+    "UPDATE entries SET n_patients = 'all'",
+    "UPDATE charges SET mu2 = x'00'",
+    "UPDATE charges SET place = 'here' WHERE place = 3",
+    "UPDATE patients SET hash = 'text' WHERE place = 3",
+    "UPDATE patients SET hash = 1000000000000 WHERE place = 3",
+    "UPDATE site SET value = 'much' WHERE name = 'lift'",
+    "UPDATE site SET value = x'00' WHERE name = 'epsilon'",
+    "UPDATE site SET value = '-1' WHERE name = 'epsilon'",
+    "UPDATE site SET value = 'nan' WHERE name = 'lift'",
+    "DELETE FROM site WHERE name = 'cohort'",
+    "DELETE FROM site WHERE name = 'start'",
+    "DELETE FROM site WHERE name = 'key'",
+    "UPDATE site SET value = '1' WHERE name = 'schema'",
+    "DROP TABLE site",
+    "DROP TABLE charges",
+)
+
+
+def test_damaged_values_are_refused_in_words(ledger: Ledger) -> None:
+    query(ledger)
+    kept = ledger.path.read_bytes()
+
+    def read() -> None:
+        Ledger.open(ledger.path, COHORT).history()
+        found = ledger.verify()
+        assert any("triggers" not in one for one in found), found
+        ledger.spent(PATIENTS)
+
+    for statement in DAMAGES:
+        ledger.path.write_bytes(kept)
+        without_triggers(ledger.path, statement)
+        with pytest.raises(StoreError) as refused:
+            read()
+        assert refused.value.remedy, statement
+
+
+# ---------------------------------------------------------------------------------------------- patients who came later
+
+
+def test_patients_who_came_later_are_added_with_the_same_budget(ledger: Ledger) -> None:
+    query(ledger, 0.5)
+    later = [*PATIENTS, "late-1", "late-2"]
+    with pytest.raises(InputError, match="2 of 42 patients are unknown"):
+        query(ledger, 0.3, later)
+    added = ledger.add(COHORT, later)
+    assert added is not None
+    assert (added.n_patients, added.n_records, added.mu, added.lift) == (2, 0, None, None)
+    assert ledger.add(COHORT, later) is None
+    query(ledger, 0.3, later)
+    both = bounds.compose_mu([mu_of(0.5), mu_of(0.3)])
+    assert ledger.spent(later).mu == pytest.approx([both] * 40 + [mu_of(0.3)] * 2)
+    assert ledger.add(COHORT, ["late-3"]) is not None
+    assert ledger.history()["mechanism"].tolist() == ["statistics", "patients added", "statistics", "patients added"]
+    assert ledger.verify() == []
+    with pytest.raises(InputError, match="ledger of the cohort 'clinic', not 'other'"):
+        ledger.add("other", later)
+    for statement in (
+        "UPDATE patients SET hash = zeroblob(32) WHERE place = 41",
+        "DELETE FROM patients WHERE place = 42",
+        "INSERT INTO patients VALUES (43, zeroblob(32))",
+        "DELETE FROM entries WHERE number = 4",
+    ):
+        kept = ledger.path.read_bytes()
+        without_triggers(ledger.path, statement)
+        assert any("patients" in one for one in ledger.verify()), statement
+        ledger.path.write_bytes(kept)
+
+
+# -------------------------------------------------------------------------------------------------- without any limit
+
+
+def test_records_without_limit_are_entered_and_end_the_limits_of_their_patients(ledger: Ledger) -> None:
+    def codes(patients: list[str], images: str = "i") -> Any:
+        return ledger.charge("codes", {}, patients, lift=2.0, keyed=("secret", images))
+
+    first = codes(PATIENTS[:6])
+    gone = ledger.charge("scores", {}, PATIENTS[:5], unlimited=True, keyed=("secret", "i"))
+    assert (gone.lift, gone.n_records) == (math.inf, 5)
+    assert ledger.charge("scores", {}, PATIENTS[:5], unlimited=True, keyed=("secret", "i")).repeated
+    with pytest.raises(
+        InputError, match=r"Entry 2 .* records of 2 of these 7 patients .* without any limit \(scores\)"
+    ):
+        codes(PATIENTS[3:10])
+    with pytest.raises(InputError, match="Entry 2"):  # Gaussian noise on records is one too
+        ledger.charge("embeddings", {}, PATIENTS[:1], mu=0.01, keyed=("secret", "i"))
+    assert codes(PATIENTS[:6]).number == first.number, "what has left is there already"
+    assert codes(PATIENTS[5:10]).parameters["before"] == {"mu": 0.0, "lift": 2.0}
+    assert query(ledger).parameters["before"] == {"mu": 0.0, "lift": None}
+    assert ledger.charge("embeddings", {}, PATIENTS[:6], unlimited=True).parameters["before"]["lift"] is None
+    assert ledger.spent(PATIENTS[:1]).lift_left == 1.0
+    assert ledger.verify() == []
+
+
+def test_an_entry_says_what_had_left_before(ledger: Ledger) -> None:
+    assert query(ledger, 0.3, PATIENTS[:10]).parameters["before"] == {"mu": 0.0, "lift": 1.0}
+    query(ledger, 0.4, PATIENTS[5:15])
+    both = bounds.compose_mu([mu_of(0.3), mu_of(0.4)])
+    given: dict[str, Any] = {"lift": 3.0, "keyed": ("secret", "i")}
+    first = ledger.charge("codes", {}, [*PATIENTS[:8], PATIENTS[0]], **given)
+    assert first.parameters["before"] == {"mu": pytest.approx(both), "lift": 1.0}
+    second = ledger.charge("capped", {}, PATIENTS[8:20], **given).parameters["before"]
+    assert second == {"mu": pytest.approx(both), "lift": 1.0}
+    assert ledger.charge("codes", {}, [*PATIENTS[:8], PATIENTS[0]], **given) == first.__class__(
+        **{**vars(first), "repeated": True}
+    )
+
+
+def test_what_a_query_says_of_before_is_the_same_with_and_without_a_patient(ledger: Ledger) -> None:
+    """The twin looks at the patients of the query: whoever knows the others sees that this one had been released."""
+    ledger.charge("codes", {}, [*PATIENTS[:3], PATIENTS[0]], lift=3.0, keyed=("secret", "i"))
+    with_, without = (query(ledger, 0.1, some).parameters["before"] for some in (PATIENTS, PATIENTS[1:]))
+    assert with_["lift"] == without["lift"] == pytest.approx(9.0)
+    with sqlite3.connect(ledger.path) as book:
+        twins = [ledger._before(book, np.arange(len(PATIENTS))[some])["lift"] for some in (slice(0, 40), slice(0, 1))]
+        by_patient = {ledger._before(book, np.array([i]))["lift"] for i in range(40)}
+    assert pytest.approx(9.0) in twins
+    assert len(by_patient) > 1, "so it would show"
+
+
 # ------------------------------------------------------------------------------------------------------- bad input
 
 
 def test_a_ledger_is_begun_once_and_opened_for_its_cohort(ledger: Ledger, tmp_path: Path) -> None:
-    assert Ledger.open(ledger.path, PRINT).epsilon == EPSILON
+    assert Ledger.open(ledger.path, COHORT).epsilon == EPSILON
     with pytest.raises(InputError, match="never begun again"):
-        Ledger.create(ledger.path, PRINT, PATIENTS, epsilon=9.0, delta=DELTA, lift=LIFT)
-    with pytest.raises(InputError, match="ledger of a cohort"):
-        Ledger.open(ledger.path, "e" * 64)
+        Ledger.create(ledger.path, COHORT, PATIENTS, epsilon=9.0, delta=DELTA, lift=LIFT)
+    with pytest.raises(InputError, match="ledger of the cohort 'clinic', not 'other'"):
+        Ledger.open(ledger.path, "other")
     with pytest.raises(StoreError, match="no ledger"):
         Ledger.open(tmp_path / "absent")
     (tmp_path / "text.sqlite").write_text("not a database, " * 100)
     (tmp_path / "text.sqlite.key").write_text("00" * 32)
-    with pytest.raises(StoreError, match="not a database"):
+    with pytest.raises(StoreError, match=r"not a database.*from a backup"):
         Ledger.open(tmp_path / "text.sqlite")
     key = ledger.path.with_name("ledger.sqlite.key")
     kept = key.read_text()
@@ -256,6 +408,8 @@ def test_a_ledger_is_begun_once_and_opened_for_its_cohort(ledger: Ledger, tmp_pa
         {"mu": None, "lift": 0.5},
         {"mu": None, "lift": math.inf},
         {"patients": []},
+        {"unlimited": True},
+        {"mechanism": "patients added"},
     ],
 )
 def test_a_charge_that_makes_no_sense_is_refused(ledger: Ledger, change: dict[str, Any]) -> None:
@@ -265,11 +419,13 @@ def test_a_charge_that_makes_no_sense_is_refused(ledger: Ledger, change: dict[st
 
 
 @pytest.mark.parametrize(
-    "change", [{"lift": 0.9}, {"lift": math.nan}, {"epsilon": 0.0}, {"epsilon": math.inf}, {"delta": 0.0}]
+    "change",
+    [{"lift": 0.9}, {"lift": math.nan}, {"epsilon": 0.0}, {"epsilon": math.inf}, {"epsilon": math.nan}, {"delta": 0.0}],
 )
 def test_a_budget_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, float]) -> None:
-    with pytest.raises(InputError):
-        Ledger.create(tmp_path / "l", PRINT, PATIENTS, **{"epsilon": 1.0, "delta": DELTA, "lift": 2.0, **change})
+    (value,) = change.values()
+    with pytest.raises(InputError, match=f" {value}|is {value}"):
+        Ledger.create(tmp_path / "l", COHORT, PATIENTS, **{"epsilon": 1.0, "delta": DELTA, "lift": 2.0, **change})
     assert not list(tmp_path.iterdir())
 
 
@@ -303,20 +459,24 @@ def killed_while_charging(folder: Path, kills: int) -> int:
     """Kill it at random moments of up to three charges; how many entries it made."""
     names = [f"patient-{i:03d}" for i in range(2000)]
     path = folder / "ledger.sqlite"
-    ledger = Ledger.create(path, PRINT, names, epsilon=50.0, delta=DELTA, lift=2.0)
+    ledger = Ledger.create(path, COHORT, names, epsilon=50.0, delta=DELTA, lift=2.0)
     rng = np.random.default_rng(0)
     begun = time.perf_counter()
     ledger.charge("statistics", {}, names, mu=1e-3)
     one_charge = time.perf_counter() - begun
     reported = 1
-    for _ in range(kills):
+    for i in range(kills):
+        if i % 20 == 19:  # a charge reads all that were made before it
+            begun = time.perf_counter()
+            ledger.charge("statistics", {}, names, mu=1e-3)
+            one_charge, reported = time.perf_counter() - begun, reported + 1
         process = charging(path, 1e-3, len(names))
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(rng.uniform(0.0, 3 * one_charge))
         process.send_signal(signal.SIGKILL)
         reported += process.communicate()[0].count("charged")
-        ledger = Ledger.open(path, PRINT)
+        ledger = Ledger.open(path, COHORT)
         assert ledger.verify() == []
         entries = len(ledger.history())
         assert ledger.spent(names).mu == pytest.approx(1e-3 * math.sqrt(entries))  # all patients of each, or none
@@ -370,7 +530,7 @@ def test_a_ledger_that_looks_before_it_locks_is_caught(ledger: Ledger, monkeypat
 
 def test_many_patients_are_charged_in_seconds(tmp_path: Path) -> None:
     names = np.array([f"p{i}" for i in range(126_804)])
-    ledger = Ledger.create(tmp_path / "large", PRINT, names, epsilon=1.0, delta=1e-7, lift=1e3)
+    ledger = Ledger.create(tmp_path / "large", COHORT, names, epsilon=1.0, delta=1e-7, lift=1e3)
     begun = time.perf_counter()
     charge = ledger.charge("capped", {"limit": 2}, np.concatenate([names, names, names]), lift=2.0)
     assert time.perf_counter() - begun < 20

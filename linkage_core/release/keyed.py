@@ -2,7 +2,8 @@
 
 Fresh noise at each download is undone by averaging. Noise keyed by a secret and the image makes a second release equal
 to the first, bit for bit, so it tells nothing new and costs nothing. Then everything rests on the secret: whoever has
-it has the noise. It stays at the site, in a file that its owner alone can read, and belongs to one cohort.
+it has the noise. It stays at the site, in a file that its owner alone can read, and belongs to one cohort, by name: a
+corrected label must not bring fresh noise.
 
 The limits of bounds.py are for coins that are random; here they are pseudo-random, 256 bits, keyed by HMAC-SHA256
 (Bellare 2006: a pseudo-random function) and stretched by SHAKE-256 (FIPS 202): to tell the two apart one would have to
@@ -25,29 +26,30 @@ import numpy as np
 from linkage_core.errors import InputError
 
 KEY_BYTES = 32
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A site's key for one cohort. The key is not part of repr, and `digest` names it without giving it away."""
+    """A site's key for one cohort, by its name. The key is not part of repr, and `digest` names it without giving it
+    away."""
 
     key: bytes = field(repr=False)
-    cohort_fingerprint: str
+    cohort: str
 
     def __post_init__(self) -> None:
         if len(self.key) < KEY_BYTES:
             raise InputError(f"The secret holds {len(self.key)} bytes.", f"It needs {KEY_BYTES}; make a new one.")
 
     @classmethod
-    def create(cls, path: Path, cohort_fingerprint: str) -> Secret:
+    def create(cls, path: Path, cohort: str) -> Secret:
         """A new secret from the operating system's generator, in a new file of mode 0600.
 
         InputError where the file exists: a second secret would give every image a second, fresh release.
         """
-        _require_fingerprint(cohort_fingerprint)
-        made = cls(secrets.token_bytes(KEY_BYTES), cohort_fingerprint)
-        text = json.dumps({"schema": _SCHEMA, "cohort": cohort_fingerprint, "key": made.key.hex()}) + "\n"
+        _require_name(cohort)
+        made = cls(secrets.token_bytes(KEY_BYTES), cohort)
+        text = json.dumps({"schema": _SCHEMA, "cohort": cohort, "key": made.key.hex()}) + "\n"
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
@@ -65,14 +67,14 @@ class Secret:
         return made
 
     @classmethod
-    def read(cls, path: Path, cohort_fingerprint: str) -> Secret:
+    def read(cls, path: Path, cohort: str) -> Secret:
         """The secret in a file; InputError where it is missing, short, altered, readable by others, or for another
         cohort."""
-        _require_fingerprint(cohort_fingerprint)
+        _require_name(cohort)
         try:
             mode = Path(path).stat().st_mode
             held = json.loads(Path(path).read_bytes())
-            key, cohort, schema = bytes.fromhex(held["key"]), held["cohort"], held["schema"]
+            key, whose, schema = bytes.fromhex(held["key"]), held["cohort"], held["schema"]
         except FileNotFoundError:
             raise InputError(f"There is no secret at {path}.", "Make one, once for a cohort.") from None
         except OSError as error:
@@ -84,15 +86,18 @@ class Secret:
         if os.name == "posix" and mode & 0o077:
             raise InputError(f"Others may read the secret {path} (mode {mode & 0o777:o}).", f"chmod 600 {path}")
         if schema != _SCHEMA:
-            raise InputError(f"The secret {path} has schema {schema!r}.", f"This version reads {_SCHEMA}.")
-        if cohort != cohort_fingerprint:
             raise InputError(
-                f"The secret {path} belongs to another cohort ({str(cohort)[:12]}, not {cohort_fingerprint[:12]}).",
+                f"The secret {path} has schema {schema!r}, and this version reads {_SCHEMA}.",
+                "Use it with the version that made it.",
+            )
+        if whose != cohort:
+            raise InputError(
+                f"The secret {path} belongs to another cohort ({whose!r}, not {cohort!r}).",
                 "Each cohort has a secret of its own.",
             )
         if len(key) < KEY_BYTES:
             raise InputError(f"The secret {path} holds {len(key)} bytes.", f"It needs {KEY_BYTES}; it was cut short.")
-        return cls(key, cohort_fingerprint)
+        return cls(key, cohort)
 
     @property
     def digest(self) -> str:
@@ -101,7 +106,7 @@ class Secret:
 
     def stream(self, purpose: str, image: bytes) -> bytes:
         """32 bytes that depend on the key, the cohort, the purpose and the image, and on nothing else."""
-        return hmac.digest(self.key, _preamble(purpose, self.cohort_fingerprint) + image, "sha256")
+        return hmac.digest(self.key, _preamble(purpose, self.cohort) + image, "sha256")
 
     def generator(self, purpose: str, image: bytes) -> np.random.Generator:
         """A generator of its own for one image and purpose; some 50 us each, so `uniforms` is for many.
@@ -119,7 +124,7 @@ class Secret:
         """
         if n < 1:
             raise InputError(f"n is {n}.", "Ask for at least one number an image.")
-        start = hmac.new(self.key, _preamble(purpose, self.cohort_fingerprint), "sha256")
+        start = hmac.new(self.key, _preamble(purpose, self.cohort), "sha256")
         drawn = bytearray()
         for image in images:
             one = start.copy()
@@ -152,6 +157,6 @@ def _preamble(*parts: str) -> bytes:
     return b"".join(len(part).to_bytes(8, "big") + part for part in coded)
 
 
-def _require_fingerprint(cohort_fingerprint: str) -> None:
-    if not cohort_fingerprint:
-        raise InputError("The cohort's fingerprint is empty.", "It stands in the entry's manifest, under cohort.")
+def _require_name(cohort: str) -> None:
+    if not cohort:
+        raise InputError("The cohort's name is empty.", "Give the one that it has in the store.")

@@ -4,14 +4,16 @@ A query of `statistics` costs each patient in it a mu, and the squares add up (D
 Privacy, 2022, corollary 3.3: m Gaussians are one, of the root of the sum of squares). A record that leaves with a
 certified lift L costs its patient ln L; logarithms add (bounds.compose_lifts), so several records of one patient, and
 several releases, add up. The two are counted apart, each against its own budget: who holds both a file of statistics
-and a record has the limit of neither alone.
+and a record has the limit of neither alone. Records that leave without any limit are entered too (lift infinite), and
+end it: later record releases of these patients are refused.
 
-One sqlite3 file, and beside it a key. Entries and charges are only ever added: triggers refuse anything else, and each
-entry carries a keyed hash over its content, its charges and the entry before, so `verify` finds what was altered by
-other means. That the last entries were cut off shows only against a digest kept elsewhere: a certificate carries it. An
-entry and its charges are one transaction on disk before `charge` returns; a process that is killed leaves all or none.
-Patients are stored as keyed hashes. Whoever has both files can test whether somebody is in the book: they stay at the
-site.
+The book is a cohort's, by name: a corrected label or a new image begins no new budget, and patients who came later are
+added to it. One sqlite3 file, and beside it a key. Patients, entries and charges are only ever added: triggers refuse
+anything else, and each entry carries a keyed hash over its content, its charges and the entry before, so `verify` finds
+what was altered by other means, and nothing is charged to such a book. That an older copy was put back, or the last
+entries cut off, shows only against a digest kept elsewhere: a certificate carries it. An entry and its charges are one
+transaction on disk before `charge` returns; a process that is killed leaves all or none. Patients are stored as keyed
+hashes. Whoever has both files can test whether somebody is in the book: they stay at the site.
 """
 
 from __future__ import annotations
@@ -36,9 +38,13 @@ import pandas as pd
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting
 
-SCHEMA = 1
+SCHEMA = 2
+ADDED = "patients added"
+"""The mechanism of an entry that appends patients and charges nobody."""
 _WAIT = 60.0  # seconds for another process's charge
 _ROUNDING = 1e-9
+_LARGEST = 700.0  # nats; e to so much is a number still
+_RESTORE = "Restore it and its key from a backup, and ask who had access."
 _COLUMNS = ("number", "time", "mechanism", "parameters", "mu", "lift", "identity", "n_patients", "n_records", "charges")
 _TABLES = """
 CREATE TABLE site (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -72,7 +78,9 @@ _FROZEN += "".join(
 class Charge:
     """One entry of the book. mu or lift is what it costs a patient a query, or a record; n_records 0 for a query.
 
-    digest: of this entry and all before it, for the certificate. repeated: it was there already and cost nothing.
+    lift infinite: nothing limits its records. parameters holds, beside what was asked, `before`: {"mu", "lift"} of what
+    had left before for the patient for whom it was most, lift None where that had no limit. digest: of this entry and
+    all before it, for the certificate. repeated: it was there already and cost nothing.
     """
 
     number: int
@@ -127,7 +135,7 @@ class Ledger:
     def __init__(self, path: Path, key: bytes, site: Mapping[str, str]) -> None:
         self.path = path
         self._key = key
-        self.fingerprint = site["fingerprint"]
+        self.cohort = site["cohort"]
         self.epsilon, self.delta, self.lift = (float(site[name]) for name in ("epsilon", "delta", "lift"))
         self.mu = 1 / accounting.gaussian_sigma(self.epsilon, self.delta)
 
@@ -137,14 +145,14 @@ class Ledger:
     def create(
         cls,
         path: Path,
-        fingerprint: str,
+        cohort: str,
         patients: Sequence[str] | np.ndarray,
         *,
         epsilon: float,
         delta: float,
         lift: float,
     ) -> Ledger:
-        """A new book for a cohort's patients, with a budget for each of them.
+        """A new book for the patients of a cohort (its name), with a budget for each of them.
 
         epsilon at delta: of all queries together. lift: of all records of a patient together, 1 or more. Refuses a path
         that is taken. The key is `PATH.key`; both files are readable by their owner only.
@@ -153,20 +161,18 @@ class Ledger:
         if not 1 <= lift < math.inf:
             raise InputError(f"lift is {lift}.", "It is 1 (no record leaves) or more.")
         if not math.isfinite(epsilon):
-            raise InputError("epsilon is infinite.", "A budget is a number.")
+            raise InputError(f"epsilon is {epsilon}.", "A budget is a finite number.")
         accounting.gaussian_sigma(epsilon, delta)
         names = np.unique(np.asarray(patients).astype(str))
-        if not fingerprint or not len(names):
-            raise InputError(
-                f"The cohort's fingerprint is {fingerprint!r} and it has {len(names)} patients.", "Give both."
-            )
+        if not cohort or not len(names):
+            raise InputError(f"The cohort's name is {cohort!r} and it has {len(names)} patients.", "Give both.")
         if path.exists():
             raise InputError(f"{path} exists.", "A ledger is never begun again: open it, or give another path.")
         path.parent.mkdir(parents=True, exist_ok=True)
         key = _key(path)
         site = {
             "schema": str(SCHEMA),
-            "fingerprint": fingerprint,
+            "cohort": cohort,
             "epsilon": repr(float(epsilon)),
             "delta": repr(float(delta)),
             "lift": repr(float(lift)),
@@ -190,10 +196,10 @@ class Ledger:
             raise InputError(f"{path} exists.", "Somebody else has just begun it: open it.") from error
         finally:
             begun.unlink(missing_ok=True)
-        return cls.open(path, fingerprint)
+        return cls.open(path, cohort)
 
     @classmethod
-    def open(cls, path: Path, fingerprint: str | None = None) -> Ledger:
+    def open(cls, path: Path, cohort: str | None = None) -> Ledger:
         """An existing book. Refuses one of another cohort, one without its key, and what is no ledger."""
         path = Path(path)
         if not path.is_file():
@@ -202,16 +208,25 @@ class Ledger:
         with _connected(path) as book:
             site = dict(book.execute("SELECT name, value FROM site"))
         if site.get("schema") != str(SCHEMA):
-            raise StoreError(f"{path} is not a ledger of schema {SCHEMA}.", "Open it with the version that made it.")
-        if site["key"] != hashlib.sha256(key).hexdigest():
-            raise StoreError(f"{_key_path(path)} belongs to another ledger.", "Restore the one it was begun with.")
-        if fingerprint is not None and site["fingerprint"] != fingerprint:
-            raise InputError(
-                f"{path} is the ledger of a cohort with fingerprint {site['fingerprint'][:12]}, not "
-                f"{fingerprint[:12]}.",
-                "Each cohort has its own.",
+            raise StoreError(
+                f"{path} is a ledger of schema {site.get('schema', 'unknown')}, and this version reads {SCHEMA}.",
+                "Open it with the version that made it; its entries cannot be carried over.",
             )
-        return cls(path, key, site)
+        if site.get("key") != hashlib.sha256(key).hexdigest():
+            raise StoreError(f"{_key_path(path)} belongs to another ledger.", "Restore the one it was begun with.")
+        try:
+            found = cls(path, key, site)
+        except (KeyError, TypeError, ValueError, InputError) as error:
+            raise StoreError(f"The budget in {path} cannot be read ({error}).", _RESTORE) from error
+        if cohort is not None:
+            found._require_cohort(cohort)
+        return found
+
+    def _require_cohort(self, cohort: str) -> None:
+        if cohort != self.cohort:
+            raise InputError(
+                f"{self.path} is the ledger of the cohort {self.cohort!r}, not {cohort!r}.", "Each cohort has its own."
+            )
 
     # ------------------------------------------------------------------------------------------------------ charge
 
@@ -224,36 +239,44 @@ class Ledger:
         mu: float | None = None,
         lift: float | None = None,
         keyed: tuple[str, str] | None = None,
+        unlimited: bool = False,
     ) -> Charge:
-        """Enter a release before anything of it is written out; on disk when this returns. All of it, or an error.
+        """Enter a release before anything of it is given out; on disk when this returns. All of it, or an error.
 
         Arguments
-            patients: of a query (mu) those in it, named once or often; of records (lift) one a released record.
-            mu: of the query. lift: certified of each record by itself. One of the two.
-            keyed: (secret's id, sha256 of the images) of a release whose noise follows from a secret and the image. The
-                same again, with the same mechanism and parameters, is the same release: it costs nothing and the first
-                entry comes back. Others are charged in full, also where some of the images were in an earlier one.
+            patients: of a query (mu) those in it, named once or often; of records one a released record.
+            mu: of the query. lift: certified of each record by itself. unlimited: records that nothing limits. One of
+                the three.
+            keyed: (secret's id, sha256 of the images) of a release of records, whose noise follows from a secret and
+                the image. The same again, with the same mechanism and parameters, is the same release: it costs nothing
+                and the first entry comes back. Others are charged in full, also where some of the images were in an
+                earlier one.
 
         Raises InputError, and charges nothing, if the budget of any patient would be exceeded (it says of how many, and
-        what is left) or any is unknown.
+        what is left), any left without limit before, or any is unknown; StoreError if the book was altered.
         """
-        if (mu is None) == (lift is None):
-            raise InputError("A charge is either of a query (mu) or of records (lift).", "Give one of the two.")
+        if (mu is not None) + (lift is not None) + unlimited != 1:
+            raise InputError(
+                "A charge is of a query (mu), of records (lift), or of records without limit (unlimited).",
+                "Give one of the three.",
+            )
+        if mechanism == ADDED:
+            raise InputError(f"{ADDED!r} is no release.", "Name the kind of the release.")
         if mu is not None and not 0 < mu < math.inf:
             raise InputError(f"mu is {mu}.", "It is above 0 and finite: a query without noise is never released.")
         if lift is not None and not 1 <= lift < math.inf:
             raise InputError(f"lift is {lift}.", "A certified lift is 1 or more, and finite.")
-        mu, lift = None if mu is None else float(mu), None if lift is None else float(lift)
-        said = json.dumps(dict(parameters), sort_keys=True, allow_nan=False)
+        mu = None if mu is None else float(mu)
+        lift = math.inf if unlimited else None if lift is None else float(lift)
         identity = None
         if keyed is not None:
-            identity = _digest([mechanism, said, mu, lift, *keyed, sorted(map(str, np.asarray(patients).tolist()))])
+            asked = json.dumps(dict(parameters), sort_keys=True, allow_nan=False)
+            identity = _digest([mechanism, asked, mu, lift, *keyed, sorted(map(str, np.asarray(patients).tolist()))])
         names, times = np.unique(np.asarray(patients).astype(str), return_counts=True)
         if not len(names):
             raise InputError("The release has no patients.", "Nothing is charged for nothing: leave it out.")
         hashes = [_hashed(self._key, name) for name in names.tolist()]
-        with _connected(self.path) as book:
-            book.execute("BEGIN IMMEDIATE")  # from here on nobody else charges
+        with self._changing() as book:
             if identity is not None:
                 before = book.execute("SELECT * FROM entries WHERE identity = ?", (identity,)).fetchone()
                 if before is not None:
@@ -261,28 +284,94 @@ class Ledger:
             places = self._places(book, hashes)
             mu2 = np.full(len(places), 0.0 if mu is None else mu**2)
             nats = np.zeros(len(places)) if lift is None else times * math.log(lift)
-            self._require_left(book, places, mu2, nats)
+            if not unlimited:
+                if lift is not None or keyed is not None:
+                    self._require_limited(book, places)
+                self._require_left(book, places, mu2, nats)
+            told = {**parameters, "before": self._before(book, None if lift is None and keyed is None else places)}
             order = np.argsort(places)
             rows = list(zip(places[order].tolist(), mu2[order].tolist(), nats[order].tolist(), strict=True))
-            last = book.execute("SELECT number, digest FROM entries ORDER BY number DESC LIMIT 1").fetchone()
-            number, previous = (0, self._begun(book)) if last is None else last
-            content = (
-                number + 1,
-                datetime.now(UTC).isoformat(timespec="seconds"),
-                mechanism,
-                said,
-                mu,
-                lift,
-                identity,
-                len(places),
-                0 if lift is None else int(times.sum()),
-                _digest(rows),
-            )
-            entry = (*content, _chained(self._key, previous, content))
-            book.execute(f"INSERT INTO entries VALUES ({', '.join('?' * len(entry))})", entry)
-            book.executemany("INSERT INTO charges VALUES (?, ?, ?, ?)", [(number + 1, *row) for row in rows])
-            book.execute("COMMIT")
+            n_records = 0 if lift is None else int(times.sum())
+            return self._enter(book, mechanism, told, mu, lift, identity, len(places), n_records, rows)
+
+    def add(self, cohort: str, patients: Sequence[str] | np.ndarray) -> Charge | None:
+        """Append those patients of the cohort whom the book does not know, with the budget of all others; None if it
+        knows them all. Nobody is ever removed. InputError for another cohort, StoreError if the book was altered."""
+        self._require_cohort(cohort)
+        wanted = {_hashed(self._key, name) for name in np.unique(np.asarray(patients).astype(str)).tolist()}
+        with self._changing() as book:
+            known = {one for (one,) in book.execute("SELECT hash FROM patients")}
+            new = sorted(wanted - known)
+            if not new:
+                return None
+            book.executemany("INSERT INTO patients VALUES (?, ?)", enumerate(new, start=len(known)))
+            return self._enter(book, ADDED, {"sha256": _of_hashes(new)}, None, None, None, len(new), 0, [])
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """A book that nobody else changes meanwhile, and that is as it was entered; StoreError where it is not."""
+        with _connected(self.path) as book:
+            book.execute("BEGIN IMMEDIATE")
+            self._require_whole(book)
+            yield book
+
+    def _enter(
+        self,
+        book: sqlite3.Connection,
+        mechanism: str,
+        parameters: Mapping[str, Any],
+        mu: float | None,
+        lift: float | None,
+        identity: str | None,
+        n_patients: int,
+        n_records: int,
+        rows: list[tuple[int, float, float]],
+    ) -> Charge:
+        """One more entry with its charges; on disk when this returns."""
+        last = book.execute("SELECT number, digest FROM entries ORDER BY number DESC LIMIT 1").fetchone()
+        number, previous = (0, self._begun(book)) if last is None else last
+        content = (
+            number + 1,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            mechanism,
+            json.dumps(dict(parameters), sort_keys=True, allow_nan=False),
+            mu,
+            lift,
+            identity,
+            n_patients,
+            n_records,
+            _digest(rows),
+        )
+        entry = (*content, _chained(self._key, previous, content))
+        book.execute(f"INSERT INTO entries VALUES ({', '.join('?' * len(entry))})", entry)
+        book.executemany("INSERT INTO charges VALUES (?, ?, ?, ?)", [(number + 1, *row) for row in rows])
+        book.execute("COMMIT")
         return _charge(entry)
+
+    def _require_limited(self, book: sqlite3.Connection, places: np.ndarray) -> None:
+        """InputError where some of these left in records without limit: no lift of theirs limits anything now."""
+        for number, mechanism in book.execute("SELECT number, mechanism FROM entries WHERE lift = 9e999").fetchall():
+            gone = [place for (place,) in book.execute("SELECT place FROM charges WHERE number = ?", (number,))]
+            both = int(np.isin(places, gone).sum())
+            if both:
+                raise InputError(
+                    f"Entry {number} of the ledger let records of {both:,} of these {len(places):,} patients leave "
+                    f"without any limit ({mechanism}).",
+                    "No limit on another record of theirs would hold: leave them out. Nothing was charged.",
+                )
+
+    def _before(self, book: sqlite3.Connection, places: np.ndarray | None) -> dict[str, float | None]:
+        """What left before, for the patient for whom it was most: mu, and lift (None: without limit).
+
+        places None, for a query: over the whole book, entry by entry, for who was in an earlier release must not show
+        in what a query says of itself. That is as much or more.
+        """
+        if places is None:
+            most = book.execute("SELECT max(mu2), max(nats) FROM charges GROUP BY number").fetchall()
+            mu2, nats = np.array(most, dtype=np.float64).reshape(-1, 2).sum(axis=0)
+        else:
+            mu2, nats = (one.max(initial=0.0) for one in self._sums(book, places))
+        return {"mu": math.sqrt(mu2), "lift": math.exp(nats) if nats < _LARGEST else None}
 
     def _require_left(self, book: sqlite3.Connection, places: np.ndarray, mu2: np.ndarray, nats: np.ndarray) -> None:
         spent2, spent = self._sums(book, places)
@@ -307,9 +396,12 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------- read
 
     def spent(self, patients: Sequence[str] | np.ndarray) -> Spent:
-        """What these patients (n,) have been charged so far; InputError if any is unknown."""
+        """What these patients (n,) have been charged so far; InputError if any is unknown, StoreError if the book was
+        altered."""
         names = np.asarray(patients).astype(str)
         with _connected(self.path) as book:
+            book.execute("BEGIN")
+            self._require_whole(book)
             places = self._places(book, [_hashed(self._key, name) for name in names.tolist()])
             mu2, nats = self._sums(book, places)
         return Spent(np.sqrt(mu2), np.exp(nats), self.mu, self.lift, self.delta)
@@ -321,55 +413,75 @@ class Ledger:
         columns = [name for name in Charge.__dataclass_fields__ if name != "repeated"]
         return pd.DataFrame([[getattr(row, name) for name in columns] for row in rows], columns=columns)
 
+    def entry(self, number: int) -> Charge | None:
+        """The entry of that number, None if there is none."""
+        with _connected(self.path) as book:
+            row = book.execute("SELECT * FROM entries WHERE number = ?", (number,)).fetchone()
+        return None if row is None else _charge(row)
+
     def holds(self, number: int, digest: str) -> bool:
         """Is this the digest of that entry? What a certificate says of the ledger, checked at the site."""
-        with _connected(self.path) as book:
-            row = book.execute("SELECT digest FROM entries WHERE number = ?", (number,)).fetchone()
-        return row is not None and hmac.compare_digest(str(row[0]), digest)
+        found = self.entry(number)
+        return found is not None and hmac.compare_digest(str(found.digest), digest)
 
     def verify(self) -> list[str]:
         """Every way in which the book differs from what was entered; empty if none. Everything is hashed again."""
         try:
-            return self._differences()
+            with _connected(self.path) as book:
+                book.execute("BEGIN")
+                broken = book.execute("PRAGMA integrity_check").fetchone()[0]
+                damage = [] if broken == "ok" else [f"{self.path} is damaged: {broken.splitlines()[0]}."]
+                return damage + self._differences(book)
         except StoreError as error:
             return [error.what]
 
-    def _differences(self) -> list[str]:
+    def _require_whole(self, book: sqlite3.Connection) -> None:
+        """StoreError with all that was altered; for what is spent and left would be wrong with it."""
+        if found := self._differences(book):
+            raise StoreError(f"The ledger {self.path} is not as it was entered: {' '.join(found)}", _RESTORE)
+
+    def _differences(self, book: sqlite3.Connection) -> list[str]:
         found = []
-        with _connected(self.path) as book:
-            book.execute("BEGIN")
-            broken = book.execute("PRAGMA integrity_check").fetchone()[0]
-            if broken != "ok":
-                found.append(f"{self.path} is damaged: {broken.splitlines()[0]}.")
-            there = {name for (name,) in book.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
-            wanted = {line.split()[2] for line in _FROZEN.splitlines()}
-            if wanted - there:
-                found.append(f"{len(wanted - there)} of the triggers that refuse changes are gone.")
-            site = dict(book.execute("SELECT name, value FROM site"))
-            previous = site.pop("start", "")
-            hashes = [bytes(one) for (one,) in book.execute("SELECT hash FROM patients ORDER BY place")]
-            if previous != _start(self._key, site, hashes):
-                found.append("The budget, the cohort or the list of patients was altered.")
-            expected = 0
-            for row in book.execute("SELECT * FROM entries ORDER BY number").fetchall():
-                content, digest = row[:-1], row[-1]
-                expected += 1
-                if content[0] != expected:
-                    found.append(f"Entry {expected} is missing.")
-                    expected = content[0]
-                if digest != _chained(self._key, previous, content):
-                    found.append(f"Entry {content[0]}, or what stands before it, was altered.")
-                charged = book.execute(
-                    "SELECT place, mu2, nats FROM charges WHERE number = ? ORDER BY place", (content[0],)
-                ).fetchall()
-                if content[_COLUMNS.index("charges")] != _digest(charged):
-                    found.append(f"The charges of entry {content[0]} were altered.")
-                previous = digest
-            (stray,) = book.execute(
-                "SELECT count(*) FROM charges WHERE number NOT IN (SELECT number FROM entries)"
-            ).fetchone()
-            if stray:
-                found.append(f"{stray} charges belong to no entry.")
+        there = {name for (name,) in book.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+        wanted = {line.split()[2] for line in _FROZEN.splitlines()}
+        if wanted - there:
+            found.append(f"{len(wanted - there)} of the triggers that refuse changes are gone.")
+        entries = book.execute("SELECT * FROM entries ORDER BY number").fetchall()
+        at = {name: _COLUMNS.index(name) for name in ("mechanism", "parameters", "n_patients", "charges")}
+        added = [
+            row[at["n_patients"]] if row[at["mechanism"]] == ADDED and isinstance(row[at["n_patients"]], int) else 0
+            for row in entries
+        ]
+        people = book.execute("SELECT place, hash FROM patients ORDER BY place").fetchall()
+        hashes = [one if isinstance(one, bytes) else repr(one).encode() for _, one in people]
+        site = dict(book.execute("SELECT name, value FROM site"))
+        previous, n_known = site.pop("start", ""), len(hashes) - sum(added)
+        begun = _start(self._key, site, hashes[: max(n_known, 0)])
+        if previous != begun or [place for place, _ in people] != list(range(len(people))):
+            found.append("The budget, the cohort or the list of patients was altered.")
+        last = 0
+        for row, n_added in zip(entries, added, strict=True):
+            content, digest = row[:-1], row[-1]
+            if content[0] != last + 1:
+                found.append(f"Entry {last + 1} is missing.")
+            last = content[0]
+            if digest != _chained(self._key, previous, content):
+                found.append(f"Entry {content[0]}, or what stands before it, was altered.")
+            if n_added:
+                if content[at["parameters"]] != json.dumps({"sha256": _of_hashes(hashes[n_known : n_known + n_added])}):
+                    found.append(f"The patients of entry {content[0]} were altered.")
+                n_known += n_added
+            charged = book.execute(
+                "SELECT place, mu2, nats FROM charges WHERE number = ? ORDER BY place", (content[0],)
+            ).fetchall()
+            if content[at["charges"]] != _digest(charged):
+                found.append(f"The charges of entry {content[0]} were altered.")
+            previous = digest
+        (stray,) = book.execute(
+            "SELECT count(*) FROM charges WHERE number NOT IN (SELECT number FROM entries)"
+        ).fetchone()
+        if stray:
+            found.append(f"{stray} charges belong to no entry.")
         return found
 
     def _places(self, book: sqlite3.Connection, hashes: list[bytes]) -> np.ndarray:
@@ -379,17 +491,19 @@ class Ledger:
         if unknown:
             raise InputError(
                 f"{unknown:,} of {len(places):,} patients are unknown to the ledger {self.path}.",
-                "It was begun for other patients: leave these out, or begin one for this cohort.",
+                f"Leave them out, or add them with the budget of all others: linkage ledger add {self.path} "
+                f"{self.cohort}/MODEL. Nothing was charged.",
             )
         return places
 
     def _sums(self, book: sqlite3.Connection, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(sum of mu squared, sum of ln lift) of each place."""
         (n,) = book.execute("SELECT count(*) FROM patients").fetchone()
-        sums = np.zeros((n, 2))
-        for place, mu2, nats in book.execute("SELECT place, sum(mu2), sum(nats) FROM charges GROUP BY place"):
-            sums[place] = mu2, nats
-        return sums[places, 0], sums[places, 1]
+        charges = book.execute("SELECT place, mu2, nats FROM charges").fetchall()
+        charged = np.array(charges, dtype=np.float64).reshape(-1, 3)
+        where = charged[:, 0].astype(np.int64)
+        mu2, nats = (np.bincount(where, charged[:, i], minlength=n) for i in (1, 2))
+        return mu2[places], nats[places]
 
     @staticmethod
     def _begun(book: sqlite3.Connection) -> str:
@@ -408,7 +522,7 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
         yield book
     except sqlite3.DatabaseError as error:
         busy = "locked" in str(error)
-        remedy = "Wait until the other charge is done." if busy else "Check it with verify, or restore it."
+        remedy = "Wait until the other charge is done." if busy else _RESTORE
         raise StoreError(f"The ledger {path} refused: {error}.", remedy) from error
     finally:
         book.close()
@@ -423,7 +537,18 @@ def _quoted(path: Path) -> str:
 def _charge(row: Sequence[Any], *, repeated: bool = False) -> Charge:
     said = dict(zip((*_COLUMNS, "digest"), row, strict=True))
     del said["identity"], said["charges"]
-    return Charge(**{**said, "parameters": json.loads(said["parameters"])}, repeated=repeated)
+    try:
+        parameters = json.loads(said["parameters"])
+        wrong = [
+            *(name for name in ("time", "mechanism", "digest") if not isinstance(said[name], str)),
+            *(name for name in ("mu", "lift") if not isinstance(said[name], float | None)),
+            *(name for name in ("n_patients", "n_records") if not isinstance(said[name], int)),
+        ]
+        if wrong or not isinstance(parameters, dict):
+            raise ValueError(f"{', '.join(wrong) or 'parameters'}: of another type")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"Entry {said['number']} of the ledger cannot be read ({error}).", _RESTORE) from error
+    return Charge(**{**said, "parameters": parameters}, repeated=repeated)
 
 
 def _key_path(path: Path) -> Path:
@@ -435,7 +560,11 @@ def _hashed(key: bytes, patient: str) -> bytes:
 
 
 def _start(key: bytes, site: Mapping[str, str], hashes: Sequence[bytes]) -> str:
-    return _chained(key, "", [sorted(site.items()), hashlib.sha256(b"".join(hashes)).hexdigest()])
+    return _chained(key, "", [sorted(site.items()), _of_hashes(hashes)])
+
+
+def _of_hashes(hashes: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
 def _chained(key: bytes, previous: str, content: Sequence[Any]) -> str:
@@ -443,7 +572,7 @@ def _chained(key: bytes, previous: str, content: Sequence[Any]) -> str:
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, default=repr).encode()).hexdigest()
 
 
 def _key(path: Path) -> bytes:

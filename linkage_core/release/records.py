@@ -7,6 +7,8 @@ numbers, which has nothing to do with the store's.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,7 +62,8 @@ class Source:
 class Released:
     """What would be written: which rows of the source are in it, what was done, and the table in its released order.
 
-    purpose names the release to the secret and the ledger: equal for a release that is made again.
+    purpose names the release to the secret and the ledger: equal for a release that is made again, another where a
+    codebook or reader differs in one number, so that records of two releases cannot be joined by their numbers.
     """
 
     kind: str
@@ -153,14 +156,16 @@ def as_codes(
     rows = np.flatnonzero(kept != codes.SUPPRESSED)
     if not len(rows):
         raise InputError(f"No cell holds {least} records.", "Take fewer cells, or another public cohort.")
+    made_of = _sha256({name: one for name, one in vars(book).items() if isinstance(one, np.ndarray)})
     mechanism = {
         "name": "public codebook",
+        "codebook": made_of,
         "cells": n_cells,
         "least": least,
         "suppressed": int(source.n - len(rows)),
         "public": f"{known.cohort} ({book.about['public_records']:,} records)",
     }
-    purpose = f"codes K={n_cells} least={least} seed={seed} public={known.cohort} head={source.head_sha256}"
+    purpose = f"codes K={n_cells} least={least} codebook={made_of} head={source.head_sha256}"
     return _released(source, secret, CODES, mechanism, rows, pa.array(kept[rows], pa.int32()), purpose, book)
 
 
@@ -213,12 +218,14 @@ def as_scores(
             f"None of the findings can be learnt from {known.cohort}.", "Name others, or take another public cohort."
         )
     scores = probe(source.embeddings)[:, [LABELS.index(name) for name in learnt]].astype(np.float32)
+    made_of = _sha256({"mean": probe.mean, "weights": probe.weights})
     mechanism = {
         "name": "linear probe",
+        "reader": made_of,
         "findings": learnt,
         "public": f"{known.cohort} ({len(embeddings):,} records)",
     }
-    purpose = f"scores {'|'.join(learnt)} seed={seed} public={known.cohort} head={source.head_sha256}"
+    purpose = f"scores {'|'.join(learnt)} reader={made_of} head={source.head_sha256}"
     return _released(source, secret, SCORES, mechanism, np.arange(source.n), _lists(scores), purpose)
 
 
@@ -289,6 +296,14 @@ def _order(secret: Secret, source: Source, purpose: str, rows: np.ndarray) -> tu
     if len(numbers) > 1 and (numbers[order[1:]] == numbers[order[:-1]]).any():
         raise InputError("Two records have one number.", "Their ids and images are equal: leave one of them out.")
     return numbers, order
+
+
+def _sha256(tensors: Mapping[str, np.ndarray]) -> str:
+    """Of names, types, shapes and values: another codebook or reader is another release, whatever it was made from."""
+    said = hashlib.sha256()
+    for name, one in sorted(tensors.items()):
+        said.update(f"{name} {one.dtype.str} {one.shape} ".encode() + np.ascontiguousarray(one).tobytes())
+    return said.hexdigest()
 
 
 def _lists(rows: np.ndarray) -> pa.Array:
