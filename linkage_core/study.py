@@ -461,6 +461,10 @@ def side_by_side(found: StudyRun) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _counted(n: int, flag: str) -> str:
+    return f"{n:,} images, {flag}" if flag else f"{n:,} images"
+
+
 def _names(entries: Sequence[Entry]) -> str:
     return " and ".join(f"{one.cohort}/{one.model}" for one in entries)
 
@@ -473,7 +477,7 @@ def _lift(row: Callable[..., None], table: pd.DataFrame, n: Any, figure: str, pu
         return
     one = exact.iloc[0]
     values = [one[name] / one["chance"] for name in ("recall", "recall_low", "recall_high")]
-    row(figure, published, *values, what=f"{model}, {one['n_queries']:,} images {one['flag']}".strip())
+    row(figure, published, *values, what=f"{model}, {_counted(one['n_queries'], one['flag'])}")
 
 
 def _hard(found: StudyRun, best: str, row: Callable[..., None]) -> None:
@@ -485,7 +489,7 @@ def _hard(found: StudyRun, best: str, row: Callable[..., None]) -> None:
         row(figure, "the signal persists (above 0.5)", what="no decoys with the same findings")
         return
     one = table.iloc[0]
-    what = f"{best}, {one['auc_n']:,} images {one['auc_flag']}".strip()
+    what = f"{best}, {_counted(one['auc_n'], one['auc_flag'])}"
     row(figure, "the signal persists (above 0.5)", one["label_matched_auc"], one["auc_low"], one["auc_high"], what)
     for _, one in table[(table["k"] == 1) & (table["pool_size"] != "full")].iterrows():
         values = [one[name] / one["chance"] for name in ("recall", "recall_low", "recall_high")]
@@ -493,7 +497,7 @@ def _hard(found: StudyRun, best: str, row: Callable[..., None]) -> None:
             f"hard negatives: times chance at N={one['pool_size']:,}",
             UNSTATED,
             *values,
-            what=f"{best}, {one['n_queries']:,} images {one['flag']}".strip(),
+            what=f"{best}, {_counted(one['n_queries'], one['flag'])}",
         )
 
 
@@ -523,7 +527,7 @@ def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
                         f"{mechanism}: change of Recall@1, {where}, {_attacker(one['attacker'])}",
                         published,
                         *(one[name] for name in ("change", "low", "high")),
-                        what=f"percent; {model}, {what}, {one['n_queries']:,} images {one['flag']}".strip(),
+                        what=f"percent; {model}, {what}, {_counted(one['n_queries'], one['flag'])}",
                     )
                 probe = utility[
                     (utility["head"] == head)
@@ -538,7 +542,7 @@ def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
                             f"{mechanism}: macro AUROC of the probe {when}, {where}",
                             figure if study and where == "MIMIC-CXR" else UNSTATED,
                             *(100 * one[name] for name in (when, f"{when}_low", f"{when}_high")),
-                            what=f"percent; {model}, {one['n']:,} images {one['flag']}".strip(),
+                            what=f"percent; {model}, {_counted(one['n'], one['flag'])}",
                         )
 
 

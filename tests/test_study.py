@@ -75,7 +75,7 @@ def test_every_figure_has_its_interval_count_and_warning(done):
     out, _, _ = done
     table = rows(out)
     assert re.fullmatch(
-        r"phantom-radiology, \d+ images( too few.*)?", table.loc["hard negatives: label-matched AUC", "what"]
+        r"phantom-radiology, \d+ images(, too few.*)?", table.loc["hard negatives: label-matched AUC", "what"]
     )
     flags = pd.read_csv(out / "hard-negatives.csv").set_index(["cohort", "model"])["auc_flag"].dropna()
     assert set(flags) <= {"too few to say"}
