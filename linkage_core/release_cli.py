@@ -162,13 +162,14 @@ def receive(
 
     found = check(folder)
     rows: list[dict[str, Any]] = []
+    caution = None
     if cohort is not None:
         from linkage_core.lab_cli import _plain
-        from linkage_core.release.receive import receive as worth
+        from linkage_core.release import receive as kit
 
         entry = cli._store(store).open(*cli._target(cohort))
-        rows = _plain(worth(folder, entry, split, seed=seed))
-    cli._write_json({"schema": 1, "certificate": found.content, "rows": rows}, json_to)
+        rows, caution = _plain(kit.receive(folder, entry, split, seed=seed)), kit.caution(found, entry)
+    cli._write_json({"schema": 1, "certificate": found.content, "rows": rows, "caution": caution}, json_to)
     if cli._speaks(quiet, json_to):
         output.print("[bold]As certified[/bold]: files, columns and figures are what the certificate says.")
         _certificate(found.content)

@@ -173,6 +173,7 @@ STATES: dict[str, tuple[str, Change, str]] = {
     "seed": (STATISTICS, lambda said: said["mechanism"].update(seed=0), "seed is 0, and reproducible False"),
     "secret": (CAPPED, lambda said: said.update(secret=None), "secret is None, and reproducible False"),
     "repeatable": (CAPPED, lambda said: said.update(reproducible=True, ledger=ENTERED), "reproducible is true"),
+    "counts": (STATISTICS, lambda said: said["cohort"].update(n_records=9), "cohort has the part 'n_records'"),
     "no counts": (CAPPED, lambda said: said["cohort"].pop("n_records"), "cohort lacks the part 'n_records'"),
     "mu": (STATISTICS, lambda said: said["mechanism"].update(mu=0.01), "mechanism.mu is not 1 / multiplier"),
     "no label": (CODES, lambda said: said.update(one_label={}), "one_label is {}"),
@@ -275,6 +276,7 @@ def test_lists_of_parts_are_those_that_are_written(made: dict[str, Path]) -> Non
     assert set(stated.PACKAGES) == set(versions())
     assert set(certificate.FILES) == {folder.PAGE, *itertools.chain(*folder.FILES.values())}
     assert folder.NUMBER_BYTES == records._NUMBER_BYTES
+    assert set(content_of(made[STATISTICS])["cohort"]) == {"name", "model", "head", "synthetic"}
 
 
 # ---------------------------------------------------------------------------------------------------------- any JSON
@@ -308,7 +310,7 @@ def refused(path: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("kind", [CODES, CAPPED, SCORES, EMBEDDINGS])
+@pytest.mark.parametrize("kind", [CODES, CAPPED, SCORES, EMBEDDINGS, STATISTICS, "seeded"])
 def test_a_mutated_certificate_passes_unchanged_or_is_refused(kind: str, made: dict[str, Path], tmp_path: Path) -> None:
     """Any place of it, replaced by anything: no other error than the typed one, and no other content accepted."""
     path, rng = tmp_path / "r", random.Random(kind)

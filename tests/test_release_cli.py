@@ -70,11 +70,13 @@ def test_release_receive_and_ledger_from_beginning_to_end(
     assert json.loads(capsys.readouterr().out)["charge"]["repeated"]
     assert contents(out) == contents(site / "again")
     assert linkage("receive", out, "--json", "-") == 0
-    assert json.loads(capsys.readouterr().out) == {"schema": 1, "certificate": said["certificate"], "rows": []}
+    bare = {"schema": 1, "certificate": said["certificate"], "rows": [], "caution": None}
+    assert json.loads(capsys.readouterr().out) == bare
     assert linkage("receive", out) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "As certified" in printed
     assert "at most 16/N" in printed
+    assert "The site can confirm it: linkage ledger confirm LEDGER DIR." in printed
     assert said["certificate"]["digest"] in printed
     assert linkage("ledger", "show", book, "--cohort", f"clinic/{MODEL}", *common, "--json", "-") == 0
     shown = json.loads(capsys.readouterr().out)
@@ -102,10 +104,13 @@ def test_a_recipient_trains_from_the_folder_alone(store: Store, site: Path, caps
     asked = [f"toy/{MODEL}", "--kind", "codes", "--limit", 8, "--public", "open", "--secret", site / "toy.secret"]
     assert linkage("release", *asked, "--out", site / "out", *common) == 0
     assert linkage("receive", site / "out", "--cohort", f"open/{MODEL}", *common, "--json", "-") == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
-    assert next(row for row in rows if row["label"] == "macro")["auroc"] > 0.55
+    found = json.loads(capsys.readouterr().out)
+    assert next(row for row in found["rows"] if row["label"] == "macro")["auroc"] > 0.55
     assert linkage("receive", site / "out", "--cohort", f"open/{MODEL}", "--store", store.root) == 0
-    assert "auroc low" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "auroc low" in printed
+    assert found["caution"].startswith("open also made the public part of this release, so these figures flatter")
+    assert found["caution"] in printed
 
 
 def test_the_benchmark_runs_at_a_small_size() -> None:

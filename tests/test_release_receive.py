@@ -108,6 +108,20 @@ def test_records_train_a_probe_that_reads_clean_embeddings(
     assert "public" in found["trained_on"][0] or "one label" in found["trained_on"][0]
 
 
+@pytest.mark.parametrize(("kind", "options"), [("statistics", {"epsilon": 1.0}), ("codes", {"limit": 8})])
+def test_figures_on_the_public_part_itself_are_said_to_flatter(
+    store: Store, own: Entry, tmp_path: Path, kind: str, options: dict[str, Any]
+) -> None:
+    path = released(store, tmp_path / "r", kind, **options)
+    found, public = receive.folder.check(path), store.open("open", MODEL)
+    said = receive.caution(found, public)
+    assert said is not None
+    assert said.startswith("open also made the public part of this release, so these figures flatter")
+    assert set(receive.receive(path, public)["trained_on"].str.endswith(said)) == {True}
+    assert receive.caution(found, own) is None
+    assert not receive.receive(path, own)["trained_on"].str.contains("flatter").any()
+
+
 @pytest.mark.parametrize(("kind", "options"), [("capped", {"limit": 30.0}), ("scores", {}), ("embeddings", {})])
 def test_where_there_is_nothing_to_train_one_row_says_so(
     store: Store, own: Entry, tmp_path: Path, kind: str, options: dict[str, Any]

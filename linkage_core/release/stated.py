@@ -67,7 +67,6 @@ HASH = text("[0-9a-f]{64}")
 PUBLIC = text(_NAMED + r" \(\d{1,3}(,\d{3}){0,3} records\)")
 
 _COHORT: dict[str, Any] = {"name": NAME, "model": NAME, "head": NAME, "synthetic": one_of(True, False)}
-_OF_SUMS: Shape = {**_COHORT, "n_records?": whole(1), "most_records_of_a_patient?": whole(1)}
 _OF_RECORDS: Shape = {**_COHORT, "n_records": whole(1), "most_records_of_a_patient": whole(1)}
 _MECHANISM: dict[str, dict[str, Any]] = {
     STATISTICS: {
@@ -87,7 +86,7 @@ _MECHANISM: dict[str, dict[str, Any]] = {
         "least": whole(2),
         "suppressed": whole(0),
         "public": PUBLIC,
-        "codebook?": HASH,
+        "codebook": HASH,
     },
     CAPPED: {
         "name": one_of("cap mechanism"),
@@ -98,7 +97,7 @@ _MECHANISM: dict[str, dict[str, Any]] = {
         "gain": number(0.0, 1.0),
         "noise": one_of(KEYED),
     },
-    SCORES: {"name": one_of("linear probe"), "findings": findings, "public": PUBLIC, "reader?": HASH},
+    SCORES: {"name": one_of("linear probe"), "findings": findings, "public": PUBLIC, "reader": HASH},
 }
 _CLEAN: dict[str, Any] = {"name": one_of("clean"), "sigma": one_of(0.0, 0), "dimension": whole(2, 10**6)}
 _NOISY: Shape = {**_CLEAN, "name": one_of("Gaussian noise"), "sigma": number(1e-12), "noise": one_of(KEYED)}
@@ -115,7 +114,7 @@ def require(stated: Mapping[str, Any], schema: int, files: tuple[str, ...]) -> N
     shape: Shape = {
         "schema": one_of(schema),
         "kind": one_of(kind),
-        "cohort": _OF_SUMS if kind == STATISTICS else _OF_RECORDS,
+        "cohort": _COHORT if kind == STATISTICS else _OF_RECORDS,
         "mechanism": of_mechanism,
         "one_label": none_or({"findings": findings}),
         "reproducible": one_of(True, False),
