@@ -407,7 +407,7 @@ def test_statistics_after_others_are_one_query_and_records_multiply(made: dict[s
 def test_what_left_before_stands_in_certificate_and_page(kind: str, made: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "r"
     shutil.copytree(made[kind], path)
-    for before, shown in ((None, False), ({"mu": 0, "lift": 1}, False), ({"mu": 0.5, "lift": 4.0}, True)):
+    for before, shown in (({"mu": 0, "lift": 1}, False), ({"mu": 0.5, "lift": 4.0}, True)):
         forged(path, lambda said, before=before: said.update(ledger={**ENTERED, "before": before}))
         found, seen = folder.check(path).content, (path / folder.PAGE).read_text()
         told = json.dumps([found["sentences"], found["assumptions"]])

@@ -218,8 +218,8 @@ def _with_before(stated: dict[str, Any], limit: float, mu: float) -> dict[str, C
 
 def before_of(stated: dict[str, Any]) -> dict[str, Any] | None:
     """{"mu", "lift"} of what had left before, by the site's ledger; lift None: without limit. None: nothing had."""
-    before = (stated["ledger"] or {}).get("before")
-    return None if before is None or (before["mu"] == 0 and before["lift"] == 1) else dict(before)
+    before = {"mu": 0, "lift": 1} if stated["ledger"] is None else stated["ledger"]["before"]
+    return None if before["mu"] == 0 and before["lift"] == 1 else dict(before)
 
 
 def _rate(bound: Callable[[int], float], n: int) -> float:

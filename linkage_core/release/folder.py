@@ -149,13 +149,6 @@ def _emptied(hidden: Path) -> None:
             left.unlink()
 
 
-def write(out: Path, said: Mapping[str, Any], data: Mapping[str, Callable[[Path], None]]) -> Certificate:
-    """A new folder `out` in one step: see Making."""
-    with begin(out) as making:
-        making.write(data)
-        return making.finish(said)
-
-
 def save_table(table: pa.Table) -> Callable[[Path], None]:
     """A writer of records.parquet: the columns, and no metadata beside them."""
     return lambda path: pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")

@@ -101,6 +101,7 @@ _MECHANISM: dict[str, dict[str, Any]] = {
 }
 _CLEAN: dict[str, Any] = {"name": one_of("clean"), "sigma": one_of(0.0, 0), "dimension": whole(2, 10**6)}
 _NOISY: Shape = {**_CLEAN, "name": one_of("Gaussian noise"), "sigma": number(1e-12), "noise": one_of(KEYED)}
+_BEFORE: Shape = {"mu": number(0.0), "lift": none_or(number(1.0, 1e305))}
 _FILE: Shape = {"sha256": HASH, "bytes": whole(1, 10**15)}
 
 
@@ -119,13 +120,7 @@ def require(stated: Mapping[str, Any], schema: int, files: tuple[str, ...]) -> N
         "one_label": none_or({"findings": findings}),
         "reproducible": one_of(True, False),
         "secret": none_or(text("[0-9a-f]{16}")),
-        "ledger": none_or(
-            {
-                "entry": whole(1),
-                "digest": HASH,
-                "before?": none_or({"mu": number(0.0), "lift": none_or(number(1.0, 1e300))}),
-            }
-        ),
+        "ledger": none_or({"entry": whole(1), "digest": HASH, "before": _BEFORE}),
         "versions": dict.fromkeys(PACKAGES, text(r"\d[0-9A-Za-z.+!-]{0,30}")),
         "files": {f"{name}?": _FILE for name in files},
     }
