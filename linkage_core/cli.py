@@ -21,7 +21,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from linkage_core import printing, spreadsheet
-from linkage_core.errors import InputError, LinkageError
+from linkage_core.errors import STOPPED, InputError, LinkageError
 from linkage_core.printing import messages, output, plain
 from linkage_core.store import Entry, Store
 
@@ -218,7 +218,7 @@ def embed(
         )
     auditing.study(entry)  # counted once now, so that the pages open at once
     rejects = entry.rejects()
-    _entry_done(entry, rejects, quiet, json_to)
+    _entry_done(entry, rejects, quiet, json_to, from_files=found.root is not None)
     _bound(len(rejects), max_rejects)
 
 
@@ -516,8 +516,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         messages.print(f"[bold red]Error:[/bold red] {plain(str(error))}", soft_wrap=True)
         messages.print("Check the path, its permissions and the free disk space.")
         sys.exit(2)
-    except KeyboardInterrupt:
-        messages.print("Stopped. What was finished stays; the same command goes on from there.")
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != 130:  # what typer makes of Ctrl-C
+            raise
+        messages.print(STOPPED)
         sys.exit(130)
 
 
@@ -611,6 +613,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         tasks: dict[str, Any] = {}
 
         def update(stage: str, done: int, total: int) -> None:
+            if not total:
+                bars.console.print(plain(stage), soft_wrap=True)
+                return
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
@@ -618,7 +623,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield update
 
 
-def _entry_done(entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None) -> None:
+def _entry_done(
+    entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None, *, from_files: bool = False
+) -> None:
     _write_json({"entry": f"{entry.cohort}/{entry.model}", **entry.manifest["counts"]}, json_to)
     if _speaks(quiet, json_to):
         counts = entry.manifest["counts"]
@@ -628,6 +635,8 @@ def _entry_done(entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str |
             highlight=False,
         )
         printing.rejects(rejects)
+        if from_files and len(rejects):
+            output.print("Rejected files are read again when they change, or with --rebuild.")
         cut = entry.manifest.get("truncated_reports", {})
         if cut.get("truncated"):
             limit = entry.manifest["model"]["text_limit"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from linkage_core import store as files
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
-from linkage_core.encoders.base import Encoder
+from linkage_core.encoders.base import Encoder, Settling
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, identity
 from linkage_core.pipeline import Batch, Images, Reject, finite
@@ -23,7 +23,7 @@ from linkage_core.store import OFF_THE_SHELF, Entry, Store, folder_name
 SHARD_ROWS = 1024
 BATCH = 64
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, rows done, rows in all)."""
+"""Called with (what is being done, rows done, rows in all); (a remark, 0, 0) is said once."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -46,10 +46,11 @@ def embed(
 
     Images that cannot be read become rejects with their reason; the run goes on. Shards already there and made by the
     same recipe (cohort, weights, preprocessing, dtype) are kept, so a killed run resumes, and a finished one is not
-    repeated unless `rebuild`. Report text is stored only with `store_text`. Images are read by `workers` processes
-    (default: one a core; 0: threads of this process, which a file that crashes its decoder then ends), and encoded
-    beside that, on every one of `replicas` too: the same model on other devices (default: one on each further GPU).
-    Neither number changes a bit of the result.
+    repeated unless `rebuild`; but where an image file has changed (its path, size or time), its shard is made again.
+    Report text is stored only with `store_text`. Images are read by `workers` processes (default: one a core; 0:
+    threads of this process, which a file that crashes its decoder then ends), and encoded beside that, on every one of
+    `replicas` too: the same model on other devices (default: one on each further GPU). Neither number changes a bit of
+    the result.
 
     Raises InputError if nothing is left to embed, StoreError if another run is writing the entry.
     """
@@ -69,28 +70,30 @@ def embed(
         reports = records.drop_duplicates("report_key")
         text_shards = _shards(
             path,
-            f"features-text-{recipe[:8]}",
+            "text",
             recipe,
             reports[["report_key", "report"]].rename(columns={"report_key": "id"}),
+            None,
             BATCH,
             lambda parts: _text_batches(parts, encoder),
+            encoder,
             dtype,
             progress,
-            "reports",
             rejects,
             rebuild,
         )
         images = Images(cohort, encoder, len(records), workers, replicas)
         image_shards = _shards(
             path,
-            f"features-image-{recipe[:8]}",
+            "image",
             recipe,
             records.rename(columns={"record_id": "id"}),
+            cohort.root,
             images.batch,
             images.batches,
+            encoder,
             dtype,
             progress,
-            "images",
             rejects,
             rebuild,
         )
@@ -120,6 +123,7 @@ def embed(
                     "image_dim": int(heads.image.weight.shape[1]),
                     "text_dim": int(heads.text.weight.shape[1]),
                     "image_batch": images.used,
+                    **_precision(encoder),
                 },
             },
         )
@@ -276,6 +280,14 @@ def _of_the_lab(path: Path, recipe: str) -> set[str]:
     return {name for name in before.get("files", {}) if name.startswith(("lab/", "sums-")) and (path / name).is_file()}
 
 
+def _precision(encoder: Encoder) -> dict[str, Any]:
+    """What the towers computed in, where there was a choice."""
+    if not isinstance(encoder, Settling):
+        return {}
+    settled = {tower: precision for tower in ("image", "text") if (precision := encoder.settled(tower))}
+    return {"precision": settled} if settled else {}
+
+
 def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
     return {
         "name": cohort.name,
@@ -290,38 +302,61 @@ def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
 
 def _shards(
     path: Path,
-    stem: str,
+    tower: str,
     recipe: str,
     rows: pd.DataFrame,
+    root: Path | None,
     batch: int,
     embed_batches: Callable[[Iterator[pd.DataFrame]], Generator[Batch]],
+    encoder: Encoder,
     dtype: str,
     progress: Progress,
-    what: str,
     rejects: list[Reject],
     rebuild: bool,
 ) -> list[str]:
     """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe; returns their names.
 
-    The rows of all missing shards are one stream of batches, so nothing waits at the end of a shard.
+    With a `root`, a shard whose files have changed since they were read is made again. All shards are computed in one
+    precision, that of those kept. The rows of all missing shards are one stream of batches, so nothing waits at the
+    end of a shard.
     """
+    what = {"image": "images", "text": "reports"}[tower]
     parts = {
-        f"{stem}-{number:05d}.safetensors": rows.iloc[start : start + SHARD_ROWS]
+        f"features-{tower}-{recipe[:8]}-{number:05d}.safetensors": rows.iloc[start : start + SHARD_ROWS]
         for number, start in enumerate(range(0, len(rows), SHARD_ROWS))
     }
-    stored = {
-        name: None if rebuild else _stored_rejects(path / name, recipe, part["id"]) for name, part in parts.items()
+    there = {} if rebuild else {name: _stored(path / name, recipe, part["id"]) for name, part in parts.items()}
+    notes = {name: note for name, note in there.items() if note is not None}
+    for name in there:
+        if name not in notes and (path / name).exists():
+            progress(f"made again, for it was altered: {path / name}", 0, 0)
+    changed = {
+        name
+        for name, note in notes.items()
+        if root and note.get("files_sha256", "") not in ("", files_digest(root, parts[name]["image"]))
     }
-    for name in parts:
-        if stored[name] is None and not rebuild and (path / name).exists():
-            progress(f"made again, for it was altered: {path / name}", 1, 1)
-    done = sum(len(part) for name, part in parts.items() if stored[name] is not None)
+    _made_again(len(changed), "{} files have changed", progress)
+    notes = {name: note for name, note in notes.items() if name not in changed}
+    settling = encoder if isinstance(encoder, Settling) else None
+    precision = next((note["precision"] for note in notes.values() if "precision" in note), None)
+    if settling and precision:
+        settling.settle(tower, precision)
+        other = {name for name, note in notes.items() if note.get("precision", precision) != precision}
+        _made_again(len(other), f"not computed in {precision}", progress)
+        notes = {name: note for name, note in notes.items() if name not in other}
+    stored: dict[str, list[Reject]] = {name: [tuple(row) for row in note["rejects"]] for name, note in notes.items()}
+    done = sum(len(parts[name]) for name in stored)
     progress(what, done, len(rows))
-    missing = {name: part for name, part in parts.items() if stored[name] is None}
-    stream = embed_batches(
-        part.iloc[low : low + batch] for part in missing.values() for low in range(0, len(part), batch)
-    )
-    with closing(stream) as batches:
+    missing = {name: part for name, part in parts.items() if name not in stored}
+    more: dict[str, dict[str, str]] = {name: {} for name in missing}  # what else the notes of these shards say
+
+    def batches_of_rows() -> Iterator[pd.DataFrame]:
+        for name, part in missing.items():
+            if root:
+                more[name]["files_sha256"] = files_digest(root, part["image"])  # before they are read
+            yield from (part.iloc[low : low + batch] for low in range(0, len(part), batch))
+
+    with closing(embed_batches(batches_of_rows())) as batches:
         for name, part in missing.items():
             ids: list[str] = []
             features: list[np.ndarray] = []
@@ -332,23 +367,53 @@ def _shards(
                 features.append(batch_features)
                 lost += batch_rejects
                 progress(what, done + min(low + batch, len(part)), len(rows))
+            if settling and (precision := settling.settled(tower)):
+                more[name]["precision"] = precision
             values = np.concatenate([f for f in features if len(f)] or [np.empty((0, 1), np.float32)])
-            write_shard(path / name, recipe, ids, values.astype(dtype), lost)
+            write_shard(path / name, recipe, ids, values.astype(dtype), lost, more[name])
             stored[name] = lost
             done += len(part)
-    for part_rejects in stored.values():
-        rejects += part_rejects or []
+    for name in parts:
+        rejects += stored[name]
     return list(parts)
 
 
-def write_shard(path: Path, recipe: str, ids: list[str], features: np.ndarray, rejects: list[Reject]) -> None:
+def _made_again(shards: int, why: str, progress: Progress) -> None:
+    if shards:
+        many = shards > 1
+        why = why.format("their" if many else "its")
+        progress(f"{shards:,} shard{'s are' if many else ' is'} made again: {why}", 0, 0)
+
+
+def files_digest(root: Path, images: Iterable[str]) -> str:
+    """What stands in for the content of files that are too many to read again: sha256 over their paths below the root,
+    sizes in bytes and times of change in whole seconds ("absent" where there is none)."""
+    digest = hashlib.sha256()
+    for image in images:
+        state = "absent"
+        if image:
+            with suppress(OSError, ValueError):  # ValueError: a null byte in the name
+                found = (root / image).stat()
+                state = f"{found.st_size} {int(found.st_mtime)}"
+        digest.update(f"{image}\0{state}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def write_shard(
+    path: Path,
+    recipe: str,
+    ids: list[str],
+    features: np.ndarray,
+    rejects: list[Reject],
+    more: dict[str, str] | None = None,
+) -> None:
     digest = hashlib.sha256(features.tobytes()).hexdigest()
-    note = {"recipe": recipe, "ids": ids, "rejects": rejects, "sha256": digest}
+    note = {"recipe": recipe, "ids": ids, "rejects": rejects, "sha256": digest, **(more or {})}
     files.write_tensors(path, {"features": features}, note)
 
 
-def _stored_rejects(path: Path, recipe: str, ids: pd.Series) -> list[Reject] | None:
-    """The rejects of a whole shard made earlier by this recipe for these rows, or None if it must be made."""
+def _stored(path: Path, recipe: str, ids: pd.Series) -> dict[str, Any] | None:
+    """The note of a whole shard made earlier by this recipe for these rows, or None if it must be made."""
     if not path.is_file():
         return None
     try:
@@ -359,9 +424,8 @@ def _stored_rejects(path: Path, recipe: str, ids: pd.Series) -> list[Reject] | N
         return None
     if note.get("sha256") != hashlib.sha256(tensors["features"].tobytes()).hexdigest():
         return None
-    rejects: list[Reject] = [tuple(row) for row in note["rejects"]]
-    covered = set(note["ids"]) | {row[0] for row in rejects}
-    return rejects if covered == set(ids) else None
+    covered = set(note["ids"]) | {row[0] for row in note["rejects"]}
+    return note if covered == set(ids) else None
 
 
 def _text_batches(parts: Iterator[pd.DataFrame], encoder: Encoder) -> Generator[Batch]:

@@ -1,5 +1,8 @@
 """Errors that users read: what is wrong, with the value that came, and the remedy."""
 
+STOPPED = "Stopped. What was finished stays; the same command goes on from there."
+"""What Ctrl-C says."""
+
 
 class LinkageError(Exception):
     """Base of every error this package raises on purpose.

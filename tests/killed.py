@@ -16,8 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from linkage_core import embedding, pipeline
 from linkage_core.cohorts.registry import open_cohort
 from linkage_core.encoders import threads  # noqa: F401  (imported here, once for all runs)
@@ -43,10 +41,10 @@ def run(request: dict[str, Any]) -> None:
         os.write(log, "".join(f"{name}\n" for name in ids).encode())
         return encode(self, free, ids, readings)
 
-    def counted(path: Path, recipe: str, ids: list[str], features: np.ndarray, rejects: list[pipeline.Reject]) -> None:
+    def counted(path: Path, *shard_of: Any) -> None:
         if "-image-" in path.name and len(stamps) == shard:
             signal.setitimer(signal.ITIMER_REAL, max(1e-4, moment * (time.monotonic() - stamps[-1])))
-        write(path, recipe, ids, features, rejects)
+        write(path, *shard_of)
         if "-image-" in path.name:
             stamps.append(time.monotonic())
 

@@ -1,5 +1,7 @@
 """The run that fills the store: resumes, rejects by name, and gives what the encoder gave."""
 
+import hashlib
+import os
 import zlib
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from linkage_core.embedding import embed, import_arrays
 from linkage_core.errors import ImageError, InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.radiographs import Radiograph
-from linkage_core.store import Store
+from linkage_core.store import Store, read_tensors, write_tensors
 
 
 class CountingEncoder:
@@ -180,6 +182,121 @@ def test_nothing_to_embed_is_an_error(store: Store) -> None:
     bad = only_bad.records[only_bad.records["patient_id"] == "p3"]
     with pytest.raises(InputError, match=r"could be embedded.*ends too early"):
         embed(Cohort("toy", "test", None, bad, only_bad.rejects, read_image), CountingEncoder(), store)
+
+
+def on_disk(root: Path, without: str = "") -> Cohort:
+    """The toy cohort as files of 9 bytes; those whose names hold `without` are not there."""
+    root.mkdir(exist_ok=True)
+    records = cohort().records
+    records = records.assign(image=records["record_id"] + ".bin")
+    for place, name in enumerate(records["image"]):
+        if not without or without not in name:
+            (root / name).write_bytes(bytes(range(1 + place % 99, 10 + place % 99)))
+
+    def read(row: dict[str, str]) -> Radiograph:
+        try:
+            pixels = np.frombuffer((root / row["image"]).read_bytes(), np.uint8).reshape(3, 3)
+        except OSError as error:
+            raise ImageError("missing-file", f"{row['image']} is not there.", "Mount the disk.") from error
+        return Radiograph(pixels.astype(np.uint16), 8)
+
+    return Cohort("toy", "test", root, records, rejects_table([]), read)
+
+
+def remarks(source: Cohort, encoder: CountingEncoder, store: Store) -> list[str]:
+    said: list[str] = []
+    embed(source, encoder, store, progress=lambda stage, done, total: None if total else said.append(stage))
+    return said
+
+
+def test_rejects_are_read_again_once_their_files_are_there(store: Store, tmp_path: Path) -> None:
+    source = on_disk(tmp_path / "a", without="r3-")
+    assert set(embed(source, CountingEncoder(), store).rejects()["reason"]) == {"missing-file"}
+    assert remarks(source, CountingEncoder(), store) == []
+    on_disk(tmp_path / "b")
+    for path in (tmp_path / "b").glob("r3-*"):
+        path.rename(tmp_path / "a" / path.name)
+    encoder = CountingEncoder()
+    assert remarks(source, encoder, store) == ["1 shard is made again: its files have changed"]
+    assert 0 < encoder.images_seen <= 16
+    whole = embed(source, CountingEncoder(), Store(tmp_path / "whole")).manifest["files"]
+    entry = store.open("toy", "counting")
+    assert entry.rejects().empty
+    assert entry.manifest["files"] == whole
+
+
+def test_other_images_under_the_same_names_are_embedded_anew(store: Store, tmp_path: Path) -> None:
+    embed(on_disk(tmp_path / "a"), CountingEncoder(), store)
+    other = on_disk(tmp_path / "b")
+    for path in (tmp_path / "b").iterdir():
+        path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, (1e9, 1e9))
+    n_shards = len(list(store.root.rglob("features-image-*")))
+    assert remarks(other, CountingEncoder(), store) == [f"{n_shards} shards are made again: their files have changed"]
+    entry = store.open("toy", "counting")
+    first = entry.records()["record_id"].iloc[0]
+    assert entry.features("image", [first])[0].tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert entry.manifest["cohort"]["root"] == str((tmp_path / "b").resolve())
+
+
+def test_a_shard_that_says_nothing_of_its_files_is_kept(store: Store, tmp_path: Path) -> None:
+    source = on_disk(tmp_path / "a", without="r3-")
+    entry = embed(source, CountingEncoder(), store)
+    for path in entry.path.glob("features-image-*"):
+        tensors, note = read_tensors(path)
+        del note["files_sha256"]
+        write_tensors(path, tensors, note)
+    on_disk(tmp_path / "a")
+    again = CountingEncoder()
+    assert remarks(source, again, store) == []
+    assert again.images_seen == 0
+
+
+def test_the_state_of_files_is_their_paths_sizes_and_seconds(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"1")
+    os.utime(tmp_path / "x", (5, 5.25))
+    said = b"x\x001 5\n\x00absent\ny\x00absent\na\x00b\x00absent\n"
+    assert embedding.files_digest(tmp_path, ["x", "", "y", "a\0b"]) == hashlib.sha256(said).hexdigest()
+
+
+class Settler(CountingEncoder):
+    """Its features say what they were computed in: by its own choice, or as it was told."""
+
+    def __init__(self, choice: str) -> None:
+        super().__init__()
+        self.choice = choice
+        self.now: dict[str, str] = {}
+
+    def settled(self, tower: str) -> str | None:
+        return self.now.get(tower)
+
+    def settle(self, tower: str, precision: str) -> None:
+        self.now[tower] = precision
+
+    def image_features(self, images: list[Radiograph]) -> np.ndarray:
+        precision = self.now.setdefault("image", self.choice)
+        return super().image_features(images) + {"float32": 0, "bfloat16": 1000}[precision]
+
+
+def test_a_resumed_run_computes_in_the_precision_of_the_first(store: Store) -> None:
+    class Killed(BaseException):
+        pass
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "images" and done > 40:
+            raise Killed
+
+    with pytest.raises(Killed):
+        embed(cohort(), Settler("bfloat16"), store, progress=stop)
+    entry = embed(cohort(), Settler("float32"), store)
+    assert entry.features("image", entry.records()["record_id"]).min() > 1000
+    assert entry.manifest["features"]["precision"] == {"image": "bfloat16"}
+    shard = sorted(entry.path.glob("features-image-*"))[2]
+    tensors, note = read_tensors(shard)
+    assert note["precision"] == "bfloat16"
+    write_tensors(shard, tensors, note | {"precision": "float32"})
+    assert remarks(cohort(), Settler("float32"), store) == ["1 shard is made again: not computed in bfloat16"]
+    assert store.open("toy", "counting").manifest["files"] == entry.manifest["files"]
 
 
 def imported(tmp_path: Path, records: pd.DataFrame) -> Cohort:

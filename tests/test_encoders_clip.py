@@ -20,7 +20,7 @@ from transformers import (
     SiglipModel,
 )
 
-from linkage_core.encoders import towers
+from linkage_core.encoders import registry, towers
 from linkage_core.encoders.clip import ClipEncoder, canonical
 from linkage_core.encoders.hub import resolve
 from linkage_core.encoders.pictures import eight_bit
@@ -187,6 +187,50 @@ def test_reduced_precision_is_kept_only_where_it_agrees(tmp_path, no_network):
     assert (
         before["compute_dtype"] == "bfloat16 where the first batch agrees with float32 to a cosine of 1.1, else float32"
     )
+
+
+def test_rows_that_overflow_later_are_computed_again(tmp_path, no_network, monkeypatch):
+    encoder = ClipEncoder("x", resolve(str(write_clip(tmp_path))), reduced_precision=(torch.bfloat16,), least_cosine=0)
+    images = radiographs()
+    fast, compute = encoder.image_features(images), encoder._compute
+
+    def overflowing(tower, dtype):
+        values = compute(tower, dtype)
+        if dtype == torch.bfloat16:
+            values[1, 2] = np.inf
+        return values
+
+    monkeypatch.setattr(encoder, "_compute", overflowing)
+    rows = encoder.image_features(images)
+    exact = ClipEncoder("x", encoder._local).image_features(images)
+    assert np.array_equal(rows[1], exact[1])
+    assert np.array_equal(rows[0], fast[0])
+    assert not np.array_equal(fast, exact)
+
+
+def test_replicas_and_later_runs_compute_in_what_one_has_settled_on(tmp_path, no_network, monkeypatch):
+    class Fake(ClipEncoder):
+        def __init__(self, name, local, device, *more):
+            super().__init__(name, local, "cpu", *more)
+
+    one = Fake("x", resolve(str(write_clip(tmp_path))), "cpu", (torch.bfloat16,), 0.0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    one._device = torch.device("cuda")
+    (two,) = one.replicas()
+    assert two.settled("image") is None
+    two.image_features(radiographs())
+    assert (one.settled("image"), one.settled("text")) == ("bfloat16", None)
+    one.settle("image", "float32")
+    assert two.settled("image") == "float32"
+    exact = ClipEncoder("x", one._local)
+    assert np.array_equal(two.image_features(radiographs()), exact.image_features(radiographs()))
+    assert exact.settled("image") is None, "there is no choice"
+
+
+def test_on_cuda_bfloat16_is_tried_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert registry._device("auto") == ("cuda", (torch.bfloat16,))
+    assert registry._device("cpu") == ("cpu", ())
 
 
 def test_overflow_in_reduced_precision_is_seen():

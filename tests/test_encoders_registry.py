@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from safetensors.numpy import load_file, save_file
 from tiny_checkpoints import as_pickle, cached, write_clip, write_siglip
+from transformers.utils import logging
 
 from linkage_core.encoders import phantom
 from linkage_core.encoders.hub import PUBLISHED
@@ -62,6 +64,28 @@ def test_an_open_clip_that_cannot_be_imported_is_an_error_with_a_remedy(tmp_path
 def test_an_unknown_device_is_refused(tmp_path):
     with pytest.raises(ModelError, match="'tpu' is no device"):
         load_encoder("clip", store_root=tmp_path, device="tpu")
+
+
+def test_a_device_that_the_built_in_models_do_not_use_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="phantom-general is small and runs on the processor, not on cuda"):
+        load_encoder("phantom-general", store_root=tmp_path, device="cuda")
+    assert load_encoder("phantom-general", store_root=tmp_path, device="cpu").name == "phantom-general"
+
+
+def test_weights_that_do_not_fit_are_told_by_our_error_alone(tmp_path, caplog, capsys):
+    folder = write_clip(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["more"] = tensors.pop("visual_projection.weight")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    capsys.readouterr()  # what writing the model said
+    logging.get_logger("transformers").addHandler(caplog.handler)
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    with pytest.raises(ModelError, match=r"visual_projection.weight missing"):
+        load_encoder(str(folder), store_root=tmp_path, device="cpu")
+    logging.get_logger("transformers").removeHandler(caplog.handler)
+    assert caplog.records == []
+    assert capsys.readouterr().err == ""
+    assert before == (logging.get_verbosity(), logging.is_progress_bar_enabled())
 
 
 def test_a_folder_loads_by_every_spelling(tmp_path, monkeypatch):

@@ -43,6 +43,19 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class Settling(Protocol):
+    """An encoder that settles on its first batch what a tower ("image" or "text") computes in, for all its replicas."""
+
+    def settled(self, tower: str) -> str | None:
+        """The type, as "bfloat16"; None where that is not settled yet, or there is no choice."""
+        ...
+
+    def settle(self, tower: str, precision: str) -> None:
+        """Compute in what an earlier run has settled on."""
+        ...
+
+
+@runtime_checkable
 class Pictured(Protocol):
     """An encoder whose images can be made ready by other processes, and which several threads may run at once.
 

@@ -47,6 +47,8 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
     if name in PHANTOM:
         from linkage_core.encoders.phantom import load_phantom
 
+        if device not in ("auto", "cpu"):
+            raise ModelError(f"{name} is small and runs on the processor, not on {device}.", "Leave --device out.")
         return load_phantom(name, store_root)
     opened = name.startswith("open_clip:")
     if opened:
@@ -57,7 +59,11 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
     else:
         local = _resolve(name)
     chosen, reduced = _device(device)
-    return _adapter("open_clip" if opened else hub.family_of(local.folder))(name, local, chosen, reduced)
+    adapter = _adapter("open_clip" if opened else hub.family_of(local.folder))
+    from linkage_core.encoders.towers import quietly
+
+    with quietly():
+        return adapter(name, local, chosen, reduced)
 
 
 def _adapter(family: str | None) -> Callable[..., Encoder]:
@@ -140,7 +146,7 @@ def _device(wanted: str) -> tuple[str, tuple]:
     chosen = next(device for device in have if have[device]) if wanted == "auto" else wanted
     if not have[chosen]:
         raise ModelError(f"This machine has no {chosen} device that torch can use.", "Leave --device out, or give cpu.")
-    return chosen, (torch.float16, torch.bfloat16) if chosen == "cuda" else ()
+    return chosen, (torch.bfloat16,) if chosen == "cuda" else ()
 
 
 def _phantom_info(name: str, store_root: Path | None) -> ModelInfo:

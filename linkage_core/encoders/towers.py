@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ LEAST_COSINE = 0.999  # between a row in reduced precision and the same row in f
 class _Precision:
     """What one tower computes in: settled on its first batch."""
 
+    lock: threading.Lock = field(default_factory=threading.Lock)  # replicas share this
     dtype: torch.dtype | None = None  # None: not settled yet
     cosine: float | None = None  # the lowest on the first batch, where something less than float32 was tried
 
@@ -112,7 +114,11 @@ class Towers:
         if self._device.type != "cuda" or self._device.index:
             return []
         devices = [f"cuda:{number}" for number in range(1, torch.cuda.device_count())]
-        return [type(self)(self.name, self._local, one, self._reduced, self._least_cosine) for one in devices]
+        with quietly():
+            copies = [type(self)(self.name, self._local, one, self._reduced, self._least_cosine) for one in devices]
+        for copy in copies:
+            copy._precision = self._precision  # one settles for all
+        return copies
 
     def text_features(self, texts: list[str]) -> np.ndarray:
         """(n_texts, d_text) float32, the input of the text head. Longer texts lose what is beyond `text_limit`."""
@@ -144,6 +150,17 @@ class Towers:
         """What each tower settled on in its first batch: type, and lowest cosine to float32 where less was tried."""
         return {tower: (_name(kept.dtype), kept.cosine) for tower, kept in self._precision.items() if kept.dtype}
 
+    def settled(self, tower: str) -> str | None:
+        """As `encoders.base.Settling` asks."""
+        dtype = self._precision[tower].dtype
+        return _name(dtype) if self._reduced and dtype else None
+
+    def settle(self, tower: str, precision: str) -> None:
+        """As `encoders.base.Settling` asks; a type that is not among those to try leaves it to the first batch."""
+        kept = self._precision[tower]
+        kept.dtype = next((one for one in (torch.float32, *self._reduced) if _name(one) == precision), None)
+        kept.cosine = None
+
     @cached_property
     def _weights_sha256(self) -> str:
         return self._local.weights_sha256()
@@ -155,12 +172,20 @@ class Towers:
         return f"{tried} where the first batch agrees with float32 to a cosine of {self._least_cosine}, else float32"
 
     def _run(self, tower: str, compute: Callable[[], torch.Tensor]) -> np.ndarray:
-        """One batch in the precision that this tower has settled on; the first batch settles it."""
+        """One batch in the precision that this tower has settled on; the first batch settles it. Rows that overflow in
+        less than float32 are computed again in that."""
         kept = self._precision[tower]
-        if kept.dtype is not None:
-            return self._compute(compute, kept.dtype)
+        with kept.lock:
+            if kept.dtype is None:
+                return self._settle(kept, tower, compute)
+        values = self._compute(compute, kept.dtype)
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any() and kept.dtype != torch.float32:
+            values[bad] = self._compute(compute, torch.float32)[bad]
+        return values
+
+    def _settle(self, kept: _Precision, tower: str, compute: Callable[[], torch.Tensor]) -> np.ndarray:
         exact = self._compute(compute, torch.float32)
-        kept.dtype = torch.float32
         head = self._heads.image if tower == "image" else self._heads.text
         for dtype in self._reduced:
             fast = self._compute(compute, dtype)
@@ -168,6 +193,7 @@ class Towers:
             if kept.cosine >= self._least_cosine:
                 kept.dtype = dtype
                 return fast
+        kept.dtype = torch.float32  # last: where memory runs out on the way, nothing is settled
         return exact
 
     def _compute(self, compute: Callable[[], torch.Tensor], dtype: torch.dtype) -> np.ndarray:
@@ -184,6 +210,22 @@ def linear(layer: torch.nn.Linear | torch.nn.Conv2d) -> Linear:
 
 
 # --------------------------------------------------------------------------------------------------------- reading it
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """No bars and no reports of transformers while a model is loaded: what does not fit is told by our own errors."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def check_weights_present(name: str, local: LocalModel) -> None:
