@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from linkage_core import audit, cli
-from linkage_core.errors import LinkageError
+from linkage_core.errors import STOPPED, LinkageError
 from linkage_core.store import Entry, Store, read_tensors, write_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,6 +188,29 @@ def test_two_runs_on_one_store_cannot_harm_it(folder: Path, tmp_path: Path) -> N
     if ended == [0, 2]:
         assert "Another run is writing" in " ".join("".join(said).split())
     assert store.open("cohort", "phantom-general").verify() == []
+
+
+def interrupted(run: subprocess.Popen[bytes], begun: Callable[[], bool]) -> str:
+    """What a run says when Ctrl-C comes as soon as it has begun."""
+    while not begun():
+        assert run.poll() is None
+        time.sleep(0.002)
+    run.send_signal(signal.SIGINT)
+    said = run.communicate(timeout=300)[1].decode()
+    assert run.returncode == 130, said
+    return said
+
+
+def test_ctrl_c_says_that_what_was_finished_stays(folder: Path, tmp_path: Path) -> None:
+    early = subprocess.Popen(
+        [sys.executable, "-m", "linkage_core", "doctor"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    loaded = Path(f"/proc/{early.pid}/maps")
+    for said in (
+        interrupted(early, lambda: "/numpy/" in loaded.read_text()),  # imports have begun, and take a while yet
+        interrupted(start(folder, tmp_path, stderr=subprocess.PIPE), lambda: any(tmp_path.rglob(".lock"))),
+    ):
+        assert said == STOPPED + "\n"
 
 
 @pytest.mark.parametrize("limit", [4096, 20_000])
