@@ -175,10 +175,12 @@ def receive(
         _certificate(found.content)
         if rows:
             _worth(rows)
-        output.print(
-            "Whether the site did what it says only the site can tell. The site can confirm it: linkage ledger confirm "
-            f"LEDGER DIR. Digest {found.digest}"
-        )
+        if caution is not None:
+            output.print(f"[bold]{plain(caution)}[/bold]")
+        told = "Whether the site did what it says only the site can tell."
+        if found.content["ledger"] is not None:
+            told += " The site can confirm it: linkage ledger confirm LEDGER DIR."
+        output.print(f"{told} Digest {found.digest}")
 
 
 def ledger_create(

@@ -413,7 +413,7 @@ def test_what_left_before_stands_in_certificate_and_page(kind: str, made: dict[s
         told = json.dumps([found["sentences"], found["assumptions"]])
         assert (found["certified"][0]["with_before"] is not None) == shown
         assert ("with what left before" in seen) == shown
-        assert ("statistics with a mu of 0.5 and records with 4 for a limit" in told) == shown
+        assert ("Gaussian noise with a mu of 0.5 and records with 4 for a limit" in told) == shown
         assert ("besides what the ledger counts" in told) == (shown and kind == CODES)
         assert "linkage ledger confirm LEDGER DIR" in seen
     forged(path, lambda said: said.update(ledger={**ENTERED, "before": {"mu": 0, "lift": None}}))

@@ -117,9 +117,9 @@ def test_figures_on_the_public_part_itself_are_said_to_flatter(
     said = receive.caution(found, public)
     assert said is not None
     assert said.startswith("open also made the public part of this release, so these figures flatter")
-    assert set(receive.receive(path, public)["trained_on"].str.endswith(said)) == {True}
+    assert receive.receive(path, public)["trained_on"].str.endswith("; these patients helped, so it flatters").all()
     assert receive.caution(found, own) is None
-    assert not receive.receive(path, own)["trained_on"].str.contains("flatter").any()
+    assert not receive.receive(path, own)["trained_on"].str.contains("flatters").any()
 
 
 @pytest.mark.parametrize(("kind", "options"), [("capped", {"limit": 30.0}), ("scores", {}), ("embeddings", {})])

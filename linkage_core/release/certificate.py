@@ -296,12 +296,12 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
         )
     before = before_of(stated)
     if before is not None and rows[0]["with_before"] is not None:
-        left = [f"statistics with a mu of {before['mu']:.4g}"] if before["mu"] else []
+        left = [f"Gaussian noise with a mu of {before['mu']:.4g}"] if before["mu"] else []
         if before["lift"] != 1:
             left.append("records without any" if before["lift"] is None else f"records with {before['lift']:.4g} for a")
             left[-1] += " limit"
         said.append(
-            f"By the site's ledger other releases left before, of one patient at most {' and '.join(left)}. For "
+            f"By the site's ledger other releases left before; of the patient with most: {' and '.join(left)}. For "
             f"somebody who holds them too, and sees what is of one patient: {_numbers(rows, 'with_before')}."
         )
     if stated["cohort"]["synthetic"]:

@@ -53,8 +53,8 @@ def receive(
     Returns one row for each finding the release knows, and "macro" over those with at least 30 patients of each class:
     COLUMNS, with a train_split also OWN (the recipient's own probe, and release less own, paired), and COUNTS.
     Intervals are 95% bootstrap over patients. `flag` is "too few to say", "not trained", or why there is nothing.
-    `trained_on` says what it was trained on, and what `caution` says. Raises InputError and StoreError as folder.check;
-    InputError for another model, and for patients in both splits.
+    `trained_on` says what it was trained on, and where the figures flatter (`caution`). Raises InputError and
+    StoreError as folder.check; InputError for another model, and for patients in both splits.
     """
     found = folder.check(Path(path))
     head = _require_model(found, entry)
@@ -64,12 +64,13 @@ def receive(
     patients = records["patient_id"].to_numpy(str)
     images = _embeddings(entry, head, records)
     trained_on, probe = reader(Path(path), found, seed)
-    trained_on = "; ".join(one for one in (trained_on, caution(found, entry)) if one)
     if probe is None:
         empty = dict.fromkeys((*COLUMNS[1:], *(OWN if train_split else ())), np.nan)
         return pd.DataFrame(
             [{"label": MACRO, **empty, "n": 0, "n_positive": 0, "n_patients": 0, "flag": trained_on, "trained_on": ""}]
         )
+    if caution(found, entry) is not None:
+        trained_on += "; these patients helped, so it flatters"
     columns, trained = [probe(images)], probe.trained
     if train_split is not None:
         own = _own_probe(entry, head, train_split, patients, missing, seed)
