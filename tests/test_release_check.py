@@ -298,7 +298,7 @@ def nested(depth: int) -> Any:
 
 ODD = (None, True, -1, 0, 1, 2, 0.5, 1e308, -0.0, 10**400, math.inf, math.nan, "", "x", "\ud800", [], {}, [[None]])
 DEEP = ("[" * 100_000, '{"schema": 2, "a": ' * 50_000, '{"schema": 2, "a": ' + "[" * 900 + "]" * 900 + "}")
-TRIED = 60
+TRIED = 40
 
 
 def refused(path: Path) -> bool:

@@ -195,7 +195,7 @@ def _content(folder: Path) -> dict[str, Any]:
     try:
         said = path.read_text(encoding="utf-8")
         content = json.loads(said)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise StoreError(f"{path} cannot be read ({_short(error)}).", _ASK) from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise StoreError(f"{path} is no certificate of schema {SCHEMA}.", _ASK)
