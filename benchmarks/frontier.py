@@ -1,7 +1,9 @@
 """The frontier of the phantom as a table, and the prize: is there a release that links little and loses nothing?
 
 Run: python benchmarks/frontier.py [--store DIR] [--out FILE]. Reads the kept tables (made by `linkage phantom build
---frontier`); prints and writes every option at N = 10,000, the mean over seeds with its range.
+--lab`); prints and writes every option at N = 10,000, the mean over seeds with its range. Besides: which measured
+figures of records lie above their certified limit at any N; and clean embeddings asked as heads are and as released
+records are, by which the two can be compared (measured anew, half a minute).
 
 The prize: the strongest attacker's Recall@1 at N = 10,000 down by at least 61.8%, macro AUROC within 0.2 points of the
 clean probe, undeclared findings within 2 points, certified.
@@ -17,8 +19,10 @@ from typing import Any
 
 import pandas as pd
 
-from linkage_core import frontier
-from linkage_core.store import OFF_THE_SHELF, Store
+from linkage_core import frontier, frontier_build, lab
+from linkage_core.release import measured
+from linkage_core.release.ceiling import POPULATIONS
+from linkage_core.store import OFF_THE_SHELF, Entry, Store
 
 N = 10_000
 FALL, ALL, OTHERS = 0.618, 0.2, 2.0
@@ -48,6 +52,37 @@ def rows_of(table: pd.DataFrame, before: float) -> list[dict[str, Any]]:
     return found
 
 
+def clean_in_both_games(entry: Entry) -> dict[str, Any]:
+    """Lift of the worst attacker on clean embeddings with its interval, by population and N."""
+    found: dict[str, Any] = {}
+    for population, said in POPULATIONS.items():
+        rows = frontier_build.linked(entry, "clean", measured.gaussian(0.0), population=population)
+        of_n = {
+            str(row["pool_size"]): [number(row[f"recall{end}"] * row["pool_size"]) for end in ("", "_low", "_high")]
+            for row in rows
+            if row["attacker"] == lab.WORST
+        }
+        found[population] = {"asked": said, "lift, low, high": of_n}
+    return found
+
+
+def above_limit(entry: Entry) -> tuple[int, list[dict[str, Any]]]:
+    """(how many figures of codes and capped were compared, those above their certified limit); every attacker and N."""
+    options = {one["option"]: one for one in frontier.dicts(frontier.options_of(entry))}
+    compared, found = 0, []
+    for row in frontier.dicts(frontier.linkage(entry)):
+        option, n = options[row["option"]], row["pool_size"]
+        if option["kind"] not in frontier.RECORDS or row["attacker"] == frontier.OMNISCIENT:
+            continue
+        compared += 1
+        limit = frontier.certified(option, n) * (2 if row["attacker"] == frontier.LABELLED else 1)
+        if row["recall"] * n > limit * (1 + 1e-9):
+            ends = [number(row[f"recall{end}"] * n) for end in ("", "_low", "_high")]
+            named = {name: row[name] for name in ("option", "attacker", "named")}
+            found.append({**named, "n": n, "lift, low, high": ends, "certified": number(limit)})
+    return compared, found
+
+
 def mean(values: pd.Series) -> float | None:
     return number(values.mean())
 
@@ -71,6 +106,11 @@ def main() -> None:
         print(f"\n{use}: lift at N = {N:,}, off the shelf {before:.1f}; AUROC in points less than clean embeddings")
         shown = pd.DataFrame(result[use])
         print(shown.drop(columns=["range"]).to_string(index=False, na_rep="-"))
+    compared, above = above_limit(entry)
+    result["above their limit"] = {"compared": compared, "above": above}
+    print(f"\n{len(above)} of {compared} figures of codes and capped lie above their certified limit")
+    result["clean embeddings"] = clean_in_both_games(entry)
+    print(f"clean embeddings: {json.dumps(result['clean embeddings'], indent=1)}")
     options.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
 
 

@@ -19,6 +19,8 @@ WORDS = """
   release, and holds as long as nothing else computed from the images leaves: one random finding beside each record
   doubles it, all labels, age, dates or text end it. A training epsilon says nothing of it.
 - **Measured linkage**: what the attackers tried reach. The limit is above, and a better attacker lies between the two.
+  Records are asked as the limit is: one image of each study drawn at random, every other study a candidate, those of
+  the same patient too. *Before* is asked as on the other pages, every image among reports of other patients.
 - **Tick**: an attacker who knows the clean embedding of every candidate and the mechanism. Nobody can outdo that one.
 - **Read from it**: a reader of single records, trained on released records with labels. **Trained on it**: a reader
   trained on the release alone and used on the recipient's own clean embeddings.

@@ -2,8 +2,9 @@
 
 An option is a head of the lab, a release with its setting, or nothing at all. Its linkage is what attackers reach on
 held-out patients (a lower bound), its limit what no attacker passes (an upper bound; none for heads), its use the AUROC
-of a linear reader on the findings that were declared and on those nobody declared. Tables are files of the entry
-(`lab/frontier-*.parquet`); limits are numbers, worked out for any N when they are read.
+of a linear reader on the findings that were declared and on those nobody declared. Released records are asked as their
+limit is (release.measured.ask), heads as they are everywhere else: every image, among studies of other patients. Tables
+are files of the entry (`lab/frontier-*.parquet`); limits are numbers, worked out for any N when they are read.
 """
 
 from __future__ import annotations

@@ -12,9 +12,12 @@ WORDS = """
   many times that is what guessing reaches. Measured on held-out patients: a better attacker may do better.
 - **Certified at most**: no attacker passes it, whatever else they know of the candidates. For *capped records* from one
   record alone, not for a whole folder matched one to one; for *codes* also for the whole folder; for *statistics* about
-  the patients whose records were summed, beyond what the attacker already had. Heads have no such limit. Where few
-  images are linked a measured figure scatters (its interval), and pools without the match's other reports tell a
-  little by themselves: then it can lie above a small limit, which does not.
+  the patients whose records were summed, beyond what the attacker already had. Heads have no such limit.
+- **Asked**: released records as their limit is, one image of each study drawn at random, every other study a candidate,
+  those of the same patient too. Heads and clean embeddings as on the other pages: every image, among reports of other
+  patients. A release thus compares with its limit exactly, with a head roughly. Where next to nothing is linked a
+  figure scatters; the worst attacker, chosen on half of the patients and counted on the others, may then come out
+  below guessing.
 - **Attackers**: the worst of those tried; cosine alone; or one who knows the clean embedding of every candidate, whom
   nobody can outdo. Without noise each embedding is its own, so that one finds them all: this follows, unmeasured.
 - **Use**: findings are read from what was released, or a reader is trained on it and used on the recipient's own
