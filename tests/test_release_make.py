@@ -145,13 +145,18 @@ def test_a_corrected_label_begins_no_new_budget_and_brings_no_fresh_noise(
     assert not labels[1].charge.repeated
 
 
-def test_what_left_before_stands_in_the_certificate(toy: Entry, site: dict[str, Path], tmp_path: Path) -> None:
+def test_what_left_before_stands_in_the_certificate(
+    toy: Entry, site: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = make(toy, tmp_path / "a", Options("capped", limit=9, **site))
     assert first.certificate.content["ledger"]["before"] == {"mu": 0, "lift": 1}
     sums = make(toy, tmp_path / "b", Options("statistics", epsilon=0.5, ledger=site["ledger"]))
     assert sums.certificate.content["ledger"]["before"] == {"mu": 0, "lift": pytest.approx(81)}
-    codes = make(toy, tmp_path / "c", Options("capped", limit=3, **site))
-    assert codes.certificate.content["ledger"]["before"] == {"mu": sums.charge.mu, "lift": pytest.approx(81)}
+    for path, shown in ((tmp_path / "a", False), (tmp_path / "b", True)):
+        assert linkage("receive", path) == 0
+        assert ("with what left before" in " ".join(capsys.readouterr().out.split())) == shown
+    more = make(toy, tmp_path / "c", Options("capped", limit=3, **site))
+    assert more.certificate.content["ledger"]["before"] == {"mu": sums.charge.mu, "lift": pytest.approx(81)}
     again = make(toy, tmp_path / "d", Options("capped", limit=9, **site))
     assert again.certificate.content == first.certificate.content, "as of its entry"
 
