@@ -178,9 +178,14 @@ def _known(of: Any, mechanism: Mechanism, entry: Entry) -> Any:
     return ceilings.Cells(mechanism.cells(clean), mechanism.n_cells)
 
 
-def sums_of(training: Training, public: Entry, queries: Sequence[Sequence[str]]) -> list[central.PatientSums]:
-    """Clipped sums of each query's findings over the training patients; frame, prevalences and start are public."""
-    records = public.records(public.default_split)
+def sums_of(
+    training: Training, public: Entry, queries: Sequence[Sequence[str]], of: np.ndarray | None = None
+) -> list[central.PatientSums]:
+    """Clipped sums of each query's findings over the training patients; frame, prevalences and start are public.
+
+    of: (n,) whether each record of the public cohort's own split is one of those; default all.
+    """
+    records = public.records(public.default_split)[slice(None) if of is None else of]
     seen = unit(public.heads().image(public.features("image", records["record_id"])))
     known, whose = usefulness.states_of(records), records["patient_id"].to_numpy(str)
     shares = np.nanmean(known, axis=0)
@@ -271,9 +276,12 @@ def nothing(entry: Entry, public: Entry, before: Probe | None = None) -> Entry:
     return frontier.keep(entry, option, linked=guess, used=used)
 
 
-def clean_probe(entry: Entry, split: str) -> Probe:
-    """A reader trained on clean embeddings and labels of one split, nothing protected: unit rows (n, e) -> (n, 14)."""
-    records = entry.records(split)
+def clean_probe(entry: Entry, split: str, of: np.ndarray | None = None) -> Probe:
+    """A reader trained on clean embeddings and labels of one split, nothing protected: unit rows (n, e) -> (n, 14).
+
+    of: (n,) whether each record of the split is used; default all.
+    """
+    records = entry.records(split)[slice(None) if of is None else of]
     clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
     return usefulness.train_probe(clean, usefulness.states_of(records), records["patient_id"].to_numpy(str))
 
@@ -367,7 +375,7 @@ def linked(
         for row in frontier.dicts(one.study.table(sizes, (1,))):
             rows.append({**row, **common, "attacker": one.attacker, "named": one.attacker})
     for n in sizes:
-        worst = attackers.worst_of(found, n, 1, seed)
+        worst = attackers.worst_of(found, n, 1, seed, chosen_at=min(sizes))  # at N = 10,000 few records are linked
         rows.append({**worst, **common, "also": worst["also"], "named": worst["attacker"], "attacker": lab.WORST})
     if ceiling is not None:
         for top in frontier.dicts(ceiling(sizes)):
