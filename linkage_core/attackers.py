@@ -433,7 +433,9 @@ def worst(
     return worst_of(attacks(entry, head, release, m, seed, source=source, noise=noise), pool_size, k, seed)
 
 
-def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0) -> dict[str, Any]:
+def worst_of(
+    found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0, *, chosen_at: PoolSize | None = None
+) -> dict[str, Any]:
     """Who does best among these, and how well, not flattered by the choice?
 
     The largest of several measured rates is too large on average. So the patients are split in two halves; the best
@@ -446,12 +448,16 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
     bounds this one only in expectation over the halves: each half's attacker is scored where it was not chosen, and
     may there have the hits that it lacks elsewhere. Where hits are few it is more often the other way: who is chosen
     for its hits in one half has none left for the other, and the estimate falls short of every single attacker, below
-    chance even. The interval is that of statistics.rate_intervals, which is wide there.
+    chance even. The interval is that of statistics.rate_intervals, which is wide there. `chosen_at` lets the halves
+    choose by a smaller pool, where hits are many, so that both choose alike; the default is `pool_size`.
     """
     if not found:
         raise InputError("There is no attack to choose from.", "Give at least one.")
     recalls = np.column_stack([one.study.recall(pool_size, k)[0] for one in found])
     chance = found[0].study.recall(pool_size, k)[1]
+    choosing = recalls
+    if chosen_at is not None:
+        choosing = np.column_stack([one.study.recall(chosen_at, k)[0] for one in found])
     patients = found[0].queries["patient_id"].to_numpy(str)
     present = ~np.isnan(recalls[:, 0])
     code = np.unique(patients, return_inverse=True)[1]
@@ -462,10 +468,10 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
         chosen_on, scored_on = present & (half == side), present & (half != side)
         if not (chosen_on.any() and scored_on.any()):
             raise InputError("There are too few patients to choose a worst attacker.", "Give at least two patients.")
-        picked.append(int(np.argmax(recalls[chosen_on].mean(axis=0))))
+        picked.append(int(np.argmax(choosing[chosen_on].mean(axis=0))))
         values[scored_on] = recalls[scored_on, picked[-1]]
     interval = statistics.rate_intervals(values, patients, seed=seed)
-    best = found[int(np.argmax(recalls[present].mean(axis=0)))]
+    best = found[int(np.argmax(choosing[present].mean(axis=0)))]
     n_patients = len(np.unique(patients[present]))
     estimate = float(interval.estimate[0])
     others = sorted({_named(found[i]) for i in picked} - {_named(best)})

@@ -427,6 +427,20 @@ def test_where_next_to_nobody_is_linked_the_interval_of_the_worst_is_wide(
     assert not all(held()), "patients drawn again know nothing of the one that was not met"
 
 
+def test_halves_that_choose_by_a_smaller_pool_choose_alike(entry: Entry) -> None:
+    """Both find the images of one patient; with all others the first comes nearer than the second."""
+    base = attack(entry)
+    patients = base.queries["patient_id"].to_numpy(str)
+    last, found = base.counts.n_eligible, []
+    for better, patient in ((last * 8 // 10, patients[0]), (last * 9 // 10, patients[-1])):
+        counts = base.counts._replace(n_better=np.where(patients == patient, 0, better), n_tied=0 * last)
+        found.append(replace(base, study=replace(base.study, counts=counts), attacker=f"finds {patient}"))
+    truly = pools.expected_recall(found[0].counts, 10, 1).mean()
+    said = [worst_of(found, 10, 1, seed, chosen_at=2) for seed in range(8)]
+    assert all(one["recall"] == pytest.approx(truly) and one["also"] == "" for one in said)
+    assert any(one["recall"] < truly - 1e-6 for one in (worst_of(found, 10, 1, seed) for seed in range(8)))
+
+
 def test_who_may_act_on_what(entry: Entry) -> None:
     with pytest.raises(InputError, match=r"'cosine' needs more than the release 'raw-images' gives.*raw-images"):
         attack(entry, attacker="cosine", release="raw-images")
