@@ -448,33 +448,37 @@ def worst_of(
     bounds this one only in expectation over the halves: each half's attacker is scored where it was not chosen, and
     may there have the hits that it lacks elsewhere. Where hits are few it is more often the other way: who is chosen
     for its hits in one half has none left for the other, and the estimate falls short of every single attacker, below
-    chance even. The interval is that of statistics.rate_intervals, which is wide there. `chosen_at` lets the halves
-    choose by a smaller pool, where hits are many, so that both choose alike; the default is `pool_size`.
+    chance even. The interval is that of statistics.rate_intervals, which is wide there.
+
+    chosen_at: take one attacker for all queries, the best of them in pools of that size, where hits are many. Then the
+    exact bounds hold for this one too; it is flattered by the choice, by about a standard error at `chosen_at` at most
+    and less in other pools.
     """
     if not found:
         raise InputError("There is no attack to choose from.", "Give at least one.")
     recalls = np.column_stack([one.study.recall(pool_size, k)[0] for one in found])
     chance = found[0].study.recall(pool_size, k)[1]
-    choosing = recalls
-    if chosen_at is not None:
-        choosing = np.column_stack([one.study.recall(chosen_at, k)[0] for one in found])
     patients = found[0].queries["patient_id"].to_numpy(str)
     present = ~np.isnan(recalls[:, 0])
     code = np.unique(patients, return_inverse=True)[1]
     half = np.random.default_rng(seed).permutation(code.max() + 1)[code] % 2
+    place = int(np.argmax(recalls[present].mean(axis=0)))
+    if chosen_at is not None:
+        place = int(np.argmax([np.nanmean(one.study.recall(chosen_at, k)[0]) for one in found]))
+        recalls = recalls[:, place : place + 1]
     picked = []
     values = np.full(len(patients), np.nan)
     for side in (0, 1):
         chosen_on, scored_on = present & (half == side), present & (half != side)
         if not (chosen_on.any() and scored_on.any()):
             raise InputError("There are too few patients to choose a worst attacker.", "Give at least two patients.")
-        picked.append(int(np.argmax(choosing[chosen_on].mean(axis=0))))
+        picked.append(int(np.argmax(recalls[chosen_on].mean(axis=0))))
         values[scored_on] = recalls[scored_on, picked[-1]]
     interval = statistics.rate_intervals(values, patients, seed=seed)
-    best = found[int(np.argmax(choosing[present].mean(axis=0)))]
+    best = found[place]
     n_patients = len(np.unique(patients[present]))
     estimate = float(interval.estimate[0])
-    others = sorted({_named(found[i]) for i in picked} - {_named(best)})
+    others = [] if chosen_at is not None else sorted({_named(found[i]) for i in picked} - {_named(best)})
     return {
         "cohort": best.study.cohort,
         "model": best.study.model,

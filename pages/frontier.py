@@ -16,8 +16,7 @@ WORDS = """
 - **Asked**: released records as their limit is, one image of each study drawn at random, every other study a candidate,
   those of the same patient too. Heads and clean embeddings as on the other pages: every image, among reports of other
   patients. A release thus compares with its limit exactly, with a head roughly. Where next to nothing is linked a
-  figure scatters; the worst attacker, chosen on half of the patients and counted on the others, may then come out
-  below guessing.
+  figure scatters.
 - **Attackers**: the worst of those tried; cosine alone; or one who knows the clean embedding of every candidate, whom
   nobody can outdo. Without noise each embedding is its own, so that one finds them all: this follows, unmeasured.
 - **Use**: findings are read from what was released, or a reader is trained on it and used on the recipient's own

@@ -427,7 +427,7 @@ def test_where_next_to_nobody_is_linked_the_interval_of_the_worst_is_wide(
     assert not all(held()), "patients drawn again know nothing of the one that was not met"
 
 
-def test_halves_that_choose_by_a_smaller_pool_choose_alike(entry: Entry) -> None:
+def test_one_attacker_is_chosen_by_a_smaller_pool(entry: Entry) -> None:
     """Both find the images of one patient; with all others the first comes nearer than the second."""
     base = attack(entry)
     patients = base.queries["patient_id"].to_numpy(str)
