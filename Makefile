@@ -16,7 +16,9 @@ help:
 app: $(VENV)/.base
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-test: $(VENV)/.dev browser lint unit parity
+## Parity fills what the other tests leave of the cores.
+test: $(VENV)/.dev browser lint
+	$(MAKE) -j2 --output-sync=line unit parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -27,7 +29,7 @@ unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 parity: $(PARITY)/.done
-	$(PARITY)/bin/python -m pytest -p no:cacheprovider tests/parity
+	nice -n 19 $(PARITY)/bin/python -m pytest -p no:cacheprovider tests/parity
 
 soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python -m pytest -m soak

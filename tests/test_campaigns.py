@@ -201,6 +201,28 @@ def interrupted(run: subprocess.Popen[bytes], begun: Callable[[], bool]) -> str:
     return said
 
 
+SWALLOWS = """
+import os, signal, sys
+class Import:
+    def find_spec(self, name, path, target=None):
+        if name == "linkage_core.cli":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                [None for _ in range(1000)]
+            except KeyboardInterrupt:
+                pass
+sys.meta_path.insert(0, Import())
+sys.argv = ["linkage", "--help"]
+from linkage_core.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_is_not_lost_in_an_import_that_swallows_it() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWS], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED + "\n")
+
+
 def test_ctrl_c_says_that_what_was_finished_stays(folder: Path, tmp_path: Path) -> None:
     early = subprocess.Popen(
         [sys.executable, "-m", "linkage_core", "doctor"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
