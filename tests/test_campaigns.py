@@ -190,6 +190,11 @@ def test_two_runs_on_one_store_cannot_harm_it(folder: Path, tmp_path: Path) -> N
     assert store.open("cohort", "phantom-general").verify() == []
 
 
+def at_a_terminal() -> None:
+    """What a script starts in the background ignores Ctrl-C, and so does all that it starts: not here."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(run: subprocess.Popen[bytes], begun: Callable[[], bool]) -> str:
     """What a run says when Ctrl-C comes as soon as it has begun."""
     while not begun():
@@ -219,18 +224,19 @@ main()
 
 
 def test_ctrl_c_is_not_lost_in_an_import_that_swallows_it() -> None:
-    done = subprocess.run([sys.executable, "-c", SWALLOWS], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", SWALLOWS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, preexec_fn=at_a_terminal)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED + "\n")
 
 
 def test_ctrl_c_says_that_what_was_finished_stays(folder: Path, tmp_path: Path) -> None:
-    early = subprocess.Popen(
-        [sys.executable, "-m", "linkage_core", "doctor"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    how = {"stderr": subprocess.PIPE, "preexec_fn": at_a_terminal}
+    command = [sys.executable, "-m", "linkage_core", "doctor"]
+    early = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, **how)
     loaded = Path(f"/proc/{early.pid}/maps")
     for said in (
         interrupted(early, lambda: "/numpy/" in loaded.read_text()),  # imports have begun, and take a while yet
-        interrupted(start(folder, tmp_path, stderr=subprocess.PIPE), lambda: any(tmp_path.rglob(".lock"))),
+        interrupted(start(folder, tmp_path, **how), lambda: any(tmp_path.rglob(".lock"))),
     ):
         assert said == STOPPED + "\n"
 
