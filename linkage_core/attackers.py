@@ -27,8 +27,8 @@ from linkage_core.audit import PoolSize, Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
-from linkage_core.mitigation.finetune import refuse_seen
 from linkage_core.ranking import MatchCounts, distinct, match_counts
+from linkage_core.seen import usable
 from linkage_core.store import OFF_THE_SHELF, Entry
 
 Known = int | Literal["all"]
@@ -196,29 +196,6 @@ def noised(vectors: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nd
 def noise_of(entry: Entry, head: str, noise: float | None = None) -> float:
     """The output noise of a head, as given or else as its record says."""
     return float(entry.head_record(head).get("output_noise") or 0.0) if noise is None else float(noise)
-
-
-def usable(entry: Entry, source: Entry, head: str, split: str) -> None:
-    """May the head that `source` has be measured on this split of `entry`? InputError where the two come from other
-    weights, or where the head was trained on patients of the split."""
-    hashes = [one.manifest["model"].get("weights_sha256") for one in (entry, source)]
-    if entry.model != source.model or hashes[0] != hashes[1]:
-        raise InputError(
-            f"{source.cohort}/{source.model} was embedded with other weights than {entry.cohort}/{entry.model}.",
-            "Both must come from one model.",
-        )
-    if head == OFF_THE_SHELF:
-        return
-    if source is entry:
-        refuse_seen(entry, head, split)
-        return
-    trained = source.head_record(head).get("trained_on") or {}
-    same = trained.get("fingerprint") == entry.manifest["cohort"]["fingerprint"]
-    if same and ("all" in (split, trained.get("split")) or trained.get("split") == split):
-        raise InputError(
-            f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}.",
-            "Measure it on patients it has not seen.",
-        )
 
 
 # ----------------------------------------------------------------------------------------------------- one attack

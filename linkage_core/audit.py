@@ -15,8 +15,8 @@ from linkage_core import pools, statistics
 from linkage_core import strata as same_findings
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
-from linkage_core.mitigation.finetune import refuse_seen
 from linkage_core.ranking import MatchCounts, match_counts
+from linkage_core.seen import refuse_seen
 from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry, versions
 
 SCHEMA = 1

@@ -16,6 +16,7 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.mitigation import finetune as lab
 from linkage_core.printing import output, plain
+from linkage_core.seen import same_weights
 from linkage_core.store import OFF_THE_SHELF, Entry, versions
 
 
@@ -96,7 +97,7 @@ def finetune(
     cohorts = [entry.cohort] if into is None else cli._parts(into, "--into")
     goals = [where.open(cohort, entry.model) for cohort in cohorts]
     for goal in goals:
-        lab.same_weights(entry, goal)
+        same_weights(entry, goal)
         goal.refuse_taken(name or lab.default_name(mechanism, options), replace=replace)  # before the work, not after
     with cli._progress(quiet or json_to == "-") as progress:
         heads, record = lab.finetune(entry, mechanism, options, name=name or "", progress=progress)

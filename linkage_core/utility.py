@@ -18,10 +18,11 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from linkage_core import statistics, strata
-from linkage_core.attackers import noise_of, noised, usable
+from linkage_core.attackers import noise_of, noised
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, ModelError
 from linkage_core.heads import Heads, unit
+from linkage_core.seen import usable
 from linkage_core.statistics import TOO_FEW
 from linkage_core.store import OFF_THE_SHELF, Entry
 

@@ -23,6 +23,7 @@ from linkage_core.mitigation import accounting, controls, oneshot
 from linkage_core.mitigation.engine import ClosedForm, Pairs, Progress, Recipe, Towers, train
 from linkage_core.mitigation.noise import Seeded, Source, System
 from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, known_findings, targets
+from linkage_core.seen import same_weights
 from linkage_core.store import Entry, Store, versions
 
 ENGINES = ("closed-form", "opacus")
@@ -415,16 +416,6 @@ def public_bank(entry: Entry, cohort: str | None) -> tuple[np.ndarray, np.ndarra
     return images, other.features("text", chosen["report_key"]), {"public": said}
 
 
-def same_weights(entry: Entry, other: Entry) -> None:
-    """InputError if two entries were embedded with other weights: a head fits the features it was made for."""
-    hashes = [one.manifest["model"].get("weights_sha256") for one in (entry, other)]
-    if hashes[0] != hashes[1]:
-        raise InputError(
-            f"{other.cohort}/{other.model} was embedded with other weights than {entry.cohort}/{entry.model}.",
-            "Embed both with the same model.",
-        )
-
-
 def refuse_dominant(training: Training) -> None:
     """InputError where one patient has half of the pairs or more: as good as always, missing ids were read as one."""
     names, counts = np.unique(training.patients, return_counts=True)
@@ -433,27 +424,6 @@ def refuse_dominant(training: Training) -> None:
         raise InputError(
             f"Patient {str(names[most])!r} has {counts[most]:,} of the {counts.sum():,} training pairs.",
             "A guarantee for each patient means little here. Check the patient ids, or leave this one out.",
-        )
-
-
-def refuse_seen(entry: Entry, head: str, split: str) -> None:
-    """InputError if a head was trained on patients of a split that is to be audited.
-
-    The record names cohort and split, never patients; where the training cohort is at hand its patients are compared.
-    """
-    trained = entry.head_record(head).get("trained_on")
-    if not trained:
-        return
-    same = trained["fingerprint"] == entry.manifest["cohort"]["fingerprint"]
-    seen = same and ("all" in (split, trained["split"]) or split == trained["split"])
-    if not same and entry.model in _store(entry).models(trained["cohort"]):
-        source = _store(entry).open(trained["cohort"], entry.model)
-        patients = set(source.records(trained["split"])["patient_id"])
-        seen = not patients.isdisjoint(entry.records(split)["patient_id"])
-    if seen:
-        raise InputError(
-            f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}.",
-            "Audit it on patients it has not seen: another split, or another cohort.",
         )
 
 

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import attackers, pools, statistics
-from linkage_core.attackers import numbered_images, usable
+from linkage_core.attackers import numbered_images
 from linkage_core.audit import PoolSize
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
 from linkage_core.ranking import MatchCounts, each_block, own_candidates
 from linkage_core.release import bounds
 from linkage_core.release.cap import Cap
+from linkage_core.seen import usable
 from linkage_core.store import OFF_THE_SHELF, Entry
 
 UNIFORM, ATTACKED = "one-image-a-study", "other-patients"

@@ -19,7 +19,6 @@ from linkage_core import utility
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting
-from linkage_core.mitigation.finetune import refuse_seen
 from linkage_core.mitigation.noise import Seeded, System
 from linkage_core.release import central, certificate, codes, folder, records
 from linkage_core.release.certificate import (
@@ -37,6 +36,7 @@ from linkage_core.release.certificate import (
 from linkage_core.release.keyed import Secret
 from linkage_core.release.ledger import Charge, Ledger
 from linkage_core.release.records import CODEBOOK, TABLE, Released, Source
+from linkage_core.seen import refuse_seen
 from linkage_core.store import OFF_THE_SHELF, Entry, versions
 
 Progress = Callable[[str, int, int], None]

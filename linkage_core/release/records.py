@@ -22,11 +22,11 @@ from linkage_core import utility
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.mitigation.finetune import same_weights
 from linkage_core.release import codes
 from linkage_core.release.cap import Cap
 from linkage_core.release.certificate import CAPPED, CODES, EMBEDDINGS, KEYED, SCORES
 from linkage_core.release.keyed import Secret, image_key
+from linkage_core.seen import same_weights
 from linkage_core.store import OFF_THE_SHELF, Entry
 
 TABLE, CODEBOOK = "records.parquet", "codebook.safetensors"
