@@ -11,6 +11,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from linkage_core import cli, lab, phantom_build
+from linkage_core import setting as settings
 from linkage_core.audit import study as audit_study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import image_of, population, read, report_of
@@ -20,6 +21,7 @@ from linkage_core.errors import InputError
 from linkage_core.mitigation.finetune import Options
 from linkage_core.phantom_build import RECIPES, build, rung_text, train
 from linkage_core.pools import expected_recall
+from linkage_core.setting import Setting
 from linkage_core.store import Store
 
 
@@ -247,7 +249,7 @@ def test_a_shipped_head_can_be_made_again_from_the_shipped_sums() -> None:
     entry = Store(SHIPPED).open("phantom", phantom_build.LAB_MODEL)
     for name in ("label-oneshot-eps1-seed0", "moment-oneshot-eps1-seed0"):
         record = entry.head_record(name)
-        again, _ = lab.live_heads(entry, record["mechanism"], 1.0, record["delta"], seed=0)
+        again = settings.live(entry, Setting(record["mechanism"], 1.0, delta=record["delta"])).heads
         np.testing.assert_allclose(again.image.weight, entry.heads(name).image.weight, rtol=1e-3, atol=1e-5)
 
 
