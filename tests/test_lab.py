@@ -95,7 +95,7 @@ def test_linkage_is_what_the_attackers_and_the_audit_say(built: Entry) -> None:
     for column in ("recall", "recall_low", "recall_high", "chance", "lift", "n_queries", "n_patients"):
         assert cosine[column] == pytest.approx(by_audit[column])
     worst = one[(one["attacker"] == lab.WORST) & (one["pool_size"] == size)].iloc[0]
-    direct = attackers.worst(again(built), name, "embeddings-and-heads", size)
+    direct = attackers.worst_of(attackers.attacks(again(built), name), size, 1)
     assert worst[["recall", "named"]].tolist() == [pytest.approx(direct["recall"]), direct["attacker"]]
     assert set(one.loc[one["m"] == "20", "attacker"]) == {"known-images", "known-pairs"}
 
