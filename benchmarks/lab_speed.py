@@ -31,10 +31,13 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import attackers, lab
+from linkage_core import setting as settings
+from linkage_core.audit import Study
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embedding import import_arrays
 from linkage_core.mitigation import finetune, oneshot
+from linkage_core.setting import Setting
 from linkage_core.store import Store
 
 SHIPPED = Path(__file__).resolve().parents[1] / "cached_embeddings"
@@ -84,7 +87,7 @@ def main() -> int:
     entry = Store(options.store).open("phantom", "phantom-radiology")
     rows = []
     for mechanism in oneshot.CLIP:
-        cold = timed(lambda m=mechanism: lab.curve(lab.live(entry, m, 1.0)))
+        cold = timed(lambda m=mechanism: _curve(settings.live(entry, Setting(m, 1.0, seed=None)).study))
         rows.append(row(f"{mechanism}, first time in a process", [cold]))
         studies: list[Any] = []
         times = []
@@ -92,7 +95,7 @@ def main() -> int:
             epsilon = 0.1 + i
             times.append(timed(partial(_live, entry, mechanism, epsilon, studies)))
         rows.append(row(f"{mechanism}, new epsilon, counts, curve", times, LIVE_LIMIT))
-        rows.append(row(f"{mechanism}, band of that curve", [timed(lambda one=one: lab.curve(one)) for one in studies]))
+        rows.append(row(f"{mechanism}, band of that curve", [timed(lambda one=one: _curve(one)) for one in studies]))
     with tempfile.TemporaryDirectory() as folder:
         for d in (64, 512):
             pairs = simulated(Path(folder), d)
@@ -121,8 +124,12 @@ def main() -> int:
     return 0
 
 
+def _curve(study: Study) -> pd.DataFrame:
+    return study.table(lab.pool_sizes(study)[1], (1,))
+
+
 def _live(entry: Any, mechanism: str, epsilon: float, studies: list[Any]) -> None:
-    study = lab.live(entry, mechanism, epsilon)
+    study = settings.live(entry, Setting(mechanism, epsilon, seed=None)).study
     studies.append(study)
     for size in lab.pool_sizes(study)[1]:
         study.recall(size, 1)[0].mean()

@@ -1,5 +1,7 @@
 """Does a release hold where somebody tries to break it? Attempts on the phantom, and what each of them reached.
 
+Several images of a patient, one-to-one matching, averaging over downloads and labels that travel along.
+
 Run: python benchmarks/release_breaks.py [--store DIR] [--out FILE]. The codebook of 64 cells and the cap of limit 30.
 Each figure is lift: Recall@1 times N. Figures at N = 10,000 over all held-out images unless said otherwise.
 """
@@ -9,10 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
@@ -27,6 +33,7 @@ from linkage_core.release.measured import Mechanism
 from linkage_core.store import Entry, Store
 
 CELLS, LIMIT, N = 64, 30.0, 10_000
+SINKHORN = 30  # scalings of rows and columns
 
 
 def lifted(counts: MatchCounts, patients: np.ndarray, n: int = N) -> dict[str, float]:
@@ -45,13 +52,79 @@ def scores_of(held: Held, mechanism: Mechanism, attacker: str) -> tuple[np.ndarr
     return attackers.factors(held, attacker)[:2]
 
 
+def of_patients(counts_from: Held, by: np.ndarray, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
+    """An attacker who sees which records belong together adds up their scores: one query a study.
+
+    by (n_queries,) what belongs together; queries and of_text the factors of the scores, as Asked.count takes them.
+    """
+    _, first, code = np.unique(by, return_index=True, return_inverse=True)
+    summed = np.zeros((len(first), queries.shape[1]))
+    np.add.at(summed, code, queries)
+    together = replace(
+        counts_from,
+        released=counts_from.released[first],
+        images=counts_from.images[first],
+        match=counts_from.match[first],
+        query_group=counts_from.query_group[first],
+    )
+    return together.count(summed.astype(np.float32), of_text)
+
+
+def one_to_one(
+    scores: np.ndarray, n: int, rng: np.random.Generator, draws: int = 200
+) -> dict[str, tuple[float, float]]:
+    """Does it help to know that n released records and n reports match one to one?
+
+    scores (n_records, n_records), log-likelihoods up to a term of the record, of record i under report j; the diagonal
+    are the matches. In each drawn pool of n: "alone" ranks each record by itself, ties at random; "assignment" takes
+    the permutation of the largest sum; "balanced" scales rows and columns to sum to one, which puts into each entry
+    what the others leave over (Sinkhorn 1967; the mean-field answer to the posterior over permutations).
+    Returns the mean share of right answers of each and its standard error over draws.
+    """
+    found: dict[str, list[float]] = {"alone": [], "assignment": [], "balanced": []}
+    for _ in range(draws):
+        rows = rng.choice(len(scores), n, replace=False)
+        order = rng.permutation(n)  # columns in another order, so that a tie never favours the diagonal
+        part = scores[np.ix_(rows, rows)][:, order] + 1e-9 * rng.standard_normal((n, n))
+        found["alone"].append(_right(part.argmax(axis=1), order))
+        found["assignment"].append(_right(linear_sum_assignment(part, maximize=True)[1], order))
+        found["balanced"].append(_right(balanced(part).argmax(axis=1), order))
+    return {name: _mean(values) for name, values in found.items()}
+
+
+def balanced(scores: np.ndarray) -> np.ndarray:
+    """(n, n) logs of a matrix whose rows and columns sum to one, made from log-likelihoods by scaling them."""
+    for _ in range(SINKHORN):
+        scores = scores - logsumexp(scores, axis=1, keepdims=True)
+        scores = scores - logsumexp(scores, axis=0, keepdims=True)
+    return np.asarray(scores)
+
+
+def _right(named: np.ndarray, order: np.ndarray) -> float:
+    return float((order[named] == np.arange(len(order))).mean())
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def averaged(mechanism: Mechanism, downloads: int) -> Mechanism:
+    """The broken twin of keyed noise: fresh noise at every download, and an attacker who averages over them."""
+
+    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        total: Any = sum(mechanism.vectors(rows, rng) for _ in range(downloads))
+        return np.asarray(total / downloads, dtype=np.float32)
+
+    return replace(mechanism, vectors=vectors, noise=mechanism.noise / np.sqrt(downloads))
+
+
 def together(entry: Entry, held: Held, queries: np.ndarray, texts: np.ndarray) -> dict[str, Any]:
     """Records of a study, or of a patient, that can be seen to belong together."""
     records = entry.records(entry.default_split)
     found = {}
     for by in ("study_id", "patient_id"):
         code = np.unique(records[by].to_numpy(str), return_inverse=True)[1]
-        counts = measured.of_patients(held, code, queries, texts)
+        counts = of_patients(held, code, queries, texts)
         first = np.unique(code, return_index=True)[1]
         sizes = np.bincount(code)
         found[by] = {
@@ -69,7 +142,7 @@ def matched(held: Held, queries: np.ndarray, texts: np.ndarray, sizes: tuple[int
     for n in sizes:
         rows = rng.permutation(first)[: max(2000, n)]
         scores = queries[rows] @ texts[held.text_of[held.match[rows]]].T
-        drawn = measured.one_to_one(scores, n, rng, draws=max(10, 20_000 // n))
+        drawn = one_to_one(scores, n, rng, draws=max(10, 20_000 // n))
         found[n] = {way: {"lift": round(share * n, 2), "error": round(e * n, 2)} for way, (share, e) in drawn.items()}
     return found
 
@@ -157,7 +230,7 @@ def main() -> None:
             if not mechanism.cells:
                 averaging = {}
                 for downloads in (1, 4, 16, 64):
-                    fresh = measured.hold(entry, measured.averaged(mechanism, downloads))
+                    fresh = measured.hold(entry, averaged(mechanism, downloads))
                     averaging[downloads] = lifted(attackers.run(fresh, "bayes-gaussian")[0], whose(fresh))
                 out["fresh noise at every download, averaged"] = averaging
         result[name] = out

@@ -128,7 +128,7 @@ def family(row: Mapping | pd.Series) -> str:
 def _sure(row: Mapping) -> bool:
     """Whether who knows every candidate's clean embedding finds each record: any embedding without noise.
 
-    attackers.ceiling: without noise the likelihood is 1 at the record's own embedding and 0 elsewhere.
+    release.ceiling: without noise the likelihood is 1 at the record's own embedding and 0 elsewhere.
     """
     embeddings = row["family"] in ("before", "label", "aligned", "control") and row["kind"] != "output-noise"
     asked = row["attacker"] == frontier.OMNISCIENT

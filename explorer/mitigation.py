@@ -940,7 +940,7 @@ def attacker_rows(linkage: pd.DataFrame, head: str, release: str, pool_size: int
 
 
 def ceiling_words(out_of: int) -> str:
-    """What an attacker reaches under any head who knows the clean embeddings: attackers.ceiling without noise."""
+    """What an attacker reaches under any head who knows the clean embeddings: release.ceiling without noise."""
     return (
         "Who knows every candidate's clean embedding finds the record: embeddings are deterministic, "
         f"{of(1.0, out_of)} images. No head limits that; a release can."

@@ -9,13 +9,14 @@ of the queries', and is then scored once on the held-out split. Whatever it lear
 a report-only term being one more coordinate (q gets a 1), while an image-only term ranks nothing. So
 ranking.match_counts counts every attacker exactly, and identical texts tie exactly.
 
-What is measured is a lower bound: another attacker may do better. `ceiling` is the other side, for all attackers.
+What is measured is a lower bound: another attacker may do better. release.ceiling is the other side, for all attackers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -224,7 +225,7 @@ class Attack:
         return self.study.queries
 
     def table(self, pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> pd.DataFrame:
-        """As Study.table, with the columns ATTACK_COLUMNS in front of its recall."""
+        """As Study.table, in the order of COLUMNS, which say who attacked."""
         rows = self.study.table(pool_sizes, ks)
         for name, value in (
             *(("attacker", self.attacker), ("release", self.release)),
@@ -361,23 +362,6 @@ def attacks(
     return [*public, *found]
 
 
-def attack_table(
-    entry: Entry,
-    head: str = OFF_THE_SHELF,
-    release: str = "embeddings-and-heads",
-    pool_sizes: Sequence[PoolSize] = (100, 10_000),
-    ks: Sequence[int] = (1,),
-    m: Known | Sequence[Known] = "all",
-    seed: int = 0,
-    *,
-    source: Entry | None = None,
-    noise: float | None = None,
-) -> pd.DataFrame:
-    """One row for each attacker, m, N and k: COLUMNS, recall with patient-clustered 95% intervals."""
-    found = attacks(entry, head, release, m, seed, source=source, noise=noise)
-    return pd.concat([one.table(pool_sizes, ks) for one in found], ignore_index=True)
-
-
 def _sensible(attacker: str, wanted: list[Known], held: Held, release: str, head: str) -> list[Known]:
     if attacker in _NONE_KNOWN:
         return ["all"]
@@ -392,22 +376,6 @@ def _sensible(attacker: str, wanted: list[Known], held: Held, release: str, head
 
 
 # ------------------------------------------------------------------------------------------------- the worst one
-
-
-def worst(
-    entry: Entry,
-    head: str = OFF_THE_SHELF,
-    release: str = "embeddings-and-heads",
-    pool_size: PoolSize = 100,
-    k: int = 1,
-    m: Known | Sequence[Known] = "all",
-    seed: int = 0,
-    *,
-    source: Entry | None = None,
-    noise: float | None = None,
-) -> dict[str, Any]:
-    """The worst attacker who holds no more than the release: who, and how often. See worst_of."""
-    return worst_of(attacks(entry, head, release, m, seed, source=source, noise=noise), pool_size, k, seed)
 
 
 def worst_of(
@@ -437,20 +405,11 @@ def worst_of(
     chance = found[0].study.recall(pool_size, k)[1]
     patients = found[0].queries["patient_id"].to_numpy(str)
     present = ~np.isnan(recalls[:, 0])
-    code = np.unique(patients, return_inverse=True)[1]
-    half = np.random.default_rng(seed).permutation(code.max() + 1)[code] % 2
     place = int(np.argmax(recalls[present].mean(axis=0)))
     if chosen_at is not None:
         place = int(np.argmax([np.nanmean(one.study.recall(chosen_at, k)[0]) for one in found]))
         recalls = recalls[:, place : place + 1]
-    picked = []
-    values = np.full(len(patients), np.nan)
-    for side in (0, 1):
-        chosen_on, scored_on = present & (half == side), present & (half != side)
-        if not (chosen_on.any() and scored_on.any()):
-            raise InputError("There are too few patients to choose a worst attacker.", "Give at least two patients.")
-        picked.append(int(np.argmax(recalls[chosen_on].mean(axis=0))))
-        values[scored_on] = recalls[scored_on, picked[-1]]
+    values, picked = cross_fitted(recalls, patients, seed)
     interval = statistics.rate_intervals(values, patients, seed=seed)
     best = found[place]
     n_patients = len(np.unique(patients[present]))
@@ -479,24 +438,22 @@ def worst_of(
     }
 
 
-def before_after(
-    entry: Entry,
-    head: str,
-    release: str = "embeddings-and-heads",
-    pool_sizes: Sequence[PoolSize] = (100, 10_000),
-    ks: Sequence[int] = (1,),
-    m: Known | Sequence[Known] = "all",
-    seed: int = 0,
-    *,
-    source: Entry | None = None,
-    noise: float | None = None,
-) -> pd.DataFrame:
-    """The worst attacker off the shelf and under a head, within one release; `when` is before or after."""
-    rows = []
-    for when, name, sigma in (("before", OFF_THE_SHELF, 0.0), ("after", head, noise)):
-        found = attacks(entry, name, release, m, seed, source=source, noise=sigma)
-        rows += [{"when": when, **worst_of(found, n, k, seed)} for n in pool_sizes for k in ks]
-    return pd.DataFrame(rows)
+def cross_fitted(recalls: np.ndarray, patients: np.ndarray, seed: int = 0) -> tuple[np.ndarray, list[int]]:
+    """(n_queries,) recall of the worst attacker, and whom each half of the patients chose: see worst_of.
+
+    recalls (n_queries, n_attackers), NaN in the whole row where a query has no pool; patients (n_queries,).
+    """
+    present = ~np.isnan(recalls[:, 0])
+    code = np.unique(patients, return_inverse=True)[1]
+    half = np.random.default_rng(seed).permutation(code.max() + 1)[code] % 2
+    values, picked = np.full(len(patients), np.nan), []
+    for side in (0, 1):
+        chosen_on, scored_on = present & (half == side), present & (half != side)
+        if not (chosen_on.any() and scored_on.any()):
+            raise InputError("There are too few patients to choose a worst attacker.", "Give at least two patients.")
+        picked.append(int(np.argmax(recalls[chosen_on].mean(axis=0))))
+        values[scored_on] = recalls[scored_on, picked[-1]]
+    return values, picked
 
 
 def _named(one: Attack) -> str:
@@ -744,60 +701,42 @@ class _Arrays:
     """Own rows as float64 arrays: what was seen of an image, what was read in a report.
 
     Scaled by the spread over all own data, which takes no pair; an own report's labels become three indicators a label
-    (stated present, absent, uncertain).
+    (stated present, absent, uncertain). What is scaled is made at first use and shared by all parts.
     """
 
     def __init__(self, held: Held, rows: np.ndarray, whole: _Arrays | None = None) -> None:
         self.held, self.rows = held, rows
-        self._whole = whole
-        self._kept: dict[tuple[Any, ...], Any] = whole._kept if whole else {}
+        self._images: Callable[[str], _Scaled] = whole._images if whole else cache(self._scaled_images)
+        self._texts: Callable[[str, bool], _Scaled] = whole._texts if whole else cache(self._scaled_texts)
 
     def part(self, rows: np.ndarray) -> _Arrays:
-        return _Arrays(self.held, rows, self._whole or self)
+        return _Arrays(self.held, rows, self)
 
     def seen(self, what: str, clean: bool = False) -> np.ndarray:
         if what == "release":
             return (self.held.own_clean if clean else self.held.own_released)[self.rows].astype(np.float64)
-        return np.asarray(self._once("own seen", what)[self.rows])
+        return np.asarray(self._images(what).own[self.rows])
 
     def read(self, what: str, findings: bool) -> np.ndarray:
-        return np.asarray(self._once("own read", what, findings)[self.rows])
+        return np.asarray(self._texts(what, findings).own[self.rows])
 
     def seen_in(self, new: Asked, what: str) -> np.ndarray:
         if what == "release":
             return new.released.astype(np.float64)
-        mean, deviation = self._once("image scale", what)
-        return np.asarray((self._image(new.images, what) - mean) / deviation)
+        return self._images(what).scaled(self._image(new.images, what))
 
     def read_in(self, new: Asked, what: str, findings: bool) -> np.ndarray:
-        mean, deviation = self._once("text scale", what, findings)
-        return np.asarray((self._text(new.texts, new.findings, what, findings) - mean) / deviation)
+        return self._texts(what, findings).scaled(self._text(new.texts, new.findings, what, findings))
 
     def whitening(self, what: str, findings: bool) -> np.ndarray:
         """(f, f) inverse root of the covariance of own report features, shrunk by a hundredth."""
-        return np.asarray(self._once("whitening", what, findings))
+        return self._texts(what, findings).whitening
 
-    def _once(self, name: str, what: str, findings: bool = False) -> Any:
-        """Made at first use and shared by all parts."""
-        key = (name, what, findings)
-        if key not in self._kept:
-            held = self.held
-            if name == "image scale":
-                self._kept[key] = _scale(self._image(held.own_images, what))
-            elif name == "text scale":
-                self._kept[key] = _scale(self._text(held.own_texts, held.own_findings, what, findings))
-            elif name == "own seen":
-                mean, deviation = self._once("image scale", what)
-                self._kept[key] = (self._image(held.own_images, what) - mean) / deviation
-            elif name == "own read":
-                mean, deviation = self._once("text scale", what, findings)
-                self._kept[key] = (self._text(held.own_texts, held.own_findings, what, findings) - mean) / deviation
-            else:
-                values, axes = np.linalg.eigh(
-                    np.atleast_2d(np.cov(self._once("own read", what, findings).T, bias=True))
-                )
-                self._kept[key] = axes / np.sqrt(values.clip(0) + 0.01 * max(float(values.mean()), 1e-12))
-        return self._kept[key]
+    def _scaled_images(self, what: str) -> _Scaled:
+        return _Scaled(self._image(self.held.own_images, what))
+
+    def _scaled_texts(self, what: str, findings: bool) -> _Scaled:
+        return _Scaled(self._text(self.held.own_texts, self.held.own_findings, what, findings))
 
     def _image(self, features: np.ndarray, what: str) -> np.ndarray:
         return (unit(self.held.off_the_shelf.image(features)) if what == "embedding" else features).astype(np.float64)
@@ -809,10 +748,23 @@ class _Arrays:
         return np.column_stack([text, *((labels == state).astype(np.float64) for state in (1, 0, -1))])
 
 
-def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, deviation) of each column; a constant column is left as it is."""
-    deviation = values.std(axis=0)
-    return values.mean(axis=0), np.where(deviation > 1e-6 * max(float(deviation.max()), 1e-30), deviation, 1.0)
+class _Scaled:
+    """Rows (n, f) in units of the deviation of each column about its mean; a constant column is left as it is."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        deviation = rows.std(axis=0)
+        self._mean = rows.mean(axis=0)
+        self._deviation = np.where(deviation > 1e-6 * max(float(deviation.max()), 1e-30), deviation, 1.0)
+        self.own = self.scaled(rows)
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray((rows - self._mean) / self._deviation)
+
+    @cached_property
+    def whitening(self) -> np.ndarray:
+        """(f, f) inverse root of the covariance, shrunk by a hundredth."""
+        values, axes = np.linalg.eigh(np.atleast_2d(np.cov(self.own.T, bias=True)))
+        return np.asarray(axes / np.sqrt(values.clip(0) + 0.01 * max(float(values.mean()), 1e-12)))
 
 
 _LEVELS: dict[str, list[tuple[float, float]]] = {
@@ -901,71 +853,6 @@ def _at_home(held: Held, left_out: np.ndarray, seed: int) -> Asked:
 
 
 # ------------------------------------------------------------------------------------------------------ the ceiling
-
-
-def ceiling(
-    entry: Entry,
-    head: str = OFF_THE_SHELF,
-    pool_sizes: Sequence[PoolSize] = (100, 10_000),
-    ks: Sequence[int] = (1,),
-    *,
-    source: Entry | None = None,
-    noise: float | None = None,
-    draws: int = 8,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """No attacker whatever does better than this on the released embeddings: the omniscient ceiling.
-
-    Let R = M(x_J) be released, J uniform over N candidates. Whoever names k of them on seeing r is right with
-    probability (1/N) sum over the k named of p(r | x_j), integrated over r; naming the k largest is best:
-        success <= (1/N) integral of the k largest p(r | x_j) dr,
-    reached by maximum likelihood when the clean embeddings of all candidates are known (DESIGN 8.1). Whatever else an
-    attacker knows of the candidates, reports included, says nothing of r once J is given, so it cannot help.
-
-    Without noise, p is 1 at x_j's own embedding: one of those in the pool with the identical embedding is named at
-    random, which is exact (and near 1 for any head that does not merge images). With Gaussian noise the likelihood is
-    ordered by r . x_j - |x_j|^2 / 2; `draws` releases of every image are drawn, and `error` is the standard error of
-    the mean over draws. Pools are averaged in closed form, as everywhere. A study of several images stands in the pool
-    with the one of the query's number (or its last): told which, an attacker only gains.
-
-    Returns one row for each N and k: ceiling with low and high (patient-clustered 95%), error, chance, lift, how.
-    """
-    source = source or entry
-    usable(entry, source, head, entry.default_split)
-    sigma = noise_of(source, head, noise)
-    if draws < 2:
-        raise InputError(f"draws is {draws}.", "Take at least 2, or the error of the simulation is unknown.")
-    records = entry.records(entry.default_split)
-    clean = unit(source.heads(head).image(entry.features("image", records["record_id"])))
-    study, patient = records["study_id"].to_numpy(str), records["patient_id"].to_numpy(str)
-    rng = np.random.default_rng(seed)
-    counted = [omniscient_counts(clean, study, patient, sigma, rng) for _ in range(draws if sigma else 1)]
-    studies = [
-        Study(entry, head, "image-to-report", "other-patients", entry.default_split, one, records, len(records), seed)
-        for one in counted
-    ]
-    rows = []
-    for pool_size in pool_sizes:
-        for k in ks:
-            drawn = np.column_stack([one.recall(pool_size, k)[0] for one in studies])
-            chance = float(np.nanmean(studies[0].recall(pool_size, k)[1]))
-            interval = statistics.cluster_bootstrap(drawn.mean(axis=1), patient, seed=seed)
-            means = np.nanmean(drawn, axis=0)
-            rows.append(
-                {
-                    **{"cohort": entry.cohort, "model": entry.model, "head": head, "noise": sigma},
-                    **{"pool_size": pool_size, "k": k, "n_queries": int(interval.n[0])},
-                    "ceiling": float(interval.estimate[0]),
-                    "ceiling_low": float(interval.low[0]),
-                    "ceiling_high": float(interval.high[0]),
-                    "error": float(means.std(ddof=1) / np.sqrt(len(means))) if sigma else 0.0,
-                    "chance": chance,
-                    "lift": float(interval.estimate[0]) / chance,
-                    "how": f"Monte Carlo, {draws} draws" if sigma else "exact",
-                    "seed": seed,
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def omniscient_counts(

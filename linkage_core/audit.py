@@ -15,6 +15,7 @@ from linkage_core import pools, statistics
 from linkage_core import strata as same_findings
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import Heads
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.seen import refuse_seen
 from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry, versions
@@ -257,6 +258,14 @@ def study(
             "Ask for fewer strata, or another pool.",
         )
     return Study(entry, head, direction, pool, split, counts, queries, int(n_candidates), seed, by)
+
+
+def study_of(entry: Entry, name: str, heads: Heads) -> Study:
+    """Counts by cosine of heads that need not be stored, over the default split; nothing is read or written."""
+    direction, pool, split = DIRECTIONS[0], "other-patients", entry.default_split
+    embeddings = entry.embeddings(heads, split)
+    counts = _count(embeddings, direction, pool)
+    return Study(entry, name, direction, pool, split, counts, embeddings.records, len(embeddings.candidates))
 
 
 def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> dict[str, Any]:

@@ -246,12 +246,6 @@ def finish(
     else:
         reports.unlink(missing_ok=True)
     keep |= {f"heads/{head.name}" for head in (path / "heads").glob("*.safetensors")}
-    weights = content["model"].get("weights_sha256")
-    for kept in path.glob("moments-*.safetensors"):
-        if files.read_tensors(kept)[1].get("weights_sha256") == weights:
-            keep.add(kept.name)
-        else:
-            kept.unlink()  # of features that other weights made
     keep |= _of_the_lab(path, content["recipe"])
     if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
         keep.add("weights.safetensors")

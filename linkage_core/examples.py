@@ -57,7 +57,7 @@ class RankedList:
 class Examples:
     """Browse the images of an entry under one head, stored or at hand.
 
-    Heads that are not stored are given with the study of their counts (lab.study_of); `head` is then their name only.
+    Heads that are not stored are given with the study of their counts (audit.study_of); `head` is then their name only.
     """
 
     def __init__(

@@ -21,18 +21,15 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from linkage_core import attackers, pools, statistics
+from linkage_core import attackers, pools
 from linkage_core import utility as usefulness
 from linkage_core.attackers import Attack, Known
 from linkage_core.audit import Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.heads import Heads, unit
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation.finetune import MECHANISMS, Options, Training
-from linkage_core.mitigation.noise import Seeded, System
-from linkage_core.ranking import match_counts
 from linkage_core.store import OFF_THE_SHELF, Entry, Store, read_table, write_table
 
 Progress = Callable[[str, int, int], None]
@@ -136,90 +133,6 @@ def prepared(entry: Entry, mechanism: str, unit_of: str = "patient") -> oneshot.
     if relative not in entry.manifest["files"]:
         return None
     return _prepared(entry.file(relative), entry.manifest["files"][relative]["sha256"])
-
-
-def live(entry: Entry, mechanism: str, epsilon: float, delta: float | None = None, seed: int | None = None) -> Study:
-    """A one-shot head at any epsilon from the stored sums, and how well cosine links under it: exact counts.
-
-    delta: by default accounting.delta_for. Without `seed` the noise is fresh, and every call is one more release of the
-    same patients; with one it can be repeated and is an illustration. The head is not stored.
-    Raises InputError where the entry has no such sums.
-    """
-    head, _ = live_heads(entry, mechanism, epsilon, delta, seed)
-    return study_of(entry, f"{mechanism}-eps{epsilon:g}", head)
-
-
-def live_heads(
-    entry: Entry, mechanism: str, epsilon: float, delta: float | None = None, seed: int | None = None
-) -> tuple[Heads, accounting.Run]:
-    """The head of `live`, and what was done to the training units."""
-    made = prepared(entry, mechanism)
-    if made is None:
-        raise InputError(
-            f"{entry.cohort}/{entry.model} keeps no sums for {mechanism}.",
-            f"Prepare them: linkage finetune {entry.cohort}/{entry.model} --mechanism {mechanism} --epsilon 1",
-        )
-    delta, _ = accounting.delta_for(made.n_units, delta)
-    return made.heads(epsilon, delta, System() if seed is None else Seeded(seed)), made.run(epsilon, delta)
-
-
-def study_of(entry: Entry, name: str, head: Heads) -> Study:
-    """Counts by cosine of heads that need not be stored, over the default split; nothing is written."""
-    base = _base(entry)
-    counts = match_counts(
-        unit(head.image(base.images)),
-        unit(head.text(base.texts))[base.text_of],
-        base.match,
-        query_group=base.query_group,
-        candidate_group=base.candidate_group,
-    )
-    split = entry.default_split
-    return Study(entry, name, "image-to-report", "other-patients", split, counts, base.records, len(base.text_of))
-
-
-def curve(study: Study, seed: int = 0) -> pd.DataFrame:
-    """Recall@1 of a study at the 1-2-5 steps of N with its patient-clustered 95% band, and chance (1/N)."""
-    _, steps = pool_sizes(study)
-    recalls = [study.recall(size, 1) for size in steps]
-    patients = pd.factorize(study.queries["patient_id"])[0]
-    band = statistics.rate_intervals(np.column_stack([recall for recall, _ in recalls]), patients, seed=seed)
-    return pd.DataFrame(
-        {
-            "pool_size": steps,
-            "recall": band.estimate,
-            "recall_low": band.low,
-            "recall_high": band.high,
-            "chance": [float(chance.mean()) for _, chance in recalls],
-        }
-    )
-
-
-@dataclass(frozen=True)
-class _Base:
-    """What does not change with the head: features of queries and distinct texts, and who belongs to whom."""
-
-    records: pd.DataFrame
-    images: np.ndarray
-    texts: np.ndarray
-    text_of: np.ndarray
-    match: np.ndarray
-    query_group: np.ndarray
-    candidate_group: np.ndarray
-
-
-@lru_cache(maxsize=2)
-def _base(entry: Entry) -> _Base:
-    one = entry.embeddings()
-    keys = one.candidates["report_key"].drop_duplicates()
-    return _Base(
-        one.records,
-        entry.features("image", one.records["record_id"]),
-        entry.features("text", keys),
-        pd.Index(keys).get_indexer(one.candidates["report_key"]),
-        one.match,
-        one.query_group,
-        one.candidate_group,
-    )
 
 
 @lru_cache(maxsize=4)

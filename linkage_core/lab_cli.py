@@ -134,6 +134,7 @@ def attack(
 ) -> None:
     """Attackers who adapt: each one, the worst one before and after, and the ceiling that none can pass."""
     from linkage_core import attackers
+    from linkage_core.release import ceiling
 
     where = cli._store(store)
     entry = where.open(*cli._target(target))
@@ -169,7 +170,7 @@ def attack(
     top = (
         pd.DataFrame()
         if release == "raw-images"
-        else attackers.ceiling(entry, head, sizes, ks, source=other, noise=noise, seed=seed)
+        else ceiling.of_head(entry, head, sizes, ks, source=other, noise=noise, seed=seed)
     )
     content = {
         "schema": 1,

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from linkage_core import embedding, frontier_build, lab, moments
+from linkage_core import embedding, frontier_build, lab
 from linkage_core import store as files
 from linkage_core.audit import study as audit_study
 from linkage_core.cohorts.base import LABELS, Cohort
@@ -162,10 +162,9 @@ def build(
     """Train the ladder and embed the phantom: what `linkage phantom build` does.
 
     Without `splits`: trains `models`, writes their weights, embeds the held-out and attacker splits of site A and the
-    held-out split of site B, counts ranks, and keeps the second moments of the finetuning split. With `splits` (such as
-    ("finetune",)): trains nothing; embeds those splits of site A with the models that are there, as the cohort
-    `phantom-finetune` (the names of the splits joined by "-"), so that what ships stays untouched. `scale="small"`
-    takes the same path with a handful of patients.
+    held-out split of site B, and counts ranks. With `splits` (such as ("finetune",)): trains nothing; embeds those
+    splits of site A with the models that are there, as the cohort `phantom-finetune` (the names of the splits joined by
+    "-"), so that what ships stays untouched. `scale="small"` takes the same path with a handful of patients.
 
     Returns the paths written, one per model or entry. Raises InputError for an unknown model, scale or split.
     """
@@ -182,9 +181,7 @@ def build(
         return _embed_all(store_root, store_root, [apart], models, draw, progress)
     written = _train_ladder(store_root, models, seed, small, draw, progress)
     cohorts = [_cohort("A", ("heldout", "attacker"), seed, small), _cohort("B", ("heldout",), seed, small)]
-    written += _embed_all(store_root, store_root, cohorts, models, draw, progress)
-    _keep_moments(store_root, models, seed, small, draw, progress)
-    return written
+    return written + _embed_all(store_root, store_root, cohorts, models, draw, progress)
 
 
 LAB_MODEL = "phantom-radiology"
@@ -269,18 +266,6 @@ def sample(source: Entry, store: Store, n_pairs: int) -> Entry:
                 **{name: manifest[name] for name in ("model", "features")},
             },
         )
-
-
-def _keep_moments(
-    store_root: Path, models: Sequence[str], seed: int, small: bool, draw: Draw, progress: Progress
-) -> None:
-    """Second moments of the finetuning split, beside the entries that ship; its features are dropped again."""
-    finetune = replace(_cohort("A", ("finetune",), seed, small), name="phantom-finetune", default_split="all")
-    with tempfile.TemporaryDirectory(prefix="linkage-") as scratch:
-        _embed_all(store_root, Path(scratch), [finetune], models, draw, progress)
-        for name in models:
-            source = Store(Path(scratch)).open("phantom-finetune", name)
-            moments.keep(Store(store_root).open("phantom", name), "finetune", moments.of_entry(source), source)
 
 
 def _embed_all(

@@ -186,18 +186,6 @@ def downsample(radiograph: Radiograph, size: int, *, pad: bool = False) -> Radio
     return Radiograph(np.ascontiguousarray(pixels), radiograph.bits)
 
 
-def to_png_bytes(radiograph: Radiograph, size: int | None = None, bits: int = 8) -> bytes:
-    """A grey PNG of 8 or 16 bits, at most `size` pixels on its longer side (as it is without one)."""
-    if bits not in (8, 16):
-        raise ValueError(f"bits is {bits}; a grey PNG has 8 or 16.")
-    pixels = (radiograph if size is None else downsample(radiograph, size)).pixels
-    if bits == 8:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG")
-    return out.getvalue()
-
-
 def _area_mean(values: np.ndarray, n_out: int) -> np.ndarray:
     """Mean over `n_out` equal stretches of axis 0, fractional ends included: (n_in, m) -> (n_out, m) float64."""
     n_in = values.shape[0]

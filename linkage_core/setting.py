@@ -14,7 +14,7 @@ from functools import lru_cache
 import pandas as pd
 
 from linkage_core import lab
-from linkage_core.audit import Study
+from linkage_core.audit import Study, study_of
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
@@ -138,6 +138,7 @@ def seeds_of(heads: pd.DataFrame, setting: Setting) -> list[str]:
 def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
     """The one-shot head of a setting, made now. Without `signal` every sum is zero and the noise is left.
 
+    With secret noise (seed None) every call is one more release of the same patients. The head is not stored.
     Raises InputError for a mechanism that is trained step by step, where no sums and no training pairs are at hand, and
     for a delta of 1/n or more.
     """
@@ -152,7 +153,7 @@ def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
     if setting.mechanism == oneshot.LABEL:
         heads = _rows(heads, [made.findings.index(name) for name in setting.findings])
     name = f"{setting.mechanism}-eps{setting.epsilon:g}"
-    return Live(heads, made.run(setting.epsilon, delta), lab.study_of(entry, name, heads))
+    return Live(heads, made.run(setting.epsilon, delta), study_of(entry, name, heads))
 
 
 def train(entry: Entry, setting: Setting, progress: lab.Progress | None = None) -> str:

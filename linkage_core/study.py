@@ -359,6 +359,8 @@ def _changes(entry: Entry, cohort: Entry, linkage: pd.DataFrame, design: Preset)
     n = max(size for size in table["pool_size"] if size <= max(design.pool_sizes))
     table = table[(table["pool_size"] == n) & (table["attacker"] == lab.WORST)].set_index("head")
 
+    patients = cohort.records(cohort.default_split)["patient_id"].to_numpy(str)
+
     def recalls(head: str) -> dict[str, np.ndarray]:
         source = None if cohort is entry else entry
         held = attackers.hold(cohort, head, source=source, seed=design.seed)
@@ -368,29 +370,19 @@ def _changes(entry: Entry, cohort: Entry, linkage: pd.DataFrame, design: Preset)
             for name in attackers.allowed(RELEASE, head)
             if name in {*chosen, "cosine"}
         }
-        worst = [one for name, one in found.items() if name in chosen]
+        worst = [one.study.recall(n, 1)[0] for name, one in found.items() if name in chosen]
         return {
             "cosine": found["cosine"].study.recall(n, 1)[0],
-            lab.WORST: _cross_fitted(worst, n, design.seed),
+            lab.WORST: attackers.cross_fitted(np.column_stack(worst), patients, design.seed)[0],
         }
 
     before = recalls(OFF_THE_SHELF)
-    patients = cohort.records(cohort.default_split)["patient_id"].to_numpy(str)
     return [
         {"head": head, "cohort": cohort.cohort, "attacker": attacker, "pool_size": n}
         | comparisons.relative_change(before[attacker], after, patients, design.seed)
         for head in heads
         for attacker, after in recalls(head).items()
     ]
-
-
-def _cross_fitted(found: Sequence[attackers.Attack], n: int, seed: int) -> np.ndarray:
-    """(n_queries,) Recall@1 of the worst attacker: the values of which attackers.worst_of gives the mean."""
-    recalls = np.column_stack([one.study.recall(n, 1)[0] for one in found])
-    code = np.unique(found[0].queries["patient_id"].to_numpy(str), return_inverse=True)[1]
-    half = np.random.default_rng(seed).permutation(code.max() + 1)[code] % 2
-    best = [np.nanmean(recalls[half == side], axis=0).argmax() for side in (0, 1)]
-    return np.where(half == 0, recalls[:, best[1]], recalls[:, best[0]])
 
 
 def _said(record: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
@@ -11,9 +12,7 @@ from linkage_core import attackers, audit, pools
 from linkage_core.attackers import (
     Held,
     attack,
-    attack_table,
     attacks,
-    ceiling,
     hold,
     omniscient_counts,
     run,
@@ -24,6 +23,7 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear, identity, unit
+from linkage_core.release import ceiling
 from linkage_core.store import Entry, Store
 from tests.conftest import toy_records
 
@@ -374,15 +374,17 @@ def test_cosine_off_the_shelf_is_the_audit(entry: Entry) -> None:
 
 
 def test_the_table_names_everything_and_repeats_itself(entry: Entry) -> None:
-    rows = attack_table(entry, release="embeddings-and-heads", pool_sizes=[10, 50], ks=[1], m=(0, 10, 5000), seed=3)
+    def table_of() -> pd.DataFrame:
+        return pd.concat([one.table([10, 50], [1]) for one in attacks(entry, m=(0, 10, 5000), seed=3)])
+
+    rows = table_of()
     assert list(rows.columns) == list(attackers.COLUMNS)
     assert set(rows["attacker"]) == set(attackers.HOLDS["embeddings-and-heads"])
     n_own = len(entry.records("attacker"))
     known = rows[rows["attacker"] == "known-images"]["known"].unique().tolist()
     assert known == [0, 10, n_own], "5,000 is more than there are: all of them"
     assert (rows["recall_low"] <= rows["recall"]).all()
-    again = attack_table(entry, release="embeddings-and-heads", pool_sizes=[10, 50], ks=[1], m=(0, 10, 5000), seed=3)
-    assert rows.equals(again)
+    assert rows.equals(table_of())
 
 
 def test_the_worst_is_not_flattered_by_the_choice(entry: Entry) -> None:
@@ -470,11 +472,12 @@ def test_a_head_of_output_noise_is_attacked_through_its_noise(entry: Entry) -> N
     assert hold(made, "noisy").noise == 0.5
     clean, noisy = (attack(made, head).study.recall(10, 1)[0].mean() for head in ("off-the-shelf", "noisy"))
     assert noisy < clean - 0.05
-    assert ceiling(made, "noisy", pool_sizes=[10])["how"].iloc[0].startswith("Monte Carlo")
+    assert ceiling.of_head(made, "noisy", pool_sizes=[10])["how"].iloc[0].startswith("Monte Carlo")
 
 
 def test_the_ceiling_of_an_entry(entry: Entry) -> None:
-    clean, noisy = ceiling(entry, pool_sizes=[10], ks=[1, 3]), ceiling(entry, pool_sizes=[10], ks=[1], noise=0.5)
+    clean = ceiling.of_head(entry, pool_sizes=[10], ks=[1, 3])
+    noisy = ceiling.of_head(entry, pool_sizes=[10], ks=[1], noise=0.5)
     assert clean["how"].tolist() == ["exact", "exact"]
     assert clean["ceiling"].iloc[0] == 1
     row = noisy.iloc[0]
@@ -484,6 +487,19 @@ def test_the_ceiling_of_an_entry(entry: Entry) -> None:
     assert pools.expected_recall(run(held, "cosine")[0], 10, 1).mean() < row["ceiling"]
     with pytest.raises(InputError, match="noise is -1"):
         hold(entry, noise=-1.0)
+
+
+def test_a_head_that_merges_images_hides_them_from_everybody(entry: Entry) -> None:
+    """One coordinate, so that a unit embedding is 1 or -1: who knows them all still guesses among half the studies."""
+    line = Linear(np.ones((1, 16), np.float32), np.zeros(1, np.float32))
+    made = entry.add_head("sign", Heads(line, line), {})
+    records = made.records(made.default_split)
+    clean = made.embeddings("sign").images
+    counts = omniscient_counts(clean, records["study_id"].to_numpy(str), records["patient_id"].to_numpy(str))
+    row = ceiling.of_head(made, "sign", ["full"]).iloc[0]
+    assert row["ceiling"] == pytest.approx(pools.full_recall(counts, 1).mean())
+    assert 0 < row["ceiling"] < 10 * row["chance"]
+    assert (row["noise"], row["how"], row["error"]) == (0, "exact", 0)
 
 
 def test_who_has_the_images_has_the_public_embeddings_too(entry: Entry) -> None:

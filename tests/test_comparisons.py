@@ -1,7 +1,5 @@
 """Paired tests against enumeration, a second library and what they promise: few false alarms."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,19 +14,13 @@ from linkage_core import audit, comparisons, pools, statistics
 from linkage_core.errors import InputError
 from linkage_core.ranking import MatchCounts
 from linkage_core.store import Store
+from tests.scripts import script
 
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
     """The script that writes benchmarks/interval_coverage.json."""
-    path = Path(__file__).parents[1] / "benchmarks" / "interval_coverage.py"
-    spec = importlib.util.spec_from_file_location("coverage_of_intervals", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
+    return script("interval_coverage")
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,8 +1,6 @@
 """Ranks, recall and MRR beside ranx; closed forms beside drawn pools. The cases are those of the benchmark."""
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -11,18 +9,12 @@ import pytest
 from linkage_core import pools
 from linkage_core.ranking import MatchCounts
 from linkage_core.store import Embeddings
-
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "cross_checks.py"
+from tests.scripts import script
 
 
 @pytest.fixture(scope="module")
 def checks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cross_checks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("cross_checks")
 
 
 def disagreeing(rows: list[dict[str, object]]) -> list[dict[str, object]]:

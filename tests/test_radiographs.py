@@ -38,7 +38,6 @@ from linkage_core.radiographs import (
     inside,
     luminance,
     read_radiograph,
-    to_png_bytes,
 )
 
 DATA = Path(__file__).resolve().parents[1] / "../shared/data"
@@ -629,19 +628,6 @@ def test_downsample_pads_and_never_enlarges():
     assert padded.shape == (40, 40)
     np.testing.assert_array_equal(padded[10:30, 5:35], image.pixels)
     assert padded.sum() == image.pixels.sum()
-
-
-def test_png_bytes():
-    image = Radiograph(gradient(20, 30, largest=65535), 16)
-    deep = Image.open(io.BytesIO(to_png_bytes(image, bits=16)))
-    np.testing.assert_array_equal(np.asarray(deep), image.pixels)
-    thumb = Image.open(io.BytesIO(to_png_bytes(image, 15)))
-    assert thumb.mode == "L"
-    assert thumb.size == (15, 10)
-    eight = np.asarray(Image.open(io.BytesIO(to_png_bytes(image))))
-    np.testing.assert_array_equal(eight, np.rint(image.pixels / 257))
-    with pytest.raises(ValueError, match="12"):
-        to_png_bytes(image, bits=12)
 
 
 def test_inside_keeps_to_the_root(tmp_path):

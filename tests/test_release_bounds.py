@@ -1,11 +1,9 @@
 """Limits on linkage beside the best any mechanism can do at small N, found without them; and twins a little low."""
 
-import importlib.util
 import json
 import math
 from collections.abc import Callable
 from itertools import combinations
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -15,19 +13,14 @@ from scipy.special import ndtr, ndtri
 
 from linkage_core.errors import InputError
 from linkage_core.release import bounds
+from tests.scripts import BENCHMARKS, script
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "release_bounds.py"
 A_LITTLE_LOW = 0.98
 
 
 @pytest.fixture(scope="module")
 def brute() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release_bounds", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("release_bounds")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +51,7 @@ def test_limits_called_tight_are_reached_and_twins_a_little_low_are_caught(table
 
 
 def test_the_shipped_table_is_this_one(table: pd.DataFrame) -> None:
-    shipped = pd.DataFrame(json.loads(SCRIPT.with_suffix(".json").read_text())["bounds"]["rows"])
+    shipped = pd.DataFrame(json.loads((BENCHMARKS / "release_bounds.json").read_text())["bounds"]["rows"])
     assert shipped["case"].tolist() == table["case"].tolist()
     assert np.allclose(shipped["limit"], table["limit"], atol=1e-6)
 

@@ -245,8 +245,6 @@ def test_the_ceiling_of_an_entry(entry: Entry, population: str) -> None:
         assert (rows["how"] == ("exact" if exact else "Monte Carlo, 8 draws")).all()
         again = ceiling.ceiling(entry, mechanism, (20, "full"), (1, 3), population=population)
         pd.testing.assert_frame_equal(rows, again)
-    columns = attackers.ceiling(entry, pool_sizes=[10]).columns
-    assert set(columns) | {"mechanism", "population", "certified"} == set(rows.columns)
 
 
 def test_the_populations_are_one_where_a_patient_has_one_image(tmp_path: Path) -> None:
@@ -263,8 +261,6 @@ def test_the_populations_are_one_where_a_patient_has_one_image(tmp_path: Path) -
         ]
         error = np.hypot(both[0]["error"], both[1]["error"])
         assert both[0]["ceiling"] == pytest.approx(both[1]["ceiling"], abs=4 * error)
-    theirs = attackers.ceiling(made, pool_sizes=(20,), noise=0.5, draws=100).iloc[0]
-    assert both[1]["ceiling"] == pytest.approx(theirs["ceiling"], abs=4 * np.hypot(error, theirs["error"]))
 
 
 def test_who_is_a_candidate(entry: Entry) -> None:

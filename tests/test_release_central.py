@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation.noise import Seeded
@@ -471,20 +470,6 @@ def test_files_come_back_as_they_were_and_hold_nothing_else(tmp_path: Path) -> N
     (tmp_path / "cut").write_bytes((tmp_path / "release.safetensors").read_bytes()[:900])
     with pytest.raises(StoreError):
         central.Statistics.read(tmp_path / "cut")
-
-
-def test_the_sums_of_the_one_shot_heads_will_do() -> None:
-    data = cohort(20_000, 1)
-    labels = np.full((20_000, 14), np.nan)
-    labels[:, [LABELS.index(name) for name in FINDINGS]] = data["states"]
-    x = data["embeddings"]
-    ready = oneshot.prepare(oneshot.LABEL, x, x, data["patients"], labels, FINDINGS)
-    made = central.of_prepared(ready).release(3.0, 1e-6, Seeded(0))
-    assert made.mu == pytest.approx(1 / accounting.gaussian_sigma(3.0, 1e-6))
-    assert macro(made.probe(), cohort(20_000, 7)) > 0.7
-    moment = oneshot.prepare(oneshot.MOMENT, x, x, data["patients"])
-    with pytest.raises(InputError, match="moment-oneshot"):
-        central.of_prepared(moment)
 
 
 # --------------------------------------------------------------------------------------------------- speed, bad input

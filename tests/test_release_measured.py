@@ -17,14 +17,13 @@ from linkage_core.release.measured import (
     Game,
     Mechanism,
     ask,
-    averaged,
-    balanced,
     gaussian,
-    of_patients,
-    one_to_one,
     predict_cells,
 )
+from tests.scripts import script
 from tests.test_attackers import simulated
+
+breaks = script("release_breaks")
 
 
 def sign_cells(bits: int = 4) -> Mechanism:
@@ -103,7 +102,7 @@ def test_records_that_belong_together_are_added_up() -> None:
     held = simulated()
     queries, texts = rng.standard_normal((len(held.released), 6)), rng.standard_normal((len(held.texts), 6))
     by = np.repeat(np.arange(len(queries) // 2), 2)
-    counts = of_patients(held, by, queries.astype(np.float32), texts.astype(np.float32))
+    counts = breaks.of_patients(held, by, queries.astype(np.float32), texts.astype(np.float32))
     for i in range(0, 40, 7):
         rows = np.flatnonzero(by == i)
         scores = (queries[rows].sum(axis=0) @ texts.T)[held.text_of]
@@ -114,10 +113,10 @@ def test_records_that_belong_together_are_added_up() -> None:
 def test_one_to_one_matching_helps_where_scores_are_noisy_and_not_where_they_say_nothing() -> None:
     rng = np.random.default_rng(0)
     popular = 3 * rng.standard_normal(60)
-    found = one_to_one(1.5 * np.eye(60) + rng.standard_normal((60, 60)) + popular, 30, rng, draws=60)
+    found = breaks.one_to_one(1.5 * np.eye(60) + rng.standard_normal((60, 60)) + popular, 30, rng, draws=60)
     for way in ("assignment", "balanced"):
         assert found[way][0] > 1.5 * found["alone"][0]
-    for share, error in one_to_one(np.ones((60, 60)), 20, rng, draws=300).values():
+    for share, error in breaks.one_to_one(np.ones((60, 60)), 20, rng, draws=300).values():
         assert abs(share - 0.05) < 4 * error
 
 
@@ -132,7 +131,7 @@ def test_balancing_matches_nearly_as_well_as_the_posterior_over_all_permutations
         for permutation in itertools.permutations(range(5)):
             weight = np.exp(scores[np.arange(5), list(permutation)].sum())
             posterior[np.arange(5), list(permutation)] += weight
-        for name, table in (("alone", scores), ("balanced", balanced(scores)), ("posterior", posterior)):
+        for name, table in (("alone", scores), ("balanced", breaks.balanced(scores)), ("posterior", posterior)):
             right[name] += int((table.argmax(axis=1) == np.arange(5)).sum())
     assert right["posterior"] > right["alone"] + 50
     assert right["balanced"] - right["alone"] > 0.8 * (right["posterior"] - right["alone"])
@@ -140,7 +139,7 @@ def test_balancing_matches_nearly_as_well_as_the_posterior_over_all_permutations
 
 def test_noise_that_is_fresh_at_every_download_is_averaged_away() -> None:
     keyed = gaussian(0.4)
-    fresh = averaged(keyed, 64)
+    fresh = breaks.averaged(keyed, 64)
     rows = simulated().released
     rng = np.random.default_rng(0)
     one, many = (np.abs(m.vectors(rows, rng) - rows).mean() for m in (keyed, fresh))

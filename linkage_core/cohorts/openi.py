@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from linkage_core.cohorts import fields
-from linkage_core.cohorts.base import LABELS, Cohort
+from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.files import Reject, file_cohort, need_folder
 from linkage_core.errors import ImageError, InputError
 from linkage_core.radiographs import inside
@@ -136,31 +136,6 @@ def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
                     }
                 )
     return file_cohort(KIND, folder, rows, rejects, {"seed": seed, "section": section})
-
-
-def label_table() -> str:
-    """docs/openi-labels.md: the whole mapping of labels_of, label by label."""
-    sure = [f"`{name}`" for name in POSITIVE], [f"`{first}` with `{rest}`" for first, rest in QUALIFIED]
-    named = list(zip([*sure[0], *sure[1]], [*POSITIVE.values(), *QUALIFIED.values()], strict=True))
-    hedged = [(f"`{name}`", label) for name, label in MENTIONED.items()]
-    rows = [
-        f"| {label} | {' | '.join(', '.join(what for what, meant in of if meant == label) for of in (named, hedged))} |"
-        for label in LABELS
-    ]
-    return "\n".join([_ABOUT_LABELS, "| label | 1 by a heading | -1 by a term |", "|---|---|---|", *rows, ""])
-
-
-_ABOUT_LABELS = """# The 14 labels of Open-i
-
-Open-i has no table of labels. Its reports carry MeSH *headings* that indexers gave (`major`) and *terms* that a program
-found in the text (`automatic`). `linkage cohort openi` reads them as follows; capitals do not matter.
-
-- A heading gives 1. Its first part decides, before the first `/`; five need a qualifier, any of the other parts.
-- A heading with the qualifier `borderline` gives -1 (uncertain), unless another one of the report gives 1.
-- A term gives -1: the program does not see what is hedged ("may represent pneumonia").
-- A heading overrules a term. What neither names is missing. Nothing gives 0: findings that are denied are not indexed.
-- `normal` gives "No Finding" 1.
-"""
 
 
 def labels_of(headings: list[str], terms: list[str]) -> dict[str, float]:

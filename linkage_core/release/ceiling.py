@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import attackers, pools, statistics
-from linkage_core.attackers import numbered_images
+from linkage_core.attackers import noise_of, numbered_images
 from linkage_core.audit import PoolSize
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.ranking import MatchCounts, each_block, own_candidates
+from linkage_core.ranking import MatchCounts, distinct, each_block, own_candidates
 from linkage_core.release import bounds
 from linkage_core.release.cap import Cap
 from linkage_core.seen import usable
@@ -80,19 +80,24 @@ def ceiling(
 ) -> pd.DataFrame:
     """How well could somebody pick the right study of a pool from one release, knowing every clean embedding?
 
+    Let r = M(x_J) be released, J uniform over N candidates. Whoever names k of them on seeing r is right with
+    probability (1/N) sum over the k named of p(r | x_j), integrated over r; naming the k likeliest is best, and reached
+    when the clean embeddings of all candidates are known. Whatever else an attacker knows of them, reports included,
+    says nothing of r once J is given, so it cannot help.
+
     Each of `draws` rounds draws one release of each query and counts exactly which candidates are likelier and which as
     likely; pools of N are averaged in closed form, ties broken at random. `error` is the standard error of the mean
     over rounds. Codes are deterministic, so that one round is exact, but for the choice of an image where studies have
     several.
 
     population: one of POPULATIONS. The certified limits are about a match that is equally likely to be any candidate of
-    the pool, which UNIFORM is. ATTACKED is what attackers.ceiling and the attackers count, to stand beside them: there
-    a pool without the other studies of the match's patient, and studies with several images, tell a little by
-    themselves, which no release is to blame for and no limit of a release covers.
+    the pool, which UNIFORM is. ATTACKED is what the attackers count, to stand beside them: there a pool without the
+    other studies of the match's patient, and studies with several images, tell a little by themselves, which no release
+    is to blame for and no limit of a release covers.
 
-    Returns the columns of attackers.ceiling, `mechanism`, `population` and `certified`, the limit of bounds.py on
-    Recall@k. Raises InputError as attackers.ceiling, for codes that are not one a record, and for a cap of another
-    dimension.
+    Returns one row for each N and k: ceiling with low and high (patient-clustered 95%), its error, chance, lift, and
+    `certified`, the limit of bounds.py on Recall@k. Raises InputError for a head that has seen the split, for codes
+    that are not one a record, and for a cap of another dimension.
     """
     source = source or entry
     split = split or entry.default_split
@@ -127,7 +132,7 @@ def ceiling(
         interval = statistics.cluster_bootstrap(drawn.mean(axis=1), owner, seed=seed)
         means = np.nanmean(drawn, axis=0)
         sizes = np.asarray(full if pool_size == "full" else pool_size)
-        chance = float(np.mean(k / sizes))
+        chance = float(np.mean(np.minimum(k / sizes, 1.0)))
         made.append(
             {
                 **{"cohort": entry.cohort, "model": entry.model, "head": head, "mechanism": describe(mechanism)},
@@ -145,6 +150,41 @@ def ceiling(
             }
         )
     return pd.DataFrame(made)
+
+
+def of_head(
+    entry: Entry,
+    head: str = OFF_THE_SHELF,
+    pool_sizes: Sequence[PoolSize] = (100, 10_000),
+    ks: Sequence[int] = (1,),
+    *,
+    source: Entry | None = None,
+    noise: float | None = None,
+    draws: int = 8,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The ceiling beside the attackers of a head, whose embeddings leave as they are or under output noise.
+
+    `noise` as for attackers.hold. Without noise the release is a code whose cells are the identical embeddings: one of
+    those in the pool is named at random, which is near 1 for any head that does not merge images. A study of several
+    images stands in the pool with the one of the query's number (or its last): told which, an attacker only gains.
+
+    Returns the rows of `ceiling` without what only a release of records has.
+    """
+    source, split = source or entry, entry.default_split
+    usable(entry, source, head, split)
+    sigma = noise_of(source, head, noise)
+    mechanism: Mechanism
+    if sigma:
+        mechanism = Gaussian(sigma)
+    else:
+        clean = unit(source.heads(head).image(entry.features("image", entry.records(split)["record_id"])))
+        codes = distinct(clean, np.arange(0))[1]
+        mechanism = Cells(codes, len(codes))
+    rows = ceiling(
+        entry, mechanism, pool_sizes, ks, head=head, source=source, population=ATTACKED, draws=draws, seed=seed
+    )
+    return rows.drop(columns=["mechanism", "population", "certified"])
 
 
 def omniscient_counts(

@@ -316,28 +316,6 @@ def prepare(
     return PatientSums(query, sums["label"], sums["second"], len(names), about or {})
 
 
-def of_prepared(prepared: oneshot.Prepared) -> PatientSums:
-    """From the sums of `label-oneshot`: its image blocks are a part of the clipped vector, so its clip bounds them too.
-
-    In the space of the image features scaled to norm 1, which the recipient computes as well as the embedding; without
-    a public frame, prevalences or counts, so the probe is less exact than from `prepare`.
-    """
-    if prepared.mechanism != oneshot.LABEL or prepared.unit != "patient":
-        raise InputError(
-            f"These are sums of {prepared.mechanism} by {prepared.unit}.", f"Take {oneshot.LABEL} by patient."
-        )
-    label, second = prepared.sums["image_label"].T, prepared.sums["image_image"]
-    n_findings, d = label.shape
-    query = Query(prepared.findings, np.zeros(n_findings), np.ones(n_findings), Frame.plain(d), 1.0, 0.0, prepared.clip)
-    return PatientSums(
-        query,
-        np.column_stack([label, np.zeros(n_findings)]),
-        np.pad(second, (0, 1)),
-        prepared.n_units,
-        {**prepared.about, "space": "image features scaled to norm 1"},
-    )
-
-
 @dataclass(frozen=True)
 class Moments:
     """What the noisy sums say of z, with the deviation of the noise that is left in an entry.

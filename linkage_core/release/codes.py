@@ -211,34 +211,6 @@ def on_sphere(embeddings: np.ndarray, *, dimension: int | None = None) -> np.nda
     return rows.astype(np.float64)
 
 
-def read_auroc(
-    public_embeddings: np.ndarray,
-    public_states: np.ndarray,
-    n_cells: int,
-    *,
-    patients: np.ndarray | None = None,
-    folds: int = 3,
-    seed: int = 0,
-) -> float:
-    """Macro AUROC of findings read off codes, on public patients that the codebook was not made from.
-
-    Over the findings with at least 10 records of each class in a fold; NaN where there are none.
-    """
-    whose = np.unique(np.arange(len(public_embeddings)) if patients is None else patients, return_inverse=True)[1]
-    fold = (np.random.default_rng([seed, 2]).permutation(whose.max() + 1) % folds)[whose]
-    found = []
-    for one in range(folds):
-        learn, test = fold != one, fold == one
-        book = Codebook.build(public_embeddings[learn], public_states[learn], n_cells, patients=whose[learn], seed=seed)
-        scores = book.findings(book.assign(public_embeddings[test]))
-        for label in np.flatnonzero(book.trained):
-            known = ~np.isnan(public_states[test, label])
-            positive = public_states[test, label][known] == 1
-            if min(positive.sum(), (~positive).sum()) >= 10:
-                found.append(float(utility.placements(scores[known, label], positive)[positive].mean()))
-    return float(np.mean(found)) if found else float("nan")
-
-
 def _nearest(z: np.ndarray, places: np.ndarray, prices: np.ndarray) -> np.ndarray:
     """(n,) cell of least |z - place|^2 + price, the first one where two are equal."""
     return np.argmin((places**2).sum(axis=1) + prices - 2 * z @ places.T, axis=1)

@@ -4,20 +4,14 @@ The attackers of linkage_core.attackers are handed the released vectors in place
 so an attacker runs it on its own images as often as it likes. One attacker is made for records that are cells of a
 codebook: `predictor`, which predicts from the text where the image would have fallen. They are counted in the game that
 limits are about (`ask`), so that what is measured and what is certified can stand beside each other.
-
-Attempts to break a release are here too: several images of a patient, one-to-one matching, averaging over downloads and
-labels that travel along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -41,7 +35,6 @@ ROUNDS = 8
 _SIMULATED = 200  # images drawn for each text, by which the predictor learns where they fall
 _LOGISTIC = (0.03, 0.3)
 _HOME_POOL = 1000
-_SINKHORN = 30
 
 
 @dataclass(frozen=True)
@@ -308,72 +301,3 @@ def _classified(cells: np.ndarray, read: np.ndarray, asked: np.ndarray, n_cells:
     table = np.full((len(asked), n_cells), log_p.min())
     table[:, model.classes_] = log_p
     return np.asarray(table, dtype=np.float32)
-
-
-# ----------------------------------------------------------------------------------------------- attempts to break
-
-
-def of_patients(counts_from: Held, by: np.ndarray, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
-    """An attacker who sees which records belong together adds up their scores: one query a study.
-
-    by (n_queries,) what belongs together; queries and of_text the factors of the scores, as Asked.count takes them.
-    """
-    _, first, code = np.unique(by, return_index=True, return_inverse=True)
-    summed = np.zeros((len(first), queries.shape[1]))
-    np.add.at(summed, code, queries)
-    together = replace(
-        counts_from,
-        released=counts_from.released[first],
-        images=counts_from.images[first],
-        match=counts_from.match[first],
-        query_group=counts_from.query_group[first],
-    )
-    return together.count(summed.astype(np.float32), of_text)
-
-
-def one_to_one(
-    scores: np.ndarray, n: int, rng: np.random.Generator, draws: int = 200
-) -> dict[str, tuple[float, float]]:
-    """Does it help to know that n released records and n reports match one to one?
-
-    scores (n_records, n_records), log-likelihoods up to a term of the record, of record i under report j; the diagonal
-    are the matches. In each drawn pool of n: "alone" ranks each record by itself, ties at random; "assignment" takes
-    the permutation of the largest sum; "balanced" scales rows and columns to sum to one, which puts into each entry
-    what the others leave over (Sinkhorn 1967; the mean-field answer to the posterior over permutations).
-    Returns the mean share of right answers of each and its standard error over draws.
-    """
-    found: dict[str, list[float]] = {"alone": [], "assignment": [], "balanced": []}
-    for _ in range(draws):
-        rows = rng.choice(len(scores), n, replace=False)
-        order = rng.permutation(n)  # columns in another order, so that a tie never favours the diagonal
-        part = scores[np.ix_(rows, rows)][:, order] + 1e-9 * rng.standard_normal((n, n))
-        found["alone"].append(_right(part.argmax(axis=1), order))
-        found["assignment"].append(_right(linear_sum_assignment(part, maximize=True)[1], order))
-        found["balanced"].append(_right(balanced(part).argmax(axis=1), order))
-    return {name: _mean(values) for name, values in found.items()}
-
-
-def balanced(scores: np.ndarray) -> np.ndarray:
-    """(n, n) logs of a matrix whose rows and columns sum to one, made from log-likelihoods by scaling them."""
-    for _ in range(_SINKHORN):
-        scores = scores - logsumexp(scores, axis=1, keepdims=True)
-        scores = scores - logsumexp(scores, axis=0, keepdims=True)
-    return np.asarray(scores)
-
-
-def _right(named: np.ndarray, order: np.ndarray) -> float:
-    return float((order[named] == np.arange(len(order))).mean())
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def averaged(mechanism: Mechanism, downloads: int) -> Mechanism:
-    """The broken twin of keyed noise: fresh noise at every download, and an attacker who averages over them."""
-
-    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        total: Any = sum(mechanism.vectors(rows, rng) for _ in range(downloads))
-        return _float(total / downloads)
-
-    return replace(mechanism, vectors=vectors, noise=mechanism.noise / np.sqrt(downloads))

@@ -111,7 +111,7 @@ def test_another_epsilon_is_made_at_once_and_says_what_is_not_measured(page, ent
     app.select_slider[0].set_value(10.0).run()
     assert not app.exception
     assert app.query_params["epsilon"] in ("10", ["10"])
-    expected = lab.live(entry, "label-oneshot", 10.0, seed=0).table([100], [1]).iloc[0]
+    expected = settings.live(entry, Setting("label-oneshot", 10.0)).study.table([100], [1]).iloc[0]
     assert expected["recall"] > 0.03
     assert f"Cosine alone links {100 * expected['recall']:.0f} of 100 images." in card(app, 2)
     assert "not measured at this setting" in card(app, 2)
