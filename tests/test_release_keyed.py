@@ -115,6 +115,8 @@ def test_a_secret_in_the_wrong_place_or_state_is_refused(tmp_path: Path) -> None
         Secret.create(tmp_path / "nowhere" / "secret.json", "cohort-a")
     with pytest.raises(InputError, match="name is empty"):
         Secret.create(tmp_path / "third.json", "")
+    with pytest.raises(InputError, match=r"holds 31 bytes.*needs 32"):
+        Secret(bytes(31), "cohort-a")
     path.chmod(0o640)
     with pytest.raises(InputError, match=r"Others may read .*mode 640"):
         Secret.read(path, "cohort-a")

@@ -186,6 +186,16 @@ def test_kept_counts_are_joined_by_record_and_refused_of_others(entry: Entry, st
             audit.study(kept(rows))
 
 
+def test_counts_that_were_altered_and_still_read_are_refused(entry: Entry, store: Store) -> None:
+    """A whole table with one other number: only its hash can tell."""
+    audit.study(entry)
+    (path,) = (entry.path / "ranks").glob("*.parquet")
+    table = files.read_table(path)
+    files.write_table(path, table.assign(n_better=table["n_better"] + (table.index == 0).astype(np.int32)))
+    with pytest.raises(StoreError, match="was altered or cut short"):
+        audit.study(store.open("toy", "m"))
+
+
 def test_a_store_that_is_only_readable_still_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*args: object) -> None:
         raise PermissionError(13, "Permission denied")
