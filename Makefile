@@ -33,6 +33,7 @@ parity: $(PARITY)/.done
 
 soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python tests/mutations.py
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/cross_checks.py

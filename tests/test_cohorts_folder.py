@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from linkage_core.cohorts import fields, files, folder
-from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS
+from linkage_core.cohorts import fields, files, folder, manifest
+from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, split_by_patient
 from linkage_core.cohorts.files import check_images
 from linkage_core.cohorts.manifest import read_manifest
 from linkage_core.cohorts.registry import open_cohort, source_for
@@ -124,6 +124,13 @@ def test_the_split_depends_on_the_seed_and_nothing_else(made, tmp_path):
     )
 
 
+@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (0.2, 0.2, 0.2), (0.8, 0.4, -0.2), (0.5, 0.5)])
+def test_shares_of_a_split_sum_to_one(fractions):
+    """Else whoever is beyond the last edge would be held out, or nobody."""
+    with pytest.raises(InputError, match=r"fractions are .*three shares"):
+        split_by_patient(pd.Series(["a", "b"]), 0, fractions)
+
+
 # Manifests that cannot be trusted
 
 
@@ -163,6 +170,15 @@ def test_an_unknown_label_value_is_named(made, value):
 )
 def test_unreadable_manifests(made, content, words):
     refused(made(content), *words)
+
+
+def test_a_table_that_is_too_large_is_not_read(made, monkeypatch):
+    root = made(rows())
+    size = (root / "manifest.csv").stat().st_size
+    monkeypatch.setattr(manifest, "MAX_BYTES", size)
+    folder.read(root)
+    monkeypatch.setattr(manifest, "MAX_BYTES", size - 1)
+    assert f"At most {size - 1:,} are read" in refused(root, f"has {size:,} bytes").remedy
 
 
 def test_damaged_parquet(made):

@@ -292,8 +292,9 @@ def test_bad_training_pairs(mine: Entry, store: Store, tmp_path: Path) -> None:
             lab.training_pairs(whole)
     with pytest.raises(InputError, match="needs a public cohort"):
         lab.finetune(mine, lab.PUBLIC, replace(FAST, public=None))
-    with pytest.raises(InputError, match="patients that are to be protected"):
-        lab.finetune(mine, lab.PUBLIC, replace(FAST, public="mine"))
+    for own in ("mine", "mine-finetune"):
+        with pytest.raises(InputError, match="patients that are to be protected"):
+            lab.finetune(mine, lab.PUBLIC, replace(FAST, public=own))
     with pytest.raises(InputError, match="Did you mean label-dpsgd"):
         lab.finetune(mine, "label-dpsg", FAST)
     with pytest.raises(InputError, match="Name what it follows"):

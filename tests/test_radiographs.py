@@ -30,6 +30,7 @@ from pydicom.uid import (
 )
 
 from linkage_core import dicom as decoder
+from linkage_core import radiographs
 from linkage_core.errors import ImageError
 from linkage_core.radiographs import (
     Radiograph,
@@ -559,6 +560,18 @@ def test_absurd_sizes_are_refused_before_decoding(width, height):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         assert reason_of(claimed) == "too-large"
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20))))
+    monkeypatch.setattr(radiographs, "MAX_FILE_BYTES", path.stat().st_size)
+    read_radiograph(path)
+    monkeypatch.setattr(radiographs, "MAX_FILE_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("read all the same"))
+    with pytest.raises(ImageError) as caught:
+        read_radiograph(path)
+    assert caught.value.reason == "too-large"
 
 
 def test_files_that_are_not_there(tmp_path):

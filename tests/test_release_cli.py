@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -323,6 +324,14 @@ def test_embeddings_off_the_sphere_and_shared_patients_are_refused(store: Store,
         records.as_capped(bent, secret, 9)
     with pytest.raises(InputError, match=r"Embedding 4 has norm 1\.5"):
         records.as_codes(bent, secret, 8, store.open("open", MODEL))
+    twice = records.replace(
+        source,
+        records=pd.concat([source.records, source.records.iloc[:1]], ignore_index=True),
+        embeddings=np.vstack([source.embeddings, source.embeddings[:1]]),
+        images=[*source.images, source.images[0]],
+    )
+    with pytest.raises(InputError, match="Two records have one number"):
+        records.as_embeddings(twice, secret)
     other = Store(tmp_path / "store")
     found, images, texts = cohort("toy", 150, synthetic=True, seed=0, splits=("heldout",))
     import_arrays(found, MODEL, images, texts, other)

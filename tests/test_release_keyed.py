@@ -65,6 +65,19 @@ def test_uniforms_are_uniform_and_rows_unrelated(secret: Secret) -> None:
     assert abs(np.corrcoef(found[:-1, 0], found[1:, 0])[0, 1]) < 5 / np.sqrt(4000)
 
 
+def test_a_stream_is_the_keyed_hash_of_purpose_cohort_and_image(secret: Secret) -> None:
+    """Record numbers, their order and who is left out rest on it: without the key it would be anybody's to compute."""
+    message = b"".join(len(part).to_bytes(8, "big") + part for part in (b"number", b"cohort-a")) + IMAGES[0]
+    assert secret.stream("number", IMAGES[0]) == hmac.new(secret.key, message, hashlib.sha256).digest()
+    others = [
+        secret.stream("numbers", IMAGES[0]),
+        secret.stream("number", IMAGES[1]),
+        Secret(secret.key, "cohort-b").stream("number", IMAGES[0]),
+        Secret(bytes(32), "cohort-a").stream("number", IMAGES[0]),
+    ]
+    assert len({secret.stream("number", IMAGES[0]), *others}) == 5
+
+
 def test_generators_repeat_and_differ(secret: Secret) -> None:
     one, again = (secret.generator("draw", IMAGES[0]).random(5) for _ in range(2))
     assert (one == again).all()
@@ -102,6 +115,8 @@ def test_a_secret_in_the_wrong_place_or_state_is_refused(tmp_path: Path) -> None
         Secret.create(tmp_path / "nowhere" / "secret.json", "cohort-a")
     with pytest.raises(InputError, match="name is empty"):
         Secret.create(tmp_path / "third.json", "")
+    with pytest.raises(InputError, match=r"holds 31 bytes.*needs 32"):
+        Secret(bytes(31), "cohort-a")
     path.chmod(0o640)
     with pytest.raises(InputError, match=r"Others may read .*mode 640"):
         Secret.read(path, "cohort-a")

@@ -62,6 +62,20 @@ def test_queries_add_up_in_squares_and_records_multiply(ledger: Ledger) -> None:
     assert ledger.verify() == []
 
 
+def test_a_query_is_told_the_sum_of_all_that_left_before_and_records_that_of_their_patients(ledger: Ledger) -> None:
+    """Who was in an earlier release must not show in what a query says of itself, so it counts the whole book."""
+    query(ledger, 0.3, PATIENTS[:5])
+    query(ledger, 0.4, PATIENTS[5:10])
+    ledger.charge("capped", {}, PATIENTS[:5], lift=3.0)
+    ledger.charge("codes", {}, [PATIENTS[7]] * 2, lift=2.0)
+    both = bounds.compose_mu([mu_of(0.3), mu_of(0.4)])
+    for patients in (PATIENTS[10:], PATIENTS[:1]):
+        assert query(ledger, 0.01, patients).parameters["before"] == pytest.approx({"mu": both, "lift": 12.0}, rel=1e-3)
+    for patients, mu, lift in ((PATIENTS[1:7], mu_of(0.4), 3.0), (PATIENTS[7:8], mu_of(0.4), 4.0)):
+        told = ledger.charge("codes", {}, patients, lift=1.5).parameters["before"]
+        assert told == pytest.approx({"mu": mu, "lift": lift}), "the most of one patient, not of all"
+
+
 def test_the_budget_can_be_spent_to_the_end_and_not_beyond(ledger: Ledger) -> None:
     query(ledger, EPSILON)
     with pytest.raises(InputError, match=r"40 of its 40 patients .* least is epsilon 0 of 1"):
@@ -141,6 +155,18 @@ def test_no_patient_is_named_in_the_file_or_in_what_is_exported(ledger: Ledger) 
         assert name.encode() not in content
     assert ledger.path.stat().st_mode & 0o077 == 0
     assert ledger.path.with_name("ledger.sqlite.key").stat().st_mode & 0o077 == 0
+
+
+def test_who_has_the_file_without_its_key_cannot_look_anybody_up(ledger: Ledger, tmp_path: Path) -> None:
+    """Names are few and easily guessed: a hash without a key would name them all, and join the books of two sites."""
+    other = Ledger.create(tmp_path / "other.sqlite", COHORT, PATIENTS, epsilon=EPSILON, delta=DELTA, lift=LIFT)
+    held = []
+    for one in (ledger, other):
+        book = sqlite3.connect(one.path)
+        held.append({bytes(found) for (found,) in book.execute("SELECT hash FROM patients")})
+        book.close()
+    assert len(held[0]) == len(held[1]) == len(PATIENTS)
+    assert not held[0] & held[1]
 
 
 # --------------------------------------------------------------------------------------------------------- altered

@@ -97,6 +97,21 @@ def test_a_head_that_was_trained_on_the_summed_patients_is_refused(
     make(toy, tmp_path / "out", Options("capped", limit=9, secret=tmp_path / "secret"))  # it limits whatever embedding
 
 
+def test_numbers_their_order_and_who_is_left_out_follow_from_the_secret(toy: Entry) -> None:
+    """Whoever has the images, the ids and this code, but not the secret, can work out none of them."""
+    source = records.gather(toy)
+    made = [records.as_embeddings(source, Secret(bytes([i]) * 32, "toy")).table for i in (0, 1, 1)]
+    assert made[1].equals(made[2])
+    numbers = [set(one.column("record").to_pylist()) for one in made]
+    assert not numbers[0] & numbers[1]
+    vectors = [one.column("vector").to_pylist() for one in made]
+    assert vectors[0] != vectors[1]
+    assert sorted(vectors[0]) == sorted(vectors[1]), "the same records"
+    kept = [set(records.thinned(source, Secret(bytes([i]) * 32, "toy"), 1).images) for i in (0, 1)]
+    assert len(kept[0]) == len(kept[1]) == 150
+    assert kept[0] != kept[1]
+
+
 # --------------------------------------------------------------------------------------------------- what is charged
 
 

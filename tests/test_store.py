@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import toy_entry
 
 from linkage_core import audit
 from linkage_core import store as files
 from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import Heads, Linear
 from linkage_core.store import Entry, Store, folder_name
 
 
@@ -151,6 +153,47 @@ def test_counts_are_kept_and_made_again_when_the_features_change(
     monkeypatch.undo()
     other = toy_entry(store, tmp_path / "other", signal=0.0)
     assert (audit.study(other).counts.n_better != first.n_better).any()
+
+
+def test_counts_of_a_head_that_was_replaced_are_counted_again(entry: Entry) -> None:
+    """The name of a head says nothing: what is kept under it was counted with the weights of then."""
+    shelf = entry.heads()
+    weight = np.random.default_rng(0).standard_normal(shelf.image.weight.shape).astype(np.float32)
+    turned = Heads(Linear(weight, shelf.image.bias), shelf.text)
+    first = audit.study(entry.add_head("mine", shelf, {}), "mine").counts
+    again = audit.study(entry.add_head("mine", turned, {}, replace=True), "mine")
+    assert (again.counts.n_better != first.n_better).any()
+    fresh = audit.study(entry.add_head("never-counted", turned, {}), "never-counted")
+    assert (again.counts.n_better == fresh.counts.n_better).all()
+
+
+def test_kept_counts_are_joined_by_record_and_refused_of_others(entry: Entry, store: Store) -> None:
+    first = audit.study(entry).counts
+    (path,) = (entry.path / "ranks").glob("*.parquet")
+    table, note = files.read_table(path), json.loads(path.with_suffix(".json").read_text())
+
+    def kept(rows: pd.DataFrame) -> Entry:
+        files.write_table(path, rows)
+        files.write_json(path.with_suffix(".json"), {**note, "sha256": files.sha256(path)})
+        return store.open("toy", "m")
+
+    again = audit.study(kept(table.iloc[::-1])).counts
+    for one, other in zip(first, again, strict=True):
+        assert (one == other).all()
+    strange = table.assign(record_id=table["record_id"].where(table.index > 0, "somebody"))
+    for rows in (table.iloc[1:], strange, pd.concat([table, strange.iloc[:1]])):
+        with pytest.raises(StoreError, match=r"counts .* are of other records"):
+            audit.study(kept(rows))
+
+
+def test_counts_that_were_altered_and_still_read_are_refused(entry: Entry, store: Store) -> None:
+    """A whole table with one other number: only its hash can tell."""
+    audit.study(entry)
+    (path,) = (entry.path / "ranks").glob("*.parquet")
+    table = files.read_table(path)
+    files.write_table(path, table.assign(n_better=table["n_better"] + (table.index == 0).astype(np.int32)))
+    with pytest.raises(StoreError, match="was altered or cut short"):
+        audit.study(store.open("toy", "m"))
 
 
 def test_a_store_that_is_only_readable_still_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1204 @@
+"""Does a test fail where the code is wrong? Faults written by hand, one at a time -> benchmarks/mutations.json.
+
+    python tests/mutations.py [--only NAME ...] [--jobs 1] [--json FILE]
+
+A row of FAULTS says the fault in words, the lines of `linkage_core` or `explorer` that it replaces, and the tests that
+should notice. Files are sought, not named: the lines must stand exactly once in the two packages, and a test file is
+found by its name wherever it lies, so modules and tests may move. For each row the tree is copied (what git lists), the
+fault put in, and the tests run there; before that, the same tests must pass on a copy without a fault. A fault is
+caught if they fail, and survives if they pass; where nothing runs, for the fault is no Python or a test has gone, the
+campaign stops and says so.
+
+The figures are of this set: it was chosen by reading the code for what would be worst if it were wrong (guards,
+formulas, sensitivity, accounting, ties, intervals, paths, escaping), not drawn. It cannot tell how many faults of other
+kinds would be caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("linkage_core", "explorer")
+SECONDS = 900  # of one row; a fault by which tests never end is noticed too
+PASSED, FAILED = 0, 1  # exit statuses of pytest
+
+
+class Fault(NamedTuple):
+    """name: the fault in words. old: lines that stand once in the packages; new: what takes their place. tests: files
+    by name, as `test_a.py`, `test_a.py::test_b` or `test_a.py -k expression`."""
+
+    name: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+FAULTS: tuple[Fault, ...] = (
+    # ranking and pools
+    Fault(
+        "a candidate that ties with the match counts as better",
+        "if s > score else",
+        "if s >= score else",
+        ("test_ranking.py",),
+    ),
+    Fault(
+        "without a compiler a tie counts as better",
+        "better += np.count_nonzero(product > column, axis=1)",
+        "better += np.count_nonzero(product >= column, axis=1)",
+        ("test_ranking.py",),
+    ),
+    Fault(
+        "the patient's other reports stay in the pool size",
+        "n_eligible = n_candidates - n_own",
+        "n_eligible = n_candidates - 1 + 0 * n_own",
+        ("test_ranking.py",),
+    ),
+    Fault(
+        "0.0 and -0.0 do not tie",
+        "rows = np.ascontiguousarray(candidates + 0)",
+        "rows = np.ascontiguousarray(candidates)",
+        ("test_ranking.py",),
+    ),
+    Fault(
+        "a candidate of the patient and of the text is taken away twice",
+        "codes = np.setdiff1d(same_query * n_candidates + same_candidate, own_query * n_candidates + own_candidate)",
+        "codes = same_query * n_candidates + same_candidate",
+        ("test_ranking.py",),
+    ),
+    Fault("NaN in an embedding is ranked", "    if not finite.all():\n", "    if False:\n", ("test_ranking.py",)),
+    Fault(
+        "a tie is never won",
+        "above = counts.n_better + counts.n_tied / 2",
+        "above = counts.n_better + counts.n_tied",
+        ("test_pools.py",),
+    ),
+    Fault(
+        "a pool draws one candidate too many",
+        "    drawn = pool_size - 1\n",
+        "    drawn = pool_size\n",
+        ("test_pools.py",),
+    ),
+    Fault(
+        "a query too poor for N is counted all the same",
+        "enough = np.asarray(counts.n_eligible + 1 >= pool_size)",
+        "enough = np.asarray(counts.n_eligible + 2 >= pool_size)",
+        ("test_pools.py",),
+    ),
+    Fault(
+        "k above N is answered",
+        "    if k > pool_size:\n        raise",
+        "    if False:\n        raise",
+        ("test_pools.py",),
+    ),
+    Fault(
+        "several hits are one chance",
+        "missed *= (pool_size - 1 - i) / (pool_size - 1 + m - i)",
+        "missed *= (pool_size - 1 - i) / (pool_size - i)",
+        ("test_fusion.py -k baseline",),
+    ),
+    # intervals and tests
+    Fault(
+        "images, not patients, are drawn for an interval",
+        'for example 0.95.")\n    present = ~np.isnan(values)\n    code = np.unique(cluster, return_inverse=True)[1]',
+        'for example 0.95.")\n    present = ~np.isnan(values)\n    code = np.arange(len(cluster))',
+        ("test_statistics.py",),
+    ),
+    Fault(
+        "patients are drawn without replacement",
+        "np.bincount(rng.integers(0, n_clusters, n_clusters)",
+        "np.bincount(rng.permutation(n_clusters)",
+        ("test_statistics.py",),
+    ),
+    Fault(
+        "a 95% interval is of 90%", "    tail = (1 - level) / 2\n", "    tail = 1 - level\n", ("test_statistics.py",)
+    ),
+    Fault(
+        "a mean that few patients carry has a short interval",
+        "FEW_CARRY = 10\n",
+        "FEW_CARRY = 0\n",
+        ("test_statistics.py",),
+    ),
+    Fault(
+        "what nobody showed has a one-sided bound",
+        "return float(1 - ((1 - level) / 2) ** (1 / max(n_clusters, 1)))",
+        "return float(1 - (1 - level) ** (1 / max(n_clusters, 1)))",
+        ("test_statistics.py",),
+    ),
+    Fault(
+        "a figure of one patient is not flagged",
+        "    if len(sizes) >= TOO_FEW and largest > MOST:\n",
+        "    if False:\n",
+        ("test_referee_cases.py -k one_patient",),
+    ),
+    Fault(
+        "signs are flipped image by image",
+        "sums = np.bincount(np.unique(cluster, return_inverse=True)[1], weights=difference)",
+        "sums = difference",
+        ("test_comparisons.py -k permutation",),
+    ),
+    Fault(
+        "a permutation p can be nought",
+        "return (1 + as_large) / (1 + draws)",
+        "return as_large / draws",
+        ("test_comparisons.py -k permutation",),
+    ),
+    Fault(
+        "Holm's adjusted p falls again",
+        "np.minimum(np.maximum.accumulate(steps), 1.0)",
+        "np.minimum(steps, 1.0)",
+        ("test_comparisons.py -k holm",),
+    ),
+    Fault(
+        "models on other images are compared",
+        "    except InputError:\n        return False\n    return True",
+        "    except InputError:\n        return True\n    return True",
+        ("test_comparisons.py -k comparable",),
+    ),
+    # open world, fusion, strata, exposure
+    Fault(
+        "a threshold is chosen on the patients it is told on",
+        "return self.rates(self.choosing)",
+        "return self.rates(self.testing)",
+        ("test_open_world.py -k flatters",),
+    ),
+    Fault(
+        "a pool without the match is one short",
+        "_NoneDrawn(eligible, pool_size - 1), _NoneDrawn(eligible, pool_size)",
+        "_NoneDrawn(eligible, pool_size - 1), _NoneDrawn(eligible, pool_size - 1)",
+        ("test_open_world.py -k every_pool_listed",),
+    ),
+    Fault(
+        "false links do not depend on the prior",
+        "return np.asarray(prior * (right + wrong) + (1 - prior) * false)",
+        "return np.asarray(prior * (right + wrong) + false)",
+        ("test_open_world.py",),
+    ),
+    Fault(
+        "fused reports are summed, not averaged",
+        "sums / np.bincount(code, minlength=n_units)[:, None], dtype=np.float32",
+        "sums, dtype=np.float32",
+        ("test_fusion.py -k loop",),
+    ),
+    Fault(
+        "galleries of other weights are compared",
+        "    if hashes[0] != hashes[1]:\n        shown =",
+        "    if False:\n        shown =",
+        ("test_fusion.py -k cannot_be_compared",),
+    ),
+    Fault(
+        "a gallery that holds the queries' own studies is taken for another site",
+        '    if len(common):\n        raise InputError(\n            f"Both cohorts hold study',
+        '    if False:\n        raise InputError(\n            f"Both cohorts hold study',
+        ("test_fusion.py -k cannot_be_compared",),
+    ),
+    Fault(
+        "a finding that is not mentioned matches one that is denied",
+        "_MISSING = 2\n",
+        "_MISSING = 0\n",
+        ("test_strata.py",),
+    ),
+    Fault(
+        "the patient's own reports are decoys of a stratum",
+        "eligible = own[:, None] != owner",
+        "eligible = (own[:, None] != owner) | (np.arange(len(owner)) != matches[:, None])",
+        ("test_strata.py",),
+    ),
+    Fault(
+        "a tie with a decoy is won",
+        "beaten = counts.n_eligible - counts.n_better - counts.n_tied / 2",
+        "beaten = counts.n_eligible - counts.n_better",
+        ("test_strata.py",),
+    ),
+    Fault(
+        "a margin has its sign turned",
+        "margin=score - best",
+        "margin=best - score",
+        ("test_exposure.py::test_the_sign_of_a_margin_is_the_sign_of_the_counts",),
+    ),
+    # the store
+    Fault(
+        "a file altered at its old size is used",
+        ' or sha256(path) != said["sha256"]:\n            raise StoreError(f"{path} was',
+        ':\n            raise StoreError(f"{path} was',
+        ("test_store.py",),
+    ),
+    Fault(
+        "a manifest altered by hand is believed",
+        'if content.pop("digest", None) != _digest_json(content):',
+        'if content.pop("digest", None) is None:',
+        ("test_store.py",),
+    ),
+    Fault(
+        "stored counts are served for another head",
+        'if name.startswith(("records", "features-")) or name == f"heads/{head}.safetensors"',
+        'if name.startswith(("records", "features-"))',
+        ("test_store.py -k replaced",),
+    ),
+    Fault(
+        "stored counts of other features are served",
+        'if not isinstance(said, dict) or said.get("inputs") != inputs:',
+        "if not isinstance(said, dict):",
+        ("test_store.py",),
+    ),
+    Fault(
+        "altered counts are served",
+        'if said.get("sha256") != sha256(path):\n',
+        "if False:\n",
+        ("test_store.py -k still_read",),
+    ),
+    Fault(
+        "stored counts are joined by position",
+        "counts = MatchCounts(*(column[place] for column in counts))",
+        "counts = MatchCounts(*counts)",
+        ("test_store.py -k joined",),
+    ),
+    Fault(
+        "stored counts of other records are served",
+        ' or len(ids) != len(queries):\n            raise StoreError(\n                f"The stored counts',
+        ' and False:\n            raise StoreError(\n                f"The stored counts',
+        ("test_store.py -k joined",),
+    ),
+    Fault(
+        "two writers enter one entry",
+        "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        ("test_store.py",),
+    ),
+    Fault(
+        "the name of a cohort leads out of the store",
+        "    if _NAME.fullmatch(name):\n        return name",
+        "    if _NAME.match(name):\n        return name",
+        ("test_store.py",),
+    ),
+    Fault(
+        "a head is overwritten without a word",
+        '        if not replace and f"heads/{name}.safetensors" in',
+        '        if False and f"heads/{name}.safetensors" in',
+        ("test_mitigation_finetune.py -k overwritten",),
+    ),
+    Fault(
+        "the name of a head leads out of its folder",
+        "if name == OFF_THE_SHELF or not _NAME.fullmatch(name):",
+        "if name == OFF_THE_SHELF:",
+        ("test_mitigation_finetune.py -k overwritten",),
+    ),
+    Fault(
+        "an unknown split is empty, not refused",
+        "            if split not in SPLITS:\n",
+        "            if False:\n",
+        ("test_store.py",),
+    ),
+    # embedding and cohorts
+    Fault(
+        "a zero vector is imported",
+        "~np.isfinite(norms) | (norms == 0)",
+        "~np.isfinite(norms)",
+        ("test_embedding.py -k bad_arrays",),
+    ),
+    Fault(
+        "a study may have two text vectors",
+        "differs = np.flatnonzero((texts != texts[leader]).any(axis=1))",
+        "differs = np.flatnonzero((texts != texts).any(axis=1))",
+        ("test_embedding.py -k bad_arrays",),
+    ),
+    Fault(
+        "shards of other weights are kept",
+        'if note.get("recipe") != recipe or "features" not in tensors:',
+        'if "features" not in tensors:',
+        ("test_embedding.py",),
+    ),
+    Fault(
+        "an altered shard is kept",
+        'if note.get("sha256") != hashlib.sha256(tensors["features"].tobytes()).hexdigest():',
+        "if False:",
+        ("test_pipeline.py -k altered", "test_embedding.py"),
+    ),
+    Fault(
+        "report text is stored unasked",
+        "    if store_text:\n        files.write_table",
+        "    if True:\n        files.write_table",
+        ("test_embedding.py -k only_on_request",),
+    ),
+    Fault(
+        "a study of two patients is imported",
+        "        if (several > 1).any():\n",
+        "        if False:\n",
+        ("test_embedding.py -k record_table",),
+    ),
+    Fault(
+        "a label that is none is imported",
+        "odd = records[label][~records[label].isin([0, 1, -1]) & records[label].notna()]",
+        "odd = records[label][:0]",
+        ("test_embedding.py -k record_table",),
+    ),
+    Fault(
+        "the split does not depend on the seed",
+        'hashlib.sha256(f"{seed}\\x1f{patient}".encode()).digest()\n        return SPLITS',
+        'hashlib.sha256(f"{patient}".encode()).digest()\n        return SPLITS',
+        ("test_cohorts_folder.py -k split",),
+    ),
+    Fault(
+        "shares of a split that do not sum to 1 are taken",
+        "min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:",
+        "min(fractions) < 0:",
+        ("test_cohorts_folder.py -k shares_of",),
+    ),
+    Fault(
+        "an image path leads out of the cohort's folder",
+        "    if not resolved.is_relative_to(resolved_root):\n",
+        "    if False:\n",
+        ("test_radiographs.py -k inside",),
+    ),
+    Fault(
+        "a manifest lies outside the folder",
+        "        if not path.resolve().is_relative_to(root.resolve()):\n",
+        "        if False:\n",
+        ("test_cohorts_folder.py",),
+    ),
+    Fault(
+        "a link that leads out is listed as an image",
+        "if entry.is_file(follow_symlinks=False))",
+        "if entry.is_file())",
+        ("test_cohorts_folder.py -k told_as_one_by_one",),
+    ),
+    Fault(
+        "an image of two patients is kept",
+        "bad = patients | reports | owners",
+        "bad = patients | reports",
+        ("test_cohorts_folder.py -k contradictions",),
+    ),
+    Fault(
+        "a row with a cell too many is read",
+        "            if len(row) != len(header):\n",
+        "            if len(row) < len(header):\n",
+        ("test_cohorts_folder.py -k unreadable",),
+    ),
+    Fault(
+        "a table of any size is read into memory",
+        "        if path.stat().st_size > MAX_BYTES:\n",
+        "        if False:\n",
+        ("test_cohorts_folder.py -k too_large",),
+    ),
+    # pictures
+    Fault(
+        "MONOCHROME1 is shown as it is stored",
+        'if dataset.PhotometricInterpretation == "MONOCHROME1" or dataset',
+        "if dataset",
+        ("test_radiographs.py -k monochrome1",),
+    ),
+    Fault(
+        "the window comes before the rescale",
+        "shown = _window(values, levels, stored, dataset, name)",
+        "shown = _window(levels.astype(float), levels, stored, dataset, name)",
+        ("test_radiographs.py -k rescale",),
+    ),
+    Fault(
+        "the window is shifted by half a grey value",
+        "(values - (centre - 0.5)) * WHITE / (width - 1) + WHITE / 2",
+        "(values - centre) * WHITE / (width - 1) + WHITE / 2",
+        ("test_radiographs.py -k window",),
+    ),
+    Fault(
+        "padding has a say in the range",
+        "kept = values[_there(levels, stored) & ~_padding(levels, dataset)]",
+        "kept = values[_there(levels, stored)]",
+        ("test_radiographs.py -k padding",),
+    ),
+    Fault(
+        "header and compressed image may differ in size",
+        "    if size != [int(dataset.Rows), int(dataset.Columns)]:\n",
+        "    if False:\n",
+        ("test_radiographs.py -k agree",),
+    ),
+    Fault(
+        "a deflated bomb goes off",
+        "    if inflating.unconsumed_tail:\n",
+        "    if False:\n",
+        ("test_radiographs.py -k bomb",),
+    ),
+    Fault(
+        "an image of any size is decoded",
+        "if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:",
+        "if max(height, width) > MAX_SIDE:",
+        ("test_radiographs.py -k absurd",),
+    ),
+    Fault(
+        "a file of any size is read",
+        "        if size > MAX_FILE_BYTES:\n",
+        "        if False:\n",
+        ("test_radiographs.py -k too_large",),
+    ),
+    Fault(
+        "a photograph passes for a radiograph",
+        "    if spread > COLOUR_SHARE * white * grey.size:\n",
+        "    if False:\n",
+        ("test_radiographs.py -k colour",),
+    ),
+    # what is written and shown
+    Fault(
+        "a CSV cell that begins with @ runs",
+        '_FORMULA_STARTS = ("=", "+", "-", "@",',
+        '_FORMULA_STARTS = ("=", "+", "-",',
+        ("test_charts.py::test_csv_cells_cannot_run_as_formulas",),
+    ),
+    Fault(
+        "the name of a CSV column runs",
+        "neutral = table.rename(columns=_neutral)",
+        "neutral = table.copy()",
+        ("test_charts.py::test_csv_cells_cannot_run_as_formulas", "test_full_audit.py -k runs_nothing"),
+    ),
+    Fault(
+        "report text is HTML",
+        'return f"<bdi>{escape(text.translate(_TURNING))}</bdi>"',
+        'return f"<bdi>{text.translate(_TURNING)}</bdi>"',
+        ("test_explorer_ranked.py",),
+    ),
+    Fault(
+        "report text turns the letters around it",
+        "escape(text.translate(_TURNING))",
+        "escape(text)",
+        ("test_explorer_ranked.py",),
+    ),
+    Fault(
+        "values on a release's page are HTML",
+        "return html.escape(str(value))",
+        "return str(value)",
+        ("test_release_check.py", "test_release_folder.py", "test_release_cli.py"),
+    ),
+    Fault(
+        "a picture's title is markup",
+        'f"{words if escaped else escape(words)}</text>"',
+        'f"{words}</text>"',
+        ("test_charts.py::test_the_picture_is_a_whole_svg_with_its_title_and_every_line",),
+    ),
+    Fault(
+        "a problem's title is HTML",
+        "<p><b>{escape(title)}</b></p>",
+        "<p><b>{title}</b></p>",
+        ("test_pages_and_folder.py", "test_frame.py"),
+    ),
+    Fault(
+        "less than one of N is said as one",
+        "return 0 if count < 1 - 1e-9 else math.floor(count + 0.5)",
+        "return math.floor(count + 0.5)",
+        ("test_sentences.py",),
+    ),
+    Fault(
+        "a certified limit is rounded down",
+        "math.ceil(min(lift / pool_size, 1.0) * out_of - 1e-9)",
+        "math.floor(min(lift / pool_size, 1.0) * out_of + 1e-9)",
+        ("test_frontier.py::test_a_limit_never_reads_lower_than_it_is",),
+    ),
+    # accounting
+    Fault(
+        "one Gaussian query's delta has a sign flipped",
+        "epsilon * multiplier - 0.5 / multiplier)",
+        "epsilon * multiplier + 0.5 / multiplier)",
+        ("test_accounting.py -k definition",),
+    ),
+    Fault(
+        "one-shot queries add up in mu, not in its square",
+        "return self.multiplier / math.sqrt(self.steps)",
+        "return self.multiplier / self.steps",
+        ("test_accounting.py -k compose",),
+    ),
+    Fault(
+        "privacy loss is rounded down",
+        "pessimistic_estimate=True",
+        "pessimistic_estimate=False",
+        ("test_accounting.py -k 'rounding or sampling'",),
+    ),
+    Fault(
+        "a chance of being right is rounded down",
+        "times = math.ceil(100 * accuracy - 1e-9)",
+        "times = math.floor(100 * accuracy)",
+        ("test_accounting.py -k 'right or reads'",),
+    ),
+    Fault(
+        "delta does not follow the number of patients",
+        "delta = min(DELTA, 0.1 / n_units)",
+        "delta = DELTA",
+        ("test_accounting.py -k delta_is_well",),
+    ),
+    Fault(
+        "a delta of 1/n needs no leave",
+        "    if not allow_large:\n",
+        "    if False:\n",
+        ("test_accounting.py -k 'delta_is_well or studys'",),
+    ),
+    Fault(
+        "the trade-off knows one direction only",
+        "np.maximum(left - np.exp(np.minimum(e, 700.0)) * alpha, np.exp(-e) * (left - alpha))",
+        "left - np.exp(np.minimum(e, 700.0)) * alpha",
+        ("test_accounting.py -k 'curve or attack'",),
+    ),
+    Fault(
+        "a sampled run is accounted as one Gaussian query",
+        "if self.accountant == GAUSSIAN and self.q != 1:",
+        "if False:",
+        ("test_accounting.py -k cannot_be",),
+    ),
+    # private training
+    Fault(
+        "one tower is left out of the clip",
+        "unit_norms([(dz, x), (du, t)], codes)",
+        "unit_norms([(dz, x)], codes)",
+        ("test_mitigation_engine.py -k written_out",),
+    ),
+    Fault(
+        "noise does not follow the clip",
+        "engine.noised(total, recipe.multiplier * recipe.clip, source)",
+        "engine.noised(total, recipe.multiplier, source)",
+        ("test_mitigation_audit.py", "test_mitigation_engine.py", "test_mitigation_finetune.py -k noise"),
+    ),
+    Fault(
+        "a step is divided by the number that was drawn",
+        "plus(noisy, 1 / expected)",
+        "plus(noisy, 1 / max(len(np.unique(pairs.unit[rows])), 1))",
+        ("test_mitigation_audit.py", "test_mitigation_engine.py"),
+    ),
+    Fault(
+        "a sample is the first units",
+        "return source.uniform(n_units) < q",
+        "return np.arange(n_units) < q * n_units",
+        ("test_mitigation_audit.py -k right_code",),
+    ),
+    Fault(
+        "the system's noise is half as wide",
+        ".sum(axis=0) / np.sqrt(_TERMS)",
+        ".sum(axis=0) / _TERMS",
+        ("test_mitigation_engine.py -k normal",),
+    ),
+    Fault(
+        "one-shot noise does not follow the clip",
+        "deviation = self.run(epsilon, delta).multiplier * self.clip",
+        "deviation = self.run(epsilon, delta).multiplier",
+        ("test_mitigation_audit.py -k one_shot",),
+    ),
+    Fault(
+        "the last block is left out of the one-shot clip",
+        "norms = unit_norms(list(factors.values()), codes)",
+        "norms = unit_norms(list(factors.values())[:-1], codes)",
+        ("test_mitigation_audit.py -k one_shot", "test_mitigation_engine.py -k moments"),
+    ),
+    Fault(
+        "held-out pairs are trained on",
+        '        return pairs_of(entry, "finetune")',
+        '        return pairs_of(entry, "all")',
+        ("test_mitigation_finetune.py -k only_training",),
+    ),
+    Fault(
+        "the training cohort passes for a public one",
+        'if cohort in (entry.cohort, f"{entry.cohort}-finetune"):',
+        "if cohort == entry.cohort:",
+        ("test_mitigation_finetune.py -k bad_training",),
+    ),
+    Fault(
+        "one patient with half of the pairs is trained on",
+        "if len(names) < 2 or 2 * counts[most] >= counts.sum():",
+        "if False:",
+        ("test_mitigation_finetune.py -k bad_training",),
+    ),
+    Fault(
+        "a run with a stored seed claims to be private",
+        '    if options.seed is not None:\n        return {"claim"',
+        '    if False:\n        return {"claim"',
+        ("test_mitigation_finetune.py -k keeps_no_seed",),
+    ),
+    Fault(
+        "a run without noise claims to be private",
+        '    if run.multiplier == 0:\n        return {"claim"',
+        '    if False:\n        return {"claim"',
+        ("test_mitigation_finetune.py -k without_noise",),
+    ),
+    Fault(
+        "the study's recipe claims its epsilon",
+        '    if row.kind == "reported":\n',
+        "    if False:\n",
+        ("test_mitigation_finetune.py -k recipe",),
+    ),
+    Fault("of several guesses the best is free", "(1 - level) / len(tried)", "(1 - level)", ("test_canary.py",)),
+    # attackers and use
+    Fault(
+        "an audit forgets whose pairs a head of another cohort was trained on",
+        'seen |= _patients(Store(store).open(trained["cohort"], entry.model), trained)',
+        "continue",
+        ("test_seen_by_door.py -k compared",),
+    ),
+    Fault(
+        "a head trained on all patients is measured on some of them",
+        'if split != "all":\n        records = records[records["split"] == split]\n    return set',
+        'records = records[records["split"] == split]\n    return set',
+        ("test_seen_by_door.py -k refused_on_any",),
+    ),
+    Fault(
+        "an attacker's own patients are among the queries'",
+        "common = np.intersect1d(self.own_group, np.concatenate([self.query_group, self.candidate_group]))",
+        "common = self.own_group[:0]",
+        ("test_attackers.py -k saw_the_test",),
+    ),
+    Fault(
+        "an attacker uses heads that were kept secret",
+        'public = head == OFF_THE_SHELF and release == "embeddings"',
+        'public = release == "embeddings"',
+        ("test_attackers.py -k who_may",),
+    ),
+    Fault(
+        "the worst attacker is chosen where it is scored",
+        "present & (half == side), present & (half != side)",
+        "present & (half == side), present & (half == side)",
+        ("test_attackers.py -k flattered",),
+    ),
+    Fault(
+        "a head is attacked on features of other weights",
+        "if entry.model != source.model or hashes[0] != hashes[1]:",
+        "if entry.model != source.model:",
+        ("test_attackers.py", "test_utility.py", "test_lab.py -k external"),
+    ),
+    Fault(
+        "a probe is read on patients who trained it",
+        'common = np.intersect1d(records["patient_id"].to_numpy(str), patients)',
+        "common = patients[:0]",
+        ("test_utility.py",),
+    ),
+    Fault(
+        "an uncertain finding is read as absent",
+        "states = np.where(labels == -1, np.nan, labels)",
+        "states = np.where(labels == -1, 0.0, labels)",
+        ("test_utility.py",),
+    ),
+    # bounds
+    Fault(
+        "a local bound forgets its delta",
+        "_rate((k + (n - 1) * delta * shrunk) / (k + (n - k) * shrunk))",
+        "_rate(k / (k + (n - k) * shrunk))",
+        ("test_release_bounds.py",),
+    ),
+    Fault(
+        "the others' releases are as close as the record's own",
+        "compose_mu([mu, 2 * mu])",
+        "compose_mu([mu, mu])",
+        ("test_release_bounds.py",),
+    ),
+    Fault(
+        "limits of several releases are their largest",
+        "return math.prod(lifts)",
+        "return max(lifts, default=1.0)",
+        ("test_release_bounds.py",),
+    ),
+    Fault(
+        "mu of several releases is their largest",
+        "return math.hypot(*mus)",
+        "return max(mus, default=0.0)",
+        ("test_release_bounds.py",),
+    ),
+    Fault(
+        "a limit above N is certified",
+        "if not (limit > 1 and (limit <= n).all()):",
+        "if not limit > 1:",
+        ("test_release_bounds.py",),
+    ),
+    Fault(
+        "a power curve that is not concave is bounded",
+        "if (np.diff(curve) < -1e-9).any() or (np.diff(curve, 2) > 1e-9).any():",
+        "if (np.diff(curve) < -1e-9).any():",
+        ("test_release_bounds.py",),
+    ),
+    # releases of records
+    Fault(
+        "the secret's stream does without its key",
+        'return hmac.digest(self.key, _preamble(purpose, self.cohort) + image, "sha256")',
+        "return hashlib.sha256(_preamble(purpose, self.cohort) + image).digest()",
+        ("test_release_keyed.py -k stream", "test_release_make.py -k numbers_their_order"),
+    ),
+    Fault(
+        "keyed noise does without its key",
+        "start = hmac.new(self.key, _preamble",
+        'start = hmac.new(b"none", _preamble',
+        ("test_release_keyed.py",),
+    ),
+    Fault(
+        "parts of a purpose run into each other",
+        'b"".join(len(part).to_bytes(8, "big") + part for part in coded)',
+        'b"".join(coded)',
+        ("test_release_keyed.py",),
+    ),
+    Fault(
+        "an image's key ignores the encoder's weights",
+        'hashlib.sha256(_preamble("image", weights_sha256) + content).digest()',
+        "hashlib.sha256(content).digest()",
+        ("test_release_keyed.py",),
+    ),
+    Fault(
+        "a secret is written for all to read",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)\n        except FileExistsError:",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)\n        except FileExistsError:",
+        ("test_release_keyed.py",),
+    ),
+    Fault(
+        "a secret that others may read is used",
+        'if os.name == "posix" and mode & 0o077:',
+        "if False:",
+        ("test_release_keyed.py",),
+    ),
+    Fault(
+        "a secret is used for another cohort",
+        "        if whose != cohort:\n",
+        "        if False:\n",
+        ("test_release_keyed.py",),
+    ),
+    Fault(
+        "a short secret is made",
+        "        if len(self.key) < KEY_BYTES:\n",
+        "        if False:\n",
+        ("test_release_keyed.py",),
+    ),
+    Fault(
+        "two limits share one noise",
+        " L={float(self.limit)!r} p={float(self.p)!r} head={head_sha256}",
+        " head={head_sha256}",
+        ("test_release_cap.py",),
+    ),
+    Fault(
+        "a row off the sphere is released under a cap",
+        "off = np.flatnonzero(~(np.abs(norms[:, 0] - 1) <= _OFF))",
+        "off = np.flatnonzero(norms[:, 0] < 0)",
+        ("test_release_cap.py",),
+    ),
+    Fault(
+        "a cap of an epsilon that cannot be is made",
+        "        if not epsilon > math.log(limit):\n",
+        "        if False:\n",
+        ("test_release_cap.py",),
+    ),
+    Fault(
+        "released rows stand in the store's order",
+        'order = np.argsort(numbers, kind="stable")',
+        "order = np.arange(len(numbers))",
+        ("test_release_folder.py",),
+    ),
+    Fault(
+        "a patient keeps one record too many",
+        "kept = np.flatnonzero(place < most)",
+        "kept = np.flatnonzero(place <= most)",
+        ("test_release_cli.py", "test_release_make.py"),
+    ),
+    Fault(
+        "the released cohort passes for a public one",
+        "    if public.cohort == entry.cohort:\n",
+        "    if False:\n",
+        ("test_release_cli.py", "test_release_make.py"),
+    ),
+    Fault(
+        "a public cohort shares patients with the release",
+        "    if len(shared):\n",
+        "    if False:\n",
+        ("test_release_cli.py -k off_the_sphere",),
+    ),
+    Fault(
+        "another codebook brings no other numbers",
+        "least={least} codebook={made_of} head=",
+        "least={least} head=",
+        ("test_release_make.py -k another_codebook",),
+    ),
+    Fault(
+        "a record alone in its cell is released",
+        "np.where(counts[codes] >= least, codes, SUPPRESSED)",
+        "np.where(counts[codes] >= 1, codes, SUPPRESSED)",
+        ("test_release_codes.py",),
+    ),
+    Fault(
+        "more cells are asked for than records can fill",
+        "    if n_cells * least > n_records:\n",
+        "    if False:\n",
+        ("test_release_codes.py", "test_release_cli.py"),
+    ),
+    Fault(
+        "two records of one number are released",
+        "if len(numbers) > 1 and (numbers[order[1:]] == numbers[order[:-1]]).any():",
+        "if False:",
+        ("test_release_cli.py -k off_the_sphere",),
+    ),
+    Fault(
+        "negative noise is added to embeddings",
+        "    if not 0 <= sigma < np.inf:\n",
+        "    if False:\n",
+        ("test_release_cli.py", "test_release_make.py", "test_release_folder.py"),
+    ),
+    # certificate and folder
+    Fault(
+        "one label a record costs nothing",
+        'return 2 if stated["one_label"] else 1',
+        "return 1",
+        ("test_release_check.py", "test_release_folder.py"),
+    ),
+    Fault(
+        "several records of a patient have the limit of one",
+        "return float(limit**m) if",
+        "return float(limit) if",
+        ("test_release_check.py", "test_release_folder.py"),
+    ),
+    Fault(
+        "noise that anybody can make again is certified",
+        'if stated["reproducible"] or mechanism',
+        "if mechanism",
+        ("test_release_check.py", "test_release_folder.py"),
+    ),
+    Fault(
+        "what left before is left out of the limit",
+        "_power(limit, m, n) * lift * float(",
+        "_power(limit, m, n) * float(",
+        ("test_release_check.py", "test_release_make.py"),
+    ),
+    Fault(
+        "a figure changed by hand survives",
+        "math.isclose(stated, found, rel_tol=1e-6)",
+        "math.isclose(stated, found, rel_tol=0.5)",
+        ("test_release_check.py",),
+    ),
+    Fault(
+        "a certificate may have any part",
+        "        if name not in shapes:\n",
+        "        if False:\n",
+        ("test_release_check.py",),
+    ),
+    Fault(
+        "a file too many is accepted",
+        "if extra := sorted(found - wanted - {CERTIFICATE}):",
+        "if extra := sorted(set()):",
+        ("test_release_folder.py",),
+    ),
+    Fault(
+        "a note beside the columns is accepted", "if beside or any(", "if False and any(", ("test_release_check.py",)
+    ),
+    Fault(
+        "data altered at their old size are accepted",
+        'if path.stat().st_size != said[name]["bytes"] or sha256(path) != said[name]["sha256"]:',
+        'if path.stat().st_size != said[name]["bytes"]:',
+        ("test_release_folder.py", "test_release_check.py"),
+    ),
+    Fault(
+        "rows in the site's order are accepted",
+        "    if (numbers[1:] <= numbers[:-1]).any():\n",
+        "    if False:\n",
+        ("test_release_folder.py", "test_release_check.py"),
+    ),
+    Fault(
+        "a cell that is too small is accepted",
+        'if counts[counts > 0].min() < mechanism["least"]:',
+        "if False:",
+        ("test_release_folder.py", "test_release_check.py"),
+    ),
+    Fault(
+        "a page that says otherwise is accepted",
+        'if path.read_bytes() == page.render(Certificate({**content, "files": data})).encode():',
+        "if path.read_bytes():",
+        ("test_release_check.py",),
+    ),
+    Fault(
+        "a release is written over what is there",
+        "if out.exists() or out.is_symlink():",
+        "if False:",
+        ("test_release_folder.py",),
+    ),
+    # the ledger
+    Fault(
+        "what left before is the largest entry, not their sum",
+        ".reshape(-1, 2).sum(axis=0)",
+        ".reshape(-1, 2).max(axis=0, initial=0.0)",
+        ("test_release_ledger.py -k told_the_sum",),
+    ),
+    Fault(
+        "queries add up in mu, not in its square",
+        "0.0 if mu is None else mu**2)",
+        "0.0 if mu is None else mu)",
+        ("test_release_ledger.py -k add_up",),
+    ),
+    Fault(
+        "several records of a patient are charged as one",
+        "times * math.log(lift)",
+        "np.full(len(places), math.log(lift))",
+        ("test_release_ledger.py -k charged_each",),
+    ),
+    Fault(
+        "one patient over budget stops nobody",
+        "        if not over.any():\n",
+        "        if not over.all():\n",
+        ("test_release_ledger.py -k one_patient",),
+    ),
+    Fault(
+        "records follow those that left without limit",
+        "            if both:\n",
+        "            if False:\n",
+        ("test_release_ledger.py -k without_limit",),
+    ),
+    Fault(
+        "an entry's hash forgets the one before",
+        "_digest([previous, list(content)])",
+        "_digest(list(content))",
+        ("test_release_ledger.py",),
+    ),
+    Fault(
+        "patients' hashes do without the key",
+        'return hmac.digest(key, b"patient\\0" + patient.encode(), "sha256")',
+        "return hashlib.sha256(patient.encode()).digest()",
+        ("test_release_ledger.py -k look_anybody",),
+    ),
+    Fault(
+        "the ledger's key is written for all to read",
+        'os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")',
+        'os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "wb")',
+        ("test_release_ledger.py -k named",),
+    ),
+    Fault(
+        "charges can be deleted",
+        'for verb in ("UPDATE", "DELETE")',
+        'for verb in ("UPDATE",)',
+        ("test_release_ledger.py",),
+    ),
+    Fault(
+        "another lift is the same release",
+        "identity = _digest([mechanism, asked, mu, lift, *keyed",
+        "identity = _digest([mechanism, asked, *keyed",
+        ("test_release_ledger.py",),
+    ),
+    Fault(
+        "a key of another ledger opens this one",
+        'if site.get("key") != hashlib.sha256(key).hexdigest():',
+        "if False:",
+        ("test_release_ledger.py",),
+    ),
+    Fault(
+        "a release of nobody is charged",
+        '        if not len(names):\n            raise InputError("The release',
+        '        if False:\n            raise InputError("The release',
+        ("test_release_ledger.py",),
+    ),
+    Fault(
+        "a query without noise is charged",
+        "if mu is not None and not 0 < mu < math.inf:",
+        "if False:",
+        ("test_release_ledger.py",),
+    ),
+    Fault(
+        "any digest is one of the ledger's",
+        "return found is not None and hmac.compare_digest(str(found.digest), digest)",
+        "return found is not None",
+        ("test_release_ledger.py",),
+    ),
+    # making a release
+    Fault(
+        "sums of patients who trained the head are released",
+        "            _require_unseen(source)\n",
+        "            pass\n",
+        ("test_release_make.py -k trained_on",),
+    ),
+    Fault(
+        "real patients are released without a ledger",
+        "    if options.ledger is None and not entry.synthetic:\n",
+        "    if False:\n",
+        ("test_release_cli.py",),
+    ),
+    Fault(
+        "real patients are released under noise that anybody can make again",
+        "    if options.reproducible and not entry.synthetic:\n",
+        "    if False:\n",
+        ("test_release_cli.py",),
+    ),
+    Fault(
+        "records are released without a secret",
+        "if kind in PER_RECORD and options.secret is None and not options.reproducible:",
+        "if False:",
+        ("test_release_cli.py",),
+    ),
+    Fault(
+        "an option that means nothing for the kind is ignored",
+        "if given is not None and given is not False and kind not in kinds:",
+        "if False:",
+        ("test_release_cli.py",),
+    ),
+    Fault(
+        "what nothing limits is charged as if it were limited",
+        "if options.ledger is not None and not options.limited and not options.unlimited:",
+        "if False:",
+        ("test_release_cli.py",),
+    ),
+    Fault(
+        "noise on several records of a patient costs that of one",
+        'math.sqrt(stated["cohort"]["most_records_of_a_patient"]) / float(',
+        "1.0 / float(",
+        ("test_release_make.py", "test_release_cli.py"),
+    ),
+    Fault(
+        "noise on sums does not follow the clip",
+        "oneshot.noised(sums, multiplier * self.query.clip, source)",
+        "oneshot.noised(sums, multiplier, source)",
+        ("test_release_central.py",),
+    ),
+    Fault(
+        "sums of embeddings off the sphere are released",
+        "off = int((np.abs(np.linalg.norm(rows, axis=1) - 1) > _OFF).sum())",
+        "off = 0",
+        ("test_release_central.py",),
+    ),
+    Fault(
+        "sums under a stored seed are called private",
+        "return self.seed is None and self.multiplier > 0",
+        "return self.multiplier > 0",
+        ("test_release_central.py",),
+    ),
+    Fault(
+        "a state that is none is summed",
+        "if not np.isin(states[~np.isnan(states)], (0.0, 1.0)).all():",
+        "if False:",
+        ("test_release_central.py",),
+    ),
+    Fault(
+        "a release is read by another model",
+        '    if entry.model != cohort["model"]:\n',
+        "    if False:\n",
+        ("test_release_receive.py", "test_release_cli.py"),
+    ),
+    Fault(
+        "a recipient's probe is tested on patients who trained it",
+        "common = np.intersect1d(own, patients)",
+        "common = own[:0]",
+        ("test_release_receive.py",),
+    ),
+)
+
+
+def source_of(fault: Fault, root: Path) -> Path:
+    """The one file that holds the lines of a fault, relative to the root."""
+    files = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    counts = {path: path.read_text(encoding="utf-8").count(fault.old) for path in files}
+    found = [path for path, count in counts.items() for _ in range(count)]
+    if len(found) != 1:
+        where = ", ".join(str(path.relative_to(root)) for path in found) or "nowhere"
+        raise SystemExit(f"{fault.name}: its lines stand {len(found)} times ({where}), not once:\n{fault.old}")
+    return found[0].relative_to(root)
+
+
+def arguments_of(tests: str, root: Path) -> list[str]:
+    """pytest's arguments for `test_a.py`, `test_a.py::test_b` or `test_a.py -k expression`, the file found by name; of
+    several files of one name the one that has the test."""
+    what, *options = shlex.split(tests)
+    name, *node = what.split("::")
+    found = sorted((root / "tests").rglob(name))
+    if node:
+        test = re.compile(rf"^\s*def {re.escape(node[0].split('[')[0])}\(", re.MULTILINE)
+        found = [path for path in found if test.search(path.read_text(encoding="utf-8"))]
+    if len(found) != 1:
+        raise SystemExit(f"{tests}: {len(found)} test files are meant by this, not one.")
+    return ["::".join([str(found[0].relative_to(root)), *node]), *options]
+
+
+def copied(root: Path, to: Path) -> Path:
+    """What git lists of the tree, with the changes that are not committed. A copy also of the store: a fault could
+    write wrong counts through a link."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (root / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, to / name)
+    return to
+
+
+def run(tests: Sequence[str], fault: Fault | None = None) -> tuple[bool, float, str]:
+    """(did a test fail, seconds, what pytest said last) on a copy of the tree with a fault, or without one."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        tree = copied(ROOT, Path(folder))
+        if fault is not None:
+            path = tree / source_of(fault, tree)
+            path.write_text(path.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8")
+        said = ""
+        for one in tests:  # each by itself: a -k of one file would narrow the others
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments_of(one, tree)]
+            environment = os.environ | {"PYTHONPATH": str(tree)}
+            try:
+                done = subprocess.run(
+                    command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+                )
+            except subprocess.TimeoutExpired:
+                return True, time.perf_counter() - start, f"no end within {SECONDS} s"
+            lines = done.stdout.strip().splitlines()
+            said = next((line for line in lines if line.startswith("FAILED")), lines[-1] if lines else done.stderr)
+            if done.returncode == FAILED:
+                return True, time.perf_counter() - start, said
+            if done.returncode != PASSED:
+                name = fault.name if fault else "without a fault"
+                raise SystemExit(f"{name}: {one} could not be run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return False, time.perf_counter() - start, said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", help="rows whose names hold one of these words")
+    parser.add_argument("--jobs", type=int, default=1, help="copies of the tree that are tested at a time")
+    parser.add_argument("--json", type=Path, help="default: benchmarks/mutations.json, where all rows are run")
+    asked = parser.parse_args()
+    names = [fault.name for fault in FAULTS]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SystemExit(f"Two rows have one name: {', '.join(sorted(twice))}")
+    for fault in FAULTS:
+        source_of(fault, ROOT)
+        for one in fault.tests:
+            arguments_of(one, ROOT)
+    faults = [one for one in FAULTS if not asked.only or any(part in one.name for part in asked.only)]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        each = list(dict.fromkeys(one for fault in faults for one in fault.tests))
+        each = [one for one in each if re.split(r"::| ", one)[0] not in each or one.endswith(".py")]  # in a whole file
+        print(f"{len(each)} sets of tests on the tree as it is", flush=True)
+        for one, (failed, seconds, said) in zip(each, pool.map(lambda one: run([one]), each), strict=True):
+            if failed:
+                raise SystemExit(f"{one} fails on the tree as it is: {said}")
+            print(f"  passed    {seconds:6.1f} s  {one}", flush=True)
+        rows: list[dict[str, Any]] = []
+        for fault, (caught, seconds, said) in zip(
+            faults, pool.map(lambda fault: run(fault.tests, fault), faults), strict=True
+        ):
+            rows.append({"name": fault.name, "caught": caught, "seconds": round(seconds, 1)})
+            print(
+                f"{'caught    ' if caught else 'SURVIVED  '}  {seconds:6.1f} s  {fault.name}  [{said[:110]}]",
+                flush=True,
+            )
+    n_caught = sum(row["caught"] for row in rows)
+    seconds = round(time.perf_counter() - start)
+    print(f"{n_caught} of {len(rows)} caught in {seconds:,} s")
+    path = asked.json or (None if asked.only else ROOT / "benchmarks" / "mutations.json")
+    if path is not None:
+        kept = json.loads(path.read_text(encoding="utf-8")).get("before") if path.is_file() else None
+        content = {
+            "rows": rows,
+            "totals": {"faults": len(rows), "caught": n_caught, "survived": len(rows) - n_caught, "seconds": seconds},
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "jobs": asked.jobs,
+            **({"before": kept} if kept else {}),
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
