@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -81,13 +82,22 @@ def layout(palette: Palette, height: int, margin: Mapping[str, int]) -> dict:
     }
 
 
-def _axis(palette: Palette, low: float, high: float, ticks: list[float], words: list[str], *, line: bool) -> dict:
+def axis(
+    palette: Palette,
+    ends: Sequence[float],
+    ticks: Sequence[float],
+    words: Sequence[str],
+    *,
+    log: bool = False,
+    line: bool = False,
+) -> dict[str, Any]:
+    """An axis from one end to the other, with words at its ticks, and a line along it where the marks need one."""
     return {
-        "type": "log",
-        "range": [math.log10(low), math.log10(high)],
+        "type": "log" if log else "linear",
+        "range": [math.log10(end) for end in ends] if log else list(ends),
         "tickmode": "array",
-        "tickvals": ticks,
-        "ticktext": words,
+        "tickvals": list(ticks),
+        "ticktext": list(words),
         "gridcolor": palette.grid,
         "zeroline": False,
         "showline": line,
@@ -95,6 +105,40 @@ def _axis(palette: Palette, low: float, high: float, ticks: list[float], words: 
         "fixedrange": True,
         "ticks": "",
     }
+
+
+def names_axis(names: Sequence[str], slots: int = 0) -> dict[str, Any]:
+    """An upright axis with one name a row, the first on top, and room for `slots` rows. Escapes nothing."""
+    return {
+        "type": "linear",
+        "range": [max(len(names), slots) - 0.45, -0.55],
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": [f"{name}  " for name in names],
+        "showgrid": False,
+        "zeroline": False,
+        "fixedrange": True,
+    }
+
+
+def upright(x: float, line: Mapping[str, object], layer: str = "below") -> dict[str, Any]:
+    """A line at x from the bottom of the picture to its top."""
+    return {
+        "type": "line",
+        "x0": x,
+        "x1": x,
+        "y0": 0,
+        "y1": 1,
+        "xref": "x",
+        "yref": "paper",
+        "layer": layer,
+        "line": dict(line),
+    }
+
+
+def chosen_line(x: float, palette: Palette) -> dict[str, Any]:
+    """The thin line at what is chosen."""
+    return upright(x, {"color": palette.muted, "width": 1.5, "dash": "2px,4px"})
 
 
 def note(palette: Palette, text: str, **places: object) -> dict:
@@ -254,13 +298,8 @@ def curve(
         end["font"]["color"] = colour
         notes.append(end)
     title = shape.axis.format(k=k)
-    notes.append(
-        note(
-            palette,
-            f"{title}, band: 95% interval, log scale",
-            **{"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 10},
-        )
-    )
+    above = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    notes.append(note(palette, f"{title}, band: 95% interval, log scale", **above, yshift=10))
     under = {"y": 0, "yref": "paper", "yanchor": "top"}
     words = "reports in the pool (N), log scale" + (
         "; n: images that fill N, the curve bends as others drop out" if falling else ""
@@ -275,20 +314,15 @@ def curve(
             for n in x_ticks
             if n in images
         ]
-    chosen = {
-        "type": "line",
-        **{"x0": pool_size, "x1": pool_size, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
-        "line": {"color": palette.muted, "width": 1.5, "dash": "2px,4px"},
-    }
     # all at once: every later change of a figure is checked again as a whole, and the slider waits for it
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
             **layout(palette, CURVE_HEIGHT, margin),
-            "xaxis": _axis(palette, ends_at[0], ends_at[1], x_ticks, [_plain(v) for v in x_ticks], line=True),
-            "yaxis": _axis(palette, low, high, y_ticks, y_words, line=False) | {"ticklabelstandoff": 6},
+            "xaxis": axis(palette, ends_at, x_ticks, [_plain(v) for v in x_ticks], log=True, line=True),
+            "yaxis": axis(palette, (low, high), y_ticks, y_words, log=True) | {"ticklabelstandoff": 6},
             "annotations": notes,
-            "shapes": [chosen] if smallest <= pool_size <= largest else [],
+            "shapes": [chosen_line(pool_size, palette)] if smallest <= pool_size <= largest else [],
         },
     )
 
@@ -347,34 +381,14 @@ def ladder(
     longest = max(len(labels[m]) for m in table.index)
     height = 96 + 40 * len(table)
     figure = go.Figure(layout=layout(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52}))
-    figure.update_xaxes(_axis(palette, floor, ceiling, ticks, [_plain(v) for v in ticks], line=True))
+    figure.update_xaxes(axis(palette, (floor, ceiling), ticks, [_plain(v) for v in ticks], log=True, line=True))
     figure.update_xaxes(showgrid=False)
     for tick in ticks:
         if abs(math.log10(tick / chance)) > 0.02:  # a grid line under the dashes would fill their gaps
             grid_line = {"color": palette.grid, "width": 1}
             figure.add_shape(type="line", x0=tick, x1=tick, y0=0, y1=1, yref="paper", layer="below", line=grid_line)
-    names = list(table.index)
-    figure.update_yaxes(
-        type="linear",
-        range=[len(names) - 0.45, -0.55],
-        tickmode="array",
-        tickvals=list(range(len(names))),
-        ticktext=[escape(labels[m]) + "  " for m in names],
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-    )
-    figure.add_shape(
-        type="line",
-        x0=chance,
-        x1=chance,
-        y0=0,
-        y1=1,
-        xref="x",
-        yref="paper",
-        layer="below",
-        line={"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
-    )
+    figure.update_yaxes(names_axis([escape(labels[m]) for m in table.index]))
+    figure.add_shape(upright(chance, {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH}))
     figure.add_annotation(
         note(palette, "guessing", x=math.log10(chance), y=1, yref="paper", yanchor="bottom", yshift=4)
     )

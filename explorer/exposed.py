@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer import sentences
-from explorer.charts import FONT, layout, note, see_through
+from explorer.charts import FONT, axis, chosen_line, layout, note, see_through, upright
 from explorer.forest import decimals, even_ticks, figure_words, p_words, told_apart
 from explorer.palette import GUESSING_DASH, ModelStyle, Palette
 
@@ -138,7 +138,12 @@ def spread(
         note(
             palette,
             f"images, the most exposed first, log scale (N = {pool_size:,}, n = {n:,} images)",
-            **{"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top", "yshift": -28},
+            x=0.5,
+            y=0,
+            xref="paper",
+            yref="paper",
+            yanchor="top",
+            yshift=-28,
         ),
         note(palette, "guessing", x=1, xref="paper", xanchor="left", y=chance, xshift=8),
     ]
@@ -146,34 +151,14 @@ def spread(
     if n_tail:  # from 30 patients, so far enough from the left end
         words = f"the most exposed {n_tail:,}"
         notes.append(note(palette, words, x=math.log10(n_tail), xanchor="right", yshift=2, **above))
-    lines = [
-        {
-            "type": "line",
-            **{"x0": place, "x1": place, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
-            "line": {"color": palette.muted, "width": 1.5, "dash": "2px,4px"},
-        }
-        for place in (n_tail, middle)
-        if place
-    ]
+    lines = [chosen_line(place, palette) for place in (n_tail, middle) if place]
     return go.Figure(
         data=[{"type": "scatter", "cliponaxis": False, **trace} for trace in traces],
         layout={
             **layout(palette, HEIGHT, {"l": 56, "r": 84, "t": 48, "b": 52}),
             "selectionrevision": chosen or "",
-            "xaxis": {
-                "type": "log",
-                "range": [math.log10(0.9), math.log10(n * 1.06)],
-                "tickmode": "array",
-                "tickvals": x_ticks,
-                "ticktext": [f"{tick:,}" for tick in x_ticks],
-                "gridcolor": palette.grid,
-                "zeroline": False,
-                "showline": True,
-                "linecolor": palette.axis,
-                "fixedrange": True,
-                "ticks": "",
-            },
-            "yaxis": _linear(palette, [0, top], y_ticks, [f"{v:,.{decimals(y_ticks)}f}" for v in y_ticks])
+            "xaxis": axis(palette, (0.9, n * 1.06), x_ticks, [f"{tick:,}" for tick in x_ticks], log=True, line=True),
+            "yaxis": axis(palette, (0, top), y_ticks, [f"{v:,.{decimals(y_ticks)}f}" for v in y_ticks])
             | {"ticklabelstandoff": 6},
             "annotations": notes,
             "shapes": lines,
@@ -196,20 +181,6 @@ def spread_words(ordered: pd.DataFrame, n_tail: int, pool_size: int) -> str:
 def _image_words(row: pd.Series, n: int, out_of: int) -> str:
     said = sentences.of(row["p_first"], out_of)
     return f"number {row['place']:,} of {n:,}: {escape(row['record_id'])}<br>first in {said} pools"
-
-
-def _linear(palette: Palette, ends: Sequence[float], ticks: Sequence[float], words: Sequence[str]) -> dict:
-    return {
-        "type": "linear",
-        "range": list(ends),
-        "tickmode": "array",
-        "tickvals": list(ticks),
-        "ticktext": list(words),
-        "gridcolor": palette.grid,
-        "zeroline": False,
-        "fixedrange": True,
-        "ticks": "",
-    }
 
 
 # -- what goes with it -----------------------------------------------------------------------------------------------
@@ -287,8 +258,7 @@ def differences(
         data=[{"type": "scatter", "cliponaxis": False, **trace} for trace in traces],
         layout={
             **layout(palette, 78 + ROW * len(lines), {"l": min(24 + 7 * longest, 230), "r": 16, "t": 26, "b": 52}),
-            "xaxis": _linear(palette, ends, ticks, [sentences.signed(v, decimals(ticks)) for v in ticks])
-            | {"showline": True, "linecolor": palette.axis},
+            "xaxis": axis(palette, ends, ticks, [sentences.signed(v, decimals(ticks)) for v in ticks], line=True),
             "yaxis": _names(
                 palette, [f"<b>{escape(x.words)}</b>" if x.row is None else escape(x.words) for x in lines]
             ),
@@ -342,16 +312,19 @@ def groups(table: pd.DataFrame, *, out_of: int, pool_size: int, palette: Palette
         number = note(
             palette,
             f"<b>{escape(sentences.figure(row['linked'], out_of))}</b>",
-            **{"x": row["high"] * out_of, "y": place, "xanchor": "left", "xshift": 12},
+            x=row["high"] * out_of,
+            y=place,
+            xanchor="left",
+            xshift=12,
         )
         number["font"] = {"family": FONT, "size": 15, "color": palette.text}
         notes.append(number)
     ticks = [tick for tick in even_ticks(0, top) if tick >= 0]
     under = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top"}
-    axis = f"linked images of {out_of:,} (N = {pool_size:,}; n: images; line: 95% interval)"
+    under_words = f"linked images of {out_of:,} (N = {pool_size:,}; n: images; line: 95% interval)"
     notes += [
         note(palette, "guessing", x=chance, y=1, yref="paper", yanchor="bottom", yshift=2),
-        note(palette, axis, yshift=-26, **under),
+        note(palette, under_words, yshift=-26, **under),
     ]
     return go.Figure(
         data=[{"type": "scatter", "cliponaxis": False, **trace} for trace in traces],
@@ -361,8 +334,7 @@ def groups(table: pd.DataFrame, *, out_of: int, pool_size: int, palette: Palette
                 78 + (34 if len(rows) > 4 else 48) * len(rows),
                 {"l": min(26 + 7 * max(map(len, names)), 260), "r": 16, "t": 26, "b": 52},
             ),
-            "xaxis": _linear(palette, [0, top], ticks, [f"{v:,.{decimals(ticks)}f}" for v in ticks])
-            | {"showline": True, "linecolor": palette.axis},
+            "xaxis": axis(palette, (0, top), ticks, [f"{v:,.{decimals(ticks)}f}" for v in ticks], line=True),
             "yaxis": _names(palette, [escape(name) for name in names]),
             "annotations": notes,
             "shapes": [_upright(chance, palette)],
@@ -438,12 +410,8 @@ def _dot(x: float, place: int, pen: str, fill: str, hover: str, name: str) -> di
 def _names(palette: Palette, names: Sequence[str]) -> dict:
     ends = [len(names) - 0.4, -0.6]
     places = list(range(len(names)))
-    return _linear(palette, ends, places, [f"{name}  " for name in names]) | {"showgrid": False}
+    return axis(palette, ends, places, [f"{name}  " for name in names]) | {"showgrid": False}
 
 
 def _upright(x: float, palette: Palette) -> dict[str, Any]:
-    return {
-        "type": "line",
-        **{"x0": x, "x1": x, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
-        "line": {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
-    }
+    return upright(x, {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH})

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer import sentences
-from explorer.charts import FONT, layout, note
+from explorer.charts import FONT, axis, layout, names_axis, note, upright
 from explorer.palette import Palette
 
 ROW = 36
@@ -150,37 +150,12 @@ def forest(table: pd.DataFrame, *, out_of: int, labels: Mapping[str, str], palet
         data=[{"type": "scatter", "cliponaxis": False, **trace} for trace in traces],
         layout={
             **layout(palette, height(len(rows)), {"l": left, "r": 24, "t": 30, "b": 76}),
-            "xaxis": {
-                "type": "linear",
-                "range": [low, high],
-                "tickmode": "array",
-                "tickvals": ticks,
-                "ticktext": [sentences.signed(v, decimals(ticks)) for v in ticks],
-                "gridcolor": palette.grid,
-                "zeroline": False,
-                "showline": True,
-                "linecolor": palette.axis,
-                "fixedrange": True,
-                "ticks": "",
-            },
-            "yaxis": {
-                "type": "linear",
-                "range": [len(rows) - 0.45, -0.55],
-                "tickmode": "array",
-                "tickvals": list(range(len(rows))),
-                "ticktext": [f"{name}  " for name in names],
-                "showgrid": False,
-                "zeroline": False,
-                "fixedrange": True,
-            },
+            "xaxis": axis(
+                palette, (low, high), ticks, [sentences.signed(v, decimals(ticks)) for v in ticks], line=True
+            ),
+            "yaxis": names_axis(names),
             "annotations": notes,
-            "shapes": [
-                {
-                    "type": "line",
-                    **{"x0": 0, "x1": 0, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "between"},
-                    "line": {"color": palette.axis, "width": 2},
-                }
-            ],
+            "shapes": [upright(0, {"color": palette.axis, "width": 2}, layer="between")],
         },
     )
 

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer import sentences
-from explorer.charts import FONT, _axis, layout, note, see_through
+from explorer import charts, sentences
+from explorer.charts import FONT, layout, note, see_through
 from explorer.mitigation import CONTROLS, MECHANISMS
 from explorer.palette import GUESSING_DASH, Palette
 from explorer.sentences import signed
@@ -52,8 +52,7 @@ FAMILIES = {
     "aligned": "aligned head",
     "control": "control: hides, cuts or narrows",
     "noise": "noise only",
-    **{kind: f"release: {words.lower()}" for kind, words in KINDS.items()},
-}
+} | {kind: f"release: {words.lower()}" for kind, words in KINDS.items()}
 REFERENCES = ("before", "nothing", "noise")
 """Drawn to compare with, and not counted as mitigations."""
 COMMAND = "linkage phantom build --lab"
@@ -393,20 +392,9 @@ def picture(
         ticks = [-s for s in STEPS if bottom <= stretched(-s)]
         ticks = [t for t in ticks if t or clean is not None]
         words = [_tick(t, clean) for t in ticks]
-        axes["yaxis" if axis == "y" else "yaxis2"] = {
-            "type": "linear",
-            "range": [bottom, top],
-            "domain": domain,
-            "anchor": "x",
-            "tickmode": "array",
-            "tickvals": [float(stretched(t)) for t in ticks],
-            "ticktext": words,
-            "gridcolor": palette.grid,
-            "zeroline": False,
-            "fixedrange": True,
-            "ticks": "",
-            "ticklabelstandoff": 6,
-        }
+        upward = charts.axis(palette, (bottom, top), [float(stretched(t)) for t in ticks], words)
+        upward |= {"domain": domain, "anchor": "x", "ticklabelstandoff": 6}
+        axes["yaxis" if axis == "y" else "yaxis2"] = upward
         kept = f", shaded: kept within {TOLERANCES.get(f'{tolerance:g}', f'{tolerance:g} points')}" if asked else ""
         title = f"AUROC, {group} findings (points against clean embeddings, stretched near 0){kept}"
         place = {"x": 0, "y": domain[1], "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
@@ -431,7 +419,7 @@ def picture(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
             **layout(palette, HEIGHT, _MARGIN),
-            "xaxis": _axis(palette, low, high, x_ticks, [f"{v:,g}" for v in x_ticks], line=True)
+            "xaxis": charts.axis(palette, (low, high), x_ticks, [f"{v:,g}" for v in x_ticks], log=True, line=True)
             | {"anchor": "y2", "domain": [0, 1], "showgrid": False},
             **axes,
             "annotations": notes,
@@ -678,8 +666,17 @@ def at_most(lift: float, pool_size: int, out_of: int) -> str:
 def legend(rows: pd.DataFrame, palette: Palette) -> str:
     """HTML: what marks, ticks and arrows mean."""
     signs = {
-        **{"before": "○", "nothing": "★", "label": "●", "aligned": "⬢", "control": "▽", "noise": "×"},
-        **{"statistics": "◆", "codes": "■", "capped": "▲", "scores": "⬟", "embeddings": "⬠"},
+        "before": "○",
+        "nothing": "★",
+        "label": "●",
+        "aligned": "⬢",
+        "control": "▽",
+        "noise": "×",
+        "statistics": "◆",
+        "codes": "■",
+        "capped": "▲",
+        "scores": "⬟",
+        "embeddings": "⬠",
     }
     present = [kind for kind in FAMILIES if kind in set(rows["family"])]
     items = [
@@ -778,20 +775,20 @@ def limit_of(option: Mapping) -> float:
 
 def settings_link(row: Mapping, options: pd.DataFrame, heads: pd.DataFrame, pool_size: int) -> dict[str, str] | None:
     """The URL parameters that show a row on Mitigation; None for what that page does not have."""
-    here = {"N": str(pool_size)}
+    here = {"N": str(pool_size), "mechanism": str(row["kind"])}
     if row["kind"] in ("statistics", "codes", "capped"):
         option = options[options["option"] == row["option"]].iloc[0].to_dict()
-        return {**here, "mechanism": str(row["kind"]), "limit": f"{limit_of(option):.4g}"}
+        return here | {"limit": f"{limit_of(option):.4g}"}
     if row["kind"] not in MECHANISMS:
         return None
-    found = heads[heads["head"] == row["head"]]
-    if found.empty:
+    stored = heads[heads["head"] == row["head"]]
+    if stored.empty:
         return None
-    one = found.iloc[0]
-    listed = str(one["findings"]).replace(", ", ",") or ",".join(LABELS)
-    seed = {} if pd.isna(one["seed"]) else {"seed": str(int(one["seed"]))}
+    head = stored.iloc[0]
     return {
         **here,
-        **{"mechanism": str(row["kind"]), "epsilon": f"{float(row['value']):g}"},
-        **{"findings": listed, "release": "embeddings-and-heads", **seed},
+        "epsilon": f"{float(row['value']):g}",
+        "findings": str(head["findings"]).replace(", ", ",") or ",".join(LABELS),
+        "release": "embeddings-and-heads",
+        **({} if pd.isna(head["seed"]) else {"seed": str(int(head["seed"]))}),
     }

@@ -9,7 +9,7 @@ from html import escape
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.charts import CURVE_HEIGHT, count_tick, layout, note, see_through, spread
+from explorer.charts import CURVE_HEIGHT, axis, chosen_line, count_tick, layout, note, see_through, spread
 from explorer.palette import GUESSING_DASH, ModelStyle, Palette
 from explorer.sentences import interval, of, whole
 from linkage_core.open_world import FEWEST_LINKED, OpenWorld
@@ -178,18 +178,9 @@ def tradeoff(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
             **layout(palette, CURVE_HEIGHT, margin),
-            "xaxis": {
-                **_plain_axis(palette, x_ticks, [count_tick(v) for v in x_ticks]),
-                "type": "log",
-                "range": [math.log10(floor) - 0.06, 0],  # room for a mark at the edge
-                "showline": True,
-            },
-            "yaxis": {
-                **_plain_axis(palette, y_ticks, y_words),
-                "type": "linear",
-                "range": [0, top],
-                "ticklabelstandoff": 6,
-            },
+            "xaxis": axis(palette, (floor, 1), x_ticks, [count_tick(v) for v in x_ticks], log=True, line=True)
+            | {"range": [math.log10(floor) - 0.06, 0]},  # room for a mark at the edge
+            "yaxis": axis(palette, (0, top), y_ticks, y_words) | {"ticklabelstandoff": 6},
             "annotations": notes,
             "shapes": shapes,
         },
@@ -234,27 +225,8 @@ def _marks(
                 note(palette, f"<b>right {wanted} of 100 times</b>", x=math.log10(x), y=y, yshift=14, **side)
                 | {"font": {"color": palette.text, "size": 14}}
             )
-            shapes.append(
-                {
-                    "type": "line",
-                    **{"x0": x, "x1": x, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
-                    "line": {"color": palette.muted, "width": 1.5, "dash": "2px,4px"},
-                }
-            )
+            shapes.append(chosen_line(x, palette))
     return points, notes, shapes
-
-
-def _plain_axis(palette: Palette, ticks: list[float], words: list[str]) -> dict:
-    return {
-        "tickmode": "array",
-        "tickvals": ticks,
-        "ticktext": words,
-        "gridcolor": palette.grid,
-        "zeroline": False,
-        "linecolor": palette.axis,
-        "fixedrange": True,
-        "ticks": "",
-    }
 
 
 def _rate_ticks(top: float) -> tuple[list[float], list[str]]:

@@ -18,14 +18,17 @@ import plotly.graph_objects as go
 
 from explorer.charts import (
     CURVE_HEIGHT,
-    _axis,
     _plain,
     _steps,
     _ticks,
+    axis,
+    chosen_line,
     count_tick,
     layout,
+    names_axis,
     note,
     see_through,
+    upright,
 )
 from explorer.palette import GUESSING_DASH, Palette
 from explorer.sentences import TOO_FEW, denominator, figure, interval, of, signed, too_few, upper, whole
@@ -454,20 +457,15 @@ def curve(
         note(palette, "images linked (Recall@1), band: 95% interval, log scale", **above, yshift=10),
         note(palette, _n_words(drawn), x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-28),
     ]
-    chosen = {
-        "type": "line",
-        **{"x0": pool_size, "x1": pool_size, "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "layer": "below"},
-        "line": {"color": palette.muted, "width": 1.5, "dash": "2px,4px"},
-    }
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
             **layout(palette, CURVE_HEIGHT, {"l": 92, "r": 18, "t": 34, "b": 52}),
-            "xaxis": _axis(palette, ends[0], ends[1], x_ticks, [_plain(v) for v in x_ticks], line=True),
-            "yaxis": _axis(palette, low, high, y_ticks, [count_tick(v) for v in y_ticks], line=False)
+            "xaxis": axis(palette, ends, x_ticks, [_plain(v) for v in x_ticks], log=True, line=True),
+            "yaxis": axis(palette, (low, high), y_ticks, [count_tick(v) for v in y_ticks], log=True)
             | {"ticklabelstandoff": 6},
             "annotations": notes,
-            "shapes": [chosen] if smallest <= pool_size <= largest else [],
+            "shapes": [chosen_line(pool_size, palette)] if smallest <= pool_size <= largest else [],
         },
     )
 
@@ -505,7 +503,7 @@ def legend(names: Mapping[str, str], palette: Palette) -> str:
         "noise": (palette.noise_only, "dotted", 2, "×"),
         "guessing": (palette.guessing, "dashed", 2, ""),
     }
-    words = {**{name: names[name] for name in LINES if name in names}, "guessing": "guessing"}
+    words = {name: names[name] for name in LINES if name in names} | {"guessing": "guessing"}
     items = "".join(
         f'<span><i style="border-top:{styles[name][2]}px {styles[name][1]} {styles[name][0]}"></i>'
         f'<em style="color:{styles[name][0]}">{styles[name][3]}</em>{escape(text)}</span>'
@@ -619,19 +617,7 @@ def usefulness(uses: Sequence[Use], palette: Palette, third: tuple[str, str, str
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
             **layout(palette, USEFULNESS_HEIGHT, {"l": 132, "r": 104, "t": 24, "b": 50}),
-            "xaxis": {
-                "type": "linear",
-                "range": [low, high],
-                "tickmode": "array",
-                "tickvals": ticks,
-                "ticktext": [f"{v:g}" for v in ticks],
-                "gridcolor": palette.grid,
-                "zeroline": False,
-                "showline": True,
-                "linecolor": palette.axis,
-                "fixedrange": True,
-                "ticks": "",
-            },
+            "xaxis": axis(palette, (low, high), ticks, [f"{v:g}" for v in ticks], line=True),
             "yaxis": _places([use.name for use in uses]),
             "annotations": notes,
         },
@@ -658,16 +644,7 @@ def _segment(ends: tuple[float, ...], place: float, colour: str, width: float) -
 
 
 def _places(names: Sequence[str], slots: int = 0) -> dict[str, object]:
-    return {
-        "type": "linear",
-        "range": [max(len(names), slots) - 0.45, -0.55],
-        "tickmode": "array",
-        "tickvals": list(range(len(names))),
-        "ticktext": [escape(name) + "  " for name in names],
-        "showgrid": False,
-        "zeroline": False,
-        "fixedrange": True,
-    }
+    return names_axis([escape(name) for name in names], slots)
 
 
 def use_legend(palette: Palette, noise_name: str = "noise only", third: tuple[str, str] | None = None) -> str:
@@ -757,8 +734,7 @@ def attackers(
         lines.append(("before", before, palette.before, None))
     shapes = []
     for name, value, colour, dash in lines:
-        upright = {"x0": out_of * value, "x1": out_of * value, "y0": 0, "y1": 1, "xref": "x", "yref": "paper"}
-        shapes.append({"type": "line", **upright, "line": {"color": colour, "width": 2, "dash": dash}})
+        shapes.append(upright(out_of * value, {"color": colour, "width": 2, "dash": dash}, layer="above"))
         notes.append(note(palette, name, x=out_of * value, y=1, yref="paper", yanchor="bottom", yshift=2))
     if why:
         middle = {"x": 0.5, "y": (len(rows) + slots - 1) / 2, "xref": "paper", "xanchor": "center"}
@@ -770,19 +746,7 @@ def attackers(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
             **layout(palette, attackers_height(slots), {"l": 196, "r": 24, "t": 30, "b": 54}),
-            "xaxis": {
-                "type": "linear",
-                "range": [0, top],
-                "tickmode": "array",
-                "tickvals": ticks,
-                "ticktext": [f"{v:,g}" for v in ticks],
-                "gridcolor": palette.grid,
-                "zeroline": False,
-                "showline": True,
-                "linecolor": palette.axis,
-                "fixedrange": True,
-                "ticks": "",
-            },
+            "xaxis": axis(palette, (0, top), ticks, [f"{v:,g}" for v in ticks], line=True),
             "yaxis": _places(names, slots),
             "annotations": notes,
             "shapes": shapes,
@@ -815,17 +779,7 @@ def spread_of_runs(rows: Sequence[Mapping], out_of: int) -> str:
 def trade_off(fpr: np.ndarray, tpr: np.ndarray, palette: Palette) -> go.Figure:
     """How often somebody is right that a patient was used, against how often wrong when not."""
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    axis = {
-        "type": "linear",
-        "range": [0, 1],
-        "tickmode": "array",
-        "tickvals": ticks,
-        "ticktext": [f"{100 * v:g}" for v in ticks],
-        "gridcolor": palette.grid,
-        "zeroline": False,
-        "fixedrange": True,
-        "ticks": "",
-    }
+    of_100 = [f"{100 * v:g}" for v in ticks]
     above = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 8}
     under = {"x": 0.5, "y": 0, "xref": "paper", "yref": "paper", "yanchor": "top", "yshift": -26}
     lines = (
@@ -847,8 +801,8 @@ def trade_off(fpr: np.ndarray, tpr: np.ndarray, palette: Palette) -> go.Figure:
         ],
         layout={
             **layout(palette, 300, {"l": 46, "r": 20, "t": 34, "b": 50}),
-            "xaxis": {**axis, "showline": True, "linecolor": palette.axis},
-            "yaxis": axis,
+            "xaxis": axis(palette, (0, 1), ticks, of_100, line=True),
+            "yaxis": axis(palette, (0, 1), ticks, of_100),
             "annotations": [
                 note(palette, "said rightly, of 100 patients who were used: at most", **above),
                 note(palette, "said wrongly, of 100 who were not (dashed: a coin)", **under),

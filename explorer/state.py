@@ -8,12 +8,15 @@ choices may change. Anything in a URL that is not a possible value falls back to
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+import numbers
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -29,6 +32,9 @@ from linkage_core.mitigation import accounting, finetune, oneshot
 from linkage_core.pools import log_pool_sizes
 from linkage_core.setting import Live, Setting
 from linkage_core.store import LADDER, Entry, Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LARGEST_N = 10**9
 
@@ -160,262 +166,226 @@ def _fingerprint(cohort: str, model: str) -> tuple[int, int]:
     return (stat.st_mtime_ns, stat.st_size)
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
-def _entry(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> Entry:
-    return Store(Path(root)).open(cohort, model)
+def _as_written(cohort: str, models: str | Iterable[str]) -> tuple[Hashable, ...]:
+    """Which entries a result is of, and in which state: the key that it is kept under."""
+    names = (models,) if isinstance(models, str) else models
+    return (str(store_root()), cohort, *((name, _fingerprint(cohort, name)) for name in names))
 
 
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _study(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool: str = ANY_PATIENT) -> Study:
-    kind, *by = pool.split("+")
-    return make_study(_entry(root, cohort, model, fingerprint), pool=kind, strata=by)
+def _records_of(cohort: str, model: str) -> tuple[Hashable, ...]:
+    """The records and reports of an entry, by what they say: the same for every model of the same records."""
+    files = entry(cohort, model).manifest["files"]
+    return (cohort, *(files[name]["sha256"] for name in ("records.parquet", "reports.parquet") if name in files))
 
 
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _examples(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> Examples:
-    return Examples(_entry(root, cohort, model, fingerprint))
+def _plain(value: Any) -> Any:
+    """An argument as part of a key: numbers of any library as int, several values of any kind as a tuple.
+
+    >>> _plain(range(10, 12)), _plain("any"), _plain(None)
+    ((10, 11), 'any', None)
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return tuple(map(_plain, value)) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
-@st.cache_data(show_spinner=False, max_entries=512)
-def _table(
-    root: str,
-    cohort: str,
-    model: str,
-    fingerprint: tuple[int, int],
-    pool_sizes: tuple[int, ...],
-    ks: tuple[int, ...],
-    pool: str = ANY_PATIENT,
-) -> pd.DataFrame:
-    return _study(root, cohort, model, fingerprint, pool).table(list(pool_sizes), list(ks))
+def remembered(
+    cache: Callable[..., Any], max_entries: int, of: Callable[[str, Any], tuple[Hashable, ...]] = _as_written
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Keeps what a function of (cohort, model or models, ...) returns until an entry of the store is rewritten.
+
+    The key is `of` those two and the other arguments, defaults among them; one whose name begins with "_" is no part of
+    it. `cache`: st.cache_data, which hands out copies, or st.cache_resource, which hands out the object itself and is
+    for what nobody changes. At most `max_entries` are kept, the oldest goes first. What raises is not kept.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @cache(show_spinner=False, max_entries=max_entries)
+        @functools.wraps(function)  # Streamlit tells functions apart by module, name and source
+        def kept(*, key: tuple[Hashable, ...], _make: Callable[[], R]) -> R:
+            return _make()
+
+        @functools.wraps(function)
+        def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
+            asked = signature.bind(*args, **kwargs)
+            asked.apply_defaults()
+            given = asked.arguments
+            given.update({name: _plain(value) for name, value in given.items() if not name.startswith("_")})
+            cohort, models, *_ = given.values()
+            others = [value for name, value in list(given.items())[2:] if not name.startswith("_")]
+            key = (of(cohort, models), *others)
+            return kept(key=key, _make=lambda: function(*asked.args, **asked.kwargs))
+
+        return look_up
+
+    return decorate
 
 
-@st.cache_data(show_spinner=False, max_entries=512)
-def _compared(
-    root: str, cohort: str, models: tuple[tuple[str, tuple[int, int]], ...], pool: str, pool_size: int, k: int
-) -> pd.DataFrame:
-    return comparisons.compare([_study(root, cohort, name, mark, pool) for name, mark in models], pool_size, k)
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _of_pools(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool: str, pool_sizes: tuple[int, ...], k: int
-) -> pd.DataFrame:
-    studies = [_study(root, cohort, model, fingerprint, each) for each in (ANY_PATIENT, pool)]
-    return comparisons.of_pools(studies, pool_sizes, k)
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _label_matched_auc(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool: str) -> dict[str, Any]:
-    return _study(root, cohort, model, fingerprint, pool).label_matched_auc()
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _strata_offered(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> tuple[str, ...]:
-    made = _entry(root, cohort, model, fingerprint)
-    return strata.offered(made.records(made.default_split))
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _verified(records: str, pool: str, _study: Study, _texts: Callable[[], Mapping[str, str]]) -> strata.Verification:
-    return strata.verification(_study.queries, _study.counts, _study.strata, texts=_texts())
-
-
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _scores(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> open_world.Scores:
-    return open_world.prepare(_entry(root, cohort, model, fingerprint))
-
-
-@st.cache_resource(show_spinner=False, max_entries=4)  # each holds the sums of every patient at every threshold
-def _outcomes(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, rule: str
-) -> open_world.Outcomes:
-    return _scores(root, cohort, model, fingerprint).outcomes(pool_size, rule)
-
-
-@st.cache_data(show_spinner=False, max_entries=512)
-def _missing_match(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, rule: str, prior: int
-) -> open_world.OpenWorld:
-    return _outcomes(root, cohort, model, fingerprint, pool_size, rule).at(prior / 100)
-
-
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _match_scores(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> exposure.Scores:
-    return exposure.scores(_study(root, cohort, model, fingerprint))
-
-
-@st.cache_resource(show_spinner=False, max_entries=32)  # not copied at every look: nobody may change it
-def _exposed(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int) -> pd.DataFrame:
-    made = _study(root, cohort, model, fingerprint)
-    return exposure.exposure(made, pool_size, _match_scores(root, cohort, model, fingerprint))
-
-
-@st.cache_data(show_spinner=False, max_entries=512)
-def _tail(root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int) -> exposure.Tail:
-    table = _exposed(root, cohort, model, fingerprint, pool_size)
-    return exposure.tail(table["p_first"].to_numpy(), table["patient_id"].to_numpy())
-
-
-@st.cache_data(show_spinner=False, max_entries=256)
-def _associations(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, attributes: tuple[str, ...] | None
-) -> pd.DataFrame:
-    table = _exposed(root, cohort, model, fingerprint, pool_size)
-    return exposure.associations(table, _study(root, cohort, model, fingerprint).queries, attributes=attributes)
-
-
-@st.cache_data(show_spinner=False, max_entries=256)
-def _exposed_groups(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, by: str
-) -> pd.DataFrame:
-    table = _exposed(root, cohort, model, fingerprint, pool_size)
-    return exposure.groups(table, _study(root, cohort, model, fingerprint).queries, by)
-
-
-@st.cache_resource(show_spinner=False, max_entries=16)  # read only
-def _lab(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> Lab:
-    made = _entry(root, cohort, model, fingerprint)
-    return Lab(lab.heads(made), lab.linkage(made), lab.utility(made))
-
-
-@st.cache_resource(show_spinner=False, max_entries=16)  # read only
-def _options(root: str, cohort: str, model: str, fingerprint: tuple[int, int]) -> Options:
-    made = _entry(root, cohort, model, fingerprint)
-    return Options(frontier.options_of(made), frontier.linkage(made), frontier.utility(made))
-
-
-@st.cache_resource(show_spinner=False, max_entries=256)  # read only
-def _frontier(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], pool_size: int, attacker: str, use: str
-) -> pd.DataFrame:
-    return frontier.frontier(_entry(root, cohort, model, fingerprint), pool_size, attacker, use)
-
-
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _live(root: str, cohort: str, model: str, fingerprint: tuple[int, int], setting: Setting, signal: bool) -> Live:
-    return settings.live(_entry(root, cohort, model, fingerprint), setting, signal=signal)
-
-
-@st.cache_data(show_spinner=False, max_entries=256)
-def _live_curve(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], setting: Setting, signal: bool
-) -> pd.DataFrame:
-    made = _live(root, cohort, model, fingerprint, setting, signal).study
-    return made.table(lab.pool_sizes(made)[1], (1,))
-
-
-@st.cache_data(show_spinner=False, max_entries=256)
-def _head_curve(root: str, cohort: str, model: str, fingerprint: tuple[int, int], head: str) -> pd.DataFrame:
-    made = make_study(_entry(root, cohort, model, fingerprint), head)
-    return made.table(lab.pool_sizes(made)[1], (1,))
-
-
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _mitigated_examples(
-    root: str, cohort: str, model: str, fingerprint: tuple[int, int], head: str | None, setting: Setting
-) -> Examples:
-    made = _entry(root, cohort, model, fingerprint)
-    if head is not None:
-        return Examples(made, head)
-    at_once = _live(root, cohort, model, fingerprint, setting, True)
-    return Examples(made, at_once.study.head, at_hand=(at_once.heads, at_once.study))
-
-
+@remembered(st.cache_resource, 16)
 def entry(cohort: str, model: str) -> Entry:
     """One entry of the store, checked. Raises StoreError where it is missing or damaged."""
-    return _entry(str(store_root()), cohort, model, _fingerprint(cohort, model))
+    return store().open(cohort, model)
 
 
+@remembered(st.cache_resource, 64)
 def study(cohort: str, model: str, pool: str = ANY_PATIENT) -> Study:
     """The exact counts of one model on one cohort: what every rate is made of. `pool` is named as Study.pool is."""
-    return _study(str(store_root()), cohort, model, _fingerprint(cohort, model), pool)
+    kind, *by = pool.split("+")
+    return make_study(entry(cohort, model), pool=kind, strata=by)
 
 
+@remembered(st.cache_resource, 8)
 def examples(cohort: str, model: str) -> Examples:
     """Single records with their ranked reports."""
-    return _examples(str(store_root()), cohort, model, _fingerprint(cohort, model))
+    return Examples(entry(cohort, model))
 
 
+@remembered(st.cache_data, 512)
 def table(
     cohort: str, model: str, pool_sizes: Iterable[int], ks: Iterable[int], pool: str = ANY_PATIENT
 ) -> pd.DataFrame:
     """Study.table, kept: one row per pool size and k."""
-    mark = _fingerprint(cohort, model)
-    return _table(str(store_root()), cohort, model, mark, tuple(map(int, pool_sizes)), tuple(map(int, ks)), pool)
+    return study(cohort, model, pool).table(list(pool_sizes), list(ks))
 
 
+@remembered(st.cache_data, 512)
 def compared(cohort: str, models: Iterable[str], pool: str, pool_size: int, k: int) -> pd.DataFrame:
     """comparisons.compare of models on one cohort, kept: one row a pair, in the order given."""
-    marked = tuple((model, _fingerprint(cohort, model)) for model in models)
-    return _compared(str(store_root()), cohort, marked, pool, int(pool_size), int(k))
+    return comparisons.compare([study(cohort, model, pool) for model in models], pool_size, k)
 
 
-def of_pools(cohort: str, model: str, pool: str, pool_sizes: Iterable[int], k: int) -> pd.DataFrame:
+@remembered(st.cache_data, 64)
+def of_pools(cohort: str, model: str, pool: str, pool_sizes: Sequence[int], k: int) -> pd.DataFrame:
     """comparisons.of_pools of any patient's reports and of `pool`, kept."""
-    mark = _fingerprint(cohort, model)
-    return _of_pools(str(store_root()), cohort, model, mark, pool, tuple(map(int, pool_sizes)), int(k))
+    return comparisons.of_pools([study(cohort, model, each) for each in (ANY_PATIENT, pool)], pool_sizes, k)
 
 
-def strata_offered(cohort: str, model: str) -> tuple[str, ...]:
-    """What same-finding decoys can also be matched by."""
-    return _strata_offered(str(store_root()), cohort, model, _fingerprint(cohort, model))
-
-
+@remembered(st.cache_data, 64)
 def label_matched_auc(cohort: str, model: str, pool: str) -> dict[str, Any]:
     """Study.label_matched_auc, kept."""
-    return _label_matched_auc(str(store_root()), cohort, model, _fingerprint(cohort, model), pool)
+    return study(cohort, model, pool).label_matched_auc()
 
 
-def verified(cohort: str, model: str, pool: str, texts: Callable[[], Mapping[str, str]]) -> strata.Verification:
-    """strata.verification of a pool of same-finding decoys, kept; `texts` (report by study id) is called when needed.
+@remembered(st.cache_data, 64)
+def strata_offered(cohort: str, model: str) -> tuple[str, ...]:
+    """What same-finding decoys can also be matched by."""
+    opened = entry(cohort, model)
+    return strata.offered(opened.records(opened.default_split))
+
+
+@remembered(st.cache_data, 64, of=_records_of)
+def verified(cohort: str, model: str, pool: str, _texts: Callable[[], Mapping[str, str]]) -> strata.Verification:
+    """strata.verification of a pool of same-finding decoys, kept; `_texts` (report by study id) is called when needed.
 
     Who is decoy to whom depends on the records alone, so one answer serves every model of the same records.
     """
-    files = entry(cohort, model).manifest["files"]
-    of = [files[name]["sha256"] for name in ("records.parquet", "reports.parquet") if name in files]
-    return _verified("+".join([cohort, *of]), pool, study(cohort, model, pool), texts)
+    decoys = study(cohort, model, pool)
+    return strata.verification(decoys.queries, decoys.counts, decoys.strata, texts=_texts())
 
 
+@remembered(st.cache_resource, 8)
+def _scores(cohort: str, model: str) -> open_world.Scores:
+    return open_world.prepare(entry(cohort, model))
+
+
+@remembered(st.cache_resource, 4)  # each holds the sums of every patient at every threshold
+def _outcomes(cohort: str, model: str, pool_size: int, rule: str) -> open_world.Outcomes:
+    return _scores(cohort, model).outcomes(pool_size, rule)
+
+
+@remembered(st.cache_data, 512)
 def missing_match(cohort: str, model: str, pool_size: int, rule: str, prior: int) -> open_world.OpenWorld:
     """What a cautious attacker gains when the match is in the pool for `prior` of 100 images, kept."""
-    mark = _fingerprint(cohort, model)
-    return _missing_match(str(store_root()), cohort, model, mark, int(pool_size), rule, int(prior))
+    return _outcomes(cohort, model, pool_size, rule).at(prior / 100)
 
 
+@remembered(st.cache_resource, 8)
+def _match_scores(cohort: str, model: str) -> exposure.Scores:
+    return exposure.scores(study(cohort, model))
+
+
+@remembered(st.cache_resource, 32)
 def exposed(cohort: str, model: str, pool_size: int) -> pd.DataFrame:
     """exposure.exposure, kept: one row a record. Read only: the table itself is kept, not a copy."""
-    return _exposed(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size))
+    return exposure.exposure(study(cohort, model), pool_size, _match_scores(cohort, model))
 
 
+@remembered(st.cache_data, 512)
 def tail(cohort: str, model: str, pool_size: int) -> exposure.Tail:
     """exposure.tail of the most exposed 1%, kept."""
-    return _tail(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size))
+    rows = exposed(cohort, model, pool_size)
+    return exposure.tail(rows["p_first"].to_numpy(), rows["patient_id"].to_numpy())
 
 
+@remembered(st.cache_data, 256)
 def associations(cohort: str, model: str, pool_size: int, attributes: tuple[str, ...] | None = None) -> pd.DataFrame:
     """exposure.associations, kept; of some attributes, p values are adjusted for those alone."""
-    return _associations(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size), attributes)
+    rows = exposed(cohort, model, pool_size)
+    return exposure.associations(rows, study(cohort, model).queries, attributes=attributes)
 
 
+@remembered(st.cache_data, 256)
 def exposed_groups(cohort: str, model: str, pool_size: int, by: str) -> pd.DataFrame:
     """exposure.groups, kept."""
-    return _exposed_groups(str(store_root()), cohort, model, _fingerprint(cohort, model), int(pool_size), by)
+    return exposure.groups(exposed(cohort, model, pool_size), study(cohort, model).queries, by)
 
 
+@remembered(st.cache_resource, 16)
 def lab_tables(cohort: str, model: str) -> Lab:
     """The tables of the mitigation lab, kept. Read only."""
-    return _lab(str(store_root()), cohort, model, _fingerprint(cohort, model))
+    opened = entry(cohort, model)
+    return Lab(lab.heads(opened), lab.linkage(opened), lab.utility(opened))
 
 
+@remembered(st.cache_resource, 16)
 def options(cohort: str, model: str) -> Options:
     """Every mitigation that was compared, by option, kept. Read only."""
-    return _options(str(store_root()), cohort, model, _fingerprint(cohort, model))
+    opened = entry(cohort, model)
+    return Options(frontier.options_of(opened), frontier.linkage(opened), frontier.utility(opened))
 
 
+@remembered(st.cache_resource, 256)
 def compared_options(cohort: str, model: str, pool_size: int, attacker: str, use: str) -> pd.DataFrame:
     """frontier.frontier, kept: one row an option. Read only."""
-    mark = _fingerprint(cohort, model)
-    return _frontier(str(store_root()), cohort, model, mark, int(pool_size), attacker, use)
+    return frontier.frontier(entry(cohort, model), pool_size, attacker, use)
+
+
+@remembered(st.cache_resource, 64)
+def live(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> Live:
+    """settings.live, kept; with noise that repeats, so that a picture does."""
+    return settings.live(entry(cohort, model), _repeatable(chosen), signal=signal)
+
+
+@remembered(st.cache_data, 256)
+def live_curve(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> pd.DataFrame:
+    """Recall by cosine at every step of N under a one-shot head that is not stored."""
+    under = live(cohort, model, chosen, signal=signal).study
+    return under.table(lab.pool_sizes(under)[1], (1,))
+
+
+@remembered(st.cache_data, 256)
+def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
+    """Recall by cosine at every step of N under a stored head."""
+    under = make_study(entry(cohort, model), head)
+    return under.table(lab.pool_sizes(under)[1], (1,))
+
+
+@remembered(st.cache_resource, 8)
+def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Examples:
+    """Single records under the chosen mitigation. InputError where it has to be trained first."""
+    if chosen.mechanism in RELEASE_KINDS:
+        raise InputError("Only heads can be looked at on single images, and a release is chosen.", "Choose a head.")
+    head = settings.stored(lab_tables(cohort, model).heads, chosen)
+    if head is not None:
+        return Examples(entry(cohort, model), head)
+    if not chosen.one_shot:
+        raise InputError(
+            f"No head is stored for {chosen.mechanism} at epsilon {chosen.epsilon:g}.", "Train it on Mitigation."
+        )
+    at_once = live(cohort, model, chosen)
+    return Examples(entry(cohort, model), at_once.study.head, at_hand=(at_once.heads, at_once.study))
 
 
 def releases() -> bool:
@@ -436,34 +406,6 @@ def setting() -> Setting:
     )
 
 
-def live(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> Live:
-    """settings.live, kept; with noise that repeats, so that a picture does."""
-    return _live(str(store_root()), cohort, model, _fingerprint(cohort, model), _repeatable(chosen), signal)
-
-
-def live_curve(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> pd.DataFrame:
-    """Recall by cosine at every step of N under a one-shot head that is not stored."""
-    return _live_curve(str(store_root()), cohort, model, _fingerprint(cohort, model), _repeatable(chosen), signal)
-
-
-def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
-    """Recall by cosine at every step of N under a stored head."""
-    return _head_curve(str(store_root()), cohort, model, _fingerprint(cohort, model), head)
-
-
-def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Examples:
-    """Single records under the chosen mitigation. InputError where it has to be trained first."""
-    if chosen.mechanism in RELEASE_KINDS:
-        raise InputError("Only heads can be looked at on single images, and a release is chosen.", "Choose a head.")
-    head = settings.stored(lab_tables(cohort, model).heads, chosen)
-    if head is None and not chosen.one_shot:
-        raise InputError(
-            f"No head is stored for {chosen.mechanism} at epsilon {chosen.epsilon:g}.", "Train it on Mitigation."
-        )
-    mark = _fingerprint(cohort, model)
-    return _mitigated_examples(str(store_root()), cohort, model, mark, head, _repeatable(chosen))
-
-
 def _repeatable(chosen: Setting) -> Setting:
     return chosen if chosen.seed is not None else replace(chosen, seed=SEED)
 
@@ -473,10 +415,10 @@ def pool_steps(cohort: str, model: str, pool: str = ANY_PATIENT) -> list[int]:
 
     Empty where same-finding decoys are too few at every N.
     """
-    made = study(cohort, model, pool)
-    if not made.hard_negatives:
-        return log_pool_sizes(made.common_pool)
-    largest = strata.fillable_pool(made.counts, made.queries["patient_id"].to_numpy())
+    asked = study(cohort, model, pool)
+    if not asked.hard_negatives:
+        return log_pool_sizes(asked.common_pool)
+    largest = strata.fillable_pool(asked.counts, asked.queries["patient_id"].to_numpy())
     return strata.pool_steps(largest) if largest else []
 
 

@@ -1,0 +1,146 @@
+"""What is kept between two runs of a page: as long as its entry is as it was, and no more of it than was said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+
+from explorer import state
+
+
+@pytest.fixture(autouse=True)
+def two_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("LINKAGE_STORE", str(tmp_path))
+    for model in ("a", "b"):
+        manifest = tmp_path / "clinic" / model / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("{}")
+    yield tmp_path
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def rewrite(root: Path, model: str) -> None:
+    manifest = root / "clinic" / model / "manifest.json"
+    manifest.write_text('{"again": true}')
+    os.utime(manifest, ns=(1, 1))
+
+
+def counted(cache: Callable, max_entries: int = 8, **options: object) -> tuple[Callable, list[tuple]]:
+    """A function that is remembered, and the calls that reached it."""
+    calls: list[tuple] = []
+
+    @state.remembered(cache, max_entries, **options)
+    def asked(cohort: str, model: str, sizes=(), pool: str = "any", *, signal: bool = True, _texts=None) -> list:
+        calls.append((cohort, model, sizes, pool, signal, _texts))
+        return [len(calls)]
+
+    return asked, calls
+
+
+@pytest.mark.parametrize("cache", [st.cache_data, st.cache_resource])
+def test_the_same_question_is_answered_once(cache: Callable):
+    asked, calls = counted(cache)
+    first = asked("clinic", "a", [10, 100])
+    assert asked("clinic", "a", (10, 100)) == asked("clinic", "a", sizes=(n for n in (10, 100))) == first
+    assert asked("clinic", "a", np.array([10, 100]), "any", signal=True) == first, "a default is as good as said"
+    assert asked("clinic", "a", [10, 100], _texts=lambda: {}) == first, "what begins with _ is no part of the key"
+    assert calls == [("clinic", "a", (10, 100), "any", True, None)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "b"},
+        {"cohort": "elsewhere"},
+        {"sizes": [100]},
+        {"pool": "same-findings"},
+        {"signal": False},
+    ],
+)
+def test_another_question_is_asked_again(other: dict):
+    asked, calls = counted(st.cache_data)
+    asked(**{"cohort": "clinic", "model": "a", "sizes": [10]})
+    asked(**{"cohort": "clinic", "model": "a", "sizes": [10], **other})
+    assert len(calls) == 2
+
+
+def test_what_was_rewritten_is_read_again(two_entries: Path):
+    asked, calls = counted(st.cache_resource)
+    asked("clinic", "a"), asked("clinic", "b")
+    rewrite(two_entries, "a")
+    asked("clinic", "a"), asked("clinic", "b")
+    assert [model for _, model, *_ in calls] == ["a", "b", "a"]
+
+
+def test_a_result_of_several_models_ends_with_each_of_them(two_entries: Path):
+    asked, calls = counted(st.cache_data)
+    asked("clinic", ["a", "b"])
+    asked("clinic", ("a", "b"))
+    assert len(calls) == 1
+    rewrite(two_entries, "b")
+    asked("clinic", ["a", "b"])
+    assert len(calls) == 2
+
+
+def test_another_store_is_another_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked, calls = counted(st.cache_data)
+    asked("clinic", "missing")  # in neither, so that nothing but the store tells them apart
+    monkeypatch.setenv("LINKAGE_STORE", str(tmp_path / "other"))
+    asked("clinic", "missing")
+    assert len(calls) == 2
+
+
+def test_no_more_is_kept_than_was_said():
+    asked, calls = counted(st.cache_data, max_entries=2)
+    for n in (1, 2, 3, 1):
+        asked("clinic", "a", [n])
+    assert [sizes for _, _, sizes, *_ in calls] == [(1,), (2,), (3,), (1,)]
+
+
+def test_a_copy_or_the_thing_itself():
+    copied, _ = counted(st.cache_data)
+    copied("clinic", "a").append("changed")
+    assert copied("clinic", "a") == [1]
+    st.cache_data.clear()
+    itself, _ = counted(st.cache_resource)
+    assert itself("clinic", "a") is itself("clinic", "a")
+
+
+def test_a_key_of_ones_own_choice(two_entries: Path):
+    asked, calls = counted(st.cache_data, of=lambda cohort, model: (cohort,))
+    asked("clinic", "a"), asked("clinic", "b")
+    rewrite(two_entries, "a")
+    asked("clinic", "a")
+    assert len(calls) == 1
+
+
+def test_two_functions_share_nothing():
+    @state.remembered(st.cache_data, 4)
+    def one(cohort: str, model: str) -> str:
+        return "one"
+
+    @state.remembered(st.cache_data, 4)
+    def two(cohort: str, model: str) -> str:
+        return "two"
+
+    assert (one("clinic", "a"), two("clinic", "a"), one("clinic", "a")) == ("one", "two", "one")
+
+
+def test_what_raises_is_not_kept():
+    calls = []
+
+    @state.remembered(st.cache_data, 4)
+    def fails(cohort: str, model: str) -> None:
+        calls.append(model)
+        raise ValueError
+
+    for _ in range(2):
+        with pytest.raises(ValueError):
+            fails("clinic", "a")
+    assert calls == ["a", "a"]
