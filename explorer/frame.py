@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from explorer import palette, state
+from linkage_core import shipped
 from linkage_core.errors import LinkageError
 
-ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(__file__).resolve().parent / "assets"
 
 
@@ -38,7 +38,7 @@ def run() -> None:
     menu = {
         group: [
             st.Page(
-                ROOT / "pages" / f"{file}.py",
+                shipped.root() / "pages" / f"{file}.py",
                 title=title,
                 icon=f":material/{icon}:",
                 url_path=file,

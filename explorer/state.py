@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
-from linkage_core import comparisons, exposure, frontier, lab, open_world, strata
+from linkage_core import comparisons, exposure, frontier, lab, open_world, shipped, strata
 from linkage_core import setting as settings
 from linkage_core.audit import Study
 from linkage_core.audit import study as make_study
@@ -123,9 +123,9 @@ _COHORT_LABELS = {
 
 
 def store_root() -> Path:
-    """Where the cached embeddings lie: LINKAGE_STORE, or `cached_embeddings` beside app.py."""
+    """Where the cached embeddings lie: LINKAGE_STORE, or the store that comes along."""
     named = os.environ.get("LINKAGE_STORE")
-    return Path(named) if named else Path(__file__).resolve().parents[1] / "cached_embeddings"
+    return Path(named) if named else shipped.store()
 
 
 def store() -> Store:

@@ -240,7 +240,7 @@ def study(
     if stored is None:
         embeddings = entry.embeddings(head, split)
         counts = _count(embeddings, direction, pool, by)
-        with suppress(OSError):  # a store that is only readable, or full, still answers, only slower
+        with suppress(OSError, StoreError):  # a store that is only readable, or full, still answers, only slower
             entry.write_counts(name, inputs, queries["record_id"], counts)
     else:
         ids, counts = stored

@@ -20,12 +20,10 @@ import pandas as pd
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from linkage_core import printing, spreadsheet
+from linkage_core import printing, shipped, spreadsheet
 from linkage_core.errors import STOPPED, InputError, LinkageError
 from linkage_core.printing import messages, output, plain
 from linkage_core.store import Entry, Store
-
-DEFAULT_STORE = Path("cached_embeddings")
 
 app = typer.Typer(
     name="linkage",
@@ -43,7 +41,13 @@ app.add_typer(phantom_app, name="phantom")
 
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the store (default: cached_embeddings).", show_default=False)
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of the store. Default: ./cached_embeddings; where there is none yet, a command that only reads "
+        "takes the phantom that comes along.",
+        show_default=False,
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no tables, for scripts.")]
 JsonOption = Annotated[
@@ -107,8 +111,8 @@ def _frame(store: StoreOption = None, quiet: QuietOption = False) -> None:
     _before.store, _before.quiet = store, quiet
 
 
-def _store(store: Path | None) -> Store:
-    return Store(store or _before.store or DEFAULT_STORE)
+def _store(store: Path | None, *, writes: bool = False) -> Store:
+    return Store(store or _before.store or shipped.default_store(writes=writes))
 
 
 @app.command()
@@ -203,7 +207,7 @@ def embed(
         found = open_cohort(kind, root, seed=seed, section=section, progress=tell, **drawn)
     if name:
         found = dataclasses.replace(found, name=name)
-    where = _store(store)
+    where = _store(store, writes=True)
     encoder = load_encoder(model, store_root=where.root, device=device)
     with _progress(quiet or json_to == "-") as progress:
         entry = run(
@@ -241,7 +245,7 @@ def import_(
 
     cohort_name, model = _target(target)
     found = table.read(records, cohort_name, seed or 0)
-    entry = import_arrays(found, model, _array(image), _array(text), _store(store), store_text=store_text)
+    entry = import_arrays(found, model, _array(image), _array(text), _store(store, writes=True), store_text=store_text)
     auditing.study(entry)
     _entry_done(entry, entry.rejects(), quiet, json_to)
 
@@ -456,7 +460,7 @@ def phantom_build(
     if lab and splits:
         raise InputError("--lab and --splits were given.", "Give one of them.")
     with _progress(quiet) as progress:
-        (building.build_lab if lab else building.build)(_store(store).root, progress=progress, **options)
+        (building.build_lab if lab else building.build)(_store(store, writes=True).root, progress=progress, **options)
     if _speaks(quiet, None):
         output.print("Built. See it with: " + ("make app, page Mitigation" if lab else "linkage audit phantom"))
 
@@ -653,8 +657,9 @@ def _bound(n_rejects: int, max_rejects: int | None) -> None:
         raise typer.Exit(1)
 
 
-from linkage_core import lab_cli, study_cli  # noqa: E402  (their commands use the options defined above)
+from linkage_core import app_cli, lab_cli, study_cli  # noqa: E402  (their commands use the options defined above)
 
+app_cli.register(app)
 lab_cli.register(app)
 study_cli.register(app)
 

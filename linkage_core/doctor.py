@@ -136,7 +136,12 @@ def _faiss() -> dict[str, Any]:
     import faiss
 
     count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    return {"kind": kind, "version": _version(kind), "gpu": bool(count)}
+    found: dict[str, Any] = {"kind": kind, "version": _version(kind), "gpu": bool(count)}
+    if _version("faiss-gpu") and _version("faiss-cpu"):
+        found["remedy"] = (
+            "faiss-cpu and faiss-gpu lie over each other: `pip uninstall -y faiss-cpu faiss-gpu`, then install one."
+        )
+    return found
 
 
 def _numba() -> dict[str, Any]:

@@ -120,7 +120,7 @@ def prepare(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None, s
         made = scores(**_arrays(entry, head, study.split), counts=study.counts, seed=seed)
         arrays = {"thresholds": made.thresholds, "own_bin": made.own_bin, "reach": made.reach}
         smallest = np.uint16 if made.reach.max(initial=0) < 2**16 else np.int32
-        with suppress(OSError):  # a store that is only readable, or full, still answers, only slower
+        with suppress(OSError, StoreError):  # a store that is only readable, or full, still answers, only slower
             entry.write_arrays(name, inputs, queries["record_id"], arrays | {"reach": made.reach.astype(smallest)})
         return made
     ids, arrays = stored

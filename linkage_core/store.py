@@ -27,6 +27,7 @@ import pandas as pd
 import safetensors
 import safetensors.numpy
 
+from linkage_core import shipped
 from linkage_core.cohorts.base import SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
@@ -97,7 +98,8 @@ class Store:
             there = ", ".join(self.cohorts())
             raise StoreError(
                 f"The store {self.root} has no cohort {cohort!r}.",
-                f"It has: {there}." if there else "It is empty. Run: linkage phantom build",
+                (f"It has: {there}." if there else "It is empty. Run: linkage phantom build")
+                + shipped.hint(folder_name(cohort), self.root),
             )
         return models
 
@@ -109,7 +111,8 @@ class Store:
             there = [f"{c}/{m}" for c in self.cohorts() for m in self.models(c)]
             raise StoreError(
                 f"The store has no {cohort}/{model}.",
-                f"It has: {', '.join(there)}." if there else "It is empty. Run: linkage phantom build",
+                (f"It has: {', '.join(there)}." if there else "It is empty. Run: linkage phantom build")
+                + shipped.hint(folder_name(cohort), self.root),
             )
         try:
             content = json.loads(manifest.read_text(encoding="utf-8"))
@@ -205,7 +208,11 @@ class Entry:
         return self.add_file(relative, lambda path: write_heads(path, heads, record), replace=replace)
 
     def refuse_taken(self, name: str, *, replace: bool = False) -> None:
-        """InputError if a finetuned head cannot have this name, or a head has it already (unless `replace`)."""
+        """InputError if a finetuned head cannot have this name, or a head has it already (unless `replace`).
+
+        StoreError where the entry is one that came with the package.
+        """
+        shipped.refuse_to_write(self.path)
         if name == OFF_THE_SHELF or not _NAME.fullmatch(name):
             raise InputError(
                 f"{name!r} cannot be the name of a finetuned head.", "Use letters, digits, dot, dash and underscore."
@@ -300,7 +307,11 @@ class Entry:
         return table["record_id"], MatchCounts(*columns)
 
     def write_counts(self, name: str, inputs: str, record_ids: pd.Series, counts: MatchCounts) -> None:
-        """Keep counts for the next reader. `inputs` is the fingerprint of what they were made from."""
+        """Keep counts for the next reader. `inputs` is the fingerprint of what they were made from.
+
+        OSError or StoreError where they cannot be kept.
+        """
+        shipped.refuse_to_write(self.path)
         path = self.path / "ranks" / f"{name}.parquet"
         columns = {field: column.astype(np.int32) for field, column in counts._asdict().items()}
         write_table(path, pd.DataFrame({"record_id": record_ids.to_numpy(), **columns}))
@@ -319,6 +330,7 @@ class Entry:
 
     def write_arrays(self, name: str, inputs: str, record_ids: pd.Series, arrays: dict[str, np.ndarray]) -> None:
         """As write_counts, for arrays that are too wide for a table; their rows are those of `record_ids`."""
+        shipped.refuse_to_write(self.path)
         path = self.path / "ranks" / f"{name}.safetensors"
         write_tensors(path, arrays, {"ids": record_ids.tolist()})
         write_json(path.with_suffix(".json"), {"inputs": inputs, "sha256": sha256(path)})
@@ -479,9 +491,13 @@ def _replace(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold an entry for writing, and clear what killed writers left. StoreError if another process holds it."""
+    """Hold an entry for writing, and clear what killed writers left.
+
+    StoreError if another process holds it, or if it came with the package.
+    """
     import fcntl
 
+    shipped.refuse_to_write(path)
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as lock:
         try:

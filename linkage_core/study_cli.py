@@ -56,7 +56,7 @@ def study(
         raise InputError(f"{out} is not an empty directory.", "Name a new or empty directory.")
     with cli._progress(quiet or json_to == "-") as progress:
         found = studies.run(
-            cli._store(store),
+            cli._store(store, writes=True),
             design,
             mimic=mimic,
             chexpert=chexpert,

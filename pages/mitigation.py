@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from explorer import charts, downloads, jobs, mitigation, page, palette, release_page, releases, sentences, state
-from linkage_core import lab
+from linkage_core import lab, shipped
 from linkage_core import setting as settings
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, LinkageError
@@ -175,6 +175,7 @@ def action() -> None:
         work, title = settings.measure, "attackers"
     else:
         return
+    problem = problem or shipped.why_not_written(entry.path)
     if problem is not None:
         with st.container(horizontal=True, gap="small"):
             said = page.marked(f"{problem.what} {problem.remedy}")

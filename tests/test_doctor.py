@@ -80,6 +80,12 @@ def test_every_compressed_syntax_names_its_decoder(monkeypatch):
     assert row["remedy"].startswith("`pip install some-package`")
 
 
+def test_two_faiss_over_each_other_are_noticed(monkeypatch):
+    assert "remedy" not in doctor._faiss()
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.15.1")
+    assert "pip uninstall -y faiss-cpu faiss-gpu" in doctor._faiss()["remedy"]
+
+
 def test_what_is_absent_carries_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_version", lambda name: None)
     assert "requirements.txt" in doctor._package("torch")["remedy"]

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from linkage_core import shipped
 from linkage_core.encoders.pictures import SIDE, prepare
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear
@@ -27,7 +28,7 @@ from linkage_core.radiographs import Radiograph
 MODELS = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
 """The ladder, from the least to the most specialised."""
 
-SHIPPED = Path(__file__).resolve().parents[2] / "cached_embeddings"
+SHIPPED = shipped.store()
 """Where a checkout keeps the models that ship."""
 
 FEATURES = 64

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from linkage_core import shipped
 from linkage_core.encoders import hub
 from linkage_core.encoders.base import Encoder
 from linkage_core.errors import ModelError
@@ -15,7 +16,7 @@ PHANTOM = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom
 """The ladder of the built-in models, from the least to the most specialised."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-_SHIPPED = Path(__file__).resolve().parents[2] / "cached_embeddings"  # where a checkout keeps the built-in models
+_SHIPPED = shipped.store()
 _FAMILIES = ("clip", "siglip", "biomedclip", "biovil-t")  # that load with the base set; the adapters import torch
 
 
