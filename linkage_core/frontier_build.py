@@ -174,7 +174,7 @@ def _known(of: Any, mechanism: Mechanism, entry: Entry) -> Any:
     if of != "cells" or mechanism.cells is None:
         return of
     records = entry.records(entry.default_split)
-    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"])
     return ceilings.Cells(mechanism.cells(clean), mechanism.n_cells)
 
 
@@ -186,11 +186,11 @@ def sums_of(
     of: (n,) whether each record of the public cohort's own split is one of those; default all.
     """
     records = public.records(public.default_split)[slice(None) if of is None else of]
-    seen = unit(public.heads().image(public.features("image", records["record_id"])))
+    seen = public.clean_images(records["record_id"])
     known, whose = usefulness.states_of(records), records["patient_id"].to_numpy(str)
     shares = np.nanmean(known, axis=0)
     frame = central.Frame.of(seen, public.cohort)
-    clean = unit(training.source.heads().image(training.images))
+    clean = training.clean_images()
     states = usefulness.states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
     made = []
     for findings in queries:
@@ -282,7 +282,7 @@ def clean_probe(entry: Entry, split: str, of: np.ndarray | None = None) -> Probe
     of: (n,) whether each record of the split is used; default all.
     """
     records = entry.records(split)[slice(None) if of is None else of]
-    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"])
     return usefulness.train_probe(clean, usefulness.states_of(records), records["patient_id"].to_numpy(str))
 
 
@@ -302,7 +302,7 @@ def trained_rows(
     (default: the one of the attacker's split, as everywhere in the lab).
     """
     records = entry.records(entry.default_split)
-    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"])
     before = before or clean_probe(entry, "attacker")
     after = np.asarray(reader(clean), dtype=np.float64)
     scores = np.stack([before(clean), np.nan_to_num(after)], axis=2)
@@ -347,7 +347,7 @@ def records(
     rows = linked(entry, option["option"], mechanism, ceiling, seed=seed)
     rng = np.random.default_rng([seed, 21])
     own = entry.records("attacker")
-    own_clean = unit(entry.heads().image(entry.features("image", own["record_id"])))
+    own_clean = entry.clean_images(own["record_id"])
     read = read_by(mechanism, own_clean, usefulness.states_of(own), own["patient_id"].to_numpy(str), rng)
     used = trained_rows(entry, read, lab.frequent(entry), f"{entry.cohort}/attacker", use="read")
     return frontier.keep(entry, option, rows, used)
@@ -409,7 +409,7 @@ def taught(
     reader: released vectors (n, e) and states (n, 14), NaN where not told -> a probe for clean embeddings.
     """
     rng = np.random.default_rng([seed, 31])
-    clean = unit(training.source.heads().image(training.images))
+    clean = training.clean_images()
     present = training.labels == 1
     states = np.full(present.shape, np.nan)
     which = rng.integers(0, len(LABELS), len(states))
@@ -466,7 +466,7 @@ def read_by(
 def public_codebook(public: Entry, n_cells: int, listed: Sequence[str] = LABELS, seed: int = 0) -> Codebook:
     """A codebook from a public cohort's embeddings and its labels of the listed findings."""
     records = public.records(public.default_split)
-    clean = unit(public.heads().image(public.features("image", records["record_id"])))
+    clean = public.clean_images(records["record_id"])
     states = usefulness.states_of(records)
     states[:, [name not in listed for name in LABELS]] = np.nan
     about = {"public": public.cohort, "findings": list(listed)}
@@ -555,7 +555,7 @@ def summed_patients(
     of the largest posterior is the rate of success, and its spread over random pools and noise the error of this
     simulation. Above any attacker who holds reports alone. Returns mu, pool sizes -> rows of recall.
     """
-    clean = unit(training.source.heads().image(training.images))
+    clean = training.clean_images()
     states = usefulness.states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
     names, whose = np.unique(training.patients, return_inverse=True)
 

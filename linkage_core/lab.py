@@ -216,7 +216,7 @@ def train(
     stops the training, and nothing is kept.
     """
     name = name or finetuning.default_name(mechanism, options)
-    now = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+    now = entry.again()
     if name in head_names(now) and not replace_it:
         raise InputError(f"{entry.cohort}/{entry.model} already has a head {name!r}.", "Replace it, or name another.")
     made, record = finetuning.finetune(
@@ -345,7 +345,7 @@ def _prompts(entry: Entry) -> usefulness.Prompts:
 
 def _append(entry: Entry, relative: str, columns: Sequence[str], said: dict[str, Any], rows: pd.DataFrame) -> Entry:
     """Write rows of one head in place of its earlier ones, with the hash of the head that they are about."""
-    now = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+    now = entry.again()
     if hash_of(now, said["head"]) != hash_of(entry, said["head"]):
         raise InputError(f"The head {said['head']!r} was replaced while it was measured.", "Measure it again.")
     before = _table(now, relative, columns)

@@ -20,7 +20,7 @@ from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.mitigation import accounting, finetune, oneshot
 from linkage_core.mitigation.noise import Seeded, System
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
+from linkage_core.store import OFF_THE_SHELF, Entry
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def measure(entry: Entry, setting: Setting, progress: lab.Progress | None = None
     A one-shot head that is not stored is made and kept first.
     """
     name = stored(lab.heads(entry), setting) or train(entry, setting, progress)
-    entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+    entry = entry.again()
     if not lab.measured(entry, OFF_THE_SHELF):
         entry = lab.measure(entry, OFF_THE_SHELF, progress=progress)
     lab.measure(entry, name, progress=progress)
@@ -201,7 +201,7 @@ def why_no_pairs(entry: Entry) -> InputError | None:
     if (entry.records()["split"] == "finetune").any():
         return None
     beside = f"{entry.cohort}-finetune"
-    if entry.model in Store(entry.path.parent.parent).models(beside):
+    if entry.model in entry.store.models(beside):
         return None
     how = "linkage phantom build --splits finetune" if entry.cohort == "phantom" else "linkage embed"
     return InputError(

@@ -321,11 +321,11 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
         externals = [abroad] if abroad is not None else []
         plan = [(OFF_THE_SHELF, "", finetuning.Options()), *heads_of(found.preset, reproducible)]
         for name, mechanism, options in plan:
-            entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+            entry = entry.again()
             try:
                 if mechanism and name not in lab.head_names(entry):
                     lab.train(entry, mechanism, options, name, progress)
-                    entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+                    entry = entry.again()
                 cohorts = [entry.cohort, *(one.cohort for one in externals)]
                 if not all(lab.measured(entry, name, cohort) for cohort in cohorts):
                     lab.measure(
@@ -336,7 +336,7 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
                 continue
             if mechanism:
                 records.append({"model": model, "head": name, **_said(entry.head_record(name))})
-        entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+        entry = entry.again()
         names = [name for name, _, _ in plan]
         for table, rows in ((lab.linkage(entry), linkage), (lab.utility(entry), utility)):
             rows.append(table[table["head"].isin(names)].assign(model=model))

@@ -357,7 +357,7 @@ def text_tower(entry: Entry, prompts: Prompts | None = None) -> TextTower:
     from linkage_core.encoders.registry import load_encoder
 
     name = str(entry.manifest["model"].get("name", entry.model))
-    encoder = load_encoder(name, store_root=entry.path.parent.parent)
+    encoder = load_encoder(name, store_root=entry.store.root)
     if encoder.describe()["weights_sha256"] != entry.manifest["model"].get("weights_sha256"):
         raise ModelError(
             f"The {name} on this machine has other weights than {entry.cohort}/{entry.model} was embedded with.",
@@ -501,7 +501,7 @@ def _probes(
 def _shelf_probe(source: Entry, train: Entry, split: str, missing: str, seed: int) -> Probe:
     """The probe before any mitigation, the same beside every head."""
     records = train.records(split)
-    features = unit(source.heads().image(train.features("image", records["record_id"])))
+    features = train.clean_images(records["record_id"], source.heads())
     return train_probe(features, states_of(records, missing), records["patient_id"].to_numpy(str), seed)
 
 

@@ -82,6 +82,10 @@ class Training:
     labels: np.ndarray
     patients: np.ndarray
 
+    def clean_images(self) -> np.ndarray:
+        """(n, e) unit embeddings of the images off the shelf."""
+        return unit(self.source.heads().image(self.images))
+
     def units(self, unit: str) -> np.ndarray:
         """The unit of each pair."""
         return self.patients if unit == "patient" else np.arange(len(self.patients))
@@ -289,7 +293,7 @@ def _concept_span(entry: Entry, options: Options, source: Source) -> tuple[Heads
     from linkage_core.encoders.registry import load_encoder
 
     sentences = controls.prompts(options.findings)
-    encoder = load_encoder(entry.manifest["model"]["name"], store_root=entry.path.parent.parent)
+    encoder = load_encoder(entry.manifest["model"]["name"], store_root=entry.store.root)
     return controls.concept_span(entry.heads(), encoder.text_features(sentences)), {"prompts": sentences}
 
 
@@ -368,7 +372,7 @@ def training_pairs(entry: Entry) -> Training:
         return pairs_of(entry, "finetune")
     beside = f"{entry.cohort}-finetune"
     try:
-        other = _store(entry).open(beside, entry.model)
+        other = entry.store.open(beside, entry.model)
     except StoreError as error:
         how = "linkage phantom build --splits finetune" if entry.cohort == "phantom" else "linkage embed ..."
         raise InputError(
@@ -399,7 +403,7 @@ def public_entry(entry: Entry, cohort: str | None) -> Entry:
         raise InputError("This mechanism needs a public cohort.", "Name one of the store with --public.")
     if cohort in (entry.cohort, f"{entry.cohort}-finetune"):
         raise InputError(f"{cohort} holds the patients that are to be protected.", "Name another cohort as public.")
-    other = _store(entry).open(cohort, entry.model)
+    other = entry.store.open(cohort, entry.model)
     same_weights(entry, other)
     return other
 

@@ -18,7 +18,6 @@ from linkage_core import attackers, pools, statistics
 from linkage_core.attackers import noise_of, numbered_images, usable
 from linkage_core.audit import PoolSize
 from linkage_core.errors import InputError
-from linkage_core.heads import unit
 from linkage_core.ranking import MatchCounts, distinct, each_block, own_candidates
 from linkage_core.release import bounds
 from linkage_core.release.cap import Cap
@@ -106,7 +105,7 @@ def ceiling(
     if draws < 2:
         raise InputError(f"draws is {draws}.", "Take at least 2, or the error of the simulation is unknown.")
     records = entry.records(split)
-    clean = unit(source.heads(head).image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"], source.heads(head))
     study, patient = records["study_id"].to_numpy(str), records["patient_id"].to_numpy(str)
     _fits(mechanism, clean)
     uniform = population == UNIFORM
@@ -177,7 +176,7 @@ def of_head(
     if sigma:
         mechanism = Gaussian(sigma)
     else:
-        clean = unit(source.heads(head).image(entry.features("image", entry.records(split)["record_id"])))
+        clean = entry.clean_images(entry.records(split)["record_id"], source.heads(head))
         codes = distinct(clean, np.arange(0))[1]
         mechanism = Cells(codes, len(codes))
     rows = ceiling(
