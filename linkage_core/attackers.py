@@ -29,6 +29,7 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
 from linkage_core.mitigation.finetune import refuse_seen
+from linkage_core.progress import Progress, silent
 from linkage_core.ranking import MatchCounts, distinct, match_counts
 from linkage_core.store import OFF_THE_SHELF, Entry
 
@@ -352,7 +353,7 @@ def attacks(
     *,
     source: Entry | None = None,
     noise: float | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[Attack]:
     """Every attacker who can act on the release, at every m that makes sense for it.
 
@@ -372,11 +373,9 @@ def attacks(
     ]
     found = []
     for done, (attacker, n) in enumerate(plan):
-        if progress:
-            progress("attackers", done, len(plan))
+        progress("attackers", done, len(plan))
         found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
-    if progress:
-        progress("attackers", len(plan), len(plan))
+    progress("attackers", len(plan), len(plan))
     if not found and not public:
         raise InputError(
             f"No attacker can act on the release {release!r} with m = {', '.join(map(str, wanted))}.",

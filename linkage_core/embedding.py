@@ -18,16 +18,11 @@ from linkage_core.encoders.base import Encoder, Settling
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, identity
 from linkage_core.pipeline import Batch, Images, Reject, finite
+from linkage_core.progress import Progress, silent
 from linkage_core.store import OFF_THE_SHELF, Entry, Store, folder_name
 
 SHARD_ROWS = 1024
 BATCH = 64
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, rows done, rows in all); (a remark, 0, 0) is said once."""
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Progress for nobody."""
 
 
 def embed(

@@ -26,6 +26,7 @@ from linkage_core.heads import unit
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.finetune import Training, training_pairs
 from linkage_core.mitigation.noise import Seeded
+from linkage_core.progress import Progress, silent
 from linkage_core.release import ceiling as ceilings
 from linkage_core.release import central, measured
 from linkage_core.release.cap import Cap
@@ -35,8 +36,6 @@ from linkage_core.release.measured import Mechanism
 from linkage_core.release.receive import errors_in_directions
 from linkage_core.store import OFF_THE_SHELF, Entry
 from linkage_core.utility import Probe
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def build(
     training: Training | None = None,
     *,
     grid: Grid | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Entry:
     """Every option of the frontier; what is there already is kept, so a build that was stopped goes on.
 
@@ -111,8 +110,7 @@ def build(
         plan.append(({**_option("statistics", "limit", lift), "listed": len(listed)}, statistics_of("", mu, 0)))
     plan += [(release.option, records_of(release)) for release in released(entry, public, grid)]
     for done, (option, make) in enumerate(plan):
-        if progress:
-            progress(option["option"], done, len(plan))
+        progress(option["option"], done, len(plan))
         if option["option"] not in there:
             entry = make(entry, option)
     return entry
@@ -213,7 +211,7 @@ def sums_of(
 
 
 def heads(
-    entry: Entry, names: Sequence[str] | None = None, before: Probe | None = None, progress: Progress | None = None
+    entry: Entry, names: Sequence[str] | None = None, before: Probe | None = None, progress: Progress = silent
 ) -> Entry:
     """Every measured head as an option: its linkage is the lab's, its use is read anew for both groups of findings.
 
@@ -223,8 +221,7 @@ def heads(
     rows = lab.heads(entry).set_index("head")
     names = lab.linkage(entry)["head"].unique().tolist() if names is None else list(names)
     for done, name in enumerate(names):
-        if progress:
-            progress("heads", done, len(names))
+        progress("heads", done, len(names))
         row = rows.loc[name]
         table = usefulness.utility_table(entry, name, declared=listed, measures=("probe",))
         found = table.set_index("label")

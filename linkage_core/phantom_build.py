@@ -29,7 +29,7 @@ from linkage_core.cohorts.base import LABELS, Cohort
 from linkage_core.cohorts.phantom import grammar, read
 from linkage_core.cohorts.phantom.cohort import drawn
 from linkage_core.cohorts.phantom.population import SEED, Draws, Study, studies_of_split
-from linkage_core.embedding import embed, silent
+from linkage_core.embedding import embed
 from linkage_core.encoders.phantom import (
     MODELS,
     DualTower,
@@ -44,11 +44,9 @@ from linkage_core.errors import InputError
 from linkage_core.frontier_build import Grid
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation import oneshot
+from linkage_core.progress import Progress, Steps, silent
 from linkage_core.radiographs import Radiograph
 from linkage_core.store import Entry, Store
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 Draw = Callable[[list[str], str], np.ndarray]
 """(record ids, stage) -> their pixels."""
@@ -303,7 +301,7 @@ def _cohort(site: Literal["A", "B"], splits: tuple[str, ...], seed: int, small: 
     return read(site, splits, seed, patients=_SMALL[splits[0]] if small else None)
 
 
-def draw_all(record_ids: list[str], seed: int, processes: int, progress: Callable[[int, int], None]) -> np.ndarray:
+def draw_all(record_ids: list[str], seed: int, processes: int, progress: Steps) -> np.ndarray:
     """(n, EMBEDDED_SIZE, EMBEDDED_SIZE) uint16, drawn by several processes; the order is that of the ids."""
     images: list[np.ndarray] = []
     work = partial(drawn, seed=seed)

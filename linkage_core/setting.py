@@ -20,6 +20,7 @@ from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.mitigation import accounting, finetune, oneshot
 from linkage_core.mitigation.noise import Seeded, System
+from linkage_core.progress import Progress, silent
 from linkage_core.store import OFF_THE_SHELF, Entry
 
 
@@ -156,12 +157,12 @@ def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
     return Live(heads, made.run(setting.epsilon, delta), study_of(entry, name, heads))
 
 
-def train(entry: Entry, setting: Setting, progress: lab.Progress | None = None) -> str:
+def train(entry: Entry, setting: Setting, progress: Progress = silent) -> str:
     """Trains the head of a setting and keeps it in the entry; returns its name."""
     return lab.train(entry, setting.mechanism, setting.options(), setting.name(), progress)
 
 
-def measure(entry: Entry, setting: Setting, progress: lab.Progress | None = None) -> None:
+def measure(entry: Entry, setting: Setting, progress: Progress = silent) -> None:
     """Runs the attackers and readers on the head of a setting and, where that is not done, on the heads as they came.
 
     A one-shot head that is not stored is made and kept first.

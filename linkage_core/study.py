@@ -29,6 +29,7 @@ from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation import oneshot
+from linkage_core.progress import Progress, silent
 from linkage_core.store import OFF_THE_SHELF, Entry, Store, versions
 from linkage_core.utility import MACRO
 
@@ -36,11 +37,6 @@ SCHEMA = 1
 UNSTATED = "not stated in what we have"
 RELEASE = "embeddings-and-heads"
 """What leaves: the attackers hold the embeddings and both heads."""
-Progress = Callable[[str, int, int], None]
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def run(
     mitigate: Sequence[str] = (),
     reproducible: bool = False,
     device: str = "auto",
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> StudyRun:
     """Embed, audit, mitigate and measure as the preset says. What the store has already is not made again.
 
@@ -186,7 +182,7 @@ def _embedded(store: Store, cohort: Cohort, role: str, model: str, device: str, 
     return embed(cohort, load_encoder(model, store_root=store.root, device=device), store, progress=tell)
 
 
-def study_pairs(folder: Path, design: Preset, role: str, progress: Progress = _silent) -> Cohort:
+def study_pairs(folder: Path, design: Preset, role: str, progress: Progress = silent) -> Cohort:
     """The cohort of a folder, cut to the study's pairs: the first frontal image of each study, held out by patient.
 
     A pair is not defined in what we have. Its 406,241 pairs are 98% of the 415,546 studies of both collections and 68%

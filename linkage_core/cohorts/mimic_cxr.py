@@ -17,7 +17,7 @@ import pandas as pd
 
 from linkage_core.cohorts import fields, sections
 from linkage_core.cohorts.base import LABELS, Cohort
-from linkage_core.cohorts.files import Progress, need_folder
+from linkage_core.cohorts.files import need_folder
 from linkage_core.cohorts.published import (
     FRACTIONS,
     OWN_SPLIT,
@@ -33,6 +33,7 @@ from linkage_core.cohorts.published import (
     read_columns,
 )
 from linkage_core.errors import ImageError, InputError
+from linkage_core.progress import Steps
 from linkage_core.radiographs import inside
 
 KIND = "mimic-cxr"
@@ -81,7 +82,7 @@ def read(
     fractions: Any = FRACTIONS,
     labels: str = "",
     headers: bool = True,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> Cohort:
     """The DICOM tree files/p10/p10000032/s50414267/*.dcm and its reports; see `read_tree`."""
     return read_tree(KIND, root, seed, section, splits, fractions, labels, headers, progress)
@@ -109,7 +110,7 @@ def read_tree(
     fractions: Any,
     labels: str,
     headers: bool,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> Cohort:
     """One folder as PhysioNet has it. Every image that the tables list becomes a record or a reject.
 
@@ -390,7 +391,7 @@ def _with_people(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(sex=sex, age=age.where(age.between(0, 120)))
 
 
-def _of_headers(folder: Path, images: pd.Series, progress: Progress | None = None) -> dict[str, list[Any]]:
+def _of_headers(folder: Path, images: pd.Series, progress: Steps | None = None) -> dict[str, list[Any]]:
     """View and year of study from every DICOM header; a file that is no DICOM is found out when it is read."""
     found: list[tuple[str, float]] = []
     with ThreadPoolExecutor(HEADER_THREADS) as threads:

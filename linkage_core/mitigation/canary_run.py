@@ -10,9 +10,10 @@ import numpy as np
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.mitigation import accounting, canary, oneshot
-from linkage_core.mitigation.engine import ClosedForm, Pairs, Progress, Recipe, Towers, train
+from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train
 from linkage_core.mitigation.noise import Source, System
 from linkage_core.mitigation.objectives import Label
+from linkage_core.progress import Progress, silent
 
 MECHANISMS = ("label-dpsgd", oneshot.LABEL)
 
@@ -92,7 +93,7 @@ def audit(
     engine: ClosedForm | None = None,
     source: Source | None = None,
     seed: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[canary.CanaryAudit, accounting.Run]:
     """Does the implementation leak more than it says? One run with planted patients, against the epsilon claimed.
 

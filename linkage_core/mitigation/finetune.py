@@ -20,9 +20,10 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, unit
 from linkage_core.mitigation import accounting, controls, oneshot
-from linkage_core.mitigation.engine import ClosedForm, Pairs, Progress, Recipe, Towers, train
+from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train
 from linkage_core.mitigation.noise import Seeded, Source, System
 from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, known_findings, targets
+from linkage_core.progress import Progress, silent
 from linkage_core.store import Entry, Store, versions
 
 ENGINES = ("closed-form", "opacus")
@@ -134,7 +135,7 @@ def finetune(
     *,
     name: str = "",
     training: Training | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[Heads, dict[str, Any]]:
     """Heads by a mechanism of MECHANISMS, and their record; nothing is written (see Entry.add_head).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom.cohort import image_of, records_of
 from linkage_core.cohorts.phantom.population import SEED, Study
 from linkage_core.errors import InputError
+from linkage_core.progress import Progress, silent
 from linkage_core.radiographs import Radiograph
 
 MANIFEST_COLUMNS = ("image", "report", "patient_id", "study_id", "view", "sex", "age", *LABELS)
@@ -29,7 +30,7 @@ def export_folder(
     image_format: Literal["png", "dicom"] = "png",
     size: int = 512,
     seed: int = SEED,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write images and `manifest.csv`; returns the manifest's path.
 

@@ -13,7 +13,7 @@ import re
 import tarfile
 import textwrap
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -28,11 +28,10 @@ from linkage_core.cohorts.phantom.cohort import image_of, records_of
 from linkage_core.cohorts.phantom.export import checked_target, dicom_file
 from linkage_core.cohorts.phantom.population import SEED, Study, parse_id, patient_studies
 from linkage_core.errors import InputError
+from linkage_core.progress import Progress, silent
 from linkage_core.radiographs import Radiograph
 
 LAYOUTS = (mimic_cxr.KIND, mimic_cxr.KIND_JPG, chexpert_plus.KIND, openi.KIND)
-Progress = Callable[[str, int, int], None]
-
 README = """SYNTHETIC. Nothing here is a patient.
 
 These radiographs and reports were drawn and written by a program (the phantom of Linkage Explorer, seed {seed}) and
@@ -121,7 +120,7 @@ def export_layout(
     size: int = 512,
     seed: int = SEED,
     dicom: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write images, reports and tables of one layout; README.txt comes last and is returned.
 
