@@ -32,6 +32,7 @@ from linkage_core.mitigation.finetune import refuse_seen
 from linkage_core.progress import Progress, silent
 from linkage_core.ranking import MatchCounts, distinct, match_counts
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 Known = int | Literal["all"]
 """How many of its own images or pairs an attacker has seen released."""
@@ -271,8 +272,7 @@ def allowed(release: str, head: str = OFF_THE_SHELF) -> tuple[str, ...]:
     >>> allowed("embeddings", "my-head")
     ('known-images', 'known-pairs', 'bayes-gaussian', 'reader')
     """
-    if release not in RELEASES:
-        raise InputError(f"release is {release!r}.", f"It is one of: {', '.join(RELEASES)}.")
+    one_of("release", release, RELEASES)
     public = head == OFF_THE_SHELF and release == "embeddings"
     return HOLDS["embeddings-and-heads" if public else release]
 
@@ -299,8 +299,7 @@ def attack(
         seed: of the choice of known images, of the folds and of output noise.
         source, noise: as for `hold`; `held` is what `hold` made of the same arguments, to be used again.
     """
-    if attacker not in ATTACKERS:
-        raise InputError(f"attacker is {attacker!r}.", f"It is one of: {', '.join(ATTACKERS)}.")
+    one_of("attacker", attacker, ATTACKERS)
     if attacker not in allowed(release, head):
         raise InputError(
             f"The attacker {attacker!r} needs more than the release {release!r} gives.",

@@ -22,6 +22,7 @@ from linkage_core import lab
 from linkage_core.errors import InputError
 from linkage_core.release import bounds
 from linkage_core.store import OFF_THE_SHELF, Entry, read_table, write_table
+from linkage_core.validate import one_of
 
 NOTHING = "nothing"
 HEAD, RELEASE, CONTROL = "head", "release", "control"
@@ -78,8 +79,7 @@ def frontier(
 
     Raises InputError for an N that was not measured, or an unknown use.
     """
-    if use not in USES:
-        raise InputError(f"use is {use!r}.", f"It is one of: {', '.join(USES)}.")
+    one_of("use", use, USES)
     cohort = cohort or entry.cohort
     options = options_of(entry)
     if not len(options):

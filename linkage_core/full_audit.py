@@ -348,19 +348,6 @@ CANNOT_TELL = (
 )
 
 
-def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table for JSON: NaN and infinity become null."""
-    return [{str(key): _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value
-
-
 def _storable(table: pd.DataFrame) -> pd.DataFrame:
     """A pool size may be "full" beside numbers: as text it can stand in one Parquet column."""
     mixed = [str(name) for name in table if table[name].dtype == object and table[name].map(type).nunique() > 1]

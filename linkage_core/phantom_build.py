@@ -47,6 +47,7 @@ from linkage_core.mitigation import oneshot
 from linkage_core.progress import Progress, Steps, silent
 from linkage_core.radiographs import Radiograph
 from linkage_core.store import Entry, Store
+from linkage_core.validate import one_of
 
 Draw = Callable[[list[str], str], np.ndarray]
 """(record ids, stage) -> their pixels."""
@@ -169,8 +170,7 @@ def build(
     unknown = [name for name in models if name not in MODELS]
     if unknown:
         raise InputError(f"{unknown[0]!r} is not a phantom model.", f"They are: {', '.join(MODELS)}.")
-    if scale not in ("full", "small"):
-        raise InputError(f"scale is {scale!r}.", "It is one of: full, small.")
+    one_of("scale", scale, ("full", "small"))
     small = scale == "small"
     draw = partial(_draw_staged, seed, processes or multiprocessing.cpu_count(), progress)
     if splits:

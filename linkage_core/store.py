@@ -31,6 +31,7 @@ from linkage_core.cohorts.base import SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.ranking import MatchCounts
+from linkage_core.validate import one_of
 
 SCHEMA = 1
 OFF_THE_SHELF = "off-the-shelf"
@@ -161,8 +162,7 @@ class Entry:
         """One row an image: RECORD_COLUMNS without `report`, plus report_key and report_words."""
         records = self._all_records
         if split != "all":
-            if split not in SPLITS:
-                raise InputError(f"split is {split!r}.", f"It is one of: all, {', '.join(SPLITS)}.")
+            one_of("split", split, ("all", *SPLITS))
             records = records[records["split"] == split]
         if records.empty:
             there = ", ".join(sorted(self._all_records["split"].unique()))

@@ -570,15 +570,8 @@ def summary(found: StudyRun) -> dict[str, Any]:
         "source": "arXiv:2606.02276; published figures are those of its abstract",
         "entries": entries,
         "synthetic": all(entry.synthetic for entry in (*found.mimic.values(), *found.chexpert.values())),
-        "side_by_side": _plain(found.tables["side-by-side"]),
-        "design": _plain(found.tables["design"]),
+        "side_by_side": spreadsheet.rows(found.tables["side-by-side"]),
+        "design": spreadsheet.rows(found.tables["design"]),
         "left_out": found.left_out,
         "versions": versions(),
     }
-
-
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(key): None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
-        for row in table.to_dict("records")
-    ]

@@ -24,6 +24,7 @@ from linkage_core.errors import InputError, ModelError
 from linkage_core.heads import Heads, unit
 from linkage_core.statistics import TOO_FEW
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 MISSING = ("negative", "left out")
 MEASURES = {
@@ -241,8 +242,7 @@ def states_of(records: pd.DataFrame, missing: str = "negative") -> np.ndarray:
     Uncertain (-1) is left out. A label that the report does not mention counts as negative, as most published probes
     have it (a reader names what is there); with `missing` "left out" only stated negatives are negatives.
     """
-    if missing not in MISSING:
-        raise InputError(f"missing is {missing!r}.", f"It is one of: {', '.join(MISSING)}.")
+    one_of("missing", missing, MISSING)
     labels = records[list(LABELS)].to_numpy(float)
     known = ~np.isnan(labels).all(axis=1)
     if not known.any():

@@ -35,6 +35,7 @@ from linkage_core.cohorts.published import (
 from linkage_core.errors import ImageError, InputError
 from linkage_core.progress import Steps
 from linkage_core.radiographs import inside
+from linkage_core.validate import one_of
 
 KIND = "mimic-cxr"
 KIND_JPG = "mimic-cxr-jpg"
@@ -366,8 +367,8 @@ def _texts_in(patient: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
 
 def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
     """The labels of every study, and which labeler made them ("" without any)."""
-    if wanted and wanted not in LABELERS:
-        raise InputError(f"labels is {wanted!r}.", f"It is one of: {', '.join(LABELERS)}.")
+    if wanted:
+        one_of("labels", wanted, LABELERS)
     for labeler in (wanted,) if wanted else LABELERS:
         path = find_table(folder, rf"mimic-cxr-[\d.]+-{labeler}")
         if path is not None:

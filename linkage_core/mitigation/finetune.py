@@ -24,7 +24,9 @@ from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, tr
 from linkage_core.mitigation.noise import Seeded, Source, System
 from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, known_findings, targets
 from linkage_core.progress import Progress, silent
+from linkage_core.spreadsheet import null
 from linkage_core.store import Entry, Store, versions
+from linkage_core.validate import one_of
 
 ENGINES = ("closed-form", "opacus")
 LABEL, PUBLIC, PAPER = "label-dpsgd", "public-negatives", "paper"
@@ -490,7 +492,7 @@ def beside(record: dict[str, Any]) -> dict[str, Any]:
     if record["accountant"] != accounting.PLD or not record["sigma"]:
         return {}
     epsilons = asdict(accounting.Run.of_record(record).epsilons)
-    return {"epsilons": {name: value if math.isfinite(value) else None for name, value in epsilons.items()}}
+    return {"epsilons": {name: null(value) for name, value in epsilons.items()}}
 
 
 def new_seed() -> int:
@@ -517,10 +519,8 @@ def _delta(acts: str, options: Options) -> float | None:
 def _checked(row: Mechanism, options: Options) -> None:
     if math.isnan(options.epsilon) or options.epsilon <= 0:
         raise InputError(f"epsilon is {options.epsilon}.", "It is a number above 0; inf means not private.")
-    if options.unit not in accounting.UNITS:
-        raise InputError(f"unit is {options.unit!r}.", f"It is one of: {', '.join(accounting.UNITS)}.")
-    if options.engine not in ENGINES:
-        raise InputError(f"engine is {options.engine!r}.", f"It is one of: {', '.join(ENGINES)}.")
+    one_of("unit", options.unit, accounting.UNITS)
+    one_of("engine", options.engine, ENGINES)
     if options.engine == "opacus" and options.unit != "pair":
         raise InputError("The engine opacus clips pairs, not patients.", "Take --unit pair, or the closed form.")
     if options.output_noise < 0 or not math.isfinite(options.output_noise):

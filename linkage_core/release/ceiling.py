@@ -22,6 +22,7 @@ from linkage_core.ranking import MatchCounts, distinct, each_block, own_candidat
 from linkage_core.release import bounds
 from linkage_core.release.cap import Cap
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 UNIFORM, ATTACKED = "one-image-a-study", "other-patients"
 POPULATIONS = {
@@ -100,8 +101,7 @@ def ceiling(
     source = source or entry
     split = split or entry.default_split
     usable(entry, source, head, split)
-    if population not in POPULATIONS:
-        raise InputError(f"population is {population!r}.", f"It is one of: {', '.join(POPULATIONS)}.")
+    one_of("population", population, POPULATIONS)
     if draws < 2:
         raise InputError(f"draws is {draws}.", "Take at least 2, or the error of the simulation is unknown.")
     records = entry.records(split)

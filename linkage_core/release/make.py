@@ -39,6 +39,7 @@ from linkage_core.release.keyed import Secret
 from linkage_core.release.ledger import Charge, Ledger
 from linkage_core.release.records import CODEBOOK, TABLE, Released, Source
 from linkage_core.store import OFF_THE_SHELF, Entry, versions
+from linkage_core.validate import one_of
 
 _FITS = {
     "limit": (CODES, CAPPED),
@@ -208,8 +209,7 @@ def _require_unseen(source: Source) -> None:
 def _require_sense(entry: Entry, options: Options) -> None:
     """InputError for options that do not fit the kind, or each other, or the cohort."""
     kind = options.kind
-    if kind not in KINDS:
-        raise InputError(f"--kind is {kind!r}.", f"It is one of: {', '.join(KINDS)}.")
+    one_of("--kind", kind, KINDS)
     for name, kinds in _FITS.items():
         given = getattr(options, name)
         if given is not None and given is not False and kind not in kinds:

@@ -24,6 +24,7 @@ from linkage_core.progress import Progress, silent
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.release.ceiling import ATTACKED, POPULATIONS, UNIFORM, one_image_a_study
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 RECORDS = "records"
 """The release class: released records and the mechanism's description, nothing else of the image."""
@@ -126,8 +127,7 @@ def ask(held: Held, mechanism: Mechanism, population: str = UNIFORM, seed: int =
 
     Raises InputError for an unknown population.
     """
-    if population not in POPULATIONS:
-        raise InputError(f"population is {population!r}.", f"It is one of: {', '.join(POPULATIONS)}.")
+    one_of("population", population, POPULATIONS)
     n = len(held.match)
     if population == ATTACKED:
         return Game(held, np.arange(n), np.zeros(n, dtype=bool), population)

@@ -30,6 +30,7 @@ from linkage_core.cohorts.phantom.population import SEED, Study, parse_id, patie
 from linkage_core.errors import InputError
 from linkage_core.progress import Progress, silent
 from linkage_core.radiographs import Radiograph
+from linkage_core.validate import one_of
 
 LAYOUTS = (mimic_cxr.KIND, mimic_cxr.KIND_JPG, chexpert_plus.KIND, openi.KIND)
 README = """SYNTHETIC. Nothing here is a patient.
@@ -82,6 +83,7 @@ def ids_of(layout: str, record_id: str) -> Ids:
     >>> ids_of("chexpert-plus", "A-400123-2-LATERAL").record
     'train/patient400123/study2/view2_lateral'
     """
+    one_of("The layout", layout, LAYOUTS)
     _, patient, number, view = parse_id(record_id)
     if layout in (mimic_cxr.KIND, mimic_cxr.KIND_JPG):
         digest = hashlib.sha256(record_id.encode()).hexdigest()
@@ -92,10 +94,8 @@ def ids_of(layout: str, record_id: str) -> Ids:
         folder = "valid" if patient % 10 == 0 else "train"
         path = f"{folder}/patient{patient}/study{number}/{name}"
         return Ids(f"patient{patient}", f"patient{patient}-study{number}", path)
-    if layout == openi.KIND:
-        study = f"CXR{10 * patient + number}"
-        return Ids(study, study, f"{study}_IM-0001-{2 if view == 'LATERAL' else 1}001")
-    raise InputError(f"The layout is {layout!r}.", f"It is one of: {', '.join(LAYOUTS)}.")
+    study = f"CXR{10 * patient + number}"
+    return Ids(study, study, f"{study}_IM-0001-{2 if view == 'LATERAL' else 1}001")
 
 
 def parts_of(report: str) -> tuple[str, str]:
@@ -127,8 +127,7 @@ def export_layout(
     `dicom`: of chexpert-plus the DICOM instead of the PNG images; the other layouts have one format each. Raises
     InputError where the directory is not empty, no study is given, or the layout is unknown or has no DICOM images.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"The layout is {layout!r}.", f"It is one of: {', '.join(LAYOUTS)}.")
+    one_of("The layout", layout, LAYOUTS)
     if dicom and layout not in (mimic_cxr.KIND, chexpert_plus.KIND):
         raise InputError(
             f"{layout} has no DICOM images.", f"Layouts that have them: {mimic_cxr.KIND}, {chexpert_plus.KIND}, folder."
