@@ -230,17 +230,23 @@ def heads(
             one = found.loc[f"{usefulness.MACRO}, {group}"]
             used.append(
                 {
-                    **{"cohort": entry.cohort, "use": "read", "findings": group},
+                    "cohort": entry.cohort,
+                    "use": "read",
+                    "findings": group,
                     **{f"auroc{end}": one[f"after{end}"] for end in ("", "_low", "_high")},
                     **{f"difference{end}": one[f"difference{end}"] for end in ("", "_low", "_high")},
-                    **{"n_patients": one["n_patients"], "trained_on": one["trained_on"]},
+                    "n_patients": one["n_patients"],
+                    "trained_on": one["trained_on"],
                 }
             )
         if name == OFF_THE_SHELF and before is not None:
             used += trained_rows(entry, before, listed, "all embeddings and labels, nothing protected", before=before)
         epsilon = float(str(row["epsilon"]))
         option = {
-            **{"option": name, "head": name, "kind": row["mechanism"], "seed": row["seed"]},
+            "option": name,
+            "head": name,
+            "kind": row["mechanism"],
+            "seed": row["seed"],
             "family": HEAD if row["kind"] != "control" else CONTROL,
             "parameter": "" if math.isnan(epsilon) else "epsilon",
             "value": epsilon,
@@ -257,9 +263,20 @@ def nothing(entry: Entry, public: Entry, before: Probe | None = None) -> Entry:
     sizes = sorted(lab.linkage(entry).query("attacker == 'worst' and cohort == @entry.cohort")["pool_size"].unique())
     guess = [
         {
-            **{"cohort": entry.cohort, "attacker": who, "named": "guessing", "also": "", "pool_size": int(n), "k": 1},
-            **{"recall": 1 / n, "recall_low": 1 / n, "recall_high": 1 / n, "chance": 1 / n, "lift": 1.0},
-            **{"n_queries": len(records), "n_patients": records["patient_id"].nunique(), "flag": ""},
+            "cohort": entry.cohort,
+            "attacker": who,
+            "named": "guessing",
+            "also": "",
+            "pool_size": int(n),
+            "k": 1,
+            "recall": 1 / n,
+            "recall_low": 1 / n,
+            "recall_high": 1 / n,
+            "chance": 1 / n,
+            "lift": 1.0,
+            "n_queries": len(records),
+            "n_patients": records["patient_id"].nunique(),
+            "flag": "",
         }
         for n in sizes
         for who in (lab.WORST, "cosine", frontier.OMNISCIENT)
@@ -317,9 +334,16 @@ def trained_rows(
         gap = np.nanquantile(draws[:, 1] - draws[:, 0], [0.025, 0.975])
         rows.append(
             {
-                **{"cohort": entry.cohort, "use": use, "findings": group, "trained_on": trained_on},
-                **{"auroc": value[1], "auroc_low": low, "auroc_high": high, "difference": value[1] - value[0]},
-                **{"difference_low": gap[0], "difference_high": gap[1]},
+                "cohort": entry.cohort,
+                "use": use,
+                "findings": group,
+                "trained_on": trained_on,
+                "auroc": value[1],
+                "auroc_low": low,
+                "auroc_high": high,
+                "difference": value[1] - value[0],
+                "difference_low": gap[0],
+                "difference_high": gap[1],
                 "n_patients": int(found.patients[members].min()),
             }
         )
@@ -378,10 +402,13 @@ def linked(
         for top in frontier.dicts(ceiling(sizes)):
             rows.append(
                 {
-                    **{**common, "attacker": frontier.OMNISCIENT, "named": "knows every candidate's embedding"},
+                    **common,
+                    "attacker": frontier.OMNISCIENT,
+                    "named": "knows every candidate's embedding",
                     **{name: top[name] for name in ("pool_size", "chance", "lift", "n_queries")},
                     **{f"recall{end}": top[f"ceiling{end}"] for end in ("", "_low", "_high")},
-                    **{"n_patients": rows[0]["n_patients"], "flag": ""},
+                    "n_patients": rows[0]["n_patients"],
+                    "flag": "",
                 }
             )
     return rows
@@ -585,9 +612,15 @@ def summed_patients(
             recall, error = at(mu, n)
             found.append(
                 {
-                    **{"pool_size": n, "named": "knows every other patient", "chance": 1 / n, "lift": recall * n},
-                    **{"recall": recall, "recall_low": recall - 1.96 * error, "recall_high": recall + 1.96 * error},
-                    **{"n_queries": n_pools * trials, "n_patients": len(names)},
+                    "pool_size": n,
+                    "named": "knows every other patient",
+                    "chance": 1 / n,
+                    "lift": recall * n,
+                    "recall": recall,
+                    "recall_low": recall - 1.96 * error,
+                    "recall_high": recall + 1.96 * error,
+                    "n_queries": n_pools * trials,
+                    "n_patients": len(names),
                 }
             )
         return pd.DataFrame(found)

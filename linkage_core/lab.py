@@ -77,9 +77,22 @@ def heads(entry: Entry) -> pd.DataFrame:
     for a reproducible run, whose accuracy is an illustration (ILLUSTRATION). seed is <NA> where none was kept.
     """
     rows: list[dict[str, Any]] = [
-        {"head": OFF_THE_SHELF, "mechanism": OFF_THE_SHELF, "kind": "control", "epsilon": np.nan, "accuracy": np.nan}
-        | {"like": "", "delta": np.nan, "unit": "", "seed": None, "private": False, "reproducible": False}
-        | {"claim": "none: the model as it came", "findings": "", "says": "the model as it came"}
+        {
+            "head": OFF_THE_SHELF,
+            "mechanism": OFF_THE_SHELF,
+            "like": "",
+            "kind": "control",
+            "epsilon": np.nan,
+            "delta": np.nan,
+            "unit": "",
+            "seed": None,
+            "accuracy": np.nan,
+            "private": False,
+            "reproducible": False,
+            "claim": "none: the model as it came",
+            "findings": "",
+            "says": "the model as it came",
+        }
     ]
     for name in head_names(entry):
         record = entry.head_record(name)

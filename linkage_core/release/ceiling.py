@@ -133,9 +133,15 @@ def ceiling(
         chance = float(np.mean(np.minimum(k / sizes, 1.0)))
         made.append(
             {
-                **{"cohort": entry.cohort, "model": entry.model, "head": head, "mechanism": describe(mechanism)},
-                **{"noise": _noise(mechanism), "population": population},
-                **{"pool_size": pool_size, "k": k, "n_queries": int(interval.n[0])},
+                "cohort": entry.cohort,
+                "model": entry.model,
+                "head": head,
+                "mechanism": describe(mechanism),
+                "noise": _noise(mechanism),
+                "population": population,
+                "pool_size": pool_size,
+                "k": k,
+                "n_queries": int(interval.n[0]),
                 "ceiling": float(interval.estimate[0]),
                 "ceiling_low": float(interval.low[0]),
                 "ceiling_high": float(interval.high[0]),
