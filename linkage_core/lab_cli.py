@@ -310,8 +310,8 @@ def canary(
     with cli._progress(quiet or json_to == "-") as progress:
         found, run = canary_run.audit(
             mechanism,
-            *(pairs.images, pairs.texts, pairs.labels, pairs.patients, epsilon, delta),
-            n_canaries=canaries,
+            canary_run.Real(pairs.images, pairs.texts, pairs.labels, pairs.patients),
+            canary_run.Design(epsilon, delta, canaries),
             progress=progress,
         )
     refuted = found.refutes(run.epsilon)
