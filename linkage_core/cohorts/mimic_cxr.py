@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def read(
     progress: Steps | None = None,
 ) -> Cohort:
     """The DICOM tree files/p10/p10000032/s50414267/*.dcm and its reports; see `read_tree`."""
-    return read_tree(KIND, root, seed, section, splits, fractions, labels, headers, progress)
+    return read_tree(KIND, root, Choices(seed, section, splits, fractions, labels, headers), progress)
 
 
 def read_jpg(
@@ -99,20 +100,22 @@ def read_jpg(
     labels: str = "",
 ) -> Cohort:
     """The JPEG tree files/p10/p10000032/s50414267/*.jpg with its tables; see `read_tree`."""
-    return read_tree(KIND_JPG, root, seed, section, splits, fractions, labels, False)
+    return read_tree(KIND_JPG, root, Choices(seed, section, splits, fractions, labels, headers=False))
 
 
-def read_tree(
-    kind: str,
-    root: Path | None,
-    seed: int,
-    section: str,
-    splits: str,
-    fractions: Any,
-    labels: str,
-    headers: bool,
-    progress: Steps | None = None,
-) -> Cohort:
+@dataclass(frozen=True)
+class Choices:
+    """How a folder is read: see `read_tree`."""
+
+    seed: int
+    section: str
+    splits: str
+    fractions: Any
+    labels: str
+    headers: bool
+
+
+def read_tree(kind: str, root: Path | None, choices: Choices, progress: Steps | None = None) -> Cohort:
     """One folder as PhysioNet has it. Every image that the tables list becomes a record or a reject.
 
     Read from the root, each as .csv or .csv.gz and each optional but the reports:
@@ -133,9 +136,9 @@ def read_tree(
     be read, and unknown values of the options.
     """
     folder = need_folder(root, kind)
-    fields.checked_section(section)
-    checked_splits(splits)
-    options = {"seed": seed, "section": section, "splits": splits, "fractions": checked_fractions(fractions)}
+    section = fields.checked_section(choices.section)
+    splits, fractions = checked_splits(choices.splits), checked_fractions(choices.fractions)
+    options = {"seed": choices.seed, "section": section, "splits": splits, "fractions": fractions}
     metadata = _metadata(folder)
     images = _images(folder, kind, metadata)
     own = _own_splits(folder)
@@ -163,18 +166,18 @@ def read_tree(
         table = table.assign(
             view=table["record_id"].map(known["view"]).fillna(""), year=table["record_id"].map(known["year"])
         )
-    elif kind == KIND and headers and any_image:
+    elif kind == KIND and choices.headers and any_image:
         table = table.assign(**_of_headers(folder, table["image"], progress))
     else:
         table = table.assign(view="", year=np.nan)
     table = _with_people(folder, table)
-    labelled, labeler = _labels(folder, labels)
+    labelled, labeler = _labels(folder, choices.labels)
     if labelled is not None:
         table = table.join(labelled, on="study_id")
     if not any_image:
         table = table.assign(image="")
     sieve.table = table
-    options |= {"labels": labeler} | ({"headers": headers} if kind == KIND else {})
+    options |= {"labels": labeler} | ({"headers": choices.headers} if kind == KIND else {})
     return published_cohort(kind, folder, sieve, options, OWN)
 
 
