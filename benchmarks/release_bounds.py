@@ -262,13 +262,12 @@ def table() -> pd.DataFrame:
 
 def ceilings(store: Path) -> list[dict[str, Any]]:
     """The omniscient ceiling of the cap mechanism, of noise and of a code on the phantom, with its seconds."""
-    from linkage_core.heads import unit
     from linkage_core.release import ceiling
     from linkage_core.release.cap import Cap
     from linkage_core.store import Store
 
     entry = Store(store).open("phantom", "phantom-radiology")
-    images = unit(entry.heads().image(entry.features("image", entry.records(entry.default_split)["record_id"])))
+    images = entry.clean_images(entry.records(entry.default_split)["record_id"])
     directions = np.random.default_rng(0).standard_normal((64, images.shape[1]))
     nearest = (images @ directions.T).argmax(axis=1)
     cases = [

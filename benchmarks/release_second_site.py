@@ -21,7 +21,6 @@ import pandas as pd
 
 from linkage_core import frontier, frontier_build, lab
 from linkage_core.cohorts.base import LABELS
-from linkage_core.heads import unit
 from linkage_core.release import measured
 from linkage_core.release.cap import Cap
 from linkage_core.release.measured import Mechanism
@@ -46,7 +45,7 @@ def measure(site_a: Entry, site_b: Entry, public: Entry, seed: int) -> Iterator[
     """One row for each mechanism and N."""
     listed = lab.frequent(site_a)
     own = site_a.records("attacker")
-    clean = unit(site_a.heads().image(site_a.features("image", own["record_id"])))
+    clean = site_a.clean_images(own["record_id"])
     states, patients = states_of(own), own["patient_id"].to_numpy(str)
     before = frontier_build.clean_probe(site_a, "attacker")
     for name, option, mechanism in mechanisms(public, listed, seed):

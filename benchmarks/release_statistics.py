@@ -19,7 +19,6 @@ import numpy as np
 
 from linkage_core import frontier_build, lab
 from linkage_core.cohorts.base import LABELS
-from linkage_core.heads import unit
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.finetune import training_pairs
 from linkage_core.mitigation.noise import Seeded
@@ -45,7 +44,7 @@ def read_on(
 ) -> dict[str, float]:
     """Macro AUROC in points: all findings with 30 patients of each class, those listed, the others, of some records."""
     records = entry.records(entry.default_split)[slice(None) if of is None else of]
-    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"])
     patients = records["patient_id"].to_numpy(str)
     found = aurocs(reader(clean)[:, :, None], states_of(records), patients, draws=1000)
     groups = {"all": found.enough, "declared": found.enough & listed, "undeclared": found.enough & ~listed}

@@ -28,9 +28,11 @@ from linkage_core.audit import PoolSize, Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
+from linkage_core.progress import Progress, silent
 from linkage_core.ranking import MatchCounts, distinct, match_counts
 from linkage_core.seen import usable
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 Known = int | Literal["all"]
 """How many of its own images or pairs an attacker has seen released."""
@@ -247,8 +249,7 @@ def allowed(release: str, head: str = OFF_THE_SHELF) -> tuple[str, ...]:
     >>> allowed("embeddings", "my-head")
     ('known-images', 'known-pairs', 'bayes-gaussian', 'reader')
     """
-    if release not in RELEASES:
-        raise InputError(f"release is {release!r}.", f"It is one of: {', '.join(RELEASES)}.")
+    one_of("release", release, RELEASES)
     public = head == OFF_THE_SHELF and release == "embeddings"
     return HOLDS["embeddings-and-heads" if public else release]
 
@@ -275,8 +276,7 @@ def attack(
         seed: of the choice of known images, of the folds and of output noise.
         source, noise: as for `hold`; `held` is what `hold` made of the same arguments, to be used again.
     """
-    if attacker not in ATTACKERS:
-        raise InputError(f"attacker is {attacker!r}.", f"It is one of: {', '.join(ATTACKERS)}.")
+    one_of("attacker", attacker, ATTACKERS)
     if attacker not in allowed(release, head):
         raise InputError(
             f"The attacker {attacker!r} needs more than the release {release!r} gives.",
@@ -329,7 +329,7 @@ def attacks(
     *,
     source: Entry | None = None,
     noise: float | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[Attack]:
     """Every attacker who can act on the release, at every m that makes sense for it.
 
@@ -349,11 +349,9 @@ def attacks(
     ]
     found = []
     for done, (attacker, n) in enumerate(plan):
-        if progress:
-            progress("attackers", done, len(plan))
+        progress("attackers", done, len(plan))
         found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
-    if progress:
-        progress("attackers", len(plan), len(plan))
+    progress("attackers", len(plan), len(plan))
     if not found and not public:
         raise InputError(
             f"No attacker can act on the release {release!r} with m = {', '.join(map(str, wanted))}.",

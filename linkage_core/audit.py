@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from linkage_core import pools, statistics
+from linkage_core import pools, spreadsheet, statistics
 from linkage_core import strata as same_findings
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
@@ -19,6 +19,7 @@ from linkage_core.heads import Heads
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.seen import refuse_seen
 from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry, versions
+from linkage_core.validate import one_of
 
 SCHEMA = 1
 DIRECTIONS = ("image-to-report", "report-to-image")
@@ -79,7 +80,7 @@ class Study:
         behind = patients[~np.isnan(values)]
         figures = {name: float(getattr(interval, name)[0]) for name in ("estimate", "low", "high")}
         return {
-            **{name: None if np.isnan(value) else value for name, value in figures.items()},
+            **{name: spreadsheet.null(value) for name, value in figures.items()},
             "n": int(interval.n[0]),
             "n_excluded": len(values) - int(interval.n[0]),
             "n_patients": len(np.unique(behind)),
@@ -220,10 +221,8 @@ def study(
     Raises InputError for an unknown direction, pool, split or stratum, for hard negatives where there are no labels or
     no two patients share findings; StoreError for an absent head or a damaged file.
     """
-    if direction not in DIRECTIONS:
-        raise InputError(f"direction is {direction!r}.", f"It is one of: {', '.join(DIRECTIONS)}.")
-    if pool not in POOLS:
-        raise InputError(f"pool is {pool!r}.", f"It is one of: {', '.join(POOLS)}.")
+    one_of("direction", direction, DIRECTIONS)
+    one_of("pool", pool, POOLS)
     by = same_findings.ordered(strata)
     if by and pool != HARD_NEGATIVES:
         raise InputError(
@@ -271,12 +270,8 @@ def study_of(entry: Entry, name: str, heads: Heads) -> Study:
 def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> dict[str, Any]:
     """The JSON object of `linkage audit --json`: schema, provenance by entry, rows. NaN becomes null."""
     table = pd.concat([one.table(pool_sizes, ks) for one in studies], ignore_index=True)
-    rows = [
-        {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
-        for row in table.to_dict("records")
-    ]
     provenance = {f"{one.cohort}/{one.model}": one.provenance() for one in studies}
-    return {"schema": SCHEMA, "provenance": provenance, "rows": rows}
+    return {"schema": SCHEMA, "provenance": provenance, "rows": spreadsheet.rows(table)}
 
 
 def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> str:

@@ -24,6 +24,7 @@ from linkage_core import printing, shipped, spreadsheet
 from linkage_core.errors import STOPPED, InputError, LinkageError
 from linkage_core.printing import messages, output, plain
 from linkage_core.store import Entry, Store
+from linkage_core.validate import one_of
 
 app = typer.Typer(
     name="linkage",
@@ -381,7 +382,7 @@ def audit(
             full_audit.write(made, full, progress)
         tables = made.tables([name for name, wish in asked.items() if wish], progress)
     if tables or made.left_out:
-        shown = {name: full_audit.rows(table) for name, table in tables.items() if name != "exposure"}
+        shown = {name: spreadsheet.rows(table) for name, table in tables.items() if name != "exposure"}
         result |= {"tables": shown, "left_out": made.left_out}
     _write_json(result, json_to)
     if _speaks(quiet, json_to):
@@ -489,8 +490,7 @@ def phantom_export(
 
     from linkage_core.cohorts.phantom import export, layouts, population
 
-    if layout not in ("folder", *layouts.LAYOUTS):
-        raise InputError(f"--layout is {layout!r}.", f"It is one of: folder, {', '.join(layouts.LAYOUTS)}.")
+    one_of("--layout", layout, ("folder", *layouts.LAYOUTS))
     used = population.SEED if seed is None else seed
     chosen = list(islice(population.studies_of_split(site, "heldout", used), studies))
     with _progress(quiet) as progress:

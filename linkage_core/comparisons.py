@@ -201,9 +201,14 @@ def relative_change(before: np.ndarray, after: np.ndarray, cluster: np.ndarray, 
     with np.errstate(invalid="ignore"):
         means = sums.sum(axis=0) / n_queries
     return {
-        **{"before": float(means[0]), "after": float(means[1])},
-        **{"change": float(change), "low": float(low), "high": float(high)},
-        **{"n_queries": n_queries, "n_patients": n_patients, "flag": _flag(difference, patients)},
+        "before": float(means[0]),
+        "after": float(means[1]),
+        "change": float(change),
+        "low": float(low),
+        "high": float(high),
+        "n_queries": n_queries,
+        "n_patients": n_patients,
+        "flag": _flag(difference, patients),
     }
 
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,11 @@ from linkage_core.encoders.base import Encoder, Settling
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, identity
 from linkage_core.pipeline import Batch, Images, Reject, finite
+from linkage_core.progress import Progress, silent
 from linkage_core.store import OFF_THE_SHELF, Entry, Store, folder_name
 
 SHARD_ROWS = 1024
 BATCH = 64
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, rows done, rows in all); (a remark, 0, 0) is said once."""
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Progress for nobody."""
 
 
 def embed(
@@ -66,37 +63,15 @@ def embed(
     described, heads = encoder.describe(), encoder.heads()
     recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
     with files.writing(path):
-        rejects: list[Reject] = []
+        work = _Work(path, recipe, encoder, dtype, rebuild, progress)
         reports = records.drop_duplicates("report_key")
-        text_shards = _shards(
-            path,
-            "text",
-            recipe,
-            reports[["report_key", "report"]].rename(columns={"report_key": "id"}),
-            None,
-            BATCH,
-            lambda parts: _text_batches(parts, encoder),
-            encoder,
-            dtype,
-            progress,
-            rejects,
-            rebuild,
-        )
+        texts = reports[["report_key", "report"]].rename(columns={"report_key": "id"})
+        text_shards, text_rejects = _shards(work, "text", texts, partial(_text_batches, encoder=encoder))
         images = Images(cohort, encoder, len(records), workers, replicas)
-        image_shards = _shards(
-            path,
-            "image",
-            recipe,
-            records.rename(columns={"record_id": "id"}),
-            cohort.root,
-            images.batch,
-            images.batches,
-            encoder,
-            dtype,
-            progress,
-            rejects,
-            rebuild,
+        image_shards, image_rejects = _shards(
+            work, "image", records.rename(columns={"record_id": "id"}), images.batches, cohort.root, images.batch
         )
+        rejects = text_rejects + image_rejects
         lost = {item for item, *_ in rejects}
         kept = records[~records["record_id"].isin(lost) & ~records["report_key"].isin(lost)]
         if kept.empty:
@@ -294,32 +269,39 @@ def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Where the shards of an entry go, and how all of them are made."""
+
+    path: Path
+    recipe: str
+    encoder: Encoder
+    dtype: str
+    rebuild: bool
+    progress: Progress
+
+
 def _shards(
-    path: Path,
+    work: _Work,
     tower: str,
-    recipe: str,
     rows: pd.DataFrame,
-    root: Path | None,
-    batch: int,
     embed_batches: Callable[[Iterator[pd.DataFrame]], Generator[Batch]],
-    encoder: Encoder,
-    dtype: str,
-    progress: Progress,
-    rejects: list[Reject],
-    rebuild: bool,
-) -> list[str]:
-    """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe; returns their names.
+    root: Path | None = None,
+    batch: int = BATCH,
+) -> tuple[list[str], list[Reject]]:
+    """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe: their names, and rejects.
 
     With a `root`, a shard whose files have changed since they were read is made again. All shards are computed in one
     precision, that of those kept. The rows of all missing shards are one stream of batches, so nothing waits at the
     end of a shard.
     """
+    path, recipe, progress = work.path, work.recipe, work.progress
     what = {"image": "images", "text": "reports"}[tower]
     parts = {
         f"features-{tower}-{recipe[:8]}-{number:05d}.safetensors": rows.iloc[start : start + SHARD_ROWS]
         for number, start in enumerate(range(0, len(rows), SHARD_ROWS))
     }
-    there = {} if rebuild else {name: _stored(path / name, recipe, part["id"]) for name, part in parts.items()}
+    there = {} if work.rebuild else {name: _stored(path / name, recipe, part["id"]) for name, part in parts.items()}
     notes = {name: note for name, note in there.items() if note is not None}
     for name in there:
         if name not in notes and (path / name).exists():
@@ -331,7 +313,7 @@ def _shards(
     }
     _made_again(len(changed), "{} files have changed", progress)
     notes = {name: note for name, note in notes.items() if name not in changed}
-    settling = encoder if isinstance(encoder, Settling) else None
+    settling = work.encoder if isinstance(work.encoder, Settling) else None
     precision = next((note["precision"] for note in notes.values() if "precision" in note), None)
     if settling and precision:
         settling.settle(tower, precision)
@@ -364,12 +346,10 @@ def _shards(
             if settling and (precision := settling.settled(tower)):
                 more[name]["precision"] = precision
             values = np.concatenate([f for f in features if len(f)] or [np.empty((0, 1), np.float32)])
-            write_shard(path / name, recipe, ids, values.astype(dtype), lost, more[name])
+            write_shard(path / name, recipe, ids, values.astype(work.dtype), lost, more[name])
             stored[name] = lost
             done += len(part)
-    for name in parts:
-        rejects += stored[name]
-    return list(parts)
+    return list(parts), [reject for name in parts for reject in stored[name]]
 
 
 def _made_again(shards: int, why: str, progress: Progress) -> None:

@@ -22,6 +22,7 @@ from linkage_core.audit import PoolSize, Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.comparisons import holm
 from linkage_core.errors import InputError
+from linkage_core.validate import one_of
 
 MIN_PATIENTS = statistics.TOO_FEW
 """Fewer patients than this in a group: no number, "too few to say"."""
@@ -386,8 +387,7 @@ def groups(exposure_table: pd.DataFrame, records: pd.DataFrame, by: str, *, seed
     patient holds most of the group; that all scores tie stands beside the figures. Every record is ranked
     in pools of all patients, whatever its own group; images of one sex alone would be another question.
     """
-    if by not in GROUPS:
-        raise InputError(f"by is {by!r}.", f"It is one of: {', '.join(GROUPS)}.")
+    one_of("by", by, GROUPS)
     joined = _joined(exposure_table, records)
     values = _attribute(joined, by)
     names = [*_levels(values), *([NOT_RECORDED] if values.isna().any() else [])]

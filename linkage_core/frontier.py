@@ -21,7 +21,8 @@ import pandas as pd
 from linkage_core import lab
 from linkage_core.errors import InputError
 from linkage_core.release import bounds
-from linkage_core.store import OFF_THE_SHELF, Entry, Store, read_table, write_table
+from linkage_core.store import OFF_THE_SHELF, Entry, read_table, write_table
+from linkage_core.validate import one_of
 
 NOTHING = "nothing"
 HEAD, RELEASE, CONTROL = "head", "release", "control"
@@ -78,8 +79,7 @@ def frontier(
 
     Raises InputError for an N that was not measured, or an unknown use.
     """
-    if use not in USES:
-        raise InputError(f"use is {use!r}.", f"It is one of: {', '.join(USES)}.")
+    one_of("use", use, USES)
     cohort = cohort or entry.cohort
     options = options_of(entry)
     if not len(options):
@@ -176,7 +176,7 @@ def keep(
     entry: Entry, option: dict[str, Any], linked: Iterable[dict[str, Any]] = (), used: Iterable[dict[str, Any]] = ()
 ) -> Entry:
     """Write what was found of one option in place of what was there; the entry that knows it is returned."""
-    now = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+    now = entry.again()
     option = {"head": "", "mu": np.nan, "limit": np.nan, "epsilon": np.nan, "seed": None, "listed": 0, **option}
     option["head_sha256"] = lab.hash_of(now, option["head"]) if option["head"] else ""
     for relative, columns, rows in (

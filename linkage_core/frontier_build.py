@@ -26,6 +26,7 @@ from linkage_core.heads import unit
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.finetune import Training, training_pairs
 from linkage_core.mitigation.noise import Seeded
+from linkage_core.progress import Progress, silent
 from linkage_core.release import ceiling as ceilings
 from linkage_core.release import central, measured
 from linkage_core.release.cap import Cap
@@ -35,8 +36,6 @@ from linkage_core.release.measured import Mechanism
 from linkage_core.release.receive import errors_in_directions
 from linkage_core.store import OFF_THE_SHELF, Entry
 from linkage_core.utility import Probe
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def build(
     training: Training | None = None,
     *,
     grid: Grid | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Entry:
     """Every option of the frontier; what is there already is kept, so a build that was stopped goes on.
 
@@ -111,8 +110,7 @@ def build(
         plan.append(({**_option("statistics", "limit", lift), "listed": len(listed)}, statistics_of("", mu, 0)))
     plan += [(release.option, records_of(release)) for release in released(entry, public, grid)]
     for done, (option, make) in enumerate(plan):
-        if progress:
-            progress(option["option"], done, len(plan))
+        progress(option["option"], done, len(plan))
         if option["option"] not in there:
             entry = make(entry, option)
     return entry
@@ -174,7 +172,7 @@ def _known(of: Any, mechanism: Mechanism, entry: Entry) -> Any:
     if of != "cells" or mechanism.cells is None:
         return of
     records = entry.records(entry.default_split)
-    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"])
     return ceilings.Cells(mechanism.cells(clean), mechanism.n_cells)
 
 
@@ -186,11 +184,11 @@ def sums_of(
     of: (n,) whether each record of the public cohort's own split is one of those; default all.
     """
     records = public.records(public.default_split)[slice(None) if of is None else of]
-    seen = unit(public.heads().image(public.features("image", records["record_id"])))
+    seen = public.clean_images(records["record_id"])
     known, whose = usefulness.states_of(records), records["patient_id"].to_numpy(str)
     shares = np.nanmean(known, axis=0)
     frame = central.Frame.of(seen, public.cohort)
-    clean = unit(training.source.heads().image(training.images))
+    clean = training.clean_images()
     states = usefulness.states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
     made = []
     for findings in queries:
@@ -213,7 +211,7 @@ def sums_of(
 
 
 def heads(
-    entry: Entry, names: Sequence[str] | None = None, before: Probe | None = None, progress: Progress | None = None
+    entry: Entry, names: Sequence[str] | None = None, before: Probe | None = None, progress: Progress = silent
 ) -> Entry:
     """Every measured head as an option: its linkage is the lab's, its use is read anew for both groups of findings.
 
@@ -223,8 +221,7 @@ def heads(
     rows = lab.heads(entry).set_index("head")
     names = lab.linkage(entry)["head"].unique().tolist() if names is None else list(names)
     for done, name in enumerate(names):
-        if progress:
-            progress("heads", done, len(names))
+        progress("heads", done, len(names))
         row = rows.loc[name]
         table = usefulness.utility_table(entry, name, declared=listed, measures=("probe",))
         found = table.set_index("label")
@@ -233,17 +230,23 @@ def heads(
             one = found.loc[f"{usefulness.MACRO}, {group}"]
             used.append(
                 {
-                    **{"cohort": entry.cohort, "use": "read", "findings": group},
+                    "cohort": entry.cohort,
+                    "use": "read",
+                    "findings": group,
                     **{f"auroc{end}": one[f"after{end}"] for end in ("", "_low", "_high")},
                     **{f"difference{end}": one[f"difference{end}"] for end in ("", "_low", "_high")},
-                    **{"n_patients": one["n_patients"], "trained_on": one["trained_on"]},
+                    "n_patients": one["n_patients"],
+                    "trained_on": one["trained_on"],
                 }
             )
         if name == OFF_THE_SHELF and before is not None:
             used += trained_rows(entry, before, listed, "all embeddings and labels, nothing protected", before=before)
         epsilon = float(str(row["epsilon"]))
         option = {
-            **{"option": name, "head": name, "kind": row["mechanism"], "seed": row["seed"]},
+            "option": name,
+            "head": name,
+            "kind": row["mechanism"],
+            "seed": row["seed"],
             "family": HEAD if row["kind"] != "control" else CONTROL,
             "parameter": "" if math.isnan(epsilon) else "epsilon",
             "value": epsilon,
@@ -260,9 +263,20 @@ def nothing(entry: Entry, public: Entry, before: Probe | None = None) -> Entry:
     sizes = sorted(lab.linkage(entry).query("attacker == 'worst' and cohort == @entry.cohort")["pool_size"].unique())
     guess = [
         {
-            **{"cohort": entry.cohort, "attacker": who, "named": "guessing", "also": "", "pool_size": int(n), "k": 1},
-            **{"recall": 1 / n, "recall_low": 1 / n, "recall_high": 1 / n, "chance": 1 / n, "lift": 1.0},
-            **{"n_queries": len(records), "n_patients": records["patient_id"].nunique(), "flag": ""},
+            "cohort": entry.cohort,
+            "attacker": who,
+            "named": "guessing",
+            "also": "",
+            "pool_size": int(n),
+            "k": 1,
+            "recall": 1 / n,
+            "recall_low": 1 / n,
+            "recall_high": 1 / n,
+            "chance": 1 / n,
+            "lift": 1.0,
+            "n_queries": len(records),
+            "n_patients": records["patient_id"].nunique(),
+            "flag": "",
         }
         for n in sizes
         for who in (lab.WORST, "cosine", frontier.OMNISCIENT)
@@ -282,7 +296,7 @@ def clean_probe(entry: Entry, split: str, of: np.ndarray | None = None) -> Probe
     of: (n,) whether each record of the split is used; default all.
     """
     records = entry.records(split)[slice(None) if of is None else of]
-    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"])
     return usefulness.train_probe(clean, usefulness.states_of(records), records["patient_id"].to_numpy(str))
 
 
@@ -302,7 +316,7 @@ def trained_rows(
     (default: the one of the attacker's split, as everywhere in the lab).
     """
     records = entry.records(entry.default_split)
-    clean = unit(entry.heads().image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"])
     before = before or clean_probe(entry, "attacker")
     after = np.asarray(reader(clean), dtype=np.float64)
     scores = np.stack([before(clean), np.nan_to_num(after)], axis=2)
@@ -320,9 +334,16 @@ def trained_rows(
         gap = np.nanquantile(draws[:, 1] - draws[:, 0], [0.025, 0.975])
         rows.append(
             {
-                **{"cohort": entry.cohort, "use": use, "findings": group, "trained_on": trained_on},
-                **{"auroc": value[1], "auroc_low": low, "auroc_high": high, "difference": value[1] - value[0]},
-                **{"difference_low": gap[0], "difference_high": gap[1]},
+                "cohort": entry.cohort,
+                "use": use,
+                "findings": group,
+                "trained_on": trained_on,
+                "auroc": value[1],
+                "auroc_low": low,
+                "auroc_high": high,
+                "difference": value[1] - value[0],
+                "difference_low": gap[0],
+                "difference_high": gap[1],
                 "n_patients": int(found.patients[members].min()),
             }
         )
@@ -347,7 +368,7 @@ def records(
     rows = linked(entry, option["option"], mechanism, ceiling, seed=seed)
     rng = np.random.default_rng([seed, 21])
     own = entry.records("attacker")
-    own_clean = unit(entry.heads().image(entry.features("image", own["record_id"])))
+    own_clean = entry.clean_images(own["record_id"])
     read = read_by(mechanism, own_clean, usefulness.states_of(own), own["patient_id"].to_numpy(str), rng)
     used = trained_rows(entry, read, lab.frequent(entry), f"{entry.cohort}/attacker", use="read")
     return frontier.keep(entry, option, rows, used)
@@ -381,10 +402,13 @@ def linked(
         for top in frontier.dicts(ceiling(sizes)):
             rows.append(
                 {
-                    **{**common, "attacker": frontier.OMNISCIENT, "named": "knows every candidate's embedding"},
+                    **common,
+                    "attacker": frontier.OMNISCIENT,
+                    "named": "knows every candidate's embedding",
                     **{name: top[name] for name in ("pool_size", "chance", "lift", "n_queries")},
                     **{f"recall{end}": top[f"ceiling{end}"] for end in ("", "_low", "_high")},
-                    **{"n_patients": rows[0]["n_patients"], "flag": ""},
+                    "n_patients": rows[0]["n_patients"],
+                    "flag": "",
                 }
             )
     return rows
@@ -409,7 +433,7 @@ def taught(
     reader: released vectors (n, e) and states (n, 14), NaN where not told -> a probe for clean embeddings.
     """
     rng = np.random.default_rng([seed, 31])
-    clean = unit(training.source.heads().image(training.images))
+    clean = training.clean_images()
     present = training.labels == 1
     states = np.full(present.shape, np.nan)
     which = rng.integers(0, len(LABELS), len(states))
@@ -466,7 +490,7 @@ def read_by(
 def public_codebook(public: Entry, n_cells: int, listed: Sequence[str] = LABELS, seed: int = 0) -> Codebook:
     """A codebook from a public cohort's embeddings and its labels of the listed findings."""
     records = public.records(public.default_split)
-    clean = unit(public.heads().image(public.features("image", records["record_id"])))
+    clean = public.clean_images(records["record_id"])
     states = usefulness.states_of(records)
     states[:, [name not in listed for name in LABELS]] = np.nan
     about = {"public": public.cohort, "findings": list(listed)}
@@ -555,7 +579,7 @@ def summed_patients(
     of the largest posterior is the rate of success, and its spread over random pools and noise the error of this
     simulation. Above any attacker who holds reports alone. Returns mu, pool sizes -> rows of recall.
     """
-    clean = unit(training.source.heads().image(training.images))
+    clean = training.clean_images()
     states = usefulness.states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
     names, whose = np.unique(training.patients, return_inverse=True)
 
@@ -588,9 +612,15 @@ def summed_patients(
             recall, error = at(mu, n)
             found.append(
                 {
-                    **{"pool_size": n, "named": "knows every other patient", "chance": 1 / n, "lift": recall * n},
-                    **{"recall": recall, "recall_low": recall - 1.96 * error, "recall_high": recall + 1.96 * error},
-                    **{"n_queries": n_pools * trials, "n_patients": len(names)},
+                    "pool_size": n,
+                    "named": "knows every other patient",
+                    "chance": 1 / n,
+                    "lift": recall * n,
+                    "recall": recall,
+                    "recall_low": recall - 1.96 * error,
+                    "recall_high": recall + 1.96 * error,
+                    "n_queries": n_pools * trials,
+                    "n_patients": len(names),
                 }
             )
         return pd.DataFrame(found)

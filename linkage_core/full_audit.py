@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from linkage_core.audit import HARD_NEGATIVES, PoolSize, Study
 from linkage_core.audit_columns import COLUMNS
 from linkage_core.cohorts.registry import source_for
 from linkage_core.errors import InputError
+from linkage_core.progress import Progress, silent
 from linkage_core.store import OFF_THE_SHELF, Entry, Store
 
 SCHEMA = 1
@@ -56,8 +57,6 @@ SECTIONS = {
     "sites": ("sites",),
 }
 """What is computed together: name -> its tables."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -111,15 +110,12 @@ class FullAudit:
             for model in self.models:
                 self.store.open(cohort, model)
 
-    def tables(
-        self, sections: Sequence[str] = tuple(SECTIONS), progress: Progress | None = None
-    ) -> dict[str, pd.DataFrame]:
+    def tables(self, sections: Sequence[str] = tuple(SECTIONS), progress: Progress = silent) -> dict[str, pd.DataFrame]:
         """The tables of these sections by name. InputError for an unknown section."""
         steps = [(section, model) for section in sections for model in self._parts(section)]
         done: dict[str, list[pd.DataFrame]] = {}
         for i, (section, model) in enumerate(steps):
-            if progress:
-                progress("audit", i, len(steps))
+            progress("audit", i, len(steps))
             if all(name in self._made for name in SECTIONS[section]):
                 continue
             try:
@@ -129,8 +125,7 @@ class FullAudit:
                 for name in SECTIONS[section]:
                     if name not in done:
                         self.left_out[name] = error.what
-        if progress:
-            progress("audit", len(steps), len(steps))
+        progress("audit", len(steps), len(steps))
         for name, parts in done.items():
             self._made[name] = pd.concat(parts, ignore_index=True)
             self.left_out.pop(name, None)
@@ -309,7 +304,7 @@ def report_texts(entry: Entry, records: pd.DataFrame) -> dict[str, str]:
     return {study: text for study, text in found if text is not None}
 
 
-def write(made: FullAudit, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+def write(made: FullAudit, folder: Path, progress: Progress = silent) -> dict[str, Any]:
     """Write every table and `audit.json`, which is written last: a folder without it is not finished.
 
     Each table is NAME.parquet, and NAME.csv where it has at most LONGEST_CSV rows; text that a spreadsheet would run is
@@ -351,19 +346,6 @@ CANNOT_TELL = (
     "These figures are what cosine similarity under this model and head reaches: a better attacker may do better, so "
     "they are lower bounds on the risk. They are of this cohort; another hospital's may differ."
 )
-
-
-def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table for JSON: NaN and infinity become null."""
-    return [{str(key): _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value
 
 
 def _storable(table: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from linkage_core.audit import DIRECTIONS
 from linkage_core.errors import InputError
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.store import OFF_THE_SHELF, Embeddings, Entry, Store
+from linkage_core.validate import one_of
 
 IMAGES_BY = (None, "study", "patient")
 REPORTS_BY = (None, "patient")
@@ -85,10 +86,10 @@ def fused_counts(
     InputError where "own" names several candidates or studies: patients' images against single reports, and patients'
     reports against single images, other than for hit "patient".
     """
-    _one_of(direction, DIRECTIONS, "direction")
-    _one_of(images_by, IMAGES_BY, "images_by")
-    _one_of(reports_by, REPORTS_BY, "reports_by")
-    _one_of(hit, tuple(HITS[direction]), "hit")
+    one_of("direction", direction, DIRECTIONS)
+    one_of("images_by", images_by, IMAGES_BY)
+    one_of("reports_by", reports_by, REPORTS_BY)
+    one_of("hit", hit, tuple(HITS[direction]))
     if direction == "report-to-image":
         return _images_for_reports(embeddings, images_by, reports_by, hit)
     units = _Units.of(embeddings, images_by, reports_by)
@@ -237,7 +238,7 @@ def fusion_tables(
     InputError for a k that no N allows.
     """
     for direction in directions:
-        _one_of(direction, DIRECTIONS, "direction")
+        one_of("direction", direction, DIRECTIONS)
     embeddings = entry.embeddings(head, split)
     said = {"cohort": entry.cohort, "model": entry.model, "head": head, "split": split or entry.default_split}
     asked = [(n, k) for n, k in product(pool_sizes, ks) if k <= n]
@@ -422,11 +423,6 @@ def _says(row: dict[str, Any]) -> str:
         f"{row['query_cohort']} find their own report {place} ({low} to {high}); guessing: {whole(row['chance'])}."
     )
     return f"{sentence} {row['flag'].capitalize()}." if row["flag"] else sentence
-
-
-def _one_of(value: str | None, known: tuple[str | None, ...], name: str) -> None:
-    if value not in known:
-        raise InputError(f"{name} is {value!r}.", f"It is one of: {', '.join(map(repr, known))}.")
 
 
 def _units(table: pd.DataFrame, by: str | None, alone: str) -> pd.Series:

@@ -30,9 +30,8 @@ from linkage_core.errors import InputError
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation.finetune import MECHANISMS, Options, Training
+from linkage_core.progress import Progress, silent
 from linkage_core.store import OFF_THE_SHELF, Entry, Store, read_table, write_table
-
-Progress = Callable[[str, int, int], None]
 
 EPSILONS = (0.1, 0.34, 1.0, 3.0, 10.0, math.inf)
 """Of mechanisms that are trained step by step."""
@@ -78,9 +77,22 @@ def heads(entry: Entry) -> pd.DataFrame:
     for a reproducible run, whose accuracy is an illustration (ILLUSTRATION). seed is <NA> where none was kept.
     """
     rows: list[dict[str, Any]] = [
-        {"head": OFF_THE_SHELF, "mechanism": OFF_THE_SHELF, "kind": "control", "epsilon": np.nan, "accuracy": np.nan}
-        | {"like": "", "delta": np.nan, "unit": "", "seed": None, "private": False, "reproducible": False}
-        | {"claim": "none: the model as it came", "findings": "", "says": "the model as it came"}
+        {
+            "head": OFF_THE_SHELF,
+            "mechanism": OFF_THE_SHELF,
+            "like": "",
+            "kind": "control",
+            "epsilon": np.nan,
+            "delta": np.nan,
+            "unit": "",
+            "seed": None,
+            "accuracy": np.nan,
+            "private": False,
+            "reproducible": False,
+            "claim": "none: the model as it came",
+            "findings": "",
+            "says": "the model as it came",
+        }
     ]
     for name in head_names(entry):
         record = entry.head_record(name)
@@ -205,7 +217,7 @@ def train(
     mechanism: str,
     options: Options,
     name: str = "",
-    progress: Progress | None = None,
+    progress: Progress = silent,
     *,
     training: Training | None = None,
     replace_it: bool = False,
@@ -216,12 +228,10 @@ def train(
     stops the training, and nothing is kept.
     """
     name = name or finetuning.default_name(mechanism, options)
-    now = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+    now = entry.again()
     if name in head_names(now) and not replace_it:
         raise InputError(f"{entry.cohort}/{entry.model} already has a head {name!r}.", "Replace it, or name another.")
-    made, record = finetuning.finetune(
-        now, mechanism, options, name=name, training=training, progress=progress or _silent
-    )
+    made, record = finetuning.finetune(now, mechanism, options, name=name, training=training, progress=progress)
     accuracy = _accuracy(record)
     now.add_head(name, made, record | ({} if math.isnan(accuracy) else {"accuracy": accuracy}), replace=replace_it)
     return name
@@ -234,7 +244,7 @@ def measure(
     externals: Sequence[Entry] = (),
     known: Sequence[Known] = KNOWN,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Entry:
     """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is.
 
@@ -250,7 +260,7 @@ def measure(
         source = None if cohort is entry else entry
 
         def tell(who: str, share: float, done: int = done) -> None:
-            _say(progress, f"{name}: {who}", round(100 * (done + share)), 100 * len(steps))
+            progress(f"{name}: {who}", round(100 * (done + share)), 100 * len(steps))
 
         tell("attackers", 0.0)
         with threadpool_limits(
@@ -264,7 +274,7 @@ def measure(
                 used.append(
                     usefulness.utility_table(cohort, name, source=source, measures=measures, prompts=prompts, seed=seed)
                 )
-    _say(progress, f"{name}: attackers and use", 100 * len(steps), 100 * len(steps))
+    progress(f"{name}: attackers and use", 100 * len(steps), 100 * len(steps))
     entry = _append(entry, LINKAGE, COLUMNS, said, pd.concat(rows, ignore_index=True))
     return _append(entry, UTILITY, UTILITY_COLUMNS, said, pd.concat(used, ignore_index=True)) if used else entry
 
@@ -345,7 +355,7 @@ def _prompts(entry: Entry) -> usefulness.Prompts:
 
 def _append(entry: Entry, relative: str, columns: Sequence[str], said: dict[str, Any], rows: pd.DataFrame) -> Entry:
     """Write rows of one head in place of its earlier ones, with the hash of the head that they are about."""
-    now = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+    now = entry.again()
     if hash_of(now, said["head"]) != hash_of(entry, said["head"]):
         raise InputError(f"The head {said['head']!r} was replaced while it was measured.", "Measure it again.")
     before = _table(now, relative, columns)
@@ -424,7 +434,7 @@ def build(
     training: Training | None = None,
     plan: Iterable[Planned] | None = None,
     findings: Sequence[str] = LABELS,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Entry:
     """Every head of the grid, then every measurement; what is there already is kept, so a killed run goes on.
 
@@ -451,27 +461,18 @@ def build(
     weights = entry.manifest["model"].get("weights_sha256")
     names = [name for name in head_names(entry) if entry.head_record(name).get("weights_sha256") == weights]
     for done, one in enumerate(plan):
-        _say(progress, "heads", done, len(plan))
+        progress("heads", done, len(plan))
         if one.name not in names:
             acts = one.options.like or one.mechanism
             kept = finetuning.stored_sums(entry, acts, one.options) if acts in oneshot.CLIP else None
             pairs = None if kept else training
             train(entry, one.mechanism, one.options, one.name, training=pairs, replace_it=True)
-    _say(progress, "heads", len(plan), len(plan))
+    progress("heads", len(plan), len(plan))
     entry = store.open(cohort, model)
     steps = [Planned("", Options(), OFF_THE_SHELF, KNOWN, True), *plan]
     for done, one in enumerate(steps):
-        _say(progress, "heads measured", done, len(steps))
+        progress("heads measured", done, len(steps))
         if not measured(store.open(cohort, model), one.name):
             measure(entry, one.name, externals=others if one.external else (), known=one.known)
-    _say(progress, "heads measured", len(steps), len(steps))
+    progress("heads measured", len(steps), len(steps))
     return store.open(cohort, model)
-
-
-def _say(progress: Progress | None, stage: str, done: int, total: int) -> None:
-    if progress:
-        progress(stage, done, total)
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    return None

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from linkage_core import cli, printing
+from linkage_core import cli, printing, spreadsheet
 from linkage_core.cli import JsonOption, NameOption, QuietOption, StoreOption
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
@@ -180,9 +180,9 @@ def attack(
             "attackers": {one: attackers.ATTACKERS[one] for one in dict.fromkeys(rows["attacker"])},
             "scope": "measured with the attackers listed; a better one may do better",
         },
-        "rows": _plain(rows),
-        "worst": _plain(pd.DataFrame(worst)),
-        "ceiling": _plain(top),
+        "rows": spreadsheet.rows(rows),
+        "worst": spreadsheet.rows(pd.DataFrame(worst)),
+        "ceiling": spreadsheet.rows(top),
     }
     cli._write_json(content, json_to)
     if cli._speaks(quiet, json_to):
@@ -220,7 +220,7 @@ def utility(
     content = {
         "schema": 1,
         "provenance": {**_provenance(entry, other), "measures": useful.MEASURES, "missing": missing},
-        "rows": _plain(rows),
+        "rows": spreadsheet.rows(rows),
     }
     cli._write_json(content, json_to)
     if cli._speaks(quiet, json_to):
@@ -248,14 +248,6 @@ def _provenance(entry: Entry, source: Entry | None) -> dict[str, Any]:
         "interval": "95% percentile bootstrap over patients",
         "versions": versions(),
     }
-
-
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for JSON: NaN becomes null."""
-    return [
-        {str(key): None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
-        for row in table.to_dict("records")
-    ]
 
 
 def _epsilon(value: str | None, mechanism: str) -> float:
@@ -319,8 +311,8 @@ def canary(
     with cli._progress(quiet or json_to == "-") as progress:
         found, run = canary_run.audit(
             mechanism,
-            *(pairs.images, pairs.texts, pairs.labels, pairs.patients, epsilon, delta),
-            n_canaries=canaries,
+            canary_run.Real(pairs.images, pairs.texts, pairs.labels, pairs.patients),
+            canary_run.Design(epsilon, delta, canaries),
             progress=progress,
         )
     refuted = found.refutes(run.epsilon)

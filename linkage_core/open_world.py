@@ -44,6 +44,7 @@ from linkage_core.ranking import (
     own_candidates,
 )
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 RULES = ("score", "margin")
 WANTED = (0.0, 0.5, 0.8, 0.9)
@@ -258,8 +259,7 @@ class Scores:
         cohort up to 1,024), and says its Monte Carlo error. Raises InputError for an unknown rule or an N that no image
         can fill; it names the largest.
         """
-        if rule not in RULES:
-            raise InputError(f"rule is {rule!r}.", f"It is one of: {', '.join(RULES)}.")
+        one_of("rule", rule, RULES)
         usable = self._usable(pool_size, rule)
         if rule == "score":
             column = self._score_column(pool_size, usable)

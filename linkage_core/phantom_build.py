@@ -29,7 +29,7 @@ from linkage_core.cohorts.base import LABELS, Cohort
 from linkage_core.cohorts.phantom import grammar, read
 from linkage_core.cohorts.phantom.cohort import drawn
 from linkage_core.cohorts.phantom.population import SEED, Draws, Study, studies_of_split
-from linkage_core.embedding import embed, silent
+from linkage_core.embedding import embed
 from linkage_core.encoders.phantom import (
     MODELS,
     DualTower,
@@ -44,11 +44,10 @@ from linkage_core.errors import InputError
 from linkage_core.frontier_build import Grid
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation import oneshot
+from linkage_core.progress import Progress, Steps, silent
 from linkage_core.radiographs import Radiograph
 from linkage_core.store import Entry, Store
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
+from linkage_core.validate import one_of
 
 Draw = Callable[[list[str], str], np.ndarray]
 """(record ids, stage) -> their pixels."""
@@ -171,8 +170,7 @@ def build(
     unknown = [name for name in models if name not in MODELS]
     if unknown:
         raise InputError(f"{unknown[0]!r} is not a phantom model.", f"They are: {', '.join(MODELS)}.")
-    if scale not in ("full", "small"):
-        raise InputError(f"scale is {scale!r}.", "It is one of: full, small.")
+    one_of("scale", scale, ("full", "small"))
     small = scale == "small"
     draw = partial(_draw_staged, seed, processes or multiprocessing.cpu_count(), progress)
     if splits:
@@ -303,7 +301,7 @@ def _cohort(site: Literal["A", "B"], splits: tuple[str, ...], seed: int, small: 
     return read(site, splits, seed, patients=_SMALL[splits[0]] if small else None)
 
 
-def draw_all(record_ids: list[str], seed: int, processes: int, progress: Callable[[int, int], None]) -> np.ndarray:
+def draw_all(record_ids: list[str], seed: int, processes: int, progress: Steps) -> np.ndarray:
     """(n, EMBEDDED_SIZE, EMBEDDED_SIZE) uint16, drawn by several processes; the order is that of the ids."""
     images: list[np.ndarray] = []
     work = partial(drawn, seed=seed)

@@ -12,7 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from linkage_core import cli
+from linkage_core import cli, spreadsheet
 from linkage_core.cli import JsonOption, QuietOption, StoreOption
 from linkage_core.errors import InputError
 from linkage_core.printing import output, plain
@@ -164,11 +164,10 @@ def receive(
     rows: list[dict[str, Any]] = []
     caution = None
     if cohort is not None:
-        from linkage_core.lab_cli import _plain
         from linkage_core.release import receive as kit
 
         entry = cli._store(store).open(*cli._target(cohort))
-        rows, caution = _plain(kit.receive(folder, entry, split, seed=seed)), kit.caution(found, entry)
+        rows, caution = spreadsheet.rows(kit.receive(folder, entry, split, seed=seed)), kit.caution(found, entry)
     cli._write_json({"schema": 1, "certificate": found.content, "rows": rows, "caution": caution}, json_to)
     if cli._speaks(quiet, json_to):
         output.print("[bold]As certified[/bold]: files, columns and figures are what the certificate says.")
@@ -343,8 +342,7 @@ def ledger_confirm(
 
 def _plain_entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     """An entry of the ledger for JSON, which has no infinity: a lift without limit is null, and `unlimited` says so."""
-    found = {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in row.items()}
-    return {**found, "unlimited": row["lift"] == math.inf}
+    return {**{name: spreadsheet.null(one) for name, one in row.items()}, "unlimited": row["lift"] == math.inf}
 
 
 def _certificate(content: dict[str, Any]) -> None:

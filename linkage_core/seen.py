@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from linkage_core.errors import InputError
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
+from linkage_core.store import OFF_THE_SHELF, Entry
 
 
 def refuse_seen(entry: Entry, head: str, split: str, source: Entry | None = None) -> None:
@@ -44,9 +44,9 @@ def _seen(entry: Entry, source: Entry, patients: np.ndarray, trained: Mapping[st
     seen: set[str] = set()
     if trained["fingerprint"] in (cohort["fingerprint"], whole.get("fingerprint")):  # this very table, or cut from it
         seen |= _patients(entry, trained)
-    for store in {one.path.parent.parent: one for one in (entry, source)}:
-        if entry.model in Store(store).models(trained["cohort"]):
-            seen |= _patients(Store(store).open(trained["cohort"], entry.model), trained)
+    for store in {one.store.root: one.store for one in (entry, source)}.values():
+        if entry.model in store.models(trained["cohort"]):
+            seen |= _patients(store.open(trained["cohort"], entry.model), trained)
     return len(seen.intersection(patients))
 
 

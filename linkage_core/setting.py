@@ -20,7 +20,8 @@ from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.mitigation import accounting, finetune, oneshot
 from linkage_core.mitigation.noise import Seeded, System
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
+from linkage_core.progress import Progress, silent
+from linkage_core.store import OFF_THE_SHELF, Entry
 
 
 @dataclass(frozen=True)
@@ -156,18 +157,18 @@ def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
     return Live(heads, made.run(setting.epsilon, delta), study_of(entry, name, heads))
 
 
-def train(entry: Entry, setting: Setting, progress: lab.Progress | None = None) -> str:
+def train(entry: Entry, setting: Setting, progress: Progress = silent) -> str:
     """Trains the head of a setting and keeps it in the entry; returns its name."""
     return lab.train(entry, setting.mechanism, setting.options(), setting.name(), progress)
 
 
-def measure(entry: Entry, setting: Setting, progress: lab.Progress | None = None) -> None:
+def measure(entry: Entry, setting: Setting, progress: Progress = silent) -> None:
     """Runs the attackers and readers on the head of a setting and, where that is not done, on the heads as they came.
 
     A one-shot head that is not stored is made and kept first.
     """
     name = stored(lab.heads(entry), setting) or train(entry, setting, progress)
-    entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+    entry = entry.again()
     if not lab.measured(entry, OFF_THE_SHELF):
         entry = lab.measure(entry, OFF_THE_SHELF, progress=progress)
     lab.measure(entry, name, progress=progress)
@@ -201,7 +202,7 @@ def why_no_pairs(entry: Entry) -> InputError | None:
     if (entry.records()["split"] == "finetune").any():
         return None
     beside = f"{entry.cohort}-finetune"
-    if entry.model in Store(entry.path.parent.parent).models(beside):
+    if entry.model in entry.store.models(beside):
         return None
     how = "linkage phantom build --splits finetune" if entry.cohort == "phantom" else "linkage embed"
     return InputError(

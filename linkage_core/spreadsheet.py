@@ -1,6 +1,9 @@
-"""Tables as CSV that a spreadsheet opens without running anything."""
+"""Tables for others to read: CSV that a spreadsheet opens without running anything, and rows for JSON."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +20,22 @@ def csv(table: pd.DataFrame) -> bytes:
         if not pd.api.types.is_numeric_dtype(neutral[name]):
             neutral[name] = neutral[name].map(_neutral)
     return neutral.to_csv(index=False).encode()
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table for JSON: NaN and infinity become null."""
+    return [{str(key): null(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def null(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: None for these.
+
+    >>> null(math.inf), null(math.nan), null(0.5), null("full")
+    (None, None, 0.5, 'full')
+    """
+    if hasattr(value, "item"):  # a number of numpy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _neutral(cell: object) -> object:

@@ -32,6 +32,7 @@ from linkage_core.cohorts.base import SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.ranking import MatchCounts
+from linkage_core.validate import one_of
 
 SCHEMA = 1
 OFF_THE_SHELF = "off-the-shelf"
@@ -135,6 +136,15 @@ class Entry:
     manifest: dict[str, Any]
 
     @property
+    def store(self) -> Store:
+        """The store it lies in."""
+        return Store(self.path.parent.parent)
+
+    def again(self) -> Entry:
+        """The entry as it is now: others may have written since it was opened."""
+        return self.store.open(self.cohort, self.model)
+
+    @property
     def synthetic(self) -> bool:
         return bool(self.manifest["cohort"]["synthetic"])
 
@@ -155,8 +165,7 @@ class Entry:
         """One row an image: RECORD_COLUMNS without `report`, plus report_key and report_words."""
         records = self._all_records
         if split != "all":
-            if split not in SPLITS:
-                raise InputError(f"split is {split!r}.", f"It is one of: all, {', '.join(SPLITS)}.")
+            one_of("split", split, ("all", *SPLITS))
             records = records[records["split"] == split]
         if records.empty:
             there = ", ".join(sorted(self._all_records["split"].unique()))
@@ -225,7 +234,7 @@ class Entry:
     def add_file(self, relative: str, write: Callable[[Path], None], *, replace: bool = True) -> Entry:
         """Have `write` make one more file of the entry, list it in the manifest, and return the entry that knows it."""
         with writing(self.path):
-            now = Store(self.path.parent.parent).open(self.cohort, self.model).manifest  # others may have written
+            now = self.again().manifest  # others may have written
             if relative in now["files"] and not replace:
                 raise InputError(
                     f"{self.cohort}/{self.model} already has {relative}.", "Give another name, or replace it."
@@ -233,7 +242,7 @@ class Entry:
             content = {key: value for key, value in now.items() if key not in ("schema", "versions", "files")}
             write(self.path / relative)
             write_manifest(self.path, {**content, "keep": {*now["files"], relative}})
-        return Store(self.path.parent.parent).open(self.cohort, self.model)
+        return self.again()
 
     def file(self, relative: str) -> Path:
         """A file of the entry, checked against the manifest. StoreError if it is absent or altered."""
@@ -247,6 +256,11 @@ class Entry:
             missing = list(ids)[int(np.argmax(place < 0))]
             raise StoreError(f"{self.cohort}/{self.model} has no {tower} features for {missing!r}.", self._remedy())
         return np.asarray(values[place])
+
+    def clean_images(self, record_ids: pd.Series | list[str], head: str | Heads = OFF_THE_SHELF) -> np.ndarray:
+        """(n, e) unit embeddings of these images under a head, before any output noise."""
+        heads = self.heads(head) if isinstance(head, str) else head
+        return unit(heads.image(self.features("image", record_ids)))
 
     @cached_property
     def _towers(self) -> dict[str, tuple[pd.Index, np.ndarray]]:
@@ -279,7 +293,7 @@ class Entry:
         keys = candidates["report_key"].drop_duplicates()
         # each distinct text once: identical reports get identical vectors, so they tie exactly
         distinct = unit(heads.text(self.features("text", keys)))
-        images = unit(heads.image(self.features("image", records["record_id"])))
+        images = self.clean_images(records["record_id"], heads)
         said = self.head_record(head) if isinstance(head, str) else {}
         if said.get("output_noise"):  # a control whose release is noisy: one draw, the same at every reading
             rng = np.random.default_rng(said["output_seed"])

@@ -29,6 +29,7 @@ from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation import oneshot
+from linkage_core.progress import Progress, silent
 from linkage_core.store import OFF_THE_SHELF, Entry, Store, versions
 from linkage_core.utility import MACRO
 
@@ -36,11 +37,6 @@ SCHEMA = 1
 UNSTATED = "not stated in what we have"
 RELEASE = "embeddings-and-heads"
 """What leaves: the attackers hold the embeddings and both heads."""
-Progress = Callable[[str, int, int], None]
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def run(
     mitigate: Sequence[str] = (),
     reproducible: bool = False,
     device: str = "auto",
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> StudyRun:
     """Embed, audit, mitigate and measure as the preset says. What the store has already is not made again.
 
@@ -186,7 +182,7 @@ def _embedded(store: Store, cohort: Cohort, role: str, model: str, device: str, 
     return embed(cohort, load_encoder(model, store_root=store.root, device=device), store, progress=tell)
 
 
-def study_pairs(folder: Path, design: Preset, role: str, progress: Progress = _silent) -> Cohort:
+def study_pairs(folder: Path, design: Preset, role: str, progress: Progress = silent) -> Cohort:
     """The cohort of a folder, cut to the study's pairs: the first frontal image of each study, held out by patient.
 
     A pair is not defined in what we have. Its 406,241 pairs are 98% of the 415,546 studies of both collections and 68%
@@ -321,11 +317,11 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
         externals = [abroad] if abroad is not None else []
         plan = [(OFF_THE_SHELF, "", finetuning.Options()), *heads_of(found.preset, reproducible)]
         for name, mechanism, options in plan:
-            entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+            entry = entry.again()
             try:
                 if mechanism and name not in lab.head_names(entry):
                     lab.train(entry, mechanism, options, name, progress)
-                    entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+                    entry = entry.again()
                 cohorts = [entry.cohort, *(one.cohort for one in externals)]
                 if not all(lab.measured(entry, name, cohort) for cohort in cohorts):
                     lab.measure(
@@ -336,7 +332,7 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
                 continue
             if mechanism:
                 records.append({"model": model, "head": name, **_said(entry.head_record(name))})
-        entry = Store(entry.path.parent.parent).open(entry.cohort, entry.model)
+        entry = entry.again()
         names = [name for name, _, _ in plan]
         for table, rows in ((lab.linkage(entry), linkage), (lab.utility(entry), utility)):
             rows.append(table[table["head"].isin(names)].assign(model=model))
@@ -574,15 +570,8 @@ def summary(found: StudyRun) -> dict[str, Any]:
         "source": "arXiv:2606.02276; published figures are those of its abstract",
         "entries": entries,
         "synthetic": all(entry.synthetic for entry in (*found.mimic.values(), *found.chexpert.values())),
-        "side_by_side": _plain(found.tables["side-by-side"]),
-        "design": _plain(found.tables["design"]),
+        "side_by_side": spreadsheet.rows(found.tables["side-by-side"]),
+        "design": spreadsheet.rows(found.tables["design"]),
         "left_out": found.left_out,
         "versions": versions(),
     }
-
-
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(key): None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
-        for row in table.to_dict("records")
-    ]

@@ -25,6 +25,7 @@ from linkage_core.heads import Heads, unit
 from linkage_core.seen import usable
 from linkage_core.statistics import TOO_FEW
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 MISSING = ("negative", "left out")
 MEASURES = {
@@ -242,8 +243,7 @@ def states_of(records: pd.DataFrame, missing: str = "negative") -> np.ndarray:
     Uncertain (-1) is left out. A label that the report does not mention counts as negative, as most published probes
     have it (a reader names what is there); with `missing` "left out" only stated negatives are negatives.
     """
-    if missing not in MISSING:
-        raise InputError(f"missing is {missing!r}.", f"It is one of: {', '.join(MISSING)}.")
+    one_of("missing", missing, MISSING)
     labels = records[list(LABELS)].to_numpy(float)
     known = ~np.isnan(labels).all(axis=1)
     if not known.any():
@@ -358,7 +358,7 @@ def text_tower(entry: Entry, prompts: Prompts | None = None) -> TextTower:
     from linkage_core.encoders.registry import load_encoder
 
     name = str(entry.manifest["model"].get("name", entry.model))
-    encoder = load_encoder(name, store_root=entry.path.parent.parent)
+    encoder = load_encoder(name, store_root=entry.store.root)
     if encoder.describe()["weights_sha256"] != entry.manifest["model"].get("weights_sha256"):
         raise ModelError(
             f"The {name} on this machine has other weights than {entry.cohort}/{entry.model} was embedded with.",
@@ -502,7 +502,7 @@ def _probes(
 def _shelf_probe(source: Entry, train: Entry, split: str, missing: str, seed: int) -> Probe:
     """The probe before any mitigation, the same beside every head."""
     records = train.records(split)
-    features = unit(source.heads().image(train.features("image", records["record_id"])))
+    features = train.clean_images(records["record_id"], source.heads())
     return train_probe(features, states_of(records, missing), records["patient_id"].to_numpy(str), seed)
 
 

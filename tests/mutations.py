@@ -636,7 +636,7 @@ FAULTS: tuple[Fault, ...] = (
     # attackers and use
     Fault(
         "an audit forgets whose pairs a head of another cohort was trained on",
-        'seen |= _patients(Store(store).open(trained["cohort"], entry.model), trained)',
+        'seen |= _patients(store.open(trained["cohort"], entry.model), trained)',
         "continue",
         ("test_seen_by_door.py -k compared",),
     ),

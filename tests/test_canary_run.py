@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from linkage_core.errors import InputError
-from linkage_core.mitigation.canary_run import MECHANISMS, audit
+from linkage_core.mitigation.canary_run import MECHANISMS, Design, Real, audit
 from linkage_core.mitigation.engine import ClosedForm
 from linkage_core.mitigation.noise import Seeded
 
@@ -16,12 +16,14 @@ def pairs():
     """300 patients of two pairs each."""
     rng = np.random.default_rng(0)
     labels = rng.choice([np.nan, 0.0, 1.0], size=(600, 14))
-    return rng.standard_normal((600, 24)), rng.standard_normal((600, 24)), labels, np.repeat(np.arange(300), 2)
+    images, texts = rng.standard_normal((2, 600, 24))
+    return Real(images, texts, labels, np.repeat(np.arange(300), 2))
 
 
 def run(pairs, mechanism="label-dpsgd", seed=0, epsilon=EPSILON, **options):
+    under = {name: options.pop(name) for name in ("engine", "source") if name in options}
     few = {"n_canaries": 400, "q": 0.3, "steps": 40}
-    return audit(mechanism, *pairs, epsilon, DELTA, seed=seed, **{**few, **options})
+    return audit(mechanism, pairs, Design(epsilon, DELTA, seed=seed, **{**few, **options}), **under)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.errors import InputError
+from linkage_core.validate import one_of
 
 if TYPE_CHECKING:
     from linkage_core.radiographs import Radiograph
@@ -71,8 +72,7 @@ class Cohort:
         """The records of one split, or of all."""
         if split == "all":
             return self.records
-        if split not in SPLITS:
-            raise InputError(f"split is {split!r}.", f"It is one of: all, {', '.join(SPLITS)}.")
+        one_of("split", split, ("all", *SPLITS))
         return self.records[self.records["split"] == split].reset_index(drop=True)
 
 

@@ -33,6 +33,7 @@ from linkage_core.cohorts.published import (
 )
 from linkage_core.errors import ImageError, InputError
 from linkage_core.radiographs import Radiograph
+from linkage_core.validate import one_of
 
 KIND = "chexpert-plus"
 TABLE = r"df_chexpert_plus_\d{6}"
@@ -180,9 +181,8 @@ def _reports(table: pd.DataFrame, section: str) -> pd.Series:
 
 def _place(folder: Path, rows: pd.DataFrame, wanted: str) -> tuple[str, str] | None:
     """The folder and suffix of the images: the first of PLACES where one of a few hundred rows has its file."""
-    if wanted and wanted not in {place for place, _ in PLACES}:
-        known = ", ".join(dict.fromkeys(place for place, _ in PLACES if place))
-        raise InputError(f"images is {wanted!r}.", f"It is one of: {known}.")
+    if wanted:
+        one_of("images", wanted, dict.fromkeys(place for place, _ in PLACES if place))
     probed = rows.iloc[:: max(len(rows) // _PROBED, 1)]
     for place, suffix in PLACES:
         stems = probed["dicom"].where(probed["dicom"] != "", probed["record_id"]) if suffix == "dcm" else None
@@ -214,8 +214,8 @@ def _place_images(sieve: Sieve, folder: Path, place: str, suffix: str) -> None:
 
 def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
     """The labels of every image by record id, and the name of their file ("" without any)."""
-    if wanted and wanted not in LABEL_FILES:
-        raise InputError(f"labels is {wanted!r}.", f"It is one of: {', '.join(LABEL_FILES)}.")
+    if wanted:
+        one_of("labels", wanted, LABEL_FILES)
     for name in (wanted,) if wanted else LABEL_FILES:
         for place in (folder / "chexbert_labels", folder):
             for suffix in (".json", ".csv", ".csv.gz"):

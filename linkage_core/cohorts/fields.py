@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from linkage_core.errors import InputError
+from linkage_core.validate import one_of
 
 SECTIONS = ("both", "findings", "impression", "whole")
 
@@ -69,8 +69,7 @@ def label(text: str) -> float:
 
 def checked_section(section: str) -> str:
     """The section if it is one of SECTIONS; else InputError."""
-    if section not in SECTIONS:
-        raise InputError(f"section is {section!r}.", f"It is one of: {', '.join(SECTIONS)}.")
+    one_of("section", section, SECTIONS)
     return section
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +13,11 @@ import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, Cohort, rejects_table, split_by_patient
 from linkage_core.errors import ImageError, InputError
+from linkage_core.progress import Steps
 from linkage_core.radiographs import Radiograph, inside, read_radiograph
 from linkage_core.readers import Readers, default_workers
 
 Reject = tuple[str, str, str, str]
-Progress = Callable[[int, int], None]
 """Called with (images checked, images in all)."""
 
 
@@ -132,7 +131,7 @@ def corner(pixels: np.ndarray) -> np.ndarray:
     return pixels[:1, :1]
 
 
-def check_images(cohort: Cohort, progress: Progress | None = None) -> Cohort:
+def check_images(cohort: Cohort, progress: Steps | None = None) -> Cohort:
     """The cohort with every image decoded once, by other processes: those that fail become rejects, and so do those
     that crash their decoder. Takes as long as reading them all."""
     bad: dict[int, ImageError] = {}

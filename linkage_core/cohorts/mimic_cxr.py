@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pandas as pd
 
 from linkage_core.cohorts import fields, sections
 from linkage_core.cohorts.base import LABELS, Cohort
-from linkage_core.cohorts.files import Progress, need_folder
+from linkage_core.cohorts.files import need_folder
 from linkage_core.cohorts.published import (
     FRACTIONS,
     OWN_SPLIT,
@@ -33,7 +34,9 @@ from linkage_core.cohorts.published import (
     read_columns,
 )
 from linkage_core.errors import ImageError, InputError
+from linkage_core.progress import Steps
 from linkage_core.radiographs import inside
+from linkage_core.validate import one_of
 
 KIND = "mimic-cxr"
 KIND_JPG = "mimic-cxr-jpg"
@@ -81,10 +84,10 @@ def read(
     fractions: Any = FRACTIONS,
     labels: str = "",
     headers: bool = True,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> Cohort:
     """The DICOM tree files/p10/p10000032/s50414267/*.dcm and its reports; see `read_tree`."""
-    return read_tree(KIND, root, seed, section, splits, fractions, labels, headers, progress)
+    return read_tree(KIND, root, Choices(seed, section, splits, fractions, labels, headers), progress)
 
 
 def read_jpg(
@@ -97,20 +100,22 @@ def read_jpg(
     labels: str = "",
 ) -> Cohort:
     """The JPEG tree files/p10/p10000032/s50414267/*.jpg with its tables; see `read_tree`."""
-    return read_tree(KIND_JPG, root, seed, section, splits, fractions, labels, False)
+    return read_tree(KIND_JPG, root, Choices(seed, section, splits, fractions, labels, headers=False))
 
 
-def read_tree(
-    kind: str,
-    root: Path | None,
-    seed: int,
-    section: str,
-    splits: str,
-    fractions: Any,
-    labels: str,
-    headers: bool,
-    progress: Progress | None = None,
-) -> Cohort:
+@dataclass(frozen=True)
+class Choices:
+    """How a folder is read: see `read_tree`."""
+
+    seed: int
+    section: str
+    splits: str
+    fractions: Any
+    labels: str
+    headers: bool
+
+
+def read_tree(kind: str, root: Path | None, choices: Choices, progress: Steps | None = None) -> Cohort:
     """One folder as PhysioNet has it. Every image that the tables list becomes a record or a reject.
 
     Read from the root, each as .csv or .csv.gz and each optional but the reports:
@@ -131,9 +136,9 @@ def read_tree(
     be read, and unknown values of the options.
     """
     folder = need_folder(root, kind)
-    fields.checked_section(section)
-    checked_splits(splits)
-    options = {"seed": seed, "section": section, "splits": splits, "fractions": checked_fractions(fractions)}
+    section = fields.checked_section(choices.section)
+    splits, fractions = checked_splits(choices.splits), checked_fractions(choices.fractions)
+    options = {"seed": choices.seed, "section": section, "splits": splits, "fractions": fractions}
     metadata = _metadata(folder)
     images = _images(folder, kind, metadata)
     own = _own_splits(folder)
@@ -161,18 +166,18 @@ def read_tree(
         table = table.assign(
             view=table["record_id"].map(known["view"]).fillna(""), year=table["record_id"].map(known["year"])
         )
-    elif kind == KIND and headers and any_image:
+    elif kind == KIND and choices.headers and any_image:
         table = table.assign(**_of_headers(folder, table["image"], progress))
     else:
         table = table.assign(view="", year=np.nan)
     table = _with_people(folder, table)
-    labelled, labeler = _labels(folder, labels)
+    labelled, labeler = _labels(folder, choices.labels)
     if labelled is not None:
         table = table.join(labelled, on="study_id")
     if not any_image:
         table = table.assign(image="")
     sieve.table = table
-    options |= {"labels": labeler} | ({"headers": headers} if kind == KIND else {})
+    options |= {"labels": labeler} | ({"headers": choices.headers} if kind == KIND else {})
     return published_cohort(kind, folder, sieve, options, OWN)
 
 
@@ -365,8 +370,8 @@ def _texts_in(patient: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
 
 def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
     """The labels of every study, and which labeler made them ("" without any)."""
-    if wanted and wanted not in LABELERS:
-        raise InputError(f"labels is {wanted!r}.", f"It is one of: {', '.join(LABELERS)}.")
+    if wanted:
+        one_of("labels", wanted, LABELERS)
     for labeler in (wanted,) if wanted else LABELERS:
         path = find_table(folder, rf"mimic-cxr-[\d.]+-{labeler}")
         if path is not None:
@@ -390,7 +395,7 @@ def _with_people(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(sex=sex, age=age.where(age.between(0, 120)))
 
 
-def _of_headers(folder: Path, images: pd.Series, progress: Progress | None = None) -> dict[str, list[Any]]:
+def _of_headers(folder: Path, images: pd.Series, progress: Steps | None = None) -> dict[str, list[Any]]:
     """View and year of study from every DICOM header; a file that is no DICOM is found out when it is read."""
     found: list[tuple[str, float]] = []
     with ThreadPoolExecutor(HEADER_THREADS) as threads:

@@ -19,6 +19,7 @@ import pandas as pd
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, SPLITS, Cohort, rejects_table, split_by_patient
 from linkage_core.cohorts.files import Reject, whole
 from linkage_core.errors import InputError
+from linkage_core.validate import one_of
 
 FRACTIONS = (0.6, 0.2, 0.2)
 OWN_SPLIT = "own_split"
@@ -169,8 +170,7 @@ def published_cohort(
 
 def checked_splits(splits: str) -> str:
     """seeded or own; else InputError."""
-    if splits not in WHERE_SPLITS:
-        raise InputError(f"splits is {splits!r}.", f"It is one of: {', '.join(WHERE_SPLITS)}.")
+    one_of("splits", splits, WHERE_SPLITS)
     return splits
 
 

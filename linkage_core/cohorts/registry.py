@@ -12,6 +12,7 @@ from typing import Any
 from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi
 from linkage_core.cohorts.base import Cohort, text_key
 from linkage_core.errors import ImageError, InputError
+from linkage_core.progress import Steps
 from linkage_core.radiographs import Radiograph
 
 FILE_KINDS: dict[str, Callable[..., Cohort]] = {
@@ -33,7 +34,7 @@ def open_cohort(
     seed: int | None = None,
     section: str = "both",
     check_images: bool = False,
-    progress: files.Progress | None = None,
+    progress: Steps | None = None,
     **options: Any,
 ) -> Cohort:
     """Read and check one cohort.

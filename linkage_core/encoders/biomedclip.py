@@ -22,7 +22,6 @@ from torch import nn
 from linkage_core.encoders import bert, pixels
 from linkage_core.encoders.hub import OPEN_CLIP_CONFIG, LocalModel, offline, read_json
 from linkage_core.encoders.towers import (
-    LEAST_COSINE,
     Towers,
     check_weights_present,
     is_count,
@@ -149,16 +148,8 @@ class BiomedClipEncoder(Towers):
 
     family = "biomedclip"
 
-    def __init__(
-        self,
-        name: str,
-        local: LocalModel,
-        device: str = "cpu",
-        reduced_precision: tuple[torch.dtype, ...] = (),
-        least_cosine: float = LEAST_COSINE,
-    ) -> None:
-        """Arguments as `towers.Towers`. Raises ModelError: another shape, or weights that do not fit."""
-        super().__init__(name, local, device, reduced_precision, least_cosine)
+    def _read(self, name: str, local: LocalModel) -> None:
+        """Raises ModelError: another shape, or weights that do not fit."""
         check_weights_present(name, local)
         settings = _settings(name, local.folder)
         text = settings["text_cfg"]

@@ -20,7 +20,6 @@ from torch import nn
 from linkage_core.encoders import bert, pixels
 from linkage_core.encoders.hub import BIOVIL_IMAGE, LocalModel, offline, read_json
 from linkage_core.encoders.towers import (
-    LEAST_COSINE,
     Towers,
     check_weights_present,
     complain,
@@ -173,16 +172,8 @@ class BioVilEncoder(Towers):
 
     family = "biovil-t"
 
-    def __init__(
-        self,
-        name: str,
-        local: LocalModel,
-        device: str = "cpu",
-        reduced_precision: tuple[torch.dtype, ...] = (),
-        least_cosine: float = LEAST_COSINE,
-    ) -> None:
-        """Arguments as `towers.Towers`. Raises ModelError: a file is not here, or weights that do not fit."""
-        super().__init__(name, local, device, reduced_precision, least_cosine)
+    def _read(self, name: str, local: LocalModel) -> None:
+        """Raises ModelError: a file is not here, or weights that do not fit."""
         bilinear = int(pixels.RESAMPLING["bilinear"])
         self.picture = partial(pixels.fitted, side=RESIZE, crop=CROP, resample=bilinear, stretch=True)
         check_weights_present(name, local)

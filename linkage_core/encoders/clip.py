@@ -27,7 +27,6 @@ from linkage_core.encoders.hub import LocalModel, model_type, offline, read_json
 from linkage_core.encoders.pictures import eight_bit, resized
 from linkage_core.encoders.pieces import FILE, read_pieces
 from linkage_core.encoders.towers import (
-    LEAST_COSINE,
     Towers,
     check_weights_present,
     complain,
@@ -58,16 +57,8 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 class ClipEncoder(Towers):
     """A CLIP or SigLIP model cut before its last linear layers; see `encoders.base.Encoder`."""
 
-    def __init__(
-        self,
-        name: str,
-        local: LocalModel,
-        device: str = "cpu",
-        reduced_precision: tuple[torch.dtype, ...] = (),
-        least_cosine: float = LEAST_COSINE,
-    ) -> None:
-        """Arguments as `towers.Towers`. Raises ModelError: another type, or weights that do not fit."""
-        super().__init__(name, local, device, reduced_precision, least_cosine)
+    def _read(self, name: str, local: LocalModel) -> None:
+        """Raises ModelError: another type, or weights that do not fit."""
         self.family = _family(name, local)
         check_weights_present(name, local)
         with offline():

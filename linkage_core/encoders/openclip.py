@@ -15,7 +15,7 @@ from torch import nn
 
 from linkage_core.encoders.hub import OPEN_CLIP_CONFIG, LocalModel, offline
 from linkage_core.encoders.pictures import eight_bit
-from linkage_core.encoders.towers import LEAST_COSINE, Towers, check_weights_present, linear
+from linkage_core.encoders.towers import Towers, check_weights_present, linear
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear, identity
 from linkage_core.radiographs import Radiograph
@@ -61,16 +61,8 @@ class OpenClipEncoder(Towers):
 
     family = "open_clip"
 
-    def __init__(
-        self,
-        name: str,
-        local: LocalModel,
-        device: str = "cpu",
-        reduced_precision: tuple[torch.dtype, ...] = (),
-        least_cosine: float = LEAST_COSINE,
-    ) -> None:
-        """Arguments as `towers.Towers`. Raises ModelError: no open_clip, weights that do not fit, an unknown ending."""
-        super().__init__(name, local, device, reduced_precision, least_cosine)
+    def _read(self, name: str, local: LocalModel) -> None:
+        """Raises ModelError: no open_clip, weights that do not fit, an unknown ending."""
         require(name)
         if not (local.folder / OPEN_CLIP_CONFIG).is_file():
             raise ModelError(

@@ -34,7 +34,7 @@ class _Precision:
 
 class Towers:
     """An `encoders.base.Encoder` on torch. An adapter reads its model and fills in what differs from family to family:
-    `prepare`, `_tokens`, `_lengths`, `_image_tower`, `_text_tower` and `_preprocessing`."""
+    `_read`, `prepare`, `_tokens`, `_lengths`, `_image_tower`, `_text_tower` and `_preprocessing`."""
 
     family: str
     text_limit: int  # tokens
@@ -49,15 +49,23 @@ class Towers:
         reduced_precision: tuple[torch.dtype, ...] = (),
         least_cosine: float = LEAST_COSINE,
     ) -> None:
-        """`reduced_precision`: types to try under autocast, best first; the first that agrees with float32 is kept."""
+        """`reduced_precision`: types to try under autocast, best first; the first that agrees with float32 is kept.
+
+        Raises ModelError where the model cannot be read, as `_read` says.
+        """
         self.name = name
         self._local = local
         self._device = torch.device(device)
         self._reduced = reduced_precision
         self._least_cosine = least_cosine
         self._precision = {"image": _Precision(), "text": _Precision()}
+        self._read(name, local)
 
     # ------------------------------------------------------------------------------------------ what a family fills in
+
+    def _read(self, name: str, local: LocalModel) -> None:
+        """Read the model: `text_limit`, the heads and what the methods below need."""
+        raise NotImplementedError
 
     def prepare(self, images: list[Radiograph]) -> np.ndarray:
         """(n_images, 3, height, width) float32: the pixels as the image tower was trained on them."""

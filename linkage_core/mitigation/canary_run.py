@@ -10,9 +10,10 @@ import numpy as np
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.mitigation import accounting, canary, oneshot
-from linkage_core.mitigation.engine import ClosedForm, Pairs, Progress, Recipe, Towers, train
+from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train
 from linkage_core.mitigation.noise import Source, System
 from linkage_core.mitigation.objectives import Label
+from linkage_core.progress import Progress, silent
 
 MECHANISMS = ("label-dpsgd", oneshot.LABEL)
 
@@ -75,45 +76,60 @@ class Observer(ClosedForm):
         return noisy
 
 
+@dataclass(frozen=True)
+class Real:
+    """The training pairs, which stay what they are: images (n, d), texts (n, t), labels (n, 14), patients (n,)."""
+
+    images: np.ndarray
+    texts: np.ndarray
+    labels: np.ndarray
+    patients: np.ndarray
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is claimed and how it is tried. `q` to `rate` are label-dpsgd's own defaults; `seed` draws canaries and
+    coins."""
+
+    epsilon: float
+    delta: float
+    n_canaries: int = 1000
+    q: float = 0.05
+    steps: int = 200
+    clip: float = 0.1
+    rate: float = 50.0
+    seed: int | None = None
+
+
 def audit(
     mechanism: str,
-    images: np.ndarray,
-    texts: np.ndarray,
-    labels: np.ndarray,
-    patients: np.ndarray,
-    epsilon: float,
-    delta: float,
+    pairs: Real,
+    design: Design,
     *,
-    n_canaries: int = 1000,
-    q: float = 0.05,
-    steps: int = 200,
-    clip: float = 0.1,
-    rate: float = 50.0,
     engine: ClosedForm | None = None,
     source: Source | None = None,
-    seed: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[canary.CanaryAudit, accounting.Run]:
     """Does the implementation leak more than it says? One run with planted patients, against the epsilon claimed.
 
-    images (n, d), texts (n, t), labels (n, 14), patients (n,): the real training pairs, which stay what they are.
     Half of the canaries, each by its own coin, are added as patients. The observer knows everybody else and, of
-    label-dpsgd, sees every noisy sum and the heads at every step; of label-oneshot the one noisy sum. `q` to
-    `rate` are label-dpsgd's own defaults. `engine` and `source` are what is audited; `seed` draws canaries and coins.
+    label-dpsgd, sees every noisy sum and the heads at every step; of label-oneshot the one noisy sum. `engine` and
+    `source` are what is audited.
     Returns the lower bound and the run with its claimed epsilon. InputError for a mechanism that is not covered.
     """
     if mechanism not in MECHANISMS:
         raise InputError(f"{mechanism!r} has no canary audit.", f"There is one for: {', '.join(MECHANISMS)}.")
+    n_canaries, delta, clip, seed = design.n_canaries, design.delta, design.clip, design.seed
     if not n_canaries >= 1:
         raise InputError(f"n_canaries is {n_canaries}.", "Plant at least one; a few hundred say something.")
     source = source or System()
-    x, t = oneshot.unit_rows(images), oneshot.unit_rows(texts)
+    x, t = oneshot.unit_rows(pairs.images), oneshot.unit_rows(pairs.texts)
     planted = Planted.of(n_canaries, x.shape[1], t.shape[1], len(LABELS), seed)
-    real = np.nan_to_num(labels, nan=0.0).clip(0, 1)
-    units = np.unique(patients, return_inverse=True)[1]
+    real = np.nan_to_num(pairs.labels, nan=0.0).clip(0, 1)
+    units = np.unique(pairs.patients, return_inverse=True)[1]
     if mechanism == oneshot.LABEL:
         query = accounting.Run(
-            accounting.gaussian_sigma(epsilon, delta),
+            accounting.gaussian_sigma(design.epsilon, delta),
             1.0,
             1,
             oneshot.CLIP[mechanism],
@@ -122,22 +138,23 @@ def audit(
             accountant=accounting.GAUSSIAN,
         )
         return canary.audit_run(_one_shot(query, planted, source), n_canaries, delta, seed=seed), query
-    run = accounting.Run(accounting.dpsgd_sigma(epsilon, delta, q, steps), q, steps, clip, "patient", delta)
+    q, steps = design.q, design.steps
+    run = accounting.Run(accounting.dpsgd_sigma(design.epsilon, delta, q, steps), q, steps, clip, "patient", delta)
 
     def trained(included: np.ndarray) -> np.ndarray:
         added = np.flatnonzero(included)
-        pairs = Pairs.of(
+        used = Pairs.of(
             np.concatenate([x, planted.images[added]]),
             np.concatenate([t, planted.texts[added]]),
             np.concatenate([units, units.max() + 1 + np.arange(len(added))]),
             0.0,
         )
-        objective = Label(np.concatenate([real, planted.findings[added]])[pairs.order])
+        objective = Label(np.concatenate([real, planted.findings[added]])[used.order])
         observer = Observer(engine or ClosedForm(), planted, clip, int(units.max()) + 1)
         k = len(LABELS)
         start = Towers(np.zeros((k, x.shape[1] + 1)), np.zeros((k, t.shape[1] + 1)))
-        recipe = Recipe(clip, q, steps, rate, run.multiplier, momentum=0.9)
-        train(start, pairs, objective, recipe, source, observer, progress)
+        recipe = Recipe(clip, q, steps, design.rate, run.multiplier, momentum=0.9)
+        train(start, used, objective, recipe, source, observer, progress)
         return observer.scores
 
     return canary.audit_run(trained, n_canaries, delta, seed=seed), run

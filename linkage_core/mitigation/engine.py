@@ -15,7 +15,6 @@ Nothing of size pairs x weights is ever made: for a linear head the gradient of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,8 +24,8 @@ from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.mitigation.noise import Source
 from linkage_core.mitigation.objectives import Objective
+from linkage_core.progress import Progress, silent
 
-Progress = Callable[[str, int, int], None]
 UNITS = ("patient", "pair")
 _BELOW = 1 - 1e-9
 """A clipped unit stays this far within C, so that rounding cannot carry it over."""
@@ -178,7 +177,7 @@ def train(
     recipe: Recipe,
     source: Source,
     engine: ClosedForm | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Towers:
     """The heads after recipe.steps private steps: the mean of the last ones.
 

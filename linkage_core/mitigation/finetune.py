@@ -20,11 +20,14 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, unit
 from linkage_core.mitigation import accounting, controls, oneshot
-from linkage_core.mitigation.engine import ClosedForm, Pairs, Progress, Recipe, Towers, train
+from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train
 from linkage_core.mitigation.noise import Seeded, Source, System
 from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, known_findings, targets
+from linkage_core.progress import Progress, silent
 from linkage_core.seen import same_weights
+from linkage_core.spreadsheet import null
 from linkage_core.store import Entry, Store, versions
+from linkage_core.validate import one_of
 
 ENGINES = ("closed-form", "opacus")
 LABEL, PUBLIC, PAPER = "label-dpsgd", "public-negatives", "paper"
@@ -83,6 +86,10 @@ class Training:
     labels: np.ndarray
     patients: np.ndarray
 
+    def clean_images(self) -> np.ndarray:
+        """(n, e) unit embeddings of the images off the shelf."""
+        return unit(self.source.heads().image(self.images))
+
     def units(self, unit: str) -> np.ndarray:
         """The unit of each pair."""
         return self.patients if unit == "patient" else np.arange(len(self.patients))
@@ -131,7 +138,7 @@ def finetune(
     *,
     name: str = "",
     training: Training | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> tuple[Heads, dict[str, Any]]:
     """Heads by a mechanism of MECHANISMS, and their record; nothing is written (see Entry.add_head).
 
@@ -290,7 +297,7 @@ def _concept_span(entry: Entry, options: Options, source: Source) -> tuple[Heads
     from linkage_core.encoders.registry import load_encoder
 
     sentences = controls.prompts(options.findings)
-    encoder = load_encoder(entry.manifest["model"]["name"], store_root=entry.path.parent.parent)
+    encoder = load_encoder(entry.manifest["model"]["name"], store_root=entry.store.root)
     return controls.concept_span(entry.heads(), encoder.text_features(sentences)), {"prompts": sentences}
 
 
@@ -369,7 +376,7 @@ def training_pairs(entry: Entry) -> Training:
         return pairs_of(entry, "finetune")
     beside = f"{entry.cohort}-finetune"
     try:
-        other = _store(entry).open(beside, entry.model)
+        other = entry.store.open(beside, entry.model)
     except StoreError as error:
         how = "linkage phantom build --splits finetune" if entry.cohort == "phantom" else "linkage embed ..."
         raise InputError(
@@ -400,7 +407,7 @@ def public_entry(entry: Entry, cohort: str | None) -> Entry:
         raise InputError("This mechanism needs a public cohort.", "Name one of the store with --public.")
     if cohort in (entry.cohort, f"{entry.cohort}-finetune"):
         raise InputError(f"{cohort} holds the patients that are to be protected.", "Name another cohort as public.")
-    other = _store(entry).open(cohort, entry.model)
+    other = entry.store.open(cohort, entry.model)
     same_weights(entry, other)
     return other
 
@@ -455,7 +462,7 @@ def beside(record: dict[str, Any]) -> dict[str, Any]:
     if record["accountant"] != accounting.PLD or not record["sigma"]:
         return {}
     epsilons = asdict(accounting.Run.of_record(record).epsilons)
-    return {"epsilons": {name: value if math.isfinite(value) else None for name, value in epsilons.items()}}
+    return {"epsilons": {name: null(value) for name, value in epsilons.items()}}
 
 
 def new_seed() -> int:
@@ -482,10 +489,8 @@ def _delta(acts: str, options: Options) -> float | None:
 def _checked(row: Mechanism, options: Options) -> None:
     if math.isnan(options.epsilon) or options.epsilon <= 0:
         raise InputError(f"epsilon is {options.epsilon}.", "It is a number above 0; inf means not private.")
-    if options.unit not in accounting.UNITS:
-        raise InputError(f"unit is {options.unit!r}.", f"It is one of: {', '.join(accounting.UNITS)}.")
-    if options.engine not in ENGINES:
-        raise InputError(f"engine is {options.engine!r}.", f"It is one of: {', '.join(ENGINES)}.")
+    one_of("unit", options.unit, accounting.UNITS)
+    one_of("engine", options.engine, ENGINES)
     if options.engine == "opacus" and options.unit != "pair":
         raise InputError("The engine opacus clips pairs, not patients.", "Take --unit pair, or the closed form.")
     if options.output_noise < 0 or not math.isfinite(options.output_noise):

@@ -18,9 +18,10 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch.nn import functional
 
-from linkage_core.mitigation.engine import Pairs, Progress, Towers
+from linkage_core.mitigation.engine import Pairs, Towers
 from linkage_core.mitigation.noise import Source
 from linkage_core.mitigation.opacus_engine import TwoHeads
+from linkage_core.progress import Progress, silent
 
 DELTA = 6e-6  # as the study reports it
 CLAIM = (
@@ -51,7 +52,7 @@ def train(
     multiplier: float,
     recipe: PaperRecipe,
     source: Source,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
     signal: bool = True,
 ) -> Towers:
     """Both heads after the recipe's steps. Without `signal` every gradient is zero and the noise is left."""

@@ -18,12 +18,12 @@ from linkage_core import attackers, pools, statistics
 from linkage_core.attackers import noise_of, numbered_images
 from linkage_core.audit import PoolSize
 from linkage_core.errors import InputError
-from linkage_core.heads import unit
 from linkage_core.ranking import MatchCounts, distinct, each_block, own_candidates
 from linkage_core.release import bounds
 from linkage_core.release.cap import Cap
 from linkage_core.seen import usable
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 UNIFORM, ATTACKED = "one-image-a-study", "other-patients"
 POPULATIONS = {
@@ -102,12 +102,11 @@ def ceiling(
     source = source or entry
     split = split or entry.default_split
     usable(entry, source, head, split)
-    if population not in POPULATIONS:
-        raise InputError(f"population is {population!r}.", f"It is one of: {', '.join(POPULATIONS)}.")
+    one_of("population", population, POPULATIONS)
     if draws < 2:
         raise InputError(f"draws is {draws}.", "Take at least 2, or the error of the simulation is unknown.")
     records = entry.records(split)
-    clean = unit(source.heads(head).image(entry.features("image", records["record_id"])))
+    clean = entry.clean_images(records["record_id"], source.heads(head))
     study, patient = records["study_id"].to_numpy(str), records["patient_id"].to_numpy(str)
     _fits(mechanism, clean)
     uniform = population == UNIFORM
@@ -135,9 +134,15 @@ def ceiling(
         chance = float(np.mean(np.minimum(k / sizes, 1.0)))
         made.append(
             {
-                **{"cohort": entry.cohort, "model": entry.model, "head": head, "mechanism": describe(mechanism)},
-                **{"noise": _noise(mechanism), "population": population},
-                **{"pool_size": pool_size, "k": k, "n_queries": int(interval.n[0])},
+                "cohort": entry.cohort,
+                "model": entry.model,
+                "head": head,
+                "mechanism": describe(mechanism),
+                "noise": _noise(mechanism),
+                "population": population,
+                "pool_size": pool_size,
+                "k": k,
+                "n_queries": int(interval.n[0]),
                 "ceiling": float(interval.estimate[0]),
                 "ceiling_low": float(interval.low[0]),
                 "ceiling_high": float(interval.high[0]),
@@ -178,7 +183,7 @@ def of_head(
     if sigma:
         mechanism = Gaussian(sigma)
     else:
-        clean = unit(source.heads(head).image(entry.features("image", entry.records(split)["record_id"])))
+        clean = entry.clean_images(entry.records(split)["record_id"], source.heads(head))
         codes = distinct(clean, np.arange(0))[1]
         mechanism = Cells(codes, len(codes))
     rows = ceiling(

@@ -20,6 +20,7 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.noise import Seeded, System
+from linkage_core.progress import Progress, silent
 from linkage_core.release import central, certificate, codes, folder, records
 from linkage_core.release.certificate import (
     CAPPED,
@@ -38,8 +39,7 @@ from linkage_core.release.ledger import Charge, Ledger
 from linkage_core.release.records import CODEBOOK, TABLE, Released, Source
 from linkage_core.seen import refuse_seen
 from linkage_core.store import OFF_THE_SHELF, Entry, versions
-
-Progress = Callable[[str, int, int], None]
+from linkage_core.validate import one_of
 
 _FITS = {
     "limit": (CODES, CAPPED),
@@ -109,21 +109,20 @@ class Made:
     charge: Charge | None
 
 
-def make(entry: Entry, out: Path, options: Options, progress: Progress | None = None) -> Made:
+def make(entry: Entry, out: Path, options: Options, progress: Progress = silent) -> Made:
     """One release folder. Raises InputError for anything that must not or cannot be released; nothing is left then.
 
     StoreError where writing failed; it names the ledger's entry if that was made already, and stands.
     """
-    said = progress or (lambda stage, done, total: None)
     _require_sense(entry, options)
     folder.require_free(out)
     ledger = None if options.ledger is None else Ledger.open(options.ledger, entry.cohort)
     with folder.begin(out) as making:
-        said("embeddings", 0, 3)
+        progress("embeddings", 0, 3)
         source = records.gather(entry, options.head, options.split)
         if options.kind == STATISTICS:
             _require_unseen(source)
-        said("release", 1, 3)
+        progress("release", 1, 3)
         secret = _secret(options, entry.cohort)
         entered = None
         try:
@@ -131,7 +130,7 @@ def make(entry: Entry, out: Path, options: Options, progress: Progress | None = 
             making.write(data)
             entered = None if ledger is None else charge(ledger, making.files())
             stated["ledger"] = None if entered is None else _entered(entered)
-            said("files", 2, 3)
+            progress("files", 2, 3)
             made = making.finish(stated)
         except BaseException as error:
             if entered is None and options.new_secret and options.secret is not None:
@@ -150,7 +149,7 @@ def make(entry: Entry, out: Path, options: Options, progress: Progress | None = 
                     "Nothing was charged. Mend the cause and release again.",
                 ) from error
             raise
-    said("files", 3, 3)
+    progress("files", 3, 3)
     return Made(out, made, entered)
 
 
@@ -210,8 +209,7 @@ def _require_unseen(source: Source) -> None:
 def _require_sense(entry: Entry, options: Options) -> None:
     """InputError for options that do not fit the kind, or each other, or the cohort."""
     kind = options.kind
-    if kind not in KINDS:
-        raise InputError(f"--kind is {kind!r}.", f"It is one of: {', '.join(KINDS)}.")
+    one_of("--kind", kind, KINDS)
     for name, kinds in _FITS.items():
         given = getattr(options, name)
         if given is not None and given is not False and kind not in kinds:

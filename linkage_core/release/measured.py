@@ -20,9 +20,11 @@ from linkage_core.attackers import Asked, Attack, Held, Known
 from linkage_core.audit import Study
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
+from linkage_core.progress import Progress, silent
 from linkage_core.ranking import MatchCounts, match_counts
 from linkage_core.release.ceiling import ATTACKED, POPULATIONS, UNIFORM, one_image_a_study
 from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
 
 RECORDS = "records"
 """The release class: released records and the mechanism's description, nothing else of the image."""
@@ -125,8 +127,7 @@ def ask(held: Held, mechanism: Mechanism, population: str = UNIFORM, seed: int =
 
     Raises InputError for an unknown population.
     """
-    if population not in POPULATIONS:
-        raise InputError(f"population is {population!r}.", f"It is one of: {', '.join(POPULATIONS)}.")
+    one_of("population", population, POPULATIONS)
     n = len(held.match)
     if population == ATTACKED:
         return Game(held, np.arange(n), np.zeros(n, dtype=bool), population)
@@ -155,7 +156,7 @@ def attacks(
     m: Known = "all",
     population: str = UNIFORM,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[Attack]:
     """Every attacker on released records of the held-out split: exact counts. `name` stands for the head.
 
@@ -167,8 +168,7 @@ def attacks(
     plan = [*(ATTACKERS if alike else ATTACKERS[1:]), *([PREDICTOR] if mechanism.cells else [])]
     found = []
     for done, attacker in enumerate(plan):
-        if progress:
-            progress(attacker, done, len(plan))
+        progress(attacker, done, len(plan))
         with threadpool_limits(1, user_api="blas"):
             if attacker == PREDICTOR:
                 queries, of_text, known, chosen = cell_factors(held, mechanism, seed)
@@ -177,8 +177,7 @@ def attacks(
                 queries, of_text, known, chosen = attackers.factors(game.held, attacker, m, seed)
             counts = game.count(queries, of_text)
         found.append(Attack(game.study(entry, name, counts, seed), attacker, RECORDS, m, known, chosen))
-    if progress:
-        progress("attackers", len(plan), len(plan))
+    progress("attackers", len(plan), len(plan))
     return found
 
 

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from linkage_core import statistics, utility
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.heads import unit
 from linkage_core.release import central, folder
 from linkage_core.release.cap import Cap, dot_cdf
 from linkage_core.release.certificate import CAPPED, CODES, STATISTICS, Certificate
@@ -219,7 +218,7 @@ def _require_model(found: Certificate, entry: Entry) -> str:
 
 
 def _embeddings(entry: Entry, head: str, records: pd.DataFrame) -> np.ndarray:
-    return unit(entry.heads(head).image(entry.features("image", records["record_id"])))
+    return entry.clean_images(records["record_id"], head)
 
 
 def _own_probe(entry: Entry, head: str, split: str, patients: np.ndarray, missing: str, seed: int) -> Probe:

@@ -137,7 +137,7 @@ def public_of(source: Source, public: Entry | None, kind: str) -> tuple[Entry, n
             "A public cohort holds nobody of the release: leave them out of one of the two.",
         )
     # the head that is released, which both were embedded for; not the public entry's own of the same name
-    embeddings = unit(entry.heads(source.head).image(public.features("image", records["record_id"])))
+    embeddings = public.clean_images(records["record_id"], entry.heads(source.head))
     return public, embeddings, utility.states_of(records), records["patient_id"].to_numpy(str)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom.cohort import image_of, records_of
 from linkage_core.cohorts.phantom.population import SEED, Study
 from linkage_core.errors import InputError
+from linkage_core.progress import Progress, silent
 from linkage_core.radiographs import Radiograph
+from linkage_core.validate import one_of
 
 MANIFEST_COLUMNS = ("image", "report", "patient_id", "study_id", "view", "sex", "age", *LABELS)
 _DX_STORAGE = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
@@ -29,7 +31,7 @@ def export_folder(
     image_format: Literal["png", "dicom"] = "png",
     size: int = 512,
     seed: int = SEED,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write images and `manifest.csv`; returns the manifest's path.
 
@@ -37,8 +39,7 @@ def export_folder(
     manifest comes last, so a folder with a manifest is complete. Raises InputError where the directory is not empty,
     no study is given or the format is unknown.
     """
-    if image_format not in ("png", "dicom"):
-        raise InputError(f"image_format is {image_format!r}.", "It is one of: png, dicom.")
+    one_of("image_format", image_format, ("png", "dicom"))
     checked_target(directory, studies)
     images = directory / "images"
     images.mkdir(parents=True)

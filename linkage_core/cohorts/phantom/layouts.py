@@ -13,7 +13,7 @@ import re
 import tarfile
 import textwrap
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -28,11 +28,11 @@ from linkage_core.cohorts.phantom.cohort import image_of, records_of
 from linkage_core.cohorts.phantom.export import checked_target, dicom_file
 from linkage_core.cohorts.phantom.population import SEED, Study, parse_id, patient_studies
 from linkage_core.errors import InputError
+from linkage_core.progress import Progress, silent
 from linkage_core.radiographs import Radiograph
+from linkage_core.validate import one_of
 
 LAYOUTS = (mimic_cxr.KIND, mimic_cxr.KIND_JPG, chexpert_plus.KIND, openi.KIND)
-Progress = Callable[[str, int, int], None]
-
 README = """SYNTHETIC. Nothing here is a patient.
 
 These radiographs and reports were drawn and written by a program (the phantom of Linkage Explorer, seed {seed}) and
@@ -83,6 +83,7 @@ def ids_of(layout: str, record_id: str) -> Ids:
     >>> ids_of("chexpert-plus", "A-400123-2-LATERAL").record
     'train/patient400123/study2/view2_lateral'
     """
+    one_of("The layout", layout, LAYOUTS)
     _, patient, number, view = parse_id(record_id)
     if layout in (mimic_cxr.KIND, mimic_cxr.KIND_JPG):
         digest = hashlib.sha256(record_id.encode()).hexdigest()
@@ -93,10 +94,8 @@ def ids_of(layout: str, record_id: str) -> Ids:
         folder = "valid" if patient % 10 == 0 else "train"
         path = f"{folder}/patient{patient}/study{number}/{name}"
         return Ids(f"patient{patient}", f"patient{patient}-study{number}", path)
-    if layout == openi.KIND:
-        study = f"CXR{10 * patient + number}"
-        return Ids(study, study, f"{study}_IM-0001-{2 if view == 'LATERAL' else 1}001")
-    raise InputError(f"The layout is {layout!r}.", f"It is one of: {', '.join(LAYOUTS)}.")
+    study = f"CXR{10 * patient + number}"
+    return Ids(study, study, f"{study}_IM-0001-{2 if view == 'LATERAL' else 1}001")
 
 
 def parts_of(report: str) -> tuple[str, str]:
@@ -121,15 +120,14 @@ def export_layout(
     size: int = 512,
     seed: int = SEED,
     dicom: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write images, reports and tables of one layout; README.txt comes last and is returned.
 
     `dicom`: of chexpert-plus the DICOM instead of the PNG images; the other layouts have one format each. Raises
     InputError where the directory is not empty, no study is given, or the layout is unknown or has no DICOM images.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"The layout is {layout!r}.", f"It is one of: {', '.join(LAYOUTS)}.")
+    one_of("The layout", layout, LAYOUTS)
     if dicom and layout not in (mimic_cxr.KIND, chexpert_plus.KIND):
         raise InputError(
             f"{layout} has no DICOM images.", f"Layouts that have them: {mimic_cxr.KIND}, {chexpert_plus.KIND}, folder."

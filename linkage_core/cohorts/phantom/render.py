@@ -12,6 +12,7 @@ from linkage_core.cohorts.phantom.canvas import SIGMAS, Canvas, Grid, Strokes, b
 from linkage_core.cohorts.phantom.scene import DEVICE_KINDS, FINDING_KINDS, Scene
 from linkage_core.errors import InputError
 from linkage_core.radiographs import Radiograph
+from linkage_core.validate import one_of
 
 BITS = 12
 _LARGEST = 4096
@@ -26,12 +27,10 @@ def render(scene: Scene, size: int) -> np.ndarray:
     """
     if not 16 <= size <= _LARGEST:
         raise InputError(f"size is {size!r}.", f"Ask for 16 to {_LARGEST} pixels a side.")
-    if scene.view not in ("PA", "AP", "LATERAL"):
-        raise InputError(f"view is {scene.view!r}.", "It is one of: PA, AP, LATERAL.")
+    one_of("view", scene.view, ("PA", "AP", "LATERAL"))
     for drawn, kinds in ((scene.findings, FINDING_KINDS), (scene.devices, DEVICE_KINDS)):
         for item in drawn:
-            if item.kind not in kinds:
-                raise InputError(f"kind is {item.kind!r}.", f"It is one of: {', '.join(kinds)}.")
+            one_of("kind", item.kind, kinds)
     scale = 2 if size <= 160 else 1  # small images are drawn twice as fine and averaged, or thin lines would alias
     n = size * scale
     rng = np.random.default_rng(scene.noise_seed)

@@ -1,0 +1,37 @@
+"""What an argument may be: the checks that many functions make, with the errors that users read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from linkage_core.errors import InputError
+
+
+def one_of(name: str, value: object, choices: Iterable[object]) -> None:
+    """InputError unless the value is one of the choices; it lists them, and names the nearest.
+
+    >>> one_of("direction", "image-to-report", ("image-to-report", "report-to-image"))
+    >>> one_of("direction", "imagetoreport", ("image-to-report", "report-to-image"))
+    Traceback (most recent call last):
+    ...
+    linkage_core.errors.InputError: direction is 'imagetoreport'. Did you mean 'image-to-report'? It is one of: \
+image-to-report, report-to-image.
+    """
+    listed = list(choices)
+    if value in listed:
+        return
+    shown = [choice if isinstance(choice, str) else repr(choice) for choice in listed]
+    raise InputError(f"{name} is {value!r}.{nearest(value, listed)}", f"It is one of: {', '.join(shown)}.")
+
+
+def nearest(value: object, choices: Iterable[object]) -> str:
+    """A question for the choice that is spelled most like the value; "" where none comes near.
+
+    >>> nearest("paitent", ("patient", "pair"))
+    " Did you mean 'patient'?"
+    >>> nearest("site", ("patient", "pair"))
+    ''
+    """
+    near = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
