@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from explorer import charts, downloads, mitigation, page, palette, ranked, releases, sentences, state
+from explorer import before_after, downloads, mitigation, page, palette, ranked, releases, sentences, state
+from explorer.before_after import N_BARS, Picture, Pictures
 from explorer.frontier import COMMAND, key_of
 from linkage_core import frontier, lab
 from linkage_core.store import OFF_THE_SHELF
 
-N_BARS = 7
 WORDS = """
 - **Limit**: no attacker passes it, whatever else they know of the candidates. It is an average over records, for one
   release, and holds as long as nothing else computed from the images leaves: one random finding beside each record
@@ -31,11 +33,11 @@ WORDS = """
 
 def chosen() -> releases.Release | None:
     """The release that is chosen, at the measured setting nearest to the limit asked for; None where none is."""
-    found = releases.settings(_known().options, state.get("mechanism"))
-    if not found:
+    measured = releases.settings(_known().options, state.get("mechanism"))
+    if not measured:
         return None
-    wanted = state.nearest_limit([one.limit for one in found])
-    return next(one for one in found if one.limit == wanted)
+    wanted = state.nearest_limit([release.limit for release in measured])
+    return next(release for release in measured if release.limit == wanted)
 
 
 def _known() -> state.Options:
@@ -44,175 +46,203 @@ def _known() -> state.Options:
 
 def limit_control() -> None:
     """The slider in the place of the one for epsilon; its steps are what was measured."""
-    found = releases.settings(_known().options, state.get("mechanism"))
-    steps = sorted({one.limit for one in found})
+    measured = releases.settings(_known().options, state.get("mechanism"))
+    steps = sorted({release.limit for release in measured})
     label = "At most L times better than guessing"
     if len(steps) > 1:
         key = f"mitigation limit {state.get('mechanism')} {len(steps)}"
         state.limit_slider(steps, key, label, releases.LIMIT_HELP)
     else:
-        said = "not measured here" if not steps else state.limit_words(steps[0])
-        st.html(f'<div class="fr-label">{label}</div><div class="mi-line">{said}</div>')
+        words = "not measured here" if not steps else state.limit_words(steps[0])
+        st.html(f'<div class="fr-label">{label}</div><div class="mi-line">{words}</div>')
     st.html('<div class="mi-ends"><span>← tighter</span><span>looser →</span></div>')
 
 
 def what_is_released() -> None:
     """In the place of the control for what is released: a release is what it is."""
     release = chosen()
-    said = "" if release is None else releases.what(release)
+    words = "" if release is None else releases.what(release)
     st.html(
-        f'<div class="mi-fixed"><div class="fr-label">What is released</div><div class="mi-line">{said}</div></div>'
+        f'<div class="mi-fixed"><div class="fr-label">What is released</div><div class="mi-line">{words}</div></div>'
     )
 
 
-def draw(tables: state.Lab, pool_size: int, title_place: Any) -> None:
+@dataclass(frozen=True)
+class AtRelease:
+    """One release at one N: what attackers reach on it, and before, on clean embeddings; rows by N.
+
+    lines, names: those that are drawn against N, and what each is called. bars, bar_names: the attackers at this N.
+    """
+
+    release: releases.Release
+    known: state.Options
+    cohort: str
+    pool_size: int
+    rows: pd.DataFrame
+    before_row: pd.Series | None
+    lines: dict[str, pd.DataFrame]
+    names: dict[str, str]
+    uses: list[mitigation.Use]
+    bars: list[dict[str, Any]]
+    bar_names: list[str]
+
+    @property
+    def out_of(self) -> int:
+        """How many images a rate is said of."""
+        return sentences.denominator(self.pool_size)
+
+    def also(self, colours: palette.Palette) -> list[mitigation.Line]:
+        """Further lines against N: the limit, and who knows everything."""
+        largest = max([int(rows["pool_size"].max()) for rows in self.lines.values()], default=self.pool_size)
+        return releases.lines(self.release, self.rows, largest, colours)
+
+
+def at_release(
+    release: releases.Release, known: state.Options, linkage: pd.DataFrame, cohort: str, pool_size: int
+) -> AtRelease:
+    """Everything that is known of one release at one N. linkage: of heads, for clean embeddings before.
+
+    Statistics have no before: clean embeddings would be released in their place, not before them.
+    """
+    summed = release.kind == "statistics"
+    rows = releases.rows_of(known.linkage, release, cohort)
+    before = mitigation.line(linkage, OFF_THE_SHELF, "embeddings-and-heads", lab.WORST, cohort)
+    lines = {
+        "before": before,
+        "worst": releases.of_attacker(rows, lab.WORST),
+        "cosine": releases.of_attacker(rows, "cosine"),
+    }
+    lines = {name: line for name, line in lines.items() if len(line)}
+    names = {
+        "before": "clean embeddings instead" if summed else "before",
+        "worst": "after, worst attacker",
+        "cosine": "after, cosine only",
+    }
+    order = [*mitigation.ATTACKERS, frontier.LABELLED, frontier.OMNISCIENT]
+    bars = rows[(rows["pool_size"] == pool_size) & (rows["attacker"] != lab.WORST)].to_dict("records")
+    bars.sort(key=lambda row: order.index(row["attacker"]) if row["attacker"] in order else len(order))
+    return AtRelease(
+        release=release,
+        known=known,
+        cohort=cohort,
+        pool_size=pool_size,
+        rows=rows,
+        before_row=None if summed else mitigation.at(before, pool_size),
+        lines=lines,
+        names={name: names[name] for name in mitigation.LINES if name in lines},
+        uses=releases.uses(known.utility, release, cohort),
+        bars=bars,
+        bar_names=[releases.who_words(row) for row in bars],
+    )
+
+
+def draw(tables: state.Lab, pool_size: int, title_place: DeltaGenerator) -> None:
     """Everything below the controls."""
-    cohort, model, colours = state.cohort(), state.model(), palette.current()
-    release, known = chosen(), _known()
+    colours, release = palette.current(), chosen()
     with title_place, st.popover("Assumptions", icon=":material/tune:"):
         state.model_control("mitigation model")
         st.caption("A release is measured as it was made: its codebook, its secret and its ledger are its own.")
     if release is None:
         page.problem_card(
             "This release was not measured here",
-            f"{state.cohort_label(cohort)}, {state.model_label(model)} has no measured release of this kind.",
+            f"{state.cohort_label(state.cohort())}, {state.model_label(state.model())} has no measured release of "
+            "this kind.",
             "Choose another mechanism, model or cohort. The phantom's releases are measured with its lab:",
             COMMAND,
         )
         return
-    out_of = sentences.denominator(pool_size)
-    rows = releases.rows_of(known.linkage, release, cohort)
-    before = mitigation.line(tables.linkage, OFF_THE_SHELF, "embeddings-and-heads", lab.WORST, cohort)
-    before_row = None if release.kind == "statistics" else mitigation.at(before, pool_size)
-
-    left, right = st.columns([0.48, 0.52], gap="small")
-    with left, st.container(border=True, key="mi-guarantee", height="stretch"), page.guarded():
-        st.html(releases.limit(release, pool_size, out_of, colours))
-    with right, st.container(border=True, key="mi-linkage", gap=None, height="stretch"), page.guarded():
-        asked = {"pool_size": pool_size, "out_of": out_of, "palette": colours}
-        st.html(releases.measured(release, rows, before_row, **asked))
-
-    lines: dict[str, pd.DataFrame] = {}
-    names = {"before": "clean embeddings instead" if release.kind == "statistics" else "before"}
-    names |= {"worst": "after, worst attacker", "cosine": "after, cosine only"}
-    for name, found in (
-        ("before", before),
-        ("worst", releases.of_attacker(rows, lab.WORST)),
-        ("cosine", releases.of_attacker(rows, "cosine")),
-    ):
-        if len(found):
-            lines[name] = found
-    names = {name: names[name] for name in mitigation.LINES if name in lines}
-    largest = max([int(found["pool_size"].max()) for found in lines.values()], default=pool_size)
-    rows_of_use = releases.uses(known.utility, release, cohort)
-    bars = rows[(rows["pool_size"] == pool_size) & (rows["attacker"] != lab.WORST)].to_dict("records")
-    order = [*mitigation.ATTACKERS, frontier.LABELLED, frontier.OMNISCIENT]
-    bars = sorted(bars, key=lambda row: order.index(row["attacker"]) if row["attacker"] in order else len(order))
-    bar_names = [releases.who_words(row) for row in bars]
-    worst_before = None if before_row is None else float(before_row["recall"])
-
-    def draw_curve(with_colours: palette.Palette) -> go.Figure:
-        also = releases.lines(release, rows, largest, with_colours)
-        return mitigation.curve(lines, names, pool_size=pool_size, palette=with_colours, also=also)
-
-    def draw_use(with_colours: palette.Palette) -> go.Figure:
-        return mitigation.usefulness(rows_of_use, with_colours, (releases.PUBLIC, "star", with_colours.guessing))
-
-    def draw_attackers(with_colours: palette.Palette) -> go.Figure:
-        return mitigation.attackers(
-            bars,
-            bar_names,
-            before=worst_before,
-            chance=1 / pool_size,
-            out_of=out_of,
-            pool_size=pool_size,
-            slots=N_BARS,
-            palette=with_colours,
-            why="" if bars else "No attacker was measured at this N.",
-            what=("summed patients picked", "draws") if release.kind == "statistics" else ("linked images", "images"),
-        )
-
-    with title_place:
-        _save(release, rows, (draw_curve, draw_use, draw_attackers), pool_size, out_of)
-    left, right = st.columns([0.61, 0.39], gap="medium")
-    with left:
-        st.subheader("Linkage against pool size")
-        also = releases.lines(release, rows, largest, colours)
-        st.html(releases.legend(names, also, colours))
-        st.plotly_chart(
-            draw_curve(colours),
-            theme=None,
-            config=charts.CONFIG,
-            key="mitigation curve",
-            alt=mitigation.curve_words(lines, names, pool_size, out_of),
-        )
-    with right:
-        st.subheader("Usefulness")
-        st.html(mitigation.use_legend(colours, releases.PUBLIC, ("★", colours.guessing)))
-        st.plotly_chart(
-            draw_use(colours),
-            theme=None,
-            config=charts.CONFIG,
-            key="mitigation use",
-            alt=mitigation.use_words(rows_of_use, "with public labels and nothing released"),
-        )
-        with st.container(border=True, key="mi-damage"):
-            st.html(releases.worth(rows_of_use))
-
-    st.subheader("Does it survive an attacker who adapts?")
-    st.plotly_chart(
-        draw_attackers(colours),
-        theme=None,
-        config=charts.CONFIG,
-        key="mitigation attackers",
-        alt=mitigation.attackers_words(bars, bar_names, worst_before, out_of),
+    at = at_release(release, _known(), tables.linkage, state.cohort(), pool_size)
+    before_after.cards(
+        lambda: st.html(releases.limit(release, pool_size, at.out_of, colours)),
+        lambda: st.html(
+            releases.measured(release, at.rows, at.before_row, pool_size=pool_size, out_of=at.out_of, palette=colours)
+        ),
     )
+    pictures = pictures_of(at, colours)
+    with title_place:
+        _save(at, pictures)
+    before_after.draw(pictures, colours)
     st.page_link(
         "pages/frontier.py",
         label="Compare it with the others",
         icon=":material/balance:",
         query_params={"option": key_of(release.options[0]), "N": str(pool_size)},
     )
-    expander = st.expander(
+    before_after.details(
         "Details: what the limit follows from, every attacker, every figure of use",
-        icon=":material/table:",
-        key="mitigation release details",
-        on_change="rerun",
+        "mitigation release details",
+        lambda: _details(at),
     )
-    if expander.open:
-        with expander:
-            _details(release, rows, known, pool_size, out_of)
 
 
-def _save(
-    release: releases.Release, rows: pd.DataFrame, draws: tuple[Any, Any, Any], pool_size: int, out_of: int
-) -> None:
-    cohort, model, synthetic = state.cohort(), state.model(), state.synthetic()
-    name = page.file_name("mitigation", cohort, model, release.kind, f"limit{release.limit:g}")
-    lift = release.certified
-    filed = rows.assign(release=release.title, certified_lift=[lift(int(n)) for n in rows["pool_size"]])
-    file = page.filed_as_is(filed, synthetic)
-    about = f"{page.provenance(pool_size, int(rows['n_queries'].max()) if len(rows) else 0)} · {release.title}"
-    titles = ("Linkage against pool size, limit and measured", "Usefulness before and after", "Attackers who adapt")
-    kinds = ("linkage", "usefulness", "attackers")
+def pictures_of(at: AtRelease, colours: palette.Palette) -> Pictures:
+    """The three pictures, their legends and the note under usefulness."""
+    worst_before = None if at.before_row is None else float(at.before_row["recall"])
 
-    def svg(i: int) -> bytes:
-        return downloads.svg(draws[i](palette.LIGHT), title=titles[i], subtitle=about)
+    def draw_curve(with_colours: palette.Palette) -> go.Figure:
+        also = at.also(with_colours)
+        return mitigation.curve(at.lines, at.names, pool_size=at.pool_size, palette=with_colours, also=also)
 
+    def draw_use(with_colours: palette.Palette) -> go.Figure:
+        return mitigation.usefulness(at.uses, with_colours, (releases.PUBLIC, "star", with_colours.guessing))
+
+    def draw_attackers(with_colours: palette.Palette) -> go.Figure:
+        summed = at.release.kind == "statistics"
+        return mitigation.attackers(
+            at.bars,
+            at.bar_names,
+            before=worst_before,
+            chance=1 / at.pool_size,
+            out_of=at.out_of,
+            pool_size=at.pool_size,
+            slots=N_BARS,
+            palette=with_colours,
+            why="" if at.bars else "No attacker was measured at this N.",
+            what=("summed patients picked", "draws") if summed else ("linked images", "images"),
+        )
+
+    return Pictures(
+        curve=Picture(
+            draw_curve,
+            mitigation.curve_words(at.lines, at.names, at.pool_size, at.out_of),
+            "Linkage against pool size, limit and measured",
+        ),
+        curve_legend=releases.legend(at.names, at.also(colours), colours),
+        use=Picture(
+            draw_use,
+            mitigation.use_words(at.uses, "with public labels and nothing released"),
+            "Usefulness before and after",
+        ),
+        use_legend=mitigation.use_legend(colours, releases.PUBLIC, ("★", colours.guessing)),
+        note=releases.worth(at.uses),
+        attackers=Picture(
+            draw_attackers,
+            mitigation.attackers_words(at.bars, at.bar_names, worst_before, at.out_of),
+            "Attackers who adapt",
+        ),
+    )
+
+
+def _save(at: AtRelease, pictures: Pictures) -> None:
+    release, rows = at.release, at.rows
+    name = page.file_name("mitigation", at.cohort, state.model(), release.kind, f"limit{release.limit:g}")
+    certified = [release.certified(int(n)) for n in rows["pool_size"]]
+    file = page.filed_as_is(rows.assign(release=release.title, certified_lift=certified), state.synthetic())
+    n_images = int(rows["n_queries"].max()) if len(rows) else 0
     page.save(
         ("Linkage (CSV)", f"{name}-linkage.csv", lambda: downloads.csv(file)),
-        *((f"{kind.capitalize()} (SVG)", f"{name}-{kind}.svg", lambda i=i: svg(i)) for i, kind in enumerate(kinds)),
+        *before_after.files(pictures, name, f"{page.provenance(at.pool_size, n_images)} · {release.title}"),
     )
 
 
-def _details(release: releases.Release, rows: pd.DataFrame, known: state.Options, pool_size: int, out_of: int) -> None:
+def _details(at: AtRelease) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**What the limit follows from**")
-        st.html(f"<style>{ranked.STYLE}</style>{ranked.facts(releases.facts(release, lab.POOL_SIZES))}")
+        st.html(f"<style>{ranked.STYLE}</style>{ranked.facts(releases.facts(at.release, lab.POOL_SIZES))}")
     with right:
         st.markdown("**Every attacker**")
-        st.dataframe(releases.attacker_rows(rows, out_of, pool_size), hide_index=True)
+        st.dataframe(releases.attacker_rows(at.rows, at.out_of, at.pool_size), hide_index=True)
     st.markdown("**Every figure of use**")
-    st.dataframe(releases.use_rows(known.utility, release, state.cohort()), hide_index=True)
+    st.dataframe(releases.use_rows(at.known.utility, at.release, at.cohort), hide_index=True)
     st.markdown(WORDS)
