@@ -21,7 +21,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -40,7 +39,7 @@ PASSED, FAILED = 0, 1  # exit statuses of pytest
 
 class Fault(NamedTuple):
     """name: the fault in words. old: lines that stand once in the packages; new: what takes their place. tests: files
-    by name, as `test_a.py`, `test_a.py::test_b` or `test_a.py -k expression`."""
+    by name, or tests in them, as `test_a.py` or `test_a.py::test_b`."""
 
     name: str
     old: str
@@ -1094,18 +1093,17 @@ def source_of(fault: Fault, root: Path) -> Path:
     return found[0].relative_to(root)
 
 
-def arguments_of(tests: str, root: Path) -> list[str]:
-    """pytest's arguments for `test_a.py`, `test_a.py::test_b` or `test_a.py -k expression`, the file found by name; of
-    several files of one name the one that has the test."""
-    what, *options = shlex.split(tests)
-    name, *node = what.split("::")
+def test_of(named: str, root: Path) -> str:
+    """pytest's argument for `test_a.py` or `test_a.py::test_b`, the file found by name; of several files of one name
+    the one that has the test."""
+    name, _, test = named.partition("::")
     found = sorted((root / "tests").rglob(name))
-    if node:
-        test = re.compile(rf"^\s*def {re.escape(node[0].split('[')[0])}\(", re.MULTILINE)
-        found = [path for path in found if test.search(path.read_text(encoding="utf-8"))]
+    if test:
+        there = re.compile(rf"^def {re.escape(test)}\(", re.MULTILINE)
+        found = [path for path in found if there.search(path.read_text(encoding="utf-8"))]
     if len(found) != 1:
-        raise SystemExit(f"{tests}: {len(found)} test files are meant by this, not one.")
-    return ["::".join([str(found[0].relative_to(root)), *node]), *options]
+        raise SystemExit(f"{named}: {len(found)} tests are meant by this, not one.")
+    return str(found[0].relative_to(root)) + named.removeprefix(name)
 
 
 def copied(root: Path, to: Path) -> Path:
@@ -1125,31 +1123,32 @@ def copied(root: Path, to: Path) -> Path:
 
 
 def run(tests: Sequence[str], fault: Fault | None = None) -> tuple[bool, float, str]:
-    """(did a test fail, seconds, what pytest said last) on a copy of the tree with a fault, or without one."""
+    """(did a test fail, seconds, which one) on a copy of the tree with a fault, or without one."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = copied(ROOT, Path(folder))
         if fault is not None:
             path = tree / source_of(fault, tree)
             path.write_text(path.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8")
-        said = ""
-        for one in tests:  # each by itself: a -k of one file would narrow the others
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments_of(one, tree)]
-            environment = os.environ | {"PYTHONPATH": str(tree)}
-            try:
-                done = subprocess.run(
-                    command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return True, time.perf_counter() - start, f"no end within {SECONDS} s"
-            lines = done.stdout.strip().splitlines()
-            said = next((line for line in lines if line.startswith("FAILED")), lines[-1] if lines else done.stderr)
-            if done.returncode == FAILED:
-                return True, time.perf_counter() - start, said
-            if done.returncode != PASSED:
-                name = fault.name if fault else "without a fault"
-                raise SystemExit(f"{name}: {one} could not be run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return False, time.perf_counter() - start, said
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        command += dict.fromkeys(test_of(one, tree) for one in tests)
+        try:
+            done = subprocess.run(
+                command,
+                cwd=tree,
+                env=os.environ | {"PYTHONPATH": str(tree)},
+                capture_output=True,
+                text=True,
+                timeout=SECONDS if fault else None,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return True, time.perf_counter() - start, f"no end within {SECONDS} s"
+    if done.returncode not in (PASSED, FAILED):
+        name = fault.name if fault else "without a fault"
+        raise SystemExit(f"{name}: the tests could not be run.\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return done.returncode == FAILED, time.perf_counter() - start, " ".join(failed)
 
 
 def main() -> None:
@@ -1164,26 +1163,19 @@ def main() -> None:
     for fault in FAULTS:
         source_of(fault, ROOT)
         for one in fault.tests:
-            arguments_of(one, ROOT)
+            test_of(one, ROOT)
     faults = [one for one in FAULTS if not asked.only or any(part in one.name for part in asked.only)]
     start = time.perf_counter()
+    failed, seconds, said = run([one for fault in faults for one in fault.tests])
+    if failed:
+        raise SystemExit(f"The tree as it is fails {said}")
+    print(f"{seconds:6.1f} s  passed    the tree as it is", flush=True)
+    rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        each = list(dict.fromkeys(one for fault in faults for one in fault.tests))
-        each = [one for one in each if re.split(r"::| ", one)[0] not in each or one.endswith(".py")]  # in a whole file
-        print(f"{len(each)} sets of tests on the tree as it is", flush=True)
-        for one, (failed, seconds, said) in zip(each, pool.map(lambda one: run([one]), each), strict=True):
-            if failed:
-                raise SystemExit(f"{one} fails on the tree as it is: {said}")
-            print(f"  passed    {seconds:6.1f} s  {one}", flush=True)
-        rows: list[dict[str, Any]] = []
-        for fault, (caught, seconds, said) in zip(
-            faults, pool.map(lambda fault: run(fault.tests, fault), faults), strict=True
-        ):
+        found = pool.map(lambda fault: run(fault.tests, fault), faults)
+        for fault, (caught, seconds, said) in zip(faults, found, strict=True):
             rows.append({"name": fault.name, "caught": caught, "seconds": round(seconds, 1)})
-            print(
-                f"{'caught    ' if caught else 'SURVIVED  '}  {seconds:6.1f} s  {fault.name}  [{said[:110]}]",
-                flush=True,
-            )
+            print(f"{seconds:6.1f} s  {'caught  ' if caught else 'SURVIVED'}  {fault.name}  {said}", flush=True)
     n_caught = sum(row["caught"] for row in rows)
     seconds = round(time.perf_counter() - start)
     print(f"{n_caught} of {len(rows)} caught in {seconds:,} s")
