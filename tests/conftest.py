@@ -10,7 +10,7 @@ import pytest
 
 from linkage_core.cohorts import table
 from linkage_core.embedding import import_arrays
-from linkage_core.store import Entry, Store
+from linkage_core.store import Entry, Store, write_manifest
 
 
 def toy_records(n_patients: int, seed: int = 0) -> pd.DataFrame:
@@ -55,6 +55,14 @@ def toy_entry(
     records.to_csv(folder / "records.csv", index=False)
     images, texts = toy_arrays(records, signal)
     return import_arrays(table.read(folder / "records.csv", cohort), model, images, texts, store, store_text=True)
+
+
+def of_other_weights(entry: Entry) -> Entry:
+    """The same entry, its manifest saying that other weights made it."""
+    content = {name: value for name, value in entry.manifest.items() if name not in ("schema", "versions", "files")}
+    content["model"] = {**content["model"], "weights_sha256": "0" * 64}
+    write_manifest(entry.path, {**content, "keep": set(entry.manifest["files"])})
+    return Store(entry.path.parent.parent).open(entry.cohort, entry.model)
 
 
 @pytest.fixture

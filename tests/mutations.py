@@ -21,7 +21,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -40,7 +39,7 @@ PASSED, FAILED = 0, 1  # exit statuses of pytest
 
 class Fault(NamedTuple):
     """name: the fault in words. old: lines that stand once in the packages; new: what takes their place. tests: files
-    by name, as `test_a.py`, `test_a.py::test_b` or `test_a.py -k expression`."""
+    by name, or tests in them, as `test_a.py` or `test_a.py::test_b`."""
 
     name: str
     old: str
@@ -80,7 +79,12 @@ FAULTS: tuple[Fault, ...] = (
         "codes = same_query * n_candidates + same_candidate",
         ("test_ranking.py",),
     ),
-    Fault("NaN in an embedding is ranked", "    if not finite.all():\n", "    if False:\n", ("test_ranking.py",)),
+    Fault(
+        "NaN in an embedding is ranked",
+        "    if not finite.all():\n",
+        "    if False:\n",
+        ("test_ranking.py::test_bad_input_names_argument_row_and_remedy",),
+    ),
     Fault(
         "a tie is never won",
         "above = counts.n_better + counts.n_tied / 2",
@@ -103,7 +107,7 @@ FAULTS: tuple[Fault, ...] = (
         "k above N is answered",
         "    if k > pool_size:\n        raise",
         "    if False:\n        raise",
-        ("test_pools.py",),
+        ("test_pools.py::test_bad_input_names_value_and_remedy",),
     ),
     Fault(
         "several hits are one chance",
@@ -143,7 +147,7 @@ FAULTS: tuple[Fault, ...] = (
         "a figure of one patient is not flagged",
         "    if len(sizes) >= TOO_FEW and largest > MOST:\n",
         "    if False:\n",
-        ("test_referee_cases.py -k one_patient",),
+        ("test_referee_cases.py::test_one_patient_with_most_records_flags_every_number_over_images",),
     ),
     Fault(
         "signs are flipped image by image",
@@ -198,13 +202,13 @@ FAULTS: tuple[Fault, ...] = (
         "galleries of other weights are compared",
         "    if hashes[0] != hashes[1]:\n        shown =",
         "    if False:\n        shown =",
-        ("test_fusion.py -k cannot_be_compared",),
+        ("test_fusion.py::test_galleries_that_cannot_be_compared_are_refused",),
     ),
     Fault(
         "a gallery that holds the queries' own studies is taken for another site",
         '    if len(common):\n        raise InputError(\n            f"Both cohorts hold study',
         '    if False:\n        raise InputError(\n            f"Both cohorts hold study',
-        ("test_fusion.py -k cannot_be_compared",),
+        ("test_fusion.py::test_galleries_that_cannot_be_compared_are_refused",),
     ),
     Fault(
         "a finding that is not mentioned matches one that is denied",
@@ -241,13 +245,13 @@ FAULTS: tuple[Fault, ...] = (
         "a manifest altered by hand is believed",
         'if content.pop("digest", None) != _digest_json(content):',
         'if content.pop("digest", None) is None:',
-        ("test_store.py",),
+        ("test_store.py::test_a_manifest_that_was_altered_and_still_reads_is_refused",),
     ),
     Fault(
         "stored counts are served for another head",
         'if name.startswith(("records", "features-")) or name == f"heads/{head}.safetensors"',
         'if name.startswith(("records", "features-"))',
-        ("test_store.py -k replaced",),
+        ("test_store.py::test_counts_of_a_head_that_was_replaced_are_counted_again",),
     ),
     Fault(
         "stored counts of other features are served",
@@ -259,19 +263,19 @@ FAULTS: tuple[Fault, ...] = (
         "altered counts are served",
         'if said.get("sha256") != sha256(path):\n',
         "if False:\n",
-        ("test_store.py -k still_read",),
+        ("test_store.py::test_counts_that_were_altered_and_still_read_are_refused",),
     ),
     Fault(
         "stored counts are joined by position",
         "counts = MatchCounts(*(column[place] for column in counts))",
         "counts = MatchCounts(*counts)",
-        ("test_store.py -k joined",),
+        ("test_store.py::test_kept_counts_are_joined_by_record_and_refused_of_others",),
     ),
     Fault(
         "stored counts of other records are served",
         ' or len(ids) != len(queries):\n            raise StoreError(\n                f"The stored counts',
         ' and False:\n            raise StoreError(\n                f"The stored counts',
-        ("test_store.py -k joined",),
+        ("test_store.py::test_kept_counts_are_joined_by_record_and_refused_of_others",),
     ),
     Fault(
         "two writers enter one entry",
@@ -289,7 +293,7 @@ FAULTS: tuple[Fault, ...] = (
         "a head is overwritten without a word",
         '        if not replace and f"heads/{name}.safetensors" in',
         '        if False and f"heads/{name}.safetensors" in',
-        ("test_mitigation_finetune.py -k overwritten",),
+        ("test_mitigation_finetune.py::test_heads_are_not_overwritten_by_accident",),
     ),
     Fault(
         "the name of a head leads out of its folder",
@@ -301,7 +305,7 @@ FAULTS: tuple[Fault, ...] = (
         "an unknown split is empty, not refused",
         "            if split not in SPLITS:\n",
         "            if False:\n",
-        ("test_store.py",),
+        ("test_store.py::test_an_absent_entry_lists_what_there_is",),
     ),
     # embedding and cohorts
     Fault(
@@ -326,7 +330,7 @@ FAULTS: tuple[Fault, ...] = (
         "an altered shard is kept",
         'if note.get("sha256") != hashlib.sha256(tensors["features"].tobytes()).hexdigest():',
         "if False:",
-        ("test_pipeline.py -k altered", "test_embedding.py"),
+        ("test_pipeline.py::test_an_altered_shard_is_named_and_made_again",),
     ),
     Fault(
         "report text is stored unasked",
@@ -338,7 +342,7 @@ FAULTS: tuple[Fault, ...] = (
         "a study of two patients is imported",
         "        if (several > 1).any():\n",
         "        if False:\n",
-        ("test_embedding.py -k record_table",),
+        ("test_embedding.py::test_a_record_table_is_checked",),
     ),
     Fault(
         "a label that is none is imported",
@@ -356,19 +360,19 @@ FAULTS: tuple[Fault, ...] = (
         "shares of a split that do not sum to 1 are taken",
         "min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:",
         "min(fractions) < 0:",
-        ("test_cohorts_folder.py -k shares_of",),
+        ("test_cohorts_folder.py::test_shares_of_a_split_sum_to_one",),
     ),
     Fault(
         "an image path leads out of the cohort's folder",
         "    if not resolved.is_relative_to(resolved_root):\n",
         "    if False:\n",
-        ("test_radiographs.py -k inside",),
+        ("test_radiographs.py::test_inside_keeps_to_the_root",),
     ),
     Fault(
         "a manifest lies outside the folder",
         "        if not path.resolve().is_relative_to(root.resolve()):\n",
         "        if False:\n",
-        ("test_cohorts_folder.py",),
+        ("test_cohorts_folder.py::test_folder_and_manifest_that_are_not_there",),
     ),
     Fault(
         "a link that leads out is listed as an image",
@@ -392,7 +396,7 @@ FAULTS: tuple[Fault, ...] = (
         "a table of any size is read into memory",
         "        if path.stat().st_size > MAX_BYTES:\n",
         "        if False:\n",
-        ("test_cohorts_folder.py -k too_large",),
+        ("test_cohorts_folder.py::test_a_table_that_is_too_large_is_not_read",),
     ),
     # pictures
     Fault(
@@ -423,13 +427,13 @@ FAULTS: tuple[Fault, ...] = (
         "header and compressed image may differ in size",
         "    if size != [int(dataset.Rows), int(dataset.Columns)]:\n",
         "    if False:\n",
-        ("test_radiographs.py -k agree",),
+        ("test_radiographs.py::test_header_and_compressed_image_must_agree",),
     ),
     Fault(
         "a deflated bomb goes off",
         "    if inflating.unconsumed_tail:\n",
         "    if False:\n",
-        ("test_radiographs.py -k bomb",),
+        ("test_radiographs.py::test_a_deflated_bomb_is_not_inflated",),
     ),
     Fault(
         "an image of any size is decoded",
@@ -441,13 +445,13 @@ FAULTS: tuple[Fault, ...] = (
         "a file of any size is read",
         "        if size > MAX_FILE_BYTES:\n",
         "        if False:\n",
-        ("test_radiographs.py -k too_large",),
+        ("test_radiographs.py::test_a_file_that_is_too_large_is_not_read",),
     ),
     Fault(
         "a photograph passes for a radiograph",
         "    if spread > COLOUR_SHARE * white * grey.size:\n",
         "    if False:\n",
-        ("test_radiographs.py -k colour",),
+        ("test_radiographs.py::test_grey_rgb_is_read_and_real_colour_refused",),
     ),
     # what is written and shown
     Fault(
@@ -478,7 +482,7 @@ FAULTS: tuple[Fault, ...] = (
         "values on a release's page are HTML",
         "return html.escape(str(value))",
         "return str(value)",
-        ("test_release_check.py", "test_release_folder.py", "test_release_cli.py"),
+        ("test_release_check.py::test_every_value_of_the_page_is_text",),
     ),
     Fault(
         "a picture's title is markup",
@@ -539,7 +543,7 @@ FAULTS: tuple[Fault, ...] = (
         "a delta of 1/n needs no leave",
         "    if not allow_large:\n",
         "    if False:\n",
-        ("test_accounting.py -k 'delta_is_well or studys'",),
+        ("test_accounting.py::test_the_studys_delta_is_larger_than_one_over_n",),
     ),
     Fault(
         "the trade-off knows one direction only",
@@ -551,7 +555,7 @@ FAULTS: tuple[Fault, ...] = (
         "a sampled run is accounted as one Gaussian query",
         "if self.accountant == GAUSSIAN and self.q != 1:",
         "if False:",
-        ("test_accounting.py -k cannot_be",),
+        ("test_accounting.py::test_a_run_that_cannot_be",),
     ),
     # private training
     Fault(
@@ -606,31 +610,31 @@ FAULTS: tuple[Fault, ...] = (
         "the training cohort passes for a public one",
         'if cohort in (entry.cohort, f"{entry.cohort}-finetune"):',
         "if cohort == entry.cohort:",
-        ("test_mitigation_finetune.py -k bad_training",),
+        ("test_mitigation_finetune.py::test_bad_training_pairs",),
     ),
     Fault(
         "one patient with half of the pairs is trained on",
         "if len(names) < 2 or 2 * counts[most] >= counts.sum():",
         "if False:",
-        ("test_mitigation_finetune.py -k bad_training",),
+        ("test_mitigation_finetune.py::test_bad_training_pairs",),
     ),
     Fault(
         "a run with a stored seed claims to be private",
         '    if options.seed is not None:\n        return {"claim"',
         '    if False:\n        return {"claim"',
-        ("test_mitigation_finetune.py -k keeps_no_seed",),
+        ("test_mitigation_finetune.py::test_a_private_run_keeps_no_seed_and_a_reproducible_one_is_not_private",),
     ),
     Fault(
         "a run without noise claims to be private",
         '    if run.multiplier == 0:\n        return {"claim"',
         '    if False:\n        return {"claim"',
-        ("test_mitigation_finetune.py -k without_noise",),
+        ("test_mitigation_finetune.py::test_without_noise_nothing_is_claimed",),
     ),
     Fault(
         "the study's recipe claims its epsilon",
         '    if row.kind == "reported":\n',
         "    if False:\n",
-        ("test_mitigation_finetune.py -k recipe",),
+        ("test_mitigation_finetune.py::test_the_study_s_recipe_reports_its_epsilon_and_claims_nothing",),
     ),
     Fault("of several guesses the best is free", "(1 - level) / len(tried)", "(1 - level)", ("test_canary.py",)),
     # attackers and use
@@ -638,13 +642,13 @@ FAULTS: tuple[Fault, ...] = (
         "an audit forgets whose pairs a head of another cohort was trained on",
         'seen |= _patients(store.open(trained["cohort"], entry.model), trained)',
         "continue",
-        ("test_seen_by_door.py -k compared",),
+        ("test_seen_by_door.py::test_patients_who_trained_a_head_in_another_cohort_are_compared",),
     ),
     Fault(
         "a head trained on all patients is measured on some of them",
         'if split != "all":\n        records = records[records["split"] == split]\n    return set',
         'records = records[records["split"] == split]\n    return set',
-        ("test_seen_by_door.py -k refused_on_any",),
+        ("test_seen_by_door.py::test_a_head_of_another_entry_that_was_trained_on_all_patients_is_refused_on_any",),
     ),
     Fault(
         "an attacker's own patients are among the queries'",
@@ -668,7 +672,7 @@ FAULTS: tuple[Fault, ...] = (
         "a head is attacked on features of other weights",
         "if entry.model != source.model or hashes[0] != hashes[1]:",
         "if entry.model != source.model:",
-        ("test_attackers.py", "test_utility.py", "test_lab.py -k external"),
+        ("test_seen.py::test_a_head_of_other_weights_is_refused",),
     ),
     Fault(
         "a probe is read on patients who trained it",
@@ -724,7 +728,10 @@ FAULTS: tuple[Fault, ...] = (
         "the secret's stream does without its key",
         'return hmac.digest(self.key, _preamble(purpose, self.cohort) + image, "sha256")',
         "return hashlib.sha256(_preamble(purpose, self.cohort) + image).digest()",
-        ("test_release_keyed.py -k stream", "test_release_make.py -k numbers_their_order"),
+        (
+            "test_release_keyed.py::test_a_stream_is_the_keyed_hash_of_purpose_cohort_and_image",
+            "test_release_make.py::test_numbers_their_order_and_who_is_left_out_follow_from_the_secret",
+        ),
     ),
     Fault(
         "keyed noise does without its key",
@@ -754,19 +761,19 @@ FAULTS: tuple[Fault, ...] = (
         "a secret that others may read is used",
         'if os.name == "posix" and mode & 0o077:',
         "if False:",
-        ("test_release_keyed.py",),
+        ("test_release_keyed.py::test_a_secret_in_the_wrong_place_or_state_is_refused",),
     ),
     Fault(
         "a secret is used for another cohort",
         "        if whose != cohort:\n",
         "        if False:\n",
-        ("test_release_keyed.py",),
+        ("test_release_keyed.py::test_a_secret_in_the_wrong_place_or_state_is_refused",),
     ),
     Fault(
         "a short secret is made",
         "        if len(self.key) < KEY_BYTES:\n",
         "        if False:\n",
-        ("test_release_keyed.py",),
+        ("test_release_keyed.py::test_a_secret_in_the_wrong_place_or_state_is_refused",),
     ),
     Fault(
         "two limits share one noise",
@@ -784,7 +791,7 @@ FAULTS: tuple[Fault, ...] = (
         "a cap of an epsilon that cannot be is made",
         "        if not epsilon > math.log(limit):\n",
         "        if False:\n",
-        ("test_release_cap.py",),
+        ("test_release_cap.py::test_p_from_epsilon_gives_that_epsilon",),
     ),
     Fault(
         "released rows stand in the store's order",
@@ -802,13 +809,13 @@ FAULTS: tuple[Fault, ...] = (
         "the released cohort passes for a public one",
         "    if public.cohort == entry.cohort:\n",
         "    if False:\n",
-        ("test_release_cli.py", "test_release_make.py"),
+        ("test_release_cli.py::test_a_bad_request_ends_with_two_and_leaves_nothing",),
     ),
     Fault(
         "a public cohort shares patients with the release",
         "    if len(shared):\n",
         "    if False:\n",
-        ("test_release_cli.py -k off_the_sphere",),
+        ("test_release_cli.py::test_embeddings_off_the_sphere_and_shared_patients_are_refused",),
     ),
     Fault(
         "another codebook brings no other numbers",
@@ -826,19 +833,19 @@ FAULTS: tuple[Fault, ...] = (
         "more cells are asked for than records can fill",
         "    if n_cells * least > n_records:\n",
         "    if False:\n",
-        ("test_release_codes.py", "test_release_cli.py"),
+        ("test_release_codes.py::test_more_cells_than_the_policy_allows_are_refused",),
     ),
     Fault(
         "two records of one number are released",
         "if len(numbers) > 1 and (numbers[order[1:]] == numbers[order[:-1]]).any():",
         "if False:",
-        ("test_release_cli.py -k off_the_sphere",),
+        ("test_release_cli.py::test_embeddings_off_the_sphere_and_shared_patients_are_refused",),
     ),
     Fault(
         "negative noise is added to embeddings",
         "    if not 0 <= sigma < np.inf:\n",
         "    if False:\n",
-        ("test_release_cli.py", "test_release_make.py", "test_release_folder.py"),
+        ("test_release_cli.py::test_a_bad_request_ends_with_two_and_leaves_nothing",),
     ),
     # certificate and folder
     Fault(
@@ -875,7 +882,7 @@ FAULTS: tuple[Fault, ...] = (
         "a certificate may have any part",
         "        if name not in shapes:\n",
         "        if False:\n",
-        ("test_release_check.py",),
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
     ),
     Fault(
         "a file too many is accepted",
@@ -884,7 +891,10 @@ FAULTS: tuple[Fault, ...] = (
         ("test_release_folder.py",),
     ),
     Fault(
-        "a note beside the columns is accepted", "if beside or any(", "if False and any(", ("test_release_check.py",)
+        "a note beside the columns is accepted",
+        "if beside or any(",
+        "if False and any(",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
     ),
     Fault(
         "data altered at their old size are accepted",
@@ -896,13 +906,13 @@ FAULTS: tuple[Fault, ...] = (
         "rows in the site's order are accepted",
         "    if (numbers[1:] <= numbers[:-1]).any():\n",
         "    if False:\n",
-        ("test_release_folder.py", "test_release_check.py"),
+        ("test_release_folder.py::test_an_altered_folder_is_refused_by_name",),
     ),
     Fault(
         "a cell that is too small is accepted",
         'if counts[counts > 0].min() < mechanism["least"]:',
         "if False:",
-        ("test_release_folder.py", "test_release_check.py"),
+        ("test_release_folder.py::test_an_altered_folder_is_refused_by_name",),
     ),
     Fault(
         "a page that says otherwise is accepted",
@@ -914,14 +924,16 @@ FAULTS: tuple[Fault, ...] = (
         "a release is written over what is there",
         "if out.exists() or out.is_symlink():",
         "if False:",
-        ("test_release_folder.py",),
+        ("test_release_cli.py::test_an_out_that_is_there_or_cannot_be_is_refused",),
     ),
     # the ledger
     Fault(
         "what left before is the largest entry, not their sum",
         ".reshape(-1, 2).sum(axis=0)",
         ".reshape(-1, 2).max(axis=0, initial=0.0)",
-        ("test_release_ledger.py -k told_the_sum",),
+        (
+            "test_release_ledger.py::test_a_query_is_told_the_sum_of_all_that_left_before_and_records_that_of_their_patients",
+        ),
     ),
     Fault(
         "queries add up in mu, not in its square",
@@ -945,7 +957,7 @@ FAULTS: tuple[Fault, ...] = (
         "records follow those that left without limit",
         "            if both:\n",
         "            if False:\n",
-        ("test_release_ledger.py -k without_limit",),
+        ("test_release_ledger.py::test_records_without_limit_are_entered_and_end_the_limits_of_their_patients",),
     ),
     Fault(
         "an entry's hash forgets the one before",
@@ -957,7 +969,7 @@ FAULTS: tuple[Fault, ...] = (
         "patients' hashes do without the key",
         'return hmac.digest(key, b"patient\\0" + patient.encode(), "sha256")',
         "return hashlib.sha256(patient.encode()).digest()",
-        ("test_release_ledger.py -k look_anybody",),
+        ("test_release_ledger.py::test_who_has_the_file_without_its_key_cannot_look_anybody_up",),
     ),
     Fault(
         "the ledger's key is written for all to read",
@@ -981,19 +993,19 @@ FAULTS: tuple[Fault, ...] = (
         "a key of another ledger opens this one",
         'if site.get("key") != hashlib.sha256(key).hexdigest():',
         "if False:",
-        ("test_release_ledger.py",),
+        ("test_release_ledger.py::test_a_ledger_is_begun_once_and_opened_for_its_cohort",),
     ),
     Fault(
         "a release of nobody is charged",
         '        if not len(names):\n            raise InputError("The release',
         '        if False:\n            raise InputError("The release',
-        ("test_release_ledger.py",),
+        ("test_release_ledger.py::test_a_charge_that_makes_no_sense_is_refused",),
     ),
     Fault(
         "a query without noise is charged",
         "if mu is not None and not 0 < mu < math.inf:",
         "if False:",
-        ("test_release_ledger.py",),
+        ("test_release_ledger.py::test_a_charge_that_makes_no_sense_is_refused",),
     ),
     Fault(
         "any digest is one of the ledger's",
@@ -1006,31 +1018,31 @@ FAULTS: tuple[Fault, ...] = (
         "sums of patients who trained the head are released",
         "            _require_unseen(source)\n",
         "            pass\n",
-        ("test_release_make.py -k trained_on",),
+        ("test_release_make.py::test_a_head_that_was_trained_on_the_summed_patients_is_refused",),
     ),
     Fault(
         "real patients are released without a ledger",
         "    if options.ledger is None and not entry.synthetic:\n",
         "    if False:\n",
-        ("test_release_cli.py",),
+        ("test_release_cli.py::test_a_bad_request_ends_with_two_and_leaves_nothing",),
     ),
     Fault(
         "real patients are released under noise that anybody can make again",
         "    if options.reproducible and not entry.synthetic:\n",
         "    if False:\n",
-        ("test_release_cli.py",),
+        ("test_release_cli.py::test_a_bad_request_ends_with_two_and_leaves_nothing",),
     ),
     Fault(
         "records are released without a secret",
         "if kind in PER_RECORD and options.secret is None and not options.reproducible:",
         "if False:",
-        ("test_release_cli.py",),
+        ("test_release_cli.py::test_a_bad_request_ends_with_two_and_leaves_nothing",),
     ),
     Fault(
         "an option that means nothing for the kind is ignored",
         "if given is not None and given is not False and kind not in kinds:",
         "if False:",
-        ("test_release_cli.py",),
+        ("test_release_cli.py::test_a_bad_request_ends_with_two_and_leaves_nothing",),
     ),
     Fault(
         "what nothing limits is charged as if it were limited",
@@ -1080,6 +1092,115 @@ FAULTS: tuple[Fault, ...] = (
         "common = own[:0]",
         ("test_release_receive.py",),
     ),
+    # further refusals that no test had seen
+    Fault(
+        "a code outside the codebook is accepted",
+        'if not ((cells >= 0) & (cells < mechanism["cells"])).all():',
+        "if False:",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "a finding outside the list is accepted",
+        'if not ((which >= 0) & (which < len(content["one_label"]["findings"]))).all():',
+        "if False:",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "an empty cell is accepted",
+        "if any(column.null_count for column in table.columns):",
+        "if False:",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "the note of a table's writer is accepted",
+        'if not re.fullmatch(r"parquet-cpp',
+        'if False and re.fullmatch(r"parquet-cpp',
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "notes beside a file's own are accepted",
+        'if set(held) != {"note"}:',
+        "if False:",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "a codebook of another size is accepted",
+        'if book.n_cells != mechanism["cells"]:',
+        "if False:",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "sums in a frame of another shape are accepted",
+        "if frame.centre.shape != (e,) or frame.back.shape != (e, r):",
+        "if False:",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "sums that are no numbers are accepted",
+        "if not all(np.isfinite(one).all() for one in finite):",
+        "if False:",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "scores that are no numbers are accepted",
+        "    if not np.isfinite(rows).all():\n        raise StoreError",
+        "    if False:\n        raise StoreError",
+        ("test_release_check.py::test_what_was_slipped_into_the_data_is_refused_by_name",),
+    ),
+    Fault(
+        "a certificate may list further files",
+        "if odd := sorted(wanted ^ set(said)):",
+        "if odd := sorted(set()):",
+        ("test_release_check.py::test_a_certificate_lists_the_files_of_its_kind_and_no_other",),
+    ),
+    Fault(
+        "a ledger of nobody is begun",
+        "if not cohort or not len(names):",
+        "if False:",
+        ("test_release_ledger.py::test_a_book_of_nobody_is_not_begun",),
+    ),
+    Fault(
+        "keyed noise of no numbers is asked for",
+        "        if n < 1:\n            raise",
+        "        if False:\n            raise",
+        ("test_release_keyed.py::test_uniforms_equal_the_slow_loop",),
+    ),
+    Fault(
+        "pairs that other weights made are trained on",
+        "    if hashes[0] != hashes[1]:\n        raise",
+        "    if False:\n        raise",
+        ("test_mitigation_finetune.py::test_pairs_beside_a_cohort_without_a_split_to_train_on",),
+    ),
+    Fault(
+        "sums that other weights made are kept",
+        'if made.about["weights_sha256"] != entry.manifest["model"].get("weights_sha256"):',
+        "if False:",
+        ("test_mitigation_finetune.py::test_pairs_beside_a_cohort_without_a_split_to_train_on",),
+    ),
+    Fault(
+        "a file of an entry is overwritten without a word",
+        'if relative in now["files"] and not replace:',
+        "if False:",
+        ("test_store.py::test_files_of_an_entry_are_added_once_and_asked_for_by_name",),
+    ),
+    Fault(
+        "a bias of another length is broadcast",
+        "if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[:1]:",
+        "if False:",
+        ("test_heads.py::test_a_head_is_a_weight_with_its_bias",),
+    ),
+    Fault(
+        "the patients of one half choose and score",
+        "if not (chosen_on.any() and scored_on.any()):",
+        "if False:",
+        ("test_attackers.py::test_too_little_to_choose_or_simulate_from_is_refused",),
+    ),
+    Fault(
+        "negative output noise is added",
+        "if options.output_noise < 0 or not math.isfinite(options.output_noise):",
+        "if False:",
+        ("test_mitigation_finetune.py::test_bad_options_name_value_and_remedy",),
+    ),
 )
 
 
@@ -1094,18 +1215,17 @@ def source_of(fault: Fault, root: Path) -> Path:
     return found[0].relative_to(root)
 
 
-def arguments_of(tests: str, root: Path) -> list[str]:
-    """pytest's arguments for `test_a.py`, `test_a.py::test_b` or `test_a.py -k expression`, the file found by name; of
-    several files of one name the one that has the test."""
-    what, *options = shlex.split(tests)
-    name, *node = what.split("::")
+def test_of(named: str, root: Path) -> str:
+    """pytest's argument for `test_a.py` or `test_a.py::test_b`, the file found by name; of several files of one name
+    the one that has the test."""
+    name, _, test = named.partition("::")
     found = sorted((root / "tests").rglob(name))
-    if node:
-        test = re.compile(rf"^\s*def {re.escape(node[0].split('[')[0])}\(", re.MULTILINE)
-        found = [path for path in found if test.search(path.read_text(encoding="utf-8"))]
+    if test:
+        there = re.compile(rf"^def {re.escape(test)}\(", re.MULTILINE)
+        found = [path for path in found if there.search(path.read_text(encoding="utf-8"))]
     if len(found) != 1:
-        raise SystemExit(f"{tests}: {len(found)} test files are meant by this, not one.")
-    return ["::".join([str(found[0].relative_to(root)), *node]), *options]
+        raise SystemExit(f"{named}: {len(found)} tests are meant by this, not one.")
+    return str(found[0].relative_to(root)) + named.removeprefix(name)
 
 
 def copied(root: Path, to: Path) -> Path:
@@ -1125,31 +1245,32 @@ def copied(root: Path, to: Path) -> Path:
 
 
 def run(tests: Sequence[str], fault: Fault | None = None) -> tuple[bool, float, str]:
-    """(did a test fail, seconds, what pytest said last) on a copy of the tree with a fault, or without one."""
+    """(did a test fail, seconds, which one) on a copy of the tree with a fault, or without one."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = copied(ROOT, Path(folder))
         if fault is not None:
             path = tree / source_of(fault, tree)
             path.write_text(path.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8")
-        said = ""
-        for one in tests:  # each by itself: a -k of one file would narrow the others
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments_of(one, tree)]
-            environment = os.environ | {"PYTHONPATH": str(tree)}
-            try:
-                done = subprocess.run(
-                    command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return True, time.perf_counter() - start, f"no end within {SECONDS} s"
-            lines = done.stdout.strip().splitlines()
-            said = next((line for line in lines if line.startswith("FAILED")), lines[-1] if lines else done.stderr)
-            if done.returncode == FAILED:
-                return True, time.perf_counter() - start, said
-            if done.returncode != PASSED:
-                name = fault.name if fault else "without a fault"
-                raise SystemExit(f"{name}: {one} could not be run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return False, time.perf_counter() - start, said
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        command += dict.fromkeys(test_of(one, tree) for one in tests)
+        try:
+            done = subprocess.run(
+                command,
+                cwd=tree,
+                env=os.environ | {"PYTHONPATH": str(tree)},
+                capture_output=True,
+                text=True,
+                timeout=SECONDS if fault else None,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return True, time.perf_counter() - start, f"no end within {SECONDS} s"
+    if done.returncode not in (PASSED, FAILED):
+        name = fault.name if fault else "without a fault"
+        raise SystemExit(f"{name}: the tests could not be run.\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return done.returncode == FAILED, time.perf_counter() - start, " ".join(failed)
 
 
 def main() -> None:
@@ -1164,26 +1285,19 @@ def main() -> None:
     for fault in FAULTS:
         source_of(fault, ROOT)
         for one in fault.tests:
-            arguments_of(one, ROOT)
+            test_of(one, ROOT)
     faults = [one for one in FAULTS if not asked.only or any(part in one.name for part in asked.only)]
     start = time.perf_counter()
+    failed, seconds, said = run([one for fault in faults for one in fault.tests])
+    if failed:
+        raise SystemExit(f"The tree as it is fails {said}")
+    print(f"{seconds:6.1f} s  passed    the tree as it is", flush=True)
+    rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        each = list(dict.fromkeys(one for fault in faults for one in fault.tests))
-        each = [one for one in each if re.split(r"::| ", one)[0] not in each or one.endswith(".py")]  # in a whole file
-        print(f"{len(each)} sets of tests on the tree as it is", flush=True)
-        for one, (failed, seconds, said) in zip(each, pool.map(lambda one: run([one]), each), strict=True):
-            if failed:
-                raise SystemExit(f"{one} fails on the tree as it is: {said}")
-            print(f"  passed    {seconds:6.1f} s  {one}", flush=True)
-        rows: list[dict[str, Any]] = []
-        for fault, (caught, seconds, said) in zip(
-            faults, pool.map(lambda fault: run(fault.tests, fault), faults), strict=True
-        ):
+        found = pool.map(lambda fault: run(fault.tests, fault), faults)
+        for fault, (caught, seconds, said) in zip(faults, found, strict=True):
             rows.append({"name": fault.name, "caught": caught, "seconds": round(seconds, 1)})
-            print(
-                f"{'caught    ' if caught else 'SURVIVED  '}  {seconds:6.1f} s  {fault.name}  [{said[:110]}]",
-                flush=True,
-            )
+            print(f"{seconds:6.1f} s  {'caught  ' if caught else 'SURVIVED'}  {fault.name}  {said}", flush=True)
     n_caught = sum(row["caught"] for row in rows)
     seconds = round(time.perf_counter() - start)
     print(f"{n_caught} of {len(rows)} caught in {seconds:,} s")

@@ -456,6 +456,25 @@ def test_who_may_act_on_what(entry: Entry) -> None:
     assert "cosine" not in attackers.allowed("embeddings", "secret")
 
 
+def test_too_little_to_choose_or_simulate_from_is_refused(entry: Entry) -> None:
+    with pytest.raises(InputError, match="no attack to choose from"):
+        worst_of([], 10, 1)
+    base = attack(entry)
+    patients = base.queries["patient_id"]
+    mine = np.flatnonzero(patients == patients.iloc[0])
+    counts = type(base.counts)(*(column[mine] for column in base.counts))
+    alone = replace(base, study=replace(base.study, counts=counts, queries=base.queries.iloc[mine]))
+    with pytest.raises(InputError, match="too few patients to choose"):
+        worst_of([alone], 10, 1)
+    narrow = Heads(*(Linear(head.weight[:5], head.bias[:5]) for head in (entry.heads().image, entry.heads().text)))
+    with pytest.raises(InputError, match=r"No attacker can act on the release 'embeddings' with m = 0"):
+        attackers.attacks(entry.add_head("narrow", narrow, {}), "narrow", release="embeddings", m=0)
+    with pytest.raises(InputError, match=r"draws is 1\."):
+        ceiling(entry, pool_sizes=[10], noise=0.5, draws=1)
+    with pytest.raises(InputError, match="no rng was given"):
+        attackers.omniscient_counts(np.eye(3), np.arange(3), np.arange(3), 0.5)
+
+
 def test_a_head_trained_on_the_queried_patients_is_refused(entry: Entry) -> None:
     made = entry
     for split in ("heldout", "attacker"):

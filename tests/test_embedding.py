@@ -178,6 +178,8 @@ def test_nothing_to_embed_is_an_error(store: Store) -> None:
     empty = Cohort("toy", "test", None, empty.records.iloc[:0], empty.rejects, read_image)
     with pytest.raises(InputError, match="has no image with a report"):
         embed(empty, CountingEncoder(), store)
+    with pytest.raises(InputError, match="dtype is 'int8'"):
+        embed(cohort(), CountingEncoder(), store, dtype="int8")
     only_bad = cohort(4)
     bad = only_bad.records[only_bad.records["patient_id"] == "p3"]
     with pytest.raises(InputError, match=r"could be embedded.*ends too early"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_arrays, toy_entry, toy_records
+from conftest import of_other_weights, toy_arrays, toy_entry, toy_records
 from test_cli import linkage
 
 from linkage_core import audit
@@ -21,7 +21,7 @@ from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import unit
 from linkage_core.mitigation import accounting, controls, oneshot
 from linkage_core.mitigation import finetune as lab
-from linkage_core.store import Entry, Store
+from linkage_core.store import Entry, Store, write_table
 
 FINDINGS = ("Pneumonia", "Edema")
 DESIGN_RECORD = {
@@ -264,6 +264,7 @@ def test_heads_are_not_overwritten_by_accident(mine: Entry) -> None:
         ({"q": 2.0}, "q is 2"),
         ({"steps": 0}, "steps is 0"),
         ({"rate": math.nan}, "rate is nan"),
+        ({"output_noise": -1.0}, "output_noise is -1"),
     ],
 )
 def test_bad_options_name_value_and_remedy(mine: Entry, changed: dict, message: str) -> None:
@@ -286,10 +287,6 @@ def test_bad_training_pairs(mine: Entry, store: Store, tmp_path: Path) -> None:
     for mechanism in (lab.LABEL, oneshot.LABEL):
         with pytest.raises(InputError, match="Patient 'nobody' has"):
             lab.finetune(mine, mechanism, FAST, training=replace(pairs, patients=one))
-    whole = toy_entry(store, tmp_path / "plain", cohort="plain")
-    if not (whole.records()["split"] == "finetune").any():
-        with pytest.raises(InputError, match="no split finetune"):
-            lab.training_pairs(whole)
     with pytest.raises(InputError, match="needs a public cohort"):
         lab.finetune(mine, lab.PUBLIC, replace(FAST, public=None))
     for own in ("mine", "mine-finetune"):
@@ -299,6 +296,28 @@ def test_bad_training_pairs(mine: Entry, store: Store, tmp_path: Path) -> None:
         lab.finetune(mine, "label-dpsg", FAST)
     with pytest.raises(InputError, match="Name what it follows"):
         lab.finetune(mine, "noise-only", FAST)
+
+
+def test_pairs_beside_a_cohort_without_a_split_to_train_on(mine: Entry, store: Store, tmp_path: Path) -> None:
+    """All of NAME-finetune trains, if it is there and the same weights made it."""
+    whole = toy_entry(store, tmp_path / "plain", cohort="plain")
+    held = whole.records().assign(split="heldout")
+    whole = whole.add_file("records.parquet", lambda path: write_table(path, held))
+    with pytest.raises(InputError, match=r"no split finetune, and the store no cohort plain-finetune"):
+        lab.training_pairs(whole)
+    beside = imported(store, tmp_path / "input", "plain-finetune", 40, "y")
+    found = lab.training_pairs(whole)
+    assert (found.source.cohort, found.split) == ("plain-finetune", "all")
+    assert set(found.patients) == set(beside.records()["patient_id"])
+    of_other_weights(beside)
+    with pytest.raises(InputError, match="plain-finetune/m was embedded with other weights than plain/m"):
+        lab.training_pairs(whole)
+    of_other_weights(store.open("elsewhere", "m"))
+    with pytest.raises(InputError, match="elsewhere/m was embedded with other weights than mine/m"):
+        lab.finetune(mine, lab.PUBLIC, FAST)
+    sums = lab.prepare(oneshot.LABEL, lab.training_pairs(mine), "patient", FINDINGS)
+    with pytest.raises(InputError, match="made with other weights than elsewhere/m"):
+        lab.keep_sums(store.open("elsewhere", "m"), sums)
 
 
 # ------------------------------------------------------------------------------------------------------ the command

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
 from release_store import MODEL, build
 from scipy.special import ndtr
 
@@ -87,6 +88,36 @@ def noted(name: str, change: Change, tensors: dict[str, np.ndarray] | None = Non
     return alter
 
 
+def turned(name: str, change: Change, **notes: str) -> Callable[[Path], None]:
+    """Other tensors in a safetensors file, and further notes beside its own."""
+
+    def alter(path: Path) -> None:
+        held, note = read_tensors(path / name)
+        change(held)
+        said = {"note": json.dumps(note, sort_keys=True), **notes}
+        (path / name).write_bytes(safetensors.numpy.save(held, metadata=said))
+
+    return alter
+
+
+def smaller(held: dict[str, np.ndarray]) -> None:
+    """A codebook of one cell fewer."""
+    held |= {name: held[name][:-1] for name in ("places", "prices", "centres", "scores", "occupancy")}
+
+
+def unfinite(path: Path) -> None:
+    rows = folder.read_vectors(path).copy()
+    rows[0, 0] = np.nan
+    column(1, "scores", lambda n: records._lists(rows))(path)
+
+
+def written_by(path: Path) -> None:
+    """The note of its writer, which pyarrow does not let one choose, in the footer's own bytes."""
+    held, usual = (path / records.TABLE).read_bytes(), b"parquet-cpp-arrow version"
+    assert held.count(usual) == 1
+    (path / records.TABLE).write_bytes(held.replace(usual, b"Mrs A, born 1941 version!"))
+
+
 def fielded(path: Path) -> None:
     def change(found: pa.Table) -> pa.Table:
         field = found.schema.field(0).with_metadata({"labels": "x"})
@@ -120,6 +151,43 @@ SLIPPED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "a record number is not 16",
     ),
     "field metadata": (CAPPED, fielded, "metadata beside its columns"),
+    "the writer's name": (CAPPED, written_by, "carries a note of its writer: 'Mrs A, born"),
+    "an empty cell": (CODES, column(1, "code", lambda n: pa.array([None] + [0] * (n - 1), pa.int32())), "empty cells"),
+    "a code too high": (CODES, column(1, "code", lambda n: pa.array([8] * n, pa.int32())), "outside the 8 cells"),
+    "a code below 0": (CODES, column(1, "code", lambda n: pa.array([-1] * n, pa.int32())), "outside the 8 cells"),
+    "a finding too high": (
+        CODES,
+        column(2, "finding", lambda n: pa.array([14] + [0] * (n - 1), pa.int8())),
+        "a finding lies outside the list",
+    ),
+    "a score that is none": (SCORES, unfinite, "a number is not finite"),
+    "a smaller codebook": (CODES, turned(records.CODEBOOK, smaller), "has 7 cells, not 8"),
+    "a note beside the note": (CODES, turned(records.CODEBOOK, lambda held: None, ages="83"), "carries other notes"),
+    "64 bits of sums": (
+        STATISTICS,
+        turned(folder.SUMS, lambda held: held.update(label=held["label"].astype(np.float64))),
+        "label is of type F64, not F32",
+    ),
+    "a sum less": (
+        STATISTICS,
+        turned(folder.SUMS, lambda held: held.update(label=held["label"][:-1].copy())),
+        "holds sums of shapes",
+    ),
+    "a prevalence more": (
+        STATISTICS,
+        turned(folder.SUMS, lambda held: held.update(prevalence=np.append(held["prevalence"], 0.83))),
+        "prevalence is not of shape",
+    ),
+    "a centre of more": (
+        STATISTICS,
+        turned(folder.SUMS, lambda held: held.update(centre=np.append(held["centre"], 83.0))),
+        "its frame is not of one shape",
+    ),
+    "a moment that is none": (
+        STATISTICS,
+        turned(folder.SUMS, lambda held: held.update(second=held["second"] * np.float32(np.inf))),
+        "a number is not finite",
+    ),
     "64 bits": (
         EMBEDDINGS,
         lambda path: table(path, lambda t: t.set_column(1, "vector", t.column(1).cast(pa.list_(pa.float64(), 24)))),
@@ -251,6 +319,47 @@ def test_the_page_is_the_certificates_own_to_the_byte(
         folder.check(path)
     (path / folder.PAGE).unlink()
     folder.check(path)
+
+
+def test_a_certificate_lists_the_files_of_its_kind_and_no_other(made: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    shutil.copytree(made[CAPPED], path)
+    content = content_of(path)
+    said = {name: content[name] for name in certificate.STATED}
+    for change, message in (
+        (
+            lambda files: files.update({records.CODEBOOK: files[records.TABLE]}),
+            "lists 'codebook.safetensors', which is",
+        ),
+        (lambda files: files.pop(records.TABLE), r"does not list records\.parquet"),
+    ):
+        files = dict(content["files"])
+        change(files)
+        put(path, certificate.finished({**said, "files": files}).content)
+        with pytest.raises(StoreError, match=message):
+            folder.check(path)
+    del said["versions"], said["files"]
+    with pytest.raises(InputError, match="The certificate lacks versions, files"):
+        certificate.finished(said)
+
+
+def test_every_value_of_the_page_is_text(made: dict[str, Path]) -> None:
+    """What a certificate may state has no room for markup; the page does not rely on it."""
+    hostile = "<script>alert('x')</script>\"&"
+
+    def poisoned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: poisoned(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [poisoned(one) for one in value]
+        return f"{value}{hostile}" if isinstance(value, str) else value
+
+    for kind in (CODES, CAPPED, SCORES, EMBEDDINGS, STATISTICS):
+        content = content_of(made[kind]) | {"ledger": ENTERED}
+        drawn = page.render(certificate.Certificate({**poisoned(content), "kind": kind}))
+        assert "&lt;script&gt;" in drawn
+        assert "<script" not in drawn
+        assert "alert('" not in drawn
 
 
 def test_a_certificate_has_no_room_between_its_parts(made: dict[str, Path], tmp_path: Path) -> None:

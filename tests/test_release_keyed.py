@@ -36,6 +36,8 @@ def test_uniforms_equal_the_slow_loop(secret: Secret) -> None:
     found = secret.uniforms("cap", IMAGES, 5)
     assert found.tolist() == [slow(secret, "cap", image, 5) for image in IMAGES]
     assert secret.uniforms("cap", [], 3).shape == (0, 3)
+    with pytest.raises(InputError, match="n is 0"):
+        secret.uniforms("cap", IMAGES, 0)
 
 
 def test_a_row_depends_on_its_image_alone(secret: Secret) -> None:

@@ -454,6 +454,13 @@ def test_a_budget_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[st
     assert not list(tmp_path.iterdir())
 
 
+def test_a_book_of_nobody_is_not_begun(tmp_path: Path) -> None:
+    for cohort, patients in (("", PATIENTS), (COHORT, [])):
+        with pytest.raises(InputError, match=rf"name is {cohort!r} and it has {len(patients)} patients"):
+            Ledger.create(tmp_path / "l", cohort, patients, epsilon=1.0, delta=DELTA, lift=2.0)
+    assert not list(tmp_path.iterdir())
+
+
 # ------------------------------------------------------------------------------------------- killed, and two at once
 
 CHARGES = """

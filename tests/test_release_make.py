@@ -110,6 +110,8 @@ def test_numbers_their_order_and_who_is_left_out_follow_from_the_secret(toy: Ent
     kept = [set(records.thinned(source, Secret(bytes([i]) * 32, "toy"), 1).images) for i in (0, 1)]
     assert len(kept[0]) == len(kept[1]) == 150
     assert kept[0] != kept[1]
+    with pytest.raises(InputError, match="At most 0 records a patient"):
+        records.thinned(source, Secret(bytes(32), "toy"), 0)
 
 
 # --------------------------------------------------------------------------------------------------- what is charged

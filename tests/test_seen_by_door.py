@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_arrays, toy_records
+from conftest import of_other_weights, toy_arrays, toy_records
 from test_cli import linkage
 
 from linkage_core import attackers, audit
@@ -113,6 +113,15 @@ def test_a_head_of_another_entry_that_was_trained_on_all_patients_is_refused_on_
         with pytest.raises(InputError, match="trained on"):
             DOORS[door](site, with_head(source, site, split))
     DOORS[door](site, with_head(source, site, "finetune"))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_head_of_other_weights_is_refused(site: Entry, store: Store, tmp_path: Path, door: str) -> None:
+    """A head fits the features that it was made for; under others its figures would say nothing."""
+    source = with_head(placed(store, tmp_path, "source", renamed), site, "finetune")
+    DOORS[door](site, source)
+    with pytest.raises(InputError, match="other weights"):
+        DOORS[door](site, of_other_weights(source))
 
 
 def test_all_of_a_cohort_holds_the_split_that_trained(site: Entry, store: Store, tmp_path: Path) -> None:

@@ -82,6 +82,37 @@ def test_a_broken_manifest_is_an_error_with_a_remedy(entry: Entry, store: Store,
         store.open("toy", "m")
 
 
+def test_a_manifest_that_was_altered_and_still_reads_is_refused(entry: Entry, store: Store) -> None:
+    """Whoever changes a file and its hash in the manifest has the manifest's own digest against them."""
+    path = entry.path / "manifest.json"
+    written = path.read_text()
+    content = json.loads(written)
+    for change in ({"text_stored": False}, {"files": {}}, {"digest": "0" * 64}, {"more": 1}):
+        path.write_text(json.dumps({**content, **change}))
+        with pytest.raises(StoreError, match=r"was altered since it was written.*linkage verify toy/m"):
+            store.open("toy", "m")
+    del content["digest"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match="was altered"):
+        store.open("toy", "m")
+    path.write_text(written)
+    store.open("toy", "m")
+
+
+def test_files_of_an_entry_are_added_once_and_asked_for_by_name(entry: Entry) -> None:
+    added = entry.add_file("more.json", lambda path: files.write_json(path, 1), replace=False)
+    with pytest.raises(InputError, match=r"already has more\.json"):
+        entry.add_file("more.json", lambda path: files.write_json(path, 2), replace=False)
+    assert json.loads(added.file("more.json").read_text()) == 1
+    with pytest.raises(StoreError, match=r"has no \.\./records\.parquet"):
+        added.file("../records.parquet")
+    audit.study(entry)
+    (note,) = (entry.path / "ranks").glob("*.json")
+    note.write_text("{")
+    with pytest.raises(StoreError, match=r"cannot be read.*audit again"):
+        audit.study(entry)
+
+
 def test_an_absent_entry_lists_what_there_is(entry: Entry, store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="It has: toy/m"):
         store.open("toy", "other")
