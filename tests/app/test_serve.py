@@ -39,14 +39,16 @@ SHOWN = """
 import json, os
 options = {name: option.value for name, option in config.get_config_options().items()}
 del options["server.cookieSecret"]  # drawn at every start
-print(json.dumps([options, os.getcwd()], default=str))
+print(json.dumps([options, os.getcwd(), config.get_where_defined("server.address")], default=str))
 """
 
 
-def settings_of(code: str, folder: Path) -> tuple[dict, str]:
-    """Every option of Streamlit after this code has run in this folder, and the working directory then."""
+def settings_of(code: str, folder: Path, script: Path) -> tuple[dict, str, str]:
+    """After this code has run in this folder, from a file: every option of Streamlit, the working directory, and where
+    the address is from."""
+    script.write_text(code + SHOWN)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code + SHOWN]
+    command = [sys.executable, str(script)]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return tuple(json.loads(ran.stdout.splitlines()[-1]))
 
@@ -57,11 +59,12 @@ def test_every_setting_is_that_of_make_app_even_in_a_folder_with_settings_of_its
         '[server]\naddress = "0.0.0.0"\nbaseUrlPath = "elsewhere"\n[logger]\nlevel = "debug"\n'
         '[[theme.fontFaces]]\nfamily = "x"\nurl = "https://attacker.example/x.woff2"\n'
     )
-    made, _ = settings_of(AS_MADE, ROOT)
-    hostile, _ = settings_of(AS_MADE.replace('"app.py"', repr(str(ROOT / "app.py"))), tmp_path)
+    made, _, _ = settings_of(AS_MADE, ROOT, tmp_path / "made.py")
+    hostile, _, _ = settings_of(AS_MADE, tmp_path, tmp_path / "hostile.py")
     assert hostile["server.baseUrlPath"] == "elsewhere", "the folder's settings would count"
-    served, folder = settings_of(AS_SERVED % str(tmp_path), tmp_path)
+    served, folder, given = settings_of(AS_SERVED % str(tmp_path), tmp_path, tmp_path / "served.py")
     assert served == made
+    assert given == "command-line argument or environment variable", "given, and not found by Streamlit's own search"
     assert (served["server.address"], served["server.port"], served["theme.fontFaces"]) == ("127.0.0.1", 8777, None)
     assert folder == str(ROOT)
 
