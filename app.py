@@ -1,5 +1,5 @@
 """Linkage Explorer in the browser: `streamlit run app.py`, or `make app`."""
 
-from explorer import frame
+from explorer.frame import frame
 
 frame.run()

@@ -27,12 +27,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linkage_core import audit, comparisons, exposure, fusion, open_world, ranking, statistics, strata
+from linkage_core.audit import compare, exposure, fusion, open_world, strata
+from linkage_core.audit import study as audit
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import ImageError
-from linkage_core.radiographs import Radiograph
-from linkage_core.store import Entry, Store
+from linkage_core.images.pixels import Radiograph
+from linkage_core.ranking import counts, intervals, paired
+from linkage_core.store.entry import Entry, Store
 
 SHIPPED = Path(__file__).resolve().parents[1] / "cached_embeddings"
 BOOTSTRAP_LIMIT = 2.0
@@ -90,9 +92,9 @@ def fill(store: Store, n_images: int, dimensions: int = 128) -> None:
 
 
 def bare_product(queries: np.ndarray, candidates: np.ndarray) -> None:
-    block = np.empty((ranking.QUERY_BLOCK, len(candidates)), dtype=np.float32)
-    for start in range(0, len(queries), ranking.QUERY_BLOCK):
-        rows = queries[start : start + ranking.QUERY_BLOCK]
+    block = np.empty((counts.QUERY_BLOCK, len(candidates)), dtype=np.float32)
+    for start in range(0, len(queries), counts.QUERY_BLOCK):
+        rows = queries[start : start + counts.QUERY_BLOCK]
         np.matmul(rows, candidates.T, out=block[: len(rows)])
 
 
@@ -143,7 +145,7 @@ def _bootstrap(entry: Entry, _: Entry) -> dict[str, Callable[[], Any]]:
     values, patients = rng.random(44_000), rng.integers(0, 10_000, 44_000)
     patients = np.unique(patients, return_inverse=True)[1]
     return {
-        "": lambda: statistics.cluster_bootstrap(values, patients),
+        "": lambda: intervals.cluster_bootstrap(values, patients),
         f"resampling rows, {PEER_DRAWS} draws": lambda: resampled(values, patients, PEER_DRAWS),
     }
 
@@ -151,12 +153,12 @@ def _bootstrap(entry: Entry, _: Entry) -> dict[str, Callable[[], Any]]:
 def _permutation(entry: Entry, second: Entry) -> dict[str, Callable[[], Any]]:
     a, b = (audit.study(one).recall(1000, 1)[0] for one in (entry, second))
     patients = entry.records(entry.default_split)["patient_id"].to_numpy()
-    return {"": lambda: comparisons.permutation_test(a, b, patients)}
+    return {"": lambda: paired.permutation_test(a, b, patients)}
 
 
 def _compare(entry: Entry, second: Entry) -> dict[str, Callable[[], Any]]:
     studies = [audit.study(entry), audit.study(second)]
-    return {"": lambda: comparisons.compare(studies, 1000, 1)}
+    return {"": lambda: compare.compare(studies, 1000, 1)}
 
 
 def _open_prepare(entry: Entry, _: Entry) -> dict[str, Callable[[], Any]]:
@@ -232,7 +234,7 @@ CASES: dict[str, Case] = {
 def run_case(store: Path, cohort: str, name: str) -> dict[str, Any]:
     """Seconds of the part (its first run, nothing cached) and of its peers (best of two), and peak memory."""
     entries = [Store(store).open(cohort, model) for model in MODELS[cohort]]
-    ranking.match_counts(np.eye(9), np.eye(9), np.arange(9))  # compiled before the clock runs
+    counts.match_counts(np.eye(9), np.eye(9), np.arange(9))  # compiled before the clock runs
     parts = CASES[name](entries[0], entries[1])
     start, cpu = time.perf_counter(), time.process_time()
     parts[""]()
@@ -246,7 +248,7 @@ def run_case(store: Path, cohort: str, name: str) -> dict[str, Any]:
                 start = time.perf_counter()
                 work()
                 times.append(time.perf_counter() - start)
-            scale = statistics.DRAWS / PEER_DRAWS if "draws" in peer else 1.0
+            scale = intervals.DRAWS / PEER_DRAWS if "draws" in peer else 1.0
             result["peer"] = peer
             result["peer_seconds"] = round(min(times) * scale, 3)
             result["times_the_peer"] = round(result["seconds"] / result["peer_seconds"], 3)

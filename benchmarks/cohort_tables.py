@@ -32,7 +32,7 @@ import numpy as np
 from linkage_core.cohorts import chexpert_plus
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import layouts
-from linkage_core.store import versions
+from linkage_core.store.files import versions
 
 MIMIC = {"images": 377_110, "studies": 227_835, "patients": 65_379}
 CHEXPERT = {"images": 223_462, "studies": 187_711, "patients": 64_725}

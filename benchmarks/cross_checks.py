@@ -22,10 +22,11 @@ import numba
 import numpy as np
 import pandas as pd
 
-from linkage_core import fusion, pools, strata
+from linkage_core.audit import fusion, strata
 from linkage_core.cohorts.base import LABELS
-from linkage_core.ranking import MatchCounts, match_counts
-from linkage_core.store import Embeddings
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import MatchCounts, match_counts
+from linkage_core.store.entry import Embeddings
 
 EXACT = 1e-12
 

@@ -29,7 +29,7 @@ from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, tr
 from linkage_core.mitigation.noise import System
 from linkage_core.mitigation.objectives import Label, PublicNegatives, targets
 from linkage_core.mitigation.opacus_engine import Opacus
-from linkage_core.store import versions
+from linkage_core.store.files import versions
 
 D_IMAGE, D_TEXT, WIDTH, CLIP = 512, 768, 128, 0.1
 

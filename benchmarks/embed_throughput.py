@@ -32,20 +32,20 @@ import torch
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from linkage_core import pipeline
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.phantom.export import dicom_file
 from linkage_core.cohorts.phantom.render import radiograph
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.embedding import embed
+from linkage_core.embed import pipeline
+from linkage_core.embed.embedding import embed
 from linkage_core.encoders import pictures, pixels
 from linkage_core.encoders.biovil import BioVilImage
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.encoders.threads import as_before, one_thread
 from linkage_core.heads import Heads, identity
-from linkage_core.radiographs import Radiograph
-from linkage_core.readers import Readers, default_workers
-from linkage_core.store import Store
+from linkage_core.images.pixels import Radiograph
+from linkage_core.images.processes import Readers, default_workers
+from linkage_core.store.entry import Store
 
 SHAPE = (2500, 2048)
 BATCH = 8

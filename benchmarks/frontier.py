@@ -19,10 +19,11 @@ from typing import Any
 
 import pandas as pd
 
-from linkage_core import frontier, frontier_build, lab
+from linkage_core.lab import frontier, frontier_build
+from linkage_core.lab.measured import WORST
 from linkage_core.release import measured
 from linkage_core.release.ceiling import POPULATIONS
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
 N = 10_000
 FALL, ALL, OTHERS = 0.618, 0.2, 2.0
@@ -60,7 +61,7 @@ def clean_in_both_games(entry: Entry) -> dict[str, Any]:
         of_n = {
             str(row["pool_size"]): [number(row[f"recall{end}"] * row["pool_size"]) for end in ("", "_low", "_high")]
             for row in rows
-            if row["attacker"] == lab.WORST
+            if row["attacker"] == WORST
         }
         found[population] = {"asked": said, "lift, low, high": of_n}
     return found

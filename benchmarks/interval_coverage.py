@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from linkage_core import exposure
-from linkage_core.comparisons import mcnemar_exact, permutation_test
-from linkage_core.pools import expected_recall
-from linkage_core.ranking import MatchCounts
-from linkage_core.statistics import DRAWS, cluster_bootstrap
-from linkage_core.strata import label_matched_auc
+from linkage_core.audit import exposure
+from linkage_core.audit.strata import label_matched_auc
+from linkage_core.ranking.counts import MatchCounts
+from linkage_core.ranking.intervals import DRAWS, cluster_bootstrap
+from linkage_core.ranking.paired import mcnemar_exact, permutation_test
+from linkage_core.ranking.pools import expected_recall
 
 POOL_SIZE = 10
 # E[(1-t)^(N-1)] for t ~ Beta(1, 4): 4 / (4 + N - 1)

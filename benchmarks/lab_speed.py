@@ -30,15 +30,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linkage_core import attackers, lab
-from linkage_core import setting as settings
-from linkage_core.audit import Study
+from linkage_core.attacks import attack
+from linkage_core.attacks.held import allowed, hold
+from linkage_core.audit.study import Study
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
-from linkage_core.mitigation import finetune, oneshot
-from linkage_core.setting import Setting
-from linkage_core.store import Store
+from linkage_core.embed.embedding import import_arrays
+from linkage_core.lab import measured
+from linkage_core.lab import setting as settings
+from linkage_core.lab.setting import Setting
+from linkage_core.mitigation import finetune, mechanisms, oneshot, training
+from linkage_core.store.entry import Store
 
 SHIPPED = Path(__file__).resolve().parents[1] / "cached_embeddings"
 LIVE_LIMIT, DPSGD_LIMIT = 0.3, 20.0
@@ -65,7 +67,7 @@ def row(part: str, times: list[tuple[float, float]], limit: float | None = None)
     }
 
 
-def simulated(root: Path, d: int, n_pairs: int = 20_000) -> finetune.Training:
+def simulated(root: Path, d: int, n_pairs: int = 20_000) -> training.Training:
     """Pairs of two a patient with 14 findings; not learnable, which costs the same."""
     rng = np.random.default_rng(d)
     records = pd.DataFrame({"record_id": [f"r{i}" for i in range(100)], "patient_id": [f"p{i}" for i in range(100)]})
@@ -77,7 +79,7 @@ def simulated(root: Path, d: int, n_pairs: int = 20_000) -> finetune.Training:
     )
     images, texts = rng.standard_normal((2, n_pairs, d), dtype=np.float32)
     labels = (rng.random((n_pairs, len(LABELS))) < 0.3).astype(float)
-    return finetune.Training(entry, "all", images, texts, labels, (np.arange(n_pairs) // 2).astype(str))
+    return training.Training(entry, "all", images, texts, labels, (np.arange(n_pairs) // 2).astype(str))
 
 
 def main() -> int:
@@ -101,16 +103,14 @@ def main() -> int:
             pairs = simulated(Path(folder), d)
             settings = finetune.Options(epsilon=1.0)
             finetune.accounting.dpsgd_sigma(1.0, 1e-6, 0.05, 200)
-            work = timed(lambda p=pairs, s=settings: finetune.finetune(p.source, finetune.LABEL, s, training=p))
+            work = timed(lambda p=pairs, s=settings: finetune.finetune(p.source, mechanisms.LABEL, s, training=p))
             rows.append(row(f"label-dpsgd, 20,000 pairs, d = {d}", [work], DPSGD_LIMIT))
-    name = next((one for one in lab.head_names(entry) if one.startswith("label-dpsgd-eps0.34")), "off-the-shelf")
-    held = attackers.hold(entry, name)
-    for attacker in attackers.allowed("embeddings-and-heads", name):
-        rows.append(
-            row(f"{attacker} on {name}", [timed(lambda a=attacker: attackers.attack(entry, name, a, held=held))])
-        )
-    raw = attackers.hold(entry)
-    work = timed(lambda: attackers.attack(entry, attacker="raw-images", release="raw-images", held=raw))
+    name = next((one for one in measured.head_names(entry) if one.startswith("label-dpsgd-eps0.34")), "off-the-shelf")
+    held = hold(entry, name)
+    for attacker in allowed("embeddings-and-heads", name):
+        rows.append(row(f"{attacker} on {name}", [timed(lambda a=attacker: attack.attack(entry, name, a, held=held))]))
+    raw = hold(entry)
+    work = timed(lambda: attack.attack(entry, attacker="raw-images", release="raw-images", held=raw))
     rows.append(row("raw-images", [work]))
     late = [one["part"] for one in rows if one["limit_seconds"] and one["best_seconds"] > one["limit_seconds"]]
     result = {
@@ -125,13 +125,13 @@ def main() -> int:
 
 
 def _curve(study: Study) -> pd.DataFrame:
-    return study.table(lab.pool_sizes(study)[1], (1,))
+    return study.table(measured.pool_sizes(study)[1], (1,))
 
 
 def _live(entry: Any, mechanism: str, epsilon: float, studies: list[Any]) -> None:
     study = settings.live(entry, Setting(mechanism, epsilon, seed=None)).study
     studies.append(study)
-    for size in lab.pool_sizes(study)[1]:
+    for size in measured.pool_sizes(study)[1]:
         study.recall(size, 1)[0].mean()
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from linkage_core.cohorts.phantom import layouts, population
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.store import versions
+from linkage_core.store.files import versions
 
 CASES = (
     ("mimic-cxr", False),

@@ -20,8 +20,8 @@ from typing import Any
 
 import pandas as pd
 
-from linkage_core import lab
-from linkage_core.store import OFF_THE_SHELF, Store
+from linkage_core.lab import grid, measured
+from linkage_core.store.entry import OFF_THE_SHELF, Store
 
 RELEASE = "embeddings-and-heads"
 SHIPPED = Path(__file__).resolve().parents[1] / "cached_embeddings"
@@ -39,10 +39,10 @@ def figures(name: str, cohort: str, linkage: pd.DataFrame, used: pd.DataFrame) -
     mine = linkage[(linkage["head"] == name) & (linkage["cohort"] == cohort) & (linkage["release"] == RELEASE)]
     if mine.empty:
         return {}
-    largest = int(mine.loc[mine["attacker"] == lab.WORST, "pool_size"].max())
+    largest = int(mine.loc[mine["attacker"] == measured.WORST, "pool_size"].max())
     found: dict[str, Any] = {"cohort": cohort, "largest_pool": largest}
     for size in (100, 1000, 10_000):
-        for attacker in ("cosine", lab.WORST):
+        for attacker in ("cosine", measured.WORST):
             rows = mine[(mine["attacker"] == attacker) & (mine["pool_size"] == size) & (mine["m"] == "all")]
             if len(rows):
                 row = rows.iloc[0]
@@ -104,7 +104,7 @@ def markdown(rows: list[dict[str, Any]], title: str, pools: tuple[int, ...]) -> 
         text = f"{1e4 * value['recall']:.0f} ({1e4 * value['recall_low']:.0f}-{1e4 * value['recall_high']:.0f})"
         if key in row["over_seeds"]:
             text += " [{:.0f}-{:.0f}]".format(*(1e4 * end for end in row["over_seeds"][key]))
-        return text if not key.startswith(lab.WORST) else f"{text} {value['named']}"
+        return text if not key.startswith(measured.WORST) else f"{text} {value['named']}"
 
     def auroc(row: dict[str, Any], key: str) -> str:
         if key not in row:
@@ -138,7 +138,7 @@ def markdown(rows: list[dict[str, Any]], title: str, pools: tuple[int, ...]) -> 
             name,
             "-" if row["epsilon"] is None else str(row["epsilon"]),
             f"{100 * sure:.1f}%" if sure else "none",
-            *(per_ten_thousand(row, f"{attacker}_{n}") for n in pools for attacker in ("cosine", lab.WORST)),
+            *(per_ten_thousand(row, f"{attacker}_{n}") for n in pools for attacker in ("cosine", measured.WORST)),
             *(auroc(row, key) for key in MEASURES),
         ]
         lines.append("| " + " | ".join(cells) + " |")
@@ -152,8 +152,8 @@ def main() -> int:
     parser.add_argument("--model", default="phantom-radiology")
     options = parser.parse_args()
     entry = Store(options.store).open(options.cohort, options.model)
-    heads, linkage, used = lab.heads(entry), lab.linkage(entry), lab.utility(entry)
-    order = {name: i for i, name in enumerate([OFF_THE_SHELF, *(one.name for one in lab.grid(lab.frequent(entry)))])}
+    heads, linkage, used = measured.heads(entry), measured.linkage(entry), measured.utility(entry)
+    order = {name: i for i, name in enumerate([OFF_THE_SHELF, *(one.name for one in grid.grid(grid.frequent(entry)))])}
     heads = heads.assign(place=heads["head"].map(order).fillna(len(order))).sort_values("place")
     kinds = [
         "off-the-shelf",
@@ -171,17 +171,17 @@ def main() -> int:
     )
     cohorts = [options.cohort, *sorted(set(linkage["cohort"]) - {options.cohort})]
     tables = {cohort: rows_of(heads, cohort, linkage, used) for cohort in cohorts}
-    raw = linkage[(linkage["release"] == "raw-images") & (linkage["attacker"] == lab.WORST)]
+    raw = linkage[(linkage["release"] == "raw-images") & (linkage["attacker"] == measured.WORST)]
     result = {
         "model": options.model,
         "release": RELEASE,
-        "scope": lab.ILLUSTRATION,
+        "scope": measured.ILLUSTRATION,
         "chosen": "recipes: finetune's defaults; attackers, probes and the short declared list: attacker's split; "
         "worst attacker: cross-fitted over two halves of the held-out patients; nothing on the held-out split",
         "trained_on": next(
             (
                 record["trained_on"]
-                for name in lab.head_names(entry)
+                for name in measured.head_names(entry)
                 if (record := entry.head_record(name))["trained_on"]
             ),
             None,

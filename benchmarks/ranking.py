@@ -19,7 +19,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from linkage_core.ranking import QUERY_BLOCK, match_counts
+from linkage_core.ranking.counts import QUERY_BLOCK, match_counts
 
 
 def best(run: Callable[[], object], repeat: int) -> float:

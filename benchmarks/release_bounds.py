@@ -263,8 +263,8 @@ def table() -> pd.DataFrame:
 def ceilings(store: Path) -> list[dict[str, Any]]:
     """The omniscient ceiling of the cap mechanism, of noise and of a code on the phantom, with its seconds."""
     from linkage_core.release import ceiling
-    from linkage_core.release.cap import Cap
-    from linkage_core.store import Store
+    from linkage_core.release.kinds.capped import Cap
+    from linkage_core.store.entry import Store
 
     entry = Store(store).open("phantom", "phantom-radiology")
     images = entry.clean_images(entry.records(entry.default_split)["record_id"])

@@ -22,15 +22,17 @@ from scipy.special import logsumexp
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from linkage_core import attackers, frontier_build, lab, pools, statistics
-from linkage_core.attackers import Held
+from linkage_core.attacks import attack
+from linkage_core.attacks.held import Held
 from linkage_core.cohorts.base import LABELS
 from linkage_core.heads import unit
-from linkage_core.ranking import MatchCounts
+from linkage_core.lab import frontier_build, grid
+from linkage_core.ranking import intervals, pools
+from linkage_core.ranking.counts import MatchCounts
 from linkage_core.release import measured
-from linkage_core.release.cap import Cap
-from linkage_core.release.measured import Mechanism
-from linkage_core.store import Entry, Store
+from linkage_core.release.kind import Mechanism
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.store.entry import Entry, Store
 
 CELLS, LIMIT, N = 64, 30.0, 10_000
 SINKHORN = 30  # scalings of rows and columns
@@ -38,7 +40,7 @@ SINKHORN = 30  # scalings of rows and columns
 
 def lifted(counts: MatchCounts, patients: np.ndarray, n: int = N) -> dict[str, float]:
     """Lift at N with its patient-clustered 95% interval."""
-    found = statistics.cluster_bootstrap(pools.expected_recall(counts, n, 1), patients)
+    found = intervals.cluster_bootstrap(pools.expected_recall(counts, n, 1), patients)
     return {name: round(float(getattr(found, name)[0]) * n, 2) for name in ("estimate", "low", "high")}
 
 
@@ -49,7 +51,7 @@ def whose(held: Held) -> np.ndarray:
 def scores_of(held: Held, mechanism: Mechanism, attacker: str) -> tuple[np.ndarray, np.ndarray]:
     if attacker == measured.PREDICTOR:
         return measured.cell_factors(held, mechanism)[:2]
-    return attackers.factors(held, attacker)[:2]
+    return attack.factors(held, attacker)[:2]
 
 
 def of_patients(counts_from: Held, by: np.ndarray, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
@@ -202,7 +204,7 @@ def main() -> None:
     options = parser.parse_args()
     store = Store(options.store)
     entry, public = (store.open(name, "phantom-radiology") for name in ("phantom", "phantom-site-b"))
-    book = frontier_build.public_codebook(public, CELLS, lab.frequent(entry))
+    book = frontier_build.public_codebook(public, CELLS, grid.frequent(entry))
     cap = Cap.of(64, LIMIT)
     started = time.monotonic()
     result: dict[str, Any] = {}
@@ -231,7 +233,7 @@ def main() -> None:
                 averaging = {}
                 for downloads in (1, 4, 16, 64):
                     fresh = measured.hold(entry, averaged(mechanism, downloads))
-                    averaging[downloads] = lifted(attackers.run(fresh, "bayes-gaussian")[0], whose(fresh))
+                    averaging[downloads] = lifted(attack.run(fresh, "bayes-gaussian")[0], whose(fresh))
                 out["fresh noise at every download, averaged"] = averaging
         result[name] = out
         print(json.dumps({name: out}, indent=1), flush=True)

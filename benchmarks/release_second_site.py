@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linkage_core import frontier, frontier_build, lab
 from linkage_core.cohorts.base import LABELS
+from linkage_core.lab import frontier, frontier_build, grid
+from linkage_core.lab.measured import WORST
 from linkage_core.release import measured
-from linkage_core.release.cap import Cap
-from linkage_core.release.measured import Mechanism
-from linkage_core.store import Entry, Store
-from linkage_core.utility import states_of
+from linkage_core.release.kind import Mechanism
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.store.entry import Entry, Store
+from linkage_core.utility.probe import states_of
 
 LIMITS, SEEDS, SIZES = (30, 100), (0, 1, 2), (100, 1000)
 
@@ -43,7 +44,7 @@ def mechanisms(public: Entry, listed: tuple[str, ...], seed: int) -> Iterator[tu
 
 def measure(site_a: Entry, site_b: Entry, public: Entry, seed: int) -> Iterator[dict[str, Any]]:
     """One row for each mechanism and N."""
-    listed = lab.frequent(site_a)
+    listed = grid.frequent(site_a)
     own = site_a.records("attacker")
     clean = site_a.clean_images(own["record_id"])
     states, patients = states_of(own), own["patient_id"].to_numpy(str)
@@ -60,7 +61,7 @@ def measure(site_a: Entry, site_b: Entry, public: Entry, seed: int) -> Iterator[
         rows = frontier_build.linked(site_b, name, mechanism, source=site_a, seed=seed)
         for row in rows:
             n = row["pool_size"]
-            if row["attacker"] == lab.WORST and n in SIZES:
+            if row["attacker"] == WORST and n in SIZES:
                 certified = frontier.certified(option, n)
                 yield {
                     **{"release": name, "seed": seed, "N": n, "worst": row["named"], "n_queries": row["n_queries"]},
@@ -68,7 +69,7 @@ def measure(site_a: Entry, site_b: Entry, public: Entry, seed: int) -> Iterator[
                     **{"certified": certified if certified < n else None},
                     # of each attacker by itself, which the limit of a code bounds exactly
                     "largest": n
-                    * max(one["recall"] for one in rows if one["pool_size"] == n and one["attacker"] != lab.WORST),
+                    * max(one["recall"] for one in rows if one["pool_size"] == n and one["attacker"] != WORST),
                     **read,
                     "seconds": time.monotonic() - started,
                 }

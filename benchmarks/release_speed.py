@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.release import folder
 from linkage_core.release.keyed import Secret
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, make
-from linkage_core.store import Entry, Store
+from linkage_core.store.entry import Entry, Store
 
 LIMIT_SECONDS = 120.0
 K, L = 64, 30

@@ -17,14 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from linkage_core import frontier_build, lab
 from linkage_core.cohorts.base import LABELS
+from linkage_core.lab import frontier_build, grid
 from linkage_core.mitigation import accounting
-from linkage_core.mitigation.finetune import training_pairs
 from linkage_core.mitigation.noise import Seeded
-from linkage_core.release import bounds, central
-from linkage_core.store import Entry, Store
-from linkage_core.utility import aurocs, states_of
+from linkage_core.mitigation.training import training_pairs
+from linkage_core.release import bounds
+from linkage_core.release.kinds import statistics
+from linkage_core.store.entry import Entry, Store
+from linkage_core.utility.auroc import aurocs
+from linkage_core.utility.probe import states_of
 
 EPSILONS, SEEDS = (0.34, 1.0, 3.0), (0, 1, 2)
 
@@ -65,7 +67,7 @@ def main() -> None:
     training = training_pairs(entry)
     if training.source.manifest["cohort"].get("subset_of"):
         parser.error(f"{options.store} holds a sample of the finetuning split: build the whole of it first.")
-    names = lab.frequent(entry)
+    names = grid.frequent(entry)
     listed = np.array([name in names for name in LABELS])
     parts = {
         "all 14 at once": [list(range(len(LABELS)))],
@@ -75,7 +77,7 @@ def main() -> None:
     half = np.random.default_rng(0).permutation(whose.max() + 1)[whose] % 2 == 0
     halves = [(half, ~half), (~half, half)]  # what starts it, where it is read
 
-    def summed(name: str, of: np.ndarray | None = None) -> list[central.PatientSums]:
+    def summed(name: str, of: np.ndarray | None = None) -> list[statistics.PatientSums]:
         asked = [[LABELS[i] for i in part] for part in parts[name]]
         return frontier_build.sums_of(training, public, asked, of)
 
@@ -100,7 +102,7 @@ def main() -> None:
     for name in parts:
         sums, by_half = summed(name), [summed(name, start) for start, _ in halves]
 
-        def probe_of(of: list[central.PatientSums], epsilon: float, seed: int, name: str = name) -> Any:
+        def probe_of(of: list[statistics.PatientSums], epsilon: float, seed: int, name: str = name) -> Any:
             released = [one.release(epsilon, delta, Seeded(100 * seed + i)) for i, one in enumerate(of)]
             return reader_of([(part, one.probe()) for part, one in zip(parts[name], released, strict=True)])
 

@@ -23,7 +23,7 @@ from PIL import Image
 from linkage_core.encoders.pictures import eight_bit
 from linkage_core.encoders.pixels import full_range
 from linkage_core.errors import ImageError
-from linkage_core.radiographs import read_radiograph
+from linkage_core.images.read import read_radiograph
 
 BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 MODELS = {  # side, filter, whether both edges are brought to it, whether values are stretched first

@@ -13,7 +13,7 @@ def main() -> None:
     usual = signal.getsignal(signal.SIGINT)
     if usual is signal.default_int_handler:  # and not ignored, as in the background of a script
         signal.signal(signal.SIGINT, _stop)
-    from linkage_core import cli
+    from linkage_core.cli import main as cli
 
     signal.signal(signal.SIGINT, usual)
     cli.main()

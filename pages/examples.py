@@ -5,11 +5,14 @@ import random
 import pandas as pd
 import streamlit as st
 
-from explorer import gallery, mitigation, page, palette, ranked, state, strip, viewer
+from explorer.drawing import palette
+from explorer.examples import gallery, ranked, strip, viewer
+from explorer.frame import controls, kept, page, state
+from explorer.protect import words
+from linkage_core.audit.examples import Examples, RankedList
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import LinkageError
-from linkage_core.examples import Examples, RankedList
-from linkage_core.store import Entry
+from linkage_core.store.entry import Entry
 
 FILTERS = {"find findings": [], "find views": [], "find exposure": (0, 100), "find patient": "", "find record": ""}
 ABSENT = {
@@ -45,15 +48,15 @@ def pool_sizes(largest: int) -> list[int]:
 def examples_of(name: str) -> Examples:
     """Records under a model's own heads, or under the mitigation of the chosen one."""
     if name == state.MITIGATED:
-        return state.mitigated_examples(state.cohort(), model, state.setting())
-    return state.examples(state.cohort(), name)
+        return kept.mitigated_examples(state.cohort(), model, state.setting())
+    return kept.examples(state.cohort(), name)
 
 
 def caption(name: str, beside: str | None) -> str:
     """What stands above a list."""
     if name == state.MITIGATED:
         chosen = state.setting()
-        return f"After: {mitigation.MECHANISMS[chosen.mechanism].lower()}, ε = {state.epsilon_words(chosen.epsilon)}"
+        return f"After: {words.MECHANISMS[chosen.mechanism].lower()}, ε = {controls.epsilon_words(chosen.epsilon)}"
     label = state.model_label(name)
     return f"Before: the {label} model as it came" if beside == state.MITIGATED else f"Ranked by the {label} model"
 
@@ -66,7 +69,7 @@ def ranked_list(name: str, record: str, n: int, shown: int) -> RankedList:
 
 
 def ranked_view(name: str, found: RankedList, beside: str | None) -> ranked.RankedView:
-    entry = state.entry(state.cohort(), model if name == state.MITIGATED else name)
+    entry = kept.entry(state.cohort(), model if name == state.MITIGATED else name)
     may_show = state.show_text()
     cards = [
         ranked.Card(
@@ -165,8 +168,8 @@ with page.guarded():
     # -- controls: model, N, second model, number of reports shown
     row = st.container(horizontal=True, gap="medium", vertical_alignment="top")
     with row:
-        model = state.model_control("examples model")
-        entry, examples = state.entry(state.cohort(), model), state.examples(state.cohort(), model)
+        model = controls.model_control("examples model")
+        entry, examples = kept.entry(state.cohort(), model), kept.examples(state.cohort(), model)
         others = [state.MITIGATED, *(name for name in state.models() if name != model)]
         second = state.get("second") if state.get("second") in others else None
         why_no_mitigation = ""
@@ -196,7 +199,7 @@ with page.guarded():
     chosen = [model] if second is None else [model, second]
     largest = min(examples_of(name).largest_pool for name in chosen)
     with n_place:
-        n = state.pool_slider(pool_sizes(largest), f"examples N to {largest}")
+        n = controls.pool_slider(pool_sizes(largest), f"examples N to {largest}")
 
     # -- which images, and which of them is shown
     for key, value in FILTERS.items():

@@ -8,11 +8,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer import charts, downloads, exposed, gallery, page, palette, sentences, state
-from linkage_core.audit import Study
+from explorer.drawing import charts, downloads, palette, sentences
+from explorer.examples import gallery
+from explorer.frame import controls, page, state
+from explorer.frame import kept as frame_kept
+from explorer.risk import exposed
+from linkage_core.audit.exposure import Tail
+from linkage_core.audit.study import Study
 from linkage_core.errors import LinkageError
-from linkage_core.exposure import Tail
-from linkage_core.store import Entry
+from linkage_core.store.entry import Entry
 
 TABS = {"records": "Records", "with": "What goes with it", "groups": "Groups"}
 GROUPS = {"sex": "Sex", "age decade": "Age", "view": "View"}
@@ -221,7 +225,7 @@ def one_record(entry: Entry, attributes: pd.DataFrame) -> None:
 
 def with_tab() -> None:
     """Differences between images with and without an attribute, in two pictures of one scale."""
-    table = state.associations(state.cohort(), model, pool_size)
+    table = frame_kept.associations(state.cohort(), model, pool_size)
     lines = exposed.lines_of(table)
     ends = exposed.limits(table, out_of)
 
@@ -257,15 +261,15 @@ def with_tab() -> None:
 def groups_tab() -> None:
     """How many images of each group are linked, and whether that differs."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        by = state.choice("group", "Groups by", GROUPS, key="exposed group")
+        by = controls.choice("group", "Groups by", GROUPS, key="exposed group")
         st.space("stretch")
-        table = state.exposed_groups(state.cohort(), model, pool_size, by)
+        table = frame_kept.exposed_groups(state.cohort(), model, pool_size, by)
 
         def draw(colours: palette.Palette) -> go.Figure:
             return exposed.groups(table, out_of=out_of, pool_size=pool_size, palette=colours)
 
         save(f"by-{by}", lambda: table, lambda: draw(palette.LIGHT), f"Images linked, by {GROUPS[by].lower()}")
-    apart = state.associations(state.cohort(), model, pool_size, (by,))
+    apart = frame_kept.associations(state.cohort(), model, pool_size, (by,))
     said = escape(exposed.groups_sentence(apart, out_of))
     note = "Every image is ranked in pools of all patients, whatever its own group. Too few: n counts patients."
     st.html(f'<p class="le-middle" role="status">{said}</p><div class="le-small le-flat">{note}</div>')
@@ -301,18 +305,18 @@ labels = {name: state.model_label(name) for name in state.models()}
 steps: list[int] = []
 
 with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
-    model = state.model_control("exposed model")
+    model = controls.model_control("exposed model")
     with suppress(LinkageError):  # said below, where the answer would stand; another model may do
-        steps = state.pool_steps(state.cohort(), model)
+        steps = frame_kept.pool_steps(state.cohort(), model)
     if steps:
-        pool_size = state.pool_slider(steps, f"exposed N to {steps[-1]}")
+        pool_size = controls.pool_slider(steps, f"exposed N to {steps[-1]}")
 
 with page.guarded():
     pool_size = pool_size if steps else state.get("N")
-    study = state.study(state.cohort(), model)
-    entry = state.entry(state.cohort(), model)
+    study = frame_kept.study(state.cohort(), model)
+    entry = frame_kept.entry(state.cohort(), model)
     out_of = sentences.denominator(pool_size)
-    everyone = state.exposed(state.cohort(), model, pool_size)
+    everyone = frame_kept.exposed(state.cohort(), model, pool_size)
     ordered = exposed.by_exposure(everyone)
     places: Mapping[str, int] = dict(zip(ordered["record_id"], ordered["place"], strict=True))
     study_counts = study.queries.drop_duplicates("study_id")["report_key"].value_counts()
@@ -322,7 +326,7 @@ with page.guarded():
         st.session_state[START] = (places.get(chosen, 1) - 1) // ROWS * ROWS if asked == chosen else 0
     if asked != chosen:
         state.put("record", chosen)
-    tail = state.tail(state.cohort(), model, pool_size)
+    tail = frame_kept.tail(state.cohort(), model, pool_size)
     headline(tail)
 
     def spread_of(with_colours: palette.Palette) -> go.Figure:
@@ -344,7 +348,7 @@ with page.guarded():
         selection_mode="points",
         alt=exposed.spread_words(ordered, tail.n_tail, pool_size),
     )
-    with st.container(key="exposed below"), state.tabs("list", TABS, "exposed tabs"):
+    with st.container(key="exposed below"), controls.tabs("list", TABS, "exposed tabs"):
         if state.get("list") == "with":
             with_tab()
         elif state.get("list") == "groups":

@@ -4,7 +4,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer import charts, downloads, frontier, page, palette, sentences, state
+from explorer.drawing import charts, downloads, palette, sentences
+from explorer.frame import kept, page, state
+from explorer.frame.controls import choice, model_control, pool_buttons, switch
+from explorer.protect import frontier, options
 
 TABLE_HEIGHT = 420
 WORDS = """
@@ -32,15 +35,15 @@ WORDS = """
 def controls(sizes: list[int]) -> tuple[int, str, str, str]:
     """The row of controls: (N, attacker, use, what has to be kept)."""
     with st.container(horizontal=True, gap="small", vertical_alignment="top"):
-        attacker = state.choice(
+        attacker = choice(
             "attacker",
             "Attacker",
             frontier.WHO,
             key="frontier attacker",
             help="The worst of those tried, cosine alone, or one who knows the clean embedding of every candidate.",
         )
-        pool_size = state.pool_buttons(sizes, "frontier N", "Pool size (N)")
-        use = state.choice(
+        pool_size = pool_buttons(sizes, "frontier N", "Pool size (N)")
+        use = choice(
             "use",
             "Use",
             frontier.USES,
@@ -49,19 +52,19 @@ def controls(sizes: list[int]) -> tuple[int, str, str, str]:
         )
         with st.container(width="content", gap=None):
             st.html('<div class="fr-label">Must keep</div>')
-            state.switch("keep", "Undeclared findings too", "declared", "undeclared", key="frontier keep")
+            switch("keep", "Undeclared findings too", "declared", "undeclared", key="frontier keep")
     return pool_size, attacker, use, state.get("keep")
 
 
 def assumptions() -> None:
     with st.popover("Tolerance", icon=":material/tune:"):
-        state.choice(
+        choice(
             "tolerance",
             "Findings are kept when AUROC falls by no more than",
             frontier.TOLERANCES,
             key="frontier tolerance",
         )
-        state.model_control("frontier model")
+        model_control("frontier model")
 
 
 def choose(key: str) -> None:
@@ -84,7 +87,7 @@ def row_chosen(key: str, keys: list[str]) -> None:
 def chosen_one(rows: pd.DataFrame) -> None:
     """What is known of the chosen mitigation, in words, and the way to its page."""
     row = rows[rows["key"] == selected].iloc[0].to_dict()
-    link = frontier.settings_link(row, known.options, state.lab_tables(cohort, model).heads, pool_size)
+    link = options.settings_link(row, known.options, kept.lab_tables(cohort, model).heads, pool_size)
     with st.container(border=True, key="frontier one"):
         words, way = st.columns([0.79, 0.21], gap="small", vertical_alignment="center")
         words.html(frontier.one(row, out_of, pool_size))
@@ -137,7 +140,7 @@ with page.guarded():
     cohort, model, colours, synthetic = state.cohort(), state.model(), palette.current(), state.synthetic()
     with title_place:
         assumptions()
-    known = state.options(cohort, model)
+    known = kept.options(cohort, model)
     measured = known.linkage[known.linkage["cohort"] == cohort] if len(known.linkage) else known.linkage
     sizes = sorted({int(n) for n in measured["pool_size"]})
     sizes = [n for n in (100, 1000, 10_000) if n in sizes] or sizes[-1:]
@@ -147,19 +150,19 @@ with page.guarded():
             f"No mitigation of {state.cohort_label(cohort)}, {state.model_label(model)}, was measured for "
             "this page: its table is made once, from the heads of the mitigation lab and the releases.",
             "Choose another model or cohort, or make the table:",
-            frontier.COMMAND,
+            options.COMMAND,
         )
     else:
         pool_size, attacker, use, keep = controls(sizes)
         tolerance, out_of = state.get("tolerance"), sentences.denominator(pool_size)
-        rows = frontier.merged(state.compared_options(cohort, model, pool_size, attacker, use))
+        rows = options.merged(kept.compared_options(cohort, model, pool_size, attacker, use))
         count, rest = frontier.answer(rows, tolerance=tolerance, keep=keep, use=use, out_of=out_of, pool_size=pool_size)
         small = frontier.facts(rows, tolerance=tolerance, keep=keep, use=use, out_of=out_of)
         page.headline(count, rest, small=" · ".join(small), kind="le-line le-three fr-answer")
-        rows = frontier.ordered(rows, float(tolerance), keep)
+        rows = options.ordered(rows, float(tolerance), keep)
         asked, selected = state.get("option"), None
         if len(rows):
-            first = frontier.best(rows, float(tolerance), keep)
+            first = options.best(rows, float(tolerance), keep)
             selected = asked if asked in set(rows["key"]) else str((first if len(first) else rows)["key"].iloc[0])
 
         def draw(with_colours: palette.Palette) -> go.Figure:

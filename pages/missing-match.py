@@ -2,8 +2,10 @@
 
 import streamlit as st
 
-from explorer import charts, downloads, missing_match, page, palette, state
-from linkage_core.pools import log_pool_sizes
+from explorer.drawing import charts, downloads, palette
+from explorer.frame import controls, kept, page, state
+from explorer.risk import missing_match
+from linkage_core.ranking.pools import log_pool_sizes
 
 RULES = {"score": "Top score", "margin": "Margin to the second"}
 
@@ -13,20 +15,20 @@ colours = palette.current()
 
 with page.guarded():
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
-        model = state.model_control("missing model")
+        model = controls.model_control("missing model")
         # without the match there is one report less to fill the pool with
-        steps = log_pool_sizes(state.study(state.cohort(), model).common_pool - 1)
+        steps = log_pool_sizes(kept.study(state.cohort(), model).common_pool - 1)
         pool_size = steps[0]
         if len(steps) > 1:
-            pool_size = state.pool_slider(steps, f"missing slider to {steps[-1]}")
-        prior = state.prior_slider("missing prior")
-        wanted = state.choice(
+            pool_size = controls.pool_slider(steps, f"missing slider to {steps[-1]}")
+        prior = controls.prior_slider("missing prior")
+        wanted = controls.choice(
             "wanted", "Wants to be right, of 100", {w: str(w) for w in state.WANTED_CHOICES}, key="missing wanted"
         )
     rule = state.get("rule")
     label = state.model_label(model)
     # the curve is the same at every prior; at 0 it is taken from any other
-    world = state.missing_match(state.cohort(), model, pool_size, rule, prior or 100)
+    world = kept.missing_match(state.cohort(), model, pool_size, rule, prior or 100)
 
     said = missing_match.answer(world, prior, wanted)
     small = missing_match.facts(world, prior, wanted, label)
@@ -58,7 +60,7 @@ with page.guarded():
     with right:
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             with st.popover(f"Rule: {RULES[rule].lower()}", icon=":material/rule:"):
-                state.choice("rule", "The attacker answers when this is high enough", RULES, key="missing rule")
+                controls.choice("rule", "The attacker answers when this is high enough", RULES, key="missing rule")
             st.space("stretch")
             about = page.provenance(pool_size, world.n_test[0])
             name = page.file_name("missing-match", state.cohort(), model, rule, f"N{pool_size}", f"prior{prior}")

@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from explorer import head_page, page, release_page, state
-from explorer.one_head import at_setting
-from linkage_core import lab
+from explorer.frame import kept, page, state
+from explorer.protect import head_page, release_page
+from explorer.protect.one_head import at_setting
+from linkage_core.lab import measured
 
 page.guard()
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -13,8 +14,8 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
 
 with page.guarded():
     cohort, model = state.cohort(), state.model()
-    entry, tables = state.entry(cohort, model), state.lab_tables(cohort, model)
-    sizes, _ = lab.pool_sizes(state.study(cohort, model))
+    entry, tables = kept.entry(cohort, model), kept.lab_tables(cohort, model)
+    sizes, _ = measured.pool_sizes(kept.study(cohort, model))
     pool_size = head_page.controls([n for n in sizes if n != 1000] or sizes)
     if state.releases():
         release_page.draw(tables, pool_size, title_place)

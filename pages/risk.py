@@ -7,8 +7,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer import charts, decoys, downloads, forest, gallery, page, palette, sentences, state
-from linkage_core import comparisons, strata
+from explorer.drawing import charts, downloads, forest, palette, sentences
+from explorer.examples import gallery
+from explorer.frame import controls, kept, page, state
+from explorer.risk import decoys
+from linkage_core.audit import compare, strata
 from linkage_core.errors import LinkageError
 
 TABS = {"curve": "Curve", "compare": "Models compared", "decoys": "Same-finding decoys"}
@@ -61,7 +64,7 @@ def decoys_control() -> None:
     """Who the other reports are from; what more is matched stands in a popover of its own."""
     words = {"any": "any patient", "same": "same findings"}
     help = "Same findings: other patients whose 14 labels are identical, so the findings alone do not find the match."
-    state.choice("decoys", "Decoys", words, key="risk decoys", help=help)
+    controls.choice("decoys", "Decoys", words, key="risk decoys", help=help)
     match_more(disabled=state.get("decoys") == "any")
 
 
@@ -70,7 +73,7 @@ def match_more(*, disabled: bool = False) -> None:
         if disabled:
             return  # nothing is drawn that cannot be opened: the slider would wait for it
         if offered:
-            state.several("alike", "Decoys are also alike in", {name: ALIKE[name] for name in offered}, "risk alike")
+            controls.several("alike", "Decoys are also alike in", {name: ALIKE[name] for name in offered}, "risk alike")
         else:
             st.caption("This cohort knows nothing more to match by.")
 
@@ -104,7 +107,7 @@ def curve_tab() -> None:
     row_of_controls = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
     with row_of_controls:
         words = {name: measure.label for name, measure in charts.MEASURES.items()}
-        measure = state.choice("measure", "Measure", words, key="risk measure")
+        measure = controls.choice("measure", "Measure", words, key="risk measure")
         decoys_control()
         st.space("stretch")
     if len(grid):
@@ -150,7 +153,7 @@ def compare_tab() -> None:
         ready, problems = comparable_models()
         sentence = why_not_compared(ready)
         if sentence is None:
-            table = forest.oriented(state.compared(state.cohort(), ready, pool, pool_size, k), ready)
+            table = forest.oriented(kept.compared(state.cohort(), ready, pool, pool_size, k), ready)
             found = forest.beside(table, model)
             if found is None or found[0]["flag"]:
                 sentence = f"{sentences.upper(sentences.too_few(int(table['n_queries'].max())))}."
@@ -194,11 +197,11 @@ def compare_tab() -> None:
 
 def comparable_models() -> tuple[list[str], list[str]]:
     """Models on the same images as the chosen one, and a sentence for each of the others."""
-    chosen = state.study(state.cohort(), model, pool)
+    chosen = kept.study(state.cohort(), model, pool)
     ready, problems = [], []
     for name in labels:
         try:
-            if comparisons.comparable(state.study(state.cohort(), name, pool), chosen):
+            if compare.comparable(kept.study(state.cohort(), name, pool), chosen):
                 ready.append(name)
             else:
                 problems.append(f"{labels[name]} is not shown. It was given other images or reports.")
@@ -262,14 +265,14 @@ def readable_pairs(table: pd.DataFrame, out_of: int) -> pd.DataFrame:
 def decoys_tab() -> None:
     table = pd.DataFrame()
     with page.guarded():
-        auc = state.label_matched_auc(state.cohort(), model, pool)
+        auc = kept.label_matched_auc(state.cohort(), model, pool)
         if auc["flag"] or not steps:
             few = sentences.upper(sentences.too_few(auc["n"]))
             page.no_number(f"{few}: {auc['n_patients']:,} patients have such a decoy.", kind="le-line le-three")
         else:
-            table = state.of_pools(state.cohort(), model, pool, steps, k)
+            table = kept.of_pools(state.cohort(), model, pool, steps, k)
             if pool_size not in steps and pool_size < steps[-1]:
-                table = pd.concat([table, state.of_pools(state.cohort(), model, pool, [pool_size], k)])
+                table = pd.concat([table, kept.of_pools(state.cohort(), model, pool, [pool_size], k)])
             decoys_headline(auc, table)
     row_of_controls = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
     with row_of_controls:
@@ -277,7 +280,7 @@ def decoys_tab() -> None:
         st.space("stretch")
     if table.empty:
         return
-    names = {state.ANY_PATIENT: "any patient", pool: "same findings"}
+    names = {kept.ANY_PATIENT: "any patient", pool: "same findings"}
     rows = charts.with_lift_interval(table.assign(model=table["pool"]))
 
     def draw(with_colours: palette.Palette) -> go.Figure:
@@ -303,8 +306,8 @@ def decoys_tab() -> None:
     tables = {"Curves (CSV)": as_csv(page.filed_as_is(table, state.synthetic()))}
     with page.guarded():
         st.subheader("Are the decoys really alike?")
-        entry = state.entry(state.cohort(), model)
-        found = state.verified(state.cohort(), model, pool, lambda: gallery.texts_to_count_with(entry))
+        entry = kept.entry(state.cohort(), model)
+        found = kept.verified(state.cohort(), model, pool, lambda: gallery.texts_to_count_with(entry))
         st.html(decoys.table(found.balance, alike))
         with st.expander("Details: how the decoys were found, and what these words mean", icon=":material/table:"):
             st.markdown(decoys.sizes_words(found.sizes.iloc[0]))
@@ -334,7 +337,7 @@ def decoys_headline(auc: Mapping, table: pd.DataFrame) -> None:
     here = table[table["pool_size"] == pool_size].set_index("pool")
     if len(here):
         out_of = sentences.denominator(pool_size)
-        linked = [sentences.figure(here.loc[name, "recall"], out_of) for name in (pool, state.ANY_PATIENT)]
+        linked = [sentences.figure(here.loc[name, "recall"], out_of) for name in (pool, kept.ANY_PATIENT)]
         facts.append(
             f"at N = {pool_size:,}: {linked[0]} of {out_of:,} linked among such decoys, {linked[1]} among "
             f"reports of any patients, guessing {sentences.figure(k / pool_size, out_of)}; {left_out(here.iloc[0])}"
@@ -351,31 +354,31 @@ same = tab == "decoys" or state.get("decoys") == "same"
 steps: list[int] = []
 offered: tuple[str, ...] = ()
 alike: tuple[str, ...] = ()
-pool = state.ANY_PATIENT
+pool = kept.ANY_PATIENT
 
 with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
-    model = state.model_control("risk model")
+    model = controls.model_control("risk model")
     largest = shown_to = None
     try:
-        study = state.study(state.cohort(), model)
-        largest, steps = study.largest_pool, state.pool_steps(state.cohort(), model)
+        study = kept.study(state.cohort(), model)
+        largest, steps = study.largest_pool, kept.pool_steps(state.cohort(), model)
         slider_steps = steps
         if same:
-            offered = state.strata_offered(state.cohort(), model)
+            offered = kept.strata_offered(state.cohort(), model)
             alike = tuple(name for name in strata.STRATA if name in offered and name in state.get("alike").split(","))
-            pool = "+".join([state.SAME_FINDINGS, *alike])
+            pool = "+".join([kept.SAME_FINDINGS, *alike])
             steps = []
-            largest = state.study(state.cohort(), model, pool).largest_pool
-            steps = state.pool_steps(state.cohort(), model, pool)
+            largest = kept.study(state.cohort(), model, pool).largest_pool
+            steps = kept.pool_steps(state.cohort(), model, pool)
             slider_steps = steps or slider_steps
     except LinkageError:  # said below, where the answer would stand; another model may do
         pass
     if largest is not None:
-        state.pool_slider(slider_steps, f"risk slider {slider_steps[0]} to {slider_steps[-1]}")
-        state.pool_box(largest, "risk box")
-    k = state.choice("k", "Right if in the first (k)", {k: str(k) for k in state.K_CHOICES}, key="risk k")
+        controls.pool_slider(slider_steps, f"risk slider {slider_steps[0]} to {slider_steps[-1]}")
+        controls.pool_box(largest, "risk box")
+    k = controls.choice("k", "Right if in the first (k)", {k: str(k) for k in state.K_CHOICES}, key="risk k")
 pool_size = state.get("N")
 
-with state.tabs("tab", TABS, "risk tabs"):
+with controls.tabs("tab", TABS, "risk tabs"):
     {"curve": curve_tab, "compare": compare_tab, "decoys": decoys_tab}[tab]()
 page.cannot_tell("whether the pool holds the right report at all; here it always does.")

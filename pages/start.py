@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from explorer import charts, page, palette, sentences, state
+from explorer.drawing import charts, palette, sentences
+from explorer.frame import controls, page, state
 from linkage_core.errors import LinkageError
-from linkage_core.store import LADDER
+from linkage_core.store.entry import LADDER
 
 page.guard()
 st.title("Can a de-identified chest X-ray be linked back to its report?")
@@ -21,11 +22,11 @@ with st.container(border=True, key="answer"):
     with answer, page.guarded():
         with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
             try:
-                steps = state.round_pool_sizes(state.model())
+                steps = controls.round_pool_sizes(state.model())
             except LinkageError:  # said below; another model may do
                 steps = [pool_size]
-            pool_size = state.pool_buttons(steps, "start N")
-            model = state.model_control("start model")
+            pool_size = controls.pool_buttons(steps, "start N")
+            model = controls.model_control("start model")
         out_of = sentences.denominator(pool_size)
         row = page.row_at(model, pool_size, 1, steps)
         if isinstance(row, str):

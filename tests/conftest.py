@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from linkage_core.cohorts import table
-from linkage_core.embedding import import_arrays
-from linkage_core.store import Entry, Store, write_manifest
+from linkage_core.embed.embedding import import_arrays
+from linkage_core.store.entry import Entry, Store
+from linkage_core.store.files import write_manifest
 
 
 def toy_records(n_patients: int, seed: int = 0) -> pd.DataFrame:

@@ -11,8 +11,8 @@ from PIL import Image
 from linkage_core.cohorts import phantom
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.embedding import import_arrays
-from linkage_core.store import Store
+from linkage_core.embed.embedding import import_arrays
+from linkage_core.store.entry import Store
 
 SECRET = "Quokkagram"
 HOSTILE = (

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import ImageError
-from linkage_core.radiographs import Radiograph
-from linkage_core.store import LADDER, Store
+from linkage_core.images.pixels import Radiograph
+from linkage_core.store.entry import LADDER, Store
 
 SIGNAL = dict(zip(LADDER, (0.15, 0.3, 0.5, 0.9), strict=True))
 N_STUDIES = 400

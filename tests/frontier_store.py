@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from linkage_core import frontier, lab
-from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.lab import frontier, grid, measured
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
 
 CLEAN = {"declared": 0.87, "undeclared": 0.76}
 ATTACKERS = ("cosine", "known-pairs", "bayes-gaussian", "reader")
@@ -40,7 +40,7 @@ def linked(
         shares = {who: (i + 1) / len(names) for i, who in enumerate(names)}
         for who, named, times in (
             *((who, who, 1 + (lift - 1) * share) for who, share in shares.items()),
-            (lab.WORST, names[-1], lift),
+            (measured.WORST, names[-1], lift),
             (frontier.OMNISCIENT, frontier.OMNISCIENT, ceiling),
             (frontier.LABELLED, names[-1], 1 + 1.5 * (lift - 1)),
         ):
@@ -57,9 +57,9 @@ def linked(
 
 def fill(entry: Entry, *, heads: bool = True) -> Entry:
     """Heads of the lab (by what their names begin with), nothing released, and three kinds of release."""
-    sizes = sorted({int(n) for n in lab.linkage(entry).query("attacker == 'worst'")["pool_size"]})
-    about = lab.heads(entry).set_index("head")
-    for head in [OFF_THE_SHELF, *lab.head_names(entry)] if heads else ():
+    sizes = sorted({int(n) for n in measured.linkage(entry).query("attacker == 'worst'")["pool_size"]})
+    about = measured.heads(entry).set_index("head")
+    for head in [OFF_THE_SHELF, *measured.head_names(entry)] if heads else ():
         points = next((value for start, value in HEADS.items() if head.startswith(start)), (-8.0, -9.0))
         epsilon = float(about.loc[head, "epsilon"])
         findings = [each for each in str(about.loc[head, "findings"]).split(", ") if each]
@@ -76,7 +76,7 @@ def fill(entry: Entry, *, heads: bool = True) -> Entry:
         linked(entry, sizes, 1.0, 1.0),
         [*used(entry, "trained", (0.1, 0.6)), *used(entry, "read", (-37.0, -26.0))],
     )
-    few = [n for n in lab.POOL_SIZES if n in sizes] or sizes[-1:]
+    few = [n for n in measured.POOL_SIZES if n in sizes] or sizes[-1:]
     for cells in CODES:
         option = {"option": f"codes-{cells}", "family": frontier.RELEASE, "kind": "codes", "parameter": "limit"}
         option |= {"value": float(cells), "limit": float(cells)}
@@ -89,7 +89,7 @@ def fill(entry: Entry, *, heads: bool = True) -> Entry:
         both = [*used(entry, "read", (-800 / (limit + 20), -19.0)), *used(entry, "trained", (-60 / limit, -80 / limit))]
         entry = frontier.keep(entry, option, linked(entry, few, 1 + limit / 60, 0.7 * limit), both)
     for epsilon in EPSILONS:
-        for seed in lab.SEEDS:
+        for seed in grid.SEEDS:
             option = {"option": f"statistics-eps{epsilon:g}-seed{seed}", "family": frontier.RELEASE}
             option |= {"kind": "statistics", "parameter": "epsilon", "value": epsilon, "epsilon": epsilon}
             option |= {"mu": MU[epsilon], "seed": seed}

@@ -43,11 +43,11 @@ from pydicom.uid import (
 )
 from test_radiographs import dicom, jpeg, png
 
-from linkage_core import radiographs, readers
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.embedding import embed
+from linkage_core.embed.embedding import embed
 from linkage_core.encoders.registry import load_encoder
-from linkage_core.store import Store
+from linkage_core.images import processes, read
+from linkage_core.store.entry import Store
 
 DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 Mutant = tuple[str, str, bytes | Callable[[Path], None]]
@@ -62,7 +62,7 @@ class Real:
         chosen = rng.sample([path for path in pictures if path.stat().st_size < 500_000], 6)
         self.files = {f"real{i}{path.suffix}": path.read_bytes() for i, path in enumerate(chosen)}
         self.files |= {f"dicom{i}.dcm": p.read_bytes() for i, p in enumerate(sorted((DATA / "dicom").glob("*.dcm")))}
-        shown = radiographs.decode_radiograph(self.files["dicom0.dcm"], "a").pixels[::4, ::4]
+        shown = read.decode_radiograph(self.files["dicom0.dcm"], "a").pixels[::4, ::4]
         self.deep = shown // 16  # 12 bit
         self.grey = (shown // 257).astype(np.uint8)
         self.files["deep.dcm"] = self.plain = dicom(self.deep, WindowCenter=2000, WindowWidth=3500)
@@ -388,9 +388,9 @@ def campaign(mutants: int, seed: int, folder: Path) -> dict[str, Any]:
     pd.DataFrame(rows).to_csv(images / "manifest.csv", index=False)
     seconds: list[tuple[float, str]] = []
     computing: list[float] = []
-    ask = readers._Process.ask
+    ask = processes._Process.ask
 
-    def timed(self: readers._Process, row: dict[str, Any], limit: float) -> readers.Reading | None:
+    def timed(self: processes._Process, row: dict[str, Any], limit: float) -> processes.Reading | None:
         began, computed = time.monotonic(), cpu_seconds(self._process.pid)
         try:
             return ask(self, row, limit)
@@ -398,7 +398,7 @@ def campaign(mutants: int, seed: int, folder: Path) -> dict[str, Any]:
             seconds.append((time.monotonic() - began, str(row["image"])))
             computing.append(cpu_seconds(self._process.pid) - computed)
 
-    readers._Process.ask = timed  # type: ignore[method-assign]
+    processes._Process.ask = timed  # type: ignore[method-assign]
     store = Store(folder / "store")
     entry = embed(
         open_cohort("folder", images), load_encoder("phantom-general", store_root=store.root), store, workers=2

@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from linkage_core import embedding, pipeline
 from linkage_core.cohorts.registry import open_cohort
+from linkage_core.embed import embedding, pipeline
 from linkage_core.encoders import threads  # noqa: F401  (imported here, once for all runs)
 from linkage_core.encoders.phantom import load_phantom
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 ROWS = 2
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from fixture_store import _no_image
 
-from linkage_core import lab
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
+from linkage_core.lab import grid, measured
 from linkage_core.mitigation.finetune import Options
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 MODEL = "phantom-radiology"
 FEW = LABELS[1:5]
@@ -68,15 +68,15 @@ def build(root: Path) -> Path:
         import_arrays(*_ordered(*cohort(name, n_patients, **options)), store, store_text=True)  # type: ignore[arg-type]
     few = {"findings": FEW, "suffix": f"-{len(FEW)}findings"}
     plan = [
-        lab.planned("label-oneshot", 0.34),
-        lab.planned("noise-only", 0.34, like="label-oneshot"),
-        lab.planned("label-oneshot", 0.34, **few),
-        lab.planned("rotation"),
+        grid.planned("label-oneshot", 0.34),
+        grid.planned("noise-only", 0.34, like="label-oneshot"),
+        grid.planned("label-oneshot", 0.34, **few),
+        grid.planned("rotation"),
     ]
-    lab.build(store, "phantom", MODEL, plan=plan)
+    grid.build(store, "phantom", MODEL, plan=plan)
     entry = store.open("phantom", MODEL)
     # trained, and not yet measured
-    lab.train(entry, "label-dpsgd", Options(epsilon=3.0, seed=0, steps=3))
+    measured.train(entry, "label-dpsgd", Options(epsilon=3.0, seed=0, steps=3))
     return root
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from linkage_core.errors import ImageError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 
 def image(row: dict[str, Any]) -> Radiograph:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lab_store import cohort
 
-from linkage_core.embedding import import_arrays
-from linkage_core.store import Store
+from linkage_core.embed.embedding import import_arrays
+from linkage_core.store.entry import Store
 
 MODEL = "m"
 

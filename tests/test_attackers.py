@@ -8,23 +8,20 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from linkage_core import attackers, audit, pools
-from linkage_core.attackers import (
-    Held,
-    attack,
-    attacks,
-    hold,
-    omniscient_counts,
-    run,
-    worst_of,
-)
+from linkage_core.attacks import attack as attackers
+from linkage_core.attacks import folds, learn_pairs, omniscient, turn_back
+from linkage_core.attacks.attack import attack, attacks, run, worst_of
+from linkage_core.attacks.held import ATTACKERS, HOLDS, Held, Known, allowed, hold
+from linkage_core.attacks.omniscient import omniscient_counts
+from linkage_core.audit import study as audit
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear, identity, unit
+from linkage_core.ranking import pools
 from linkage_core.release import ceiling
-from linkage_core.store import Entry, Store
+from linkage_core.store.entry import Entry, Store
 from tests.conftest import toy_records
 
 D, N_LABELS, N_OWN, N_TEST = 24, 6, 600, 300
@@ -91,7 +88,7 @@ def label_head() -> np.ndarray:
     return np.eye(D)[:N_LABELS]
 
 
-def recall(held: Held, attacker: str, m: attackers.Known = "all", pool_size: int = 100, **options: bool) -> float:
+def recall(held: Held, attacker: str, m: Known = "all", pool_size: int = 100, **options: bool) -> float:
     return float(pools.expected_recall(run(held, attacker, m, **options)[0], pool_size, 1).mean())
 
 
@@ -101,7 +98,7 @@ CLEAN = recall(simulated(), "cosine")
 # ------------------------------------------------------------------------------------------- exact, by slow loops
 
 
-@pytest.mark.parametrize("attacker", list(attackers.ATTACKERS))
+@pytest.mark.parametrize("attacker", list(ATTACKERS))
 def test_counts_equal_a_loop_over_pairs(attacker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scores an attacker arrives at, compared pair by pair; ties are those of identical texts alone."""
     held = simulated(rotation(), n_own=200, n_test=60, shared=True)
@@ -133,8 +130,8 @@ def test_counts_equal_a_loop_over_pairs(attacker: str, monkeypatch: pytest.Monke
 
 def test_the_gaussian_score_is_the_log_likelihood() -> None:
     held = simulated(n_own=300, n_test=40)
-    arrays = attackers._Arrays(held, np.arange(300))
-    variant = attackers._Variant("gaussian", "release", "features", True, 1e-2, 0.1)
+    arrays = learn_pairs._Arrays(held, np.arange(300))
+    variant = learn_pairs._Variant("gaussian", "release", "features", True, 1e-2, 0.1)
     queries, of_text = variant.fit(arrays, arrays, 0.0, True)(held)
     f, r = arrays.read("features", True), held.own_clean.astype(float)
     fc, rc = f - f.mean(0), r - r.mean(0)
@@ -155,7 +152,7 @@ def test_the_white_box_without_ridge_is_the_pseudo_inverse() -> None:
     held = simulated(rotation() * np.geomspace(1, 0.1, D))
     scaled = held.own_images / np.linalg.norm(held.heads.image(held.own_images), axis=1, keepdims=True)
     flat = replace(held, own_images=scaled, own_clean=held.heads.image(scaled), own_released=held.heads.image(scaled))
-    queries, chosen = attackers._white_box(flat, 0)
+    queries, chosen = turn_back.white_box(flat, 0)
     expected = held.images / np.linalg.norm(held.heads.image(held.images), axis=1, keepdims=True)
     assert chosen == "ridge 1e-08"
     assert np.allclose(queries, expected, atol=1e-3)
@@ -205,7 +202,7 @@ def test_a_label_head_keeps_label_information_only() -> None:
     told = replace(held, released=labels.astype(np.float32), heads=Heads(identity(N_LABELS), identity(N_LABELS)))
     best = told.count(2 * labels - 1, 2 * held.findings[:, :N_LABELS] - 1)
     limit = pools.expected_recall(best, 100, 1).mean()
-    found = {name: recall(held, name) for name in attackers.HOLDS["embeddings-and-heads"]}
+    found = {name: recall(held, name) for name in HOLDS["embeddings-and-heads"]}
     assert max(found.values()) < limit < CLEAN
     assert found["reader"] == max(found[name] for name in LEARNERS)
     assert recall(held, "raw-images") > limit, "the images are not behind any head"
@@ -271,18 +268,18 @@ def test_nothing_is_chosen_on_the_queries() -> None:
 
 def test_known_images_are_nested_in_m_and_come_by_patient() -> None:
     held = simulated()
-    few, more = (set(attackers._known(held, m, 0).tolist()) for m in (11, 60))
+    few, more = (set(folds._known(held, m, 0).tolist()) for m in (11, 60))
     assert few < more
     assert len({held.own_group[row] for row in few}) == 6
     for m in (-1, 601, 2.5, True):
         with pytest.raises(InputError, match="from 0 to 600"):
-            attackers._known(held, m, 0)
+            folds._known(held, m, 0)
 
 
 def test_patients_stay_whole_in_the_folds() -> None:
     held = simulated()
-    known = attackers._known(held, 101, 0)
-    for learn, left_out, public in attackers._splits(held, known, 0):
+    known = folds._known(held, 101, 0)
+    for learn, left_out, public in folds._splits(held, known, 0):
         assert not set(held.own_group[learn]) & set(held.own_group[left_out])
         assert not set(held.own_group[public]) & set(held.own_group[left_out])
         assert sorted([*learn, *left_out]) == known.tolist()
@@ -341,7 +338,7 @@ def test_no_attacker_is_above_the_ceiling(noise: float) -> None:
     rng = np.random.default_rng(0)
     clean = unit(held.heads.image(held.images))
     draws = [omniscient_counts(clean, ids, held.query_group, noise, rng) for _ in range(4)]
-    found = {attacker: run(held, attacker)[0] for attacker in attackers.HOLDS["embeddings-and-heads"]}
+    found = {attacker: run(held, attacker)[0] for attacker in HOLDS["embeddings-and-heads"]}
     for pool_size, k in ((5, 1), (100, 1), (100, 5)):
         drawn = np.mean([pools.expected_recall(one, pool_size, k) for one in draws], axis=0)
         for attacker, counts in found.items():
@@ -379,7 +376,7 @@ def test_the_table_names_everything_and_repeats_itself(entry: Entry) -> None:
 
     rows = table_of()
     assert list(rows.columns) == list(attackers.COLUMNS)
-    assert set(rows["attacker"]) == set(attackers.HOLDS["embeddings-and-heads"])
+    assert set(rows["attacker"]) == set(HOLDS["embeddings-and-heads"])
     n_own = len(entry.records("attacker"))
     known = rows[rows["attacker"] == "known-images"]["known"].unique().tolist()
     assert known == [0, 10, n_own], "5,000 is more than there are: all of them"
@@ -452,8 +449,8 @@ def test_who_may_act_on_what(entry: Entry) -> None:
         attackers.attacks(entry, release="all")
     with pytest.raises(InputError, match="m is 0"):
         attack(entry, attacker="reader", m=0)
-    assert "cosine" in attackers.allowed("embeddings"), "off-the-shelf heads are public"
-    assert "cosine" not in attackers.allowed("embeddings", "secret")
+    assert "cosine" in allowed("embeddings"), "off-the-shelf heads are public"
+    assert "cosine" not in allowed("embeddings", "secret")
 
 
 def test_too_little_to_choose_or_simulate_from_is_refused(entry: Entry) -> None:
@@ -472,7 +469,7 @@ def test_too_little_to_choose_or_simulate_from_is_refused(entry: Entry) -> None:
     with pytest.raises(InputError, match=r"draws is 1\."):
         ceiling(entry, pool_sizes=[10], noise=0.5, draws=1)
     with pytest.raises(InputError, match="no rng was given"):
-        attackers.omniscient_counts(np.eye(3), np.arange(3), np.arange(3), 0.5)
+        omniscient.omniscient_counts(np.eye(3), np.arange(3), np.arange(3), 0.5)
 
 
 def test_a_head_trained_on_the_queried_patients_is_refused(entry: Entry) -> None:

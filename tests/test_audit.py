@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from linkage_core import audit, pools
+from linkage_core.audit import study as audit
 from linkage_core.errors import InputError
-from linkage_core.statistics import unseen
-from linkage_core.store import Entry
+from linkage_core.ranking import pools
+from linkage_core.ranking.intervals import unseen
+from linkage_core.store.entry import Entry
 
 DESIGN_COLUMNS = {
     *("cohort", "model", "head", "direction", "pool", "pool_size", "k", "n_queries", "n_excluded", "recall"),

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from linkage_core import audit, cli
+from linkage_core.audit import study
+from linkage_core.cli import main
 from linkage_core.errors import STOPPED, LinkageError
-from linkage_core.store import Entry, Store, read_tensors, write_tensors
+from linkage_core.store.entry import Entry, Store
+from linkage_core.store.files import read_tensors, write_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBED = (
@@ -75,7 +77,7 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     place = tmp_path_factory.mktemp("killed")
     with pytest.raises(SystemExit):
-        cli.main(["phantom", "export", "--studies", "40", "--size", "64", "--quiet", str(place / "cohort")])
+        main.main(["phantom", "export", "--studies", "40", "--size", "64", "--quiet", str(place / "cohort")])
     one = Runs(place / "cohort", place / "log")
     yield one
     one.close()
@@ -262,7 +264,7 @@ def test_a_full_disk_stops_with_a_message_and_a_valid_store(limit: int, folder: 
 def damaged_result(store: Store, truth: str) -> str | None:
     """The error that a damaged store gives; None where the result is the true one all the same."""
     try:
-        result = audit.study(store.open("toy", "m")).table([10, 50], [1]).to_json()
+        result = study.study(store.open("toy", "m")).table([10, 50], [1]).to_json()
     except LinkageError as error:
         return str(error)
     assert result == truth
@@ -271,7 +273,7 @@ def damaged_result(store: Store, truth: str) -> str | None:
 
 @pytest.mark.parametrize("damages", [60, pytest.param(3000, marks=pytest.mark.soak)])
 def test_a_byte_changed_anywhere_is_named_or_changes_nothing(damages: int, entry: Entry, store: Store) -> None:
-    truth = audit.study(entry).table([10, 50], [1]).to_json()
+    truth = study.study(entry).table([10, 50], [1]).to_json()
     paths = sorted(path for path in entry.path.rglob("*") if path.is_file() and path.name != ".lock")
     chance = random.Random(damages)
     named = 0

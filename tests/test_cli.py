@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import toy_arrays, toy_entry, toy_records
 
-from linkage_core import cli
-from linkage_core.store import Entry, Store
+from linkage_core.cli import main
+from linkage_core.store.entry import Entry, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def linkage(*arguments: object) -> int:
     """Exit code of `linkage ARGUMENTS`, in this process."""
     with pytest.raises(SystemExit) as stopped:
-        cli.main([str(a) for a in arguments])
+        main.main([str(a) for a in arguments])
     return int(stopped.value.code or 0)
 
 

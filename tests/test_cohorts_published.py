@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pydicom import dcmread
 
-from linkage_core import cli
+from linkage_core.cli import main
 from linkage_core.cohorts import chexpert_plus, fields, mimic_cxr, openi
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import layouts, population
@@ -417,13 +417,13 @@ def test_labels_and_image_folder_are_chosen_on_the_command_line(exported, tmp_pa
     said = []
     for more in ((), ("--labels", "report_fixed", "--image-folder", "PNG/PNG")):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["cohort", "chexpert-plus", str(folder), "--no-images", *more, "--json", "-"])
+            main.main(["cohort", "chexpert-plus", str(folder), "--no-images", *more, "--json", "-"])
         assert not ended.value.code
         said.append(json.loads(capsys.readouterr().out))
     assert said[0] != said[1]
     for kind, option, value in (("openi", "--labels", "negbio"), ("mimic-cxr-jpg", "--image-folder", "PNG")):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["cohort", kind, str(exported / kind), option, value])
+            main.main(["cohort", kind, str(exported / kind), option, value])
         assert ended.value.code == 2
         what = capsys.readouterr().err
         assert f"A {kind} cohort has no choice of" in what

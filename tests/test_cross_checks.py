@@ -6,9 +6,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from linkage_core import pools
-from linkage_core.ranking import MatchCounts
-from linkage_core.store import Embeddings
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import MatchCounts
+from linkage_core.store.entry import Embeddings
 from tests.scripts import script
 
 

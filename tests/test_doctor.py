@@ -9,10 +9,10 @@ from collections import namedtuple
 import pytest
 from tiny_checkpoints import cached, write_siglip
 
-from linkage_core import doctor
-from linkage_core.dicom import DECODERS
+from linkage_core.cli import doctor
 from linkage_core.encoders.hub import PUBLISHED
 from linkage_core.encoders.registry import PHANTOM
+from linkage_core.images.dicom import DECODERS
 
 
 @pytest.fixture(autouse=True)

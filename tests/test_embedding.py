@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 from conftest import toy_arrays, toy_records
 
-from linkage_core import embedding
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table, text_key
-from linkage_core.embedding import embed, import_arrays
+from linkage_core.embed import embedding
+from linkage_core.embed.embedding import embed, import_arrays
 from linkage_core.errors import ImageError, InputError
 from linkage_core.heads import Heads, Linear
-from linkage_core.radiographs import Radiograph
-from linkage_core.store import Store, read_tensors, write_tensors
+from linkage_core.images.pixels import Radiograph
+from linkage_core.store.entry import Store
+from linkage_core.store.files import read_tensors, write_tensors
 
 
 class CountingEncoder:

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import COMMIT, TEXTS, cached, random_state, write_biomedclip_files
 
-from linkage_core.encoders import bert, biomedclip, hub
+from linkage_core.encoders import bert, biomedclip, hub, pull
 from linkage_core.encoders.biomedclip import BiomedClip, Trunk, plain
 from linkage_core.encoders.registry import known_models, load_encoder
 from linkage_core.errors import ModelError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 TRUNK = "vit_test_patch16_224"
 
@@ -140,7 +140,7 @@ def test_the_published_pickle_is_converted_once_and_gives_the_same(tmp_path):
     with pytest.raises(ModelError, match="only as a pickle") as caught:
         load_encoder("hf:org/bio", store_root=tmp_path)
     assert "`linkage pull hf:org/bio` converts it" in caught.value.remedy
-    hub.convert(
+    pull.convert(
         snapshot, hub.converted_cache() / "org--bio" / commit, "org/bio", commit, name="open_clip_pytorch_model.bin"
     )
     encoder = load_encoder("hf:org/bio", store_root=tmp_path, device="cpu")

@@ -14,7 +14,7 @@ from linkage_core.encoders import bert, biovil, hub
 from linkage_core.encoders.biovil import BioVilImage, CxrBert
 from linkage_core.encoders.registry import known_models, load_encoder
 from linkage_core.errors import ModelError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from linkage_core.encoders.hub import resolve
 from linkage_core.encoders.pictures import eight_bit
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import ModelError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 WRITERS = {"clip": write_clip, "siglip": write_siglip}
 

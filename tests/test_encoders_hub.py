@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import COMMIT, TEXTS, as_pickle, cached, write_biovil_files, write_clip, write_siglip
 
 from linkage_core.encoders import clip, hub
-from linkage_core.encoders.hub import cached_repositories, convert, pull, resolve
+from linkage_core.encoders.hub import cached_repositories, resolve
+from linkage_core.encoders.pull import convert, pull
 from linkage_core.encoders.registry import known_models, load_encoder
 from linkage_core.errors import ModelError
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from linkage_core import pools
+from linkage_core.audit.examples import Examples
 from linkage_core.errors import InputError
-from linkage_core.examples import Examples
-from linkage_core.ranking import MatchCounts
-from linkage_core.store import Entry
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import MatchCounts
+from linkage_core.store.entry import Entry
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from explorer import ranked, strip, viewer
-from linkage_core.radiographs import Radiograph
+from explorer.examples import ranked, strip, viewer
+from linkage_core.images.pixels import Radiograph
 
 HOSTILE = [
     "<script>window.hit = 1</script>",

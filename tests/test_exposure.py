@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from linkage_core import audit, exposure, pools, ranking, statistics, strata
-from linkage_core.comparisons import holm
+from linkage_core.audit import exposure, margins, strata
+from linkage_core.audit import study as audit
 from linkage_core.errors import InputError
-from linkage_core.store import Entry
+from linkage_core.ranking import counts, intervals, pools
+from linkage_core.ranking.paired import holm
+from linkage_core.store.entry import Entry
 
 
 def test_one_row_a_record_equals_a_loop_over_its_candidates(entry: Entry) -> None:
@@ -46,14 +48,14 @@ def test_the_sign_of_a_margin_is_the_sign_of_the_counts(entry: Entry, direction:
 @pytest.mark.parametrize(("n", "blocks"), [(1, (4, 4)), (2, (1, 1)), (37, (5, 8)), (37, (64, 64))])
 def test_best_distractor_in_tiles_of_any_size(monkeypatch: pytest.MonkeyPatch, n: int, blocks: tuple[int, int]) -> None:
     """Integer grids: many exact ties, twins of the match among other patients, patients with everything."""
-    monkeypatch.setattr(ranking, "QUERY_BLOCK", blocks[0])
-    monkeypatch.setattr(ranking, "CANDIDATE_BLOCK", blocks[1])
+    monkeypatch.setattr(counts, "QUERY_BLOCK", blocks[0])
+    monkeypatch.setattr(counts, "CANDIDATE_BLOCK", blocks[1])
     rng = np.random.default_rng(n)
     queries = rng.integers(-2, 3, (2 * n, 3)).astype(np.float32)
     candidates = rng.integers(-1, 2, (n, 3)).astype(np.float32)
     match = rng.integers(0, n, 2 * n)
     patient = rng.integers(0, 1 + n // 3, n)
-    score, best = exposure.best_distractor(queries, candidates, match, (patient[match], patient))
+    score, best = margins.best_distractor(queries, candidates, match, (patient[match], patient))
     for i in range(2 * n):
         all_scores = candidates @ queries[i]
         others = all_scores[patient != patient[match[i]]]
@@ -61,11 +63,11 @@ def test_best_distractor_in_tiles_of_any_size(monkeypatch: pytest.MonkeyPatch, n
         assert (np.isnan(best[i]) and not len(others)) or best[i] == others.max()
     text = np.unique(candidates, axis=0, return_inverse=True)[1].ravel()
     for key in (text, rng.integers(0, 3, n)):  # a key that equal vectors share, and one that they do not
-        _, best = exposure.best_distractor(queries, candidates, match, (patient[match], patient), (key[match], key))
+        _, best = margins.best_distractor(queries, candidates, match, (patient[match], patient), (key[match], key))
         for i in range(2 * n):
             others = (candidates @ queries[i])[(patient != patient[match[i]]) & (key != key[match[i]])]
             assert (np.isnan(best[i]) and not len(others)) or best[i] == others.max()
-    _, alone = exposure.best_distractor(queries, candidates, match)
+    _, alone = margins.best_distractor(queries, candidates, match)
     for i in range(2 * n):
         others = np.delete(candidates @ queries[i], match[i])
         assert (np.isnan(alone[i]) and not len(others)) or alone[i] == others.max()
@@ -130,9 +132,9 @@ def test_a_report_that_looks_for_its_image_equals_a_loop(entry: Entry) -> None:
 
 def test_scores_at_hand_are_not_computed_again(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
     study = audit.study(entry)
-    at_hand = exposure.scores(study)
+    at_hand = margins.scores(study)
     table = exposure.exposure(study, 10)
-    monkeypatch.setattr(exposure, "scores", lambda study: pytest.fail("computed again"))
+    monkeypatch.setattr(margins, "scores", lambda study: pytest.fail("computed again"))
     pd.testing.assert_frame_equal(exposure.exposure(study, 10, at_hand), table)
 
 
@@ -297,7 +299,7 @@ def test_a_difference_equals_a_table_resampled_patient_by_patient() -> None:
         return means[0] - means[1], np.sqrt(np.square(moves).sum())
 
     rng = np.random.default_rng(9)
-    drawn = [apart(rng.integers(0, len(names), len(names))) for _ in range(statistics.DRAWS)]
+    drawn = [apart(rng.integers(0, len(names), len(names))) for _ in range(intervals.DRAWS)]
     slow = studentised(*apart(np.arange(len(names))), drawn)
     assert [row["low"], row["high"]] == pytest.approx(slow, abs=1e-5)
     assert row["p"] == pytest.approx(exposure._two_sided(row["difference"], *slow), rel=1e-3)
@@ -321,14 +323,14 @@ def test_a_group_that_few_carry_is_not_said_to_be_safe() -> None:
     for values, least in ((others * ~in_f, 0.05), (others, 0.05), (np.where(hot, 1.0, others), 0.08)):
         exposed = table.assign(p_first=values)
         row = exposure.groups(exposed[EXPOSED], exposed, "sex").set_index("group").loc["F"]
-        resampled = statistics.cluster_bootstrap(values[in_f], exposed["patient_id"].to_numpy()[in_f])
+        resampled = intervals.cluster_bootstrap(values[in_f], exposed["patient_id"].to_numpy()[in_f])
         assert row["low"] <= row["linked"] <= row["high"]
         assert row["high"] >= max(least, resampled.high[0])
         apart = exposure.associations(exposed[EXPOSED], exposed, attributes=["sex"]).iloc[0]
         assert apart["high"] - apart["difference"] >= row["high"] - row["linked"]
         assert apart["n_patients"] == n_f
     nothing = exposure._clopper_pearson(0.0, 50.0)
-    assert nothing == pytest.approx((0.0, statistics.unseen(50)))
+    assert nothing == pytest.approx((0.0, intervals.unseen(50)))
     exact = binomtest(3, 40).proportion_ci(0.95, "exact")
     assert exposure._clopper_pearson(3, 40) == pytest.approx((exact.low, exact.high))
 
@@ -441,7 +443,7 @@ def test_groups_with_their_baseline() -> None:
         mean = times @ sums / n
         return mean, np.sqrt(times @ ((sums - mean * sizes) / n) ** 2)
 
-    drawn = [mean_and_error(w) for w in statistics.patient_weights(len(patients), statistics.DRAWS, 0).astype(float)]
+    drawn = [mean_and_error(w) for w in intervals.patient_weights(len(patients), intervals.DRAWS, 0).astype(float)]
     slow = studentised(*mean_and_error(np.ones(len(patients))), drawn)
     assert groups.loc["PA", ["low", "high"]].tolist() == pytest.approx(slow, rel=1e-4)
     assert groups.loc["PA", "chance"] == pytest.approx(0.01)

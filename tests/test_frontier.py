@@ -8,16 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core import attackers, frontier, frontier_build, lab
+from linkage_core.attacks import attack
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.mitigation.finetune import Training, training_pairs
-from linkage_core.release import bounds, central, measured
-from linkage_core.release.cap import Cap
+from linkage_core.lab import frontier, frontier_build
+from linkage_core.lab.grid import frequent
+from linkage_core.lab.measured import WORST, linkage
+from linkage_core.mitigation.training import Training, training_pairs
+from linkage_core.release import bounds, measured
 from linkage_core.release.ceiling import ATTACKED
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
-from linkage_core.utility import states_of, train_probe
+from linkage_core.release.kinds import statistics
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
+from linkage_core.utility.probe import states_of, train_probe
 from tests.lab_store import FEW, MEASURED, MODEL, build
 
 
@@ -34,7 +38,7 @@ def entry(store: Store) -> Entry:
     return store.open("phantom", MODEL)
 
 
-def linked(recall: float, n: int = 100, attacker: str = lab.WORST) -> dict[str, object]:
+def linked(recall: float, n: int = 100, attacker: str = WORST) -> dict[str, object]:
     ends = {"recall": recall, "recall_low": recall, "recall_high": recall}
     return {"cohort": "phantom", "attacker": attacker, "named": "reader", "also": "", "pool_size": n, "k": 1} | (
         ends | {"chance": 1 / n, "lift": recall * n, "n_queries": 280, "n_patients": 140, "flag": ""}
@@ -55,7 +59,7 @@ def test_heads_and_nothing_stand_side_by_side(entry: Entry) -> None:
     assert nothing["declared"] == 0.5
     assert math.isnan(shelf["certified"])
     assert math.isnan(table.loc[MEASURED, "certified"])
-    worst = lab.linkage(entry).query("head == @OFF_THE_SHELF and attacker == 'worst' and pool_size == 100")
+    worst = linkage(entry).query("head == @OFF_THE_SHELF and attacker == 'worst' and pool_size == 100")
     at = worst[worst["release"] == "embeddings-and-heads"]
     assert shelf["measured"] == pytest.approx(100 * float(at["recall"].iloc[0]))
     assert shelf["declared_difference"] == 0
@@ -136,7 +140,7 @@ def test_rows_of_a_head_that_was_replaced_are_gone(entry: Entry) -> None:
 
 
 def test_groups_are_the_most_frequent_findings_of_the_attackers_split(entry: Entry) -> None:
-    listed = lab.frequent(entry)
+    listed = frequent(entry)
     assert len(listed) == 7
     assert len(FEW) == 4
     rows = frontier_build.trained_rows(entry, lambda x: np.zeros((len(x), len(LABELS))), listed, "none")
@@ -174,11 +178,11 @@ def training(store: Store) -> Training:
 
 
 @pytest.fixture(scope="module")
-def queries(store: Store, training: Training) -> list[central.PatientSums]:
+def queries(store: Store, training: Training) -> list[statistics.PatientSums]:
     return frontier_build.sums_of(training, store.open("clinic", MODEL), [LABELS[:4], LABELS[4:7]])
 
 
-def test_contributions_are_each_patients_clipped_sum(training: Training, queries: list[central.PatientSums]) -> None:
+def test_contributions_are_each_patients_clipped_sum(training: Training, queries: list[statistics.PatientSums]) -> None:
     query = queries[0].query
     clean = unit(training.source.heads().image(training.images))
     states = states_of(pd.DataFrame(training.labels, columns=list(LABELS)))[:, :4]
@@ -201,7 +205,7 @@ def test_contributions_are_each_patients_clipped_sum(training: Training, queries
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])
 def test_who_knows_every_other_patient_stays_below_the_limit(
-    training: Training, queries: list[central.PatientSums], mu: float
+    training: Training, queries: list[statistics.PatientSums], mu: float
 ) -> None:
     rows = frontier_build.summed_patients(queries, training, n_pools=4, trials=300)(mu, [5, 50])
     for row in frontier.dicts(rows):
@@ -213,7 +217,7 @@ def test_who_knows_every_other_patient_stays_below_the_limit(
 
 
 def test_statistics_are_read_on_clean_embeddings(
-    entry: Entry, training: Training, queries: list[central.PatientSums]
+    entry: Entry, training: Training, queries: list[statistics.PatientSums]
 ) -> None:
     option = {"option": "statistics-x", "family": frontier.RELEASE, "kind": "statistics", "parameter": "epsilon"}
     now = frontier_build.statistics(entry, {**option, "value": 9.0, "listed": 7}, queries, 2.0)
@@ -237,7 +241,7 @@ def test_releases_of_records_are_counted_one_image_a_study(entry: Entry, store: 
     rows = pd.DataFrame(frontier_build.linked(entry, "codes", codes.mechanism))
     assert {"worst", "predictor", "reader", "known-pairs", "bayes-gaussian"} <= set(rows["attacker"])
     assert (rows["n_queries"] == records["study_id"].nunique()).all()
-    alone = rows[rows["attacker"] != lab.WORST]
+    alone = rows[rows["attacker"] != WORST]
     assert (alone["recall"] * alone["pool_size"] <= 3 + 1e-9).all()
     told = pd.DataFrame(frontier_build.told(entry, "codes", codes.mechanism))
     assert (told["attacker"] == frontier.LABELLED).all()
@@ -247,6 +251,6 @@ def test_releases_of_records_are_counted_one_image_a_study(entry: Entry, store: 
     as_heads = pd.DataFrame(frontier_build.linked(entry, "noisy", noisy.mechanism, population=ATTACKED))
     assert (as_heads["n_queries"] == len(records)).all()
     held = measured.hold(entry, noisy.mechanism)
-    by_hand = attackers.run(held, "reader")[0].n_better
+    by_hand = attack.run(held, "reader")[0].n_better
     found = {one.attacker: one for one in measured.attacks(entry, noisy.mechanism, "noisy", population=ATTACKED)}
     np.testing.assert_array_equal(found["reader"].counts.n_better, by_hand)

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from conftest import toy_records
 
-from linkage_core import audit, comparisons, exposure, fusion, open_world, strata
+from linkage_core.audit import compare, exposure, fusion, open_world, strata
+from linkage_core.audit import study as audit
+from linkage_core.audit.full import LONGEST_CSV, SECTIONS, TABLES, FullAudit, Fused, Settings, write
 from linkage_core.cohorts import table as record_table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
-from linkage_core.full_audit import LONGEST_CSV, SECTIONS, TABLES, FullAudit, Fused, Settings, write
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 QUICK = Settings(pool_sizes=(10, "full"), ks=(1, 5), rules=("score",), priors=(0.5,), galleries=("other",))
 
@@ -97,7 +98,7 @@ def test_figures_are_those_of_the_functions_behind_the_pages(store, made):
     recall = rows_of(tables["recall"], model="strong", direction="image-to-report", pool="other-patients")
     same(recall, study.table([10, "full"], [1, 5]))
     both = [audit.study(store.open("toy", model)) for model in ("weak", "strong")]
-    same(rows_of(tables["models_compared"], pool_size=10, k=5), comparisons.compare(both, 10, 5))
+    same(rows_of(tables["models_compared"], pool_size=10, k=5), compare.compare(both, 10, 5))
     single = exposure.exposure(study, 10)
     same(rows_of(tables["exposure"], model="strong"), single)
     same(rows_of(tables["exposure_associations"], model="strong"), exposure.associations(single, study.queries))
@@ -155,7 +156,7 @@ def test_an_audit_never_overwrites(made, tmp_path):
 
 
 def test_a_folder_that_was_cut_short_has_no_audit_json(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("linkage_core.spreadsheet.csv", lambda table: 1 / 0)
+    monkeypatch.setattr("linkage_core.tables.csv", lambda table: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(made, tmp_path / "out")
     assert not (tmp_path / "out" / "audit.json").exists()
@@ -163,7 +164,7 @@ def test_a_folder_that_was_cut_short_has_no_audit_json(made, tmp_path, monkeypat
 
 def test_long_tables_are_parquet_only(made, tmp_path, monkeypatch):
     assert LONGEST_CSV > 1000
-    monkeypatch.setattr("linkage_core.full_audit.LONGEST_CSV", 50)
+    monkeypatch.setattr("linkage_core.audit.full.LONGEST_CSV", 50)
     write(made, tmp_path / "out")
     assert not (tmp_path / "out" / "exposure.csv").exists()
     assert (tmp_path / "out" / "exposure.parquet").exists()

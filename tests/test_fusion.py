@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from conftest import toy_arrays, toy_entry, toy_records
 
-from linkage_core import audit, fusion, pools
+from linkage_core.audit import fusion
+from linkage_core.audit import study as audit
 from linkage_core.cohorts import table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
-from linkage_core.statistics import unseen
-from linkage_core.store import Embeddings, Entry, Store
+from linkage_core.ranking import pools
+from linkage_core.ranking.intervals import unseen
+from linkage_core.store.entry import Embeddings, Entry, Store
 
 SWITCHES = [
     (images, reports, hit)

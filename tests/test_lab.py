@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core import attackers, audit, lab
-from linkage_core import setting as settings
+from linkage_core.attacks import attack, held
+from linkage_core.audit import study
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
+from linkage_core.lab import grid, measured
+from linkage_core.lab import setting as settings
+from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation.finetune import Options
-from linkage_core.setting import Setting
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
 FINDINGS = LABELS[1:5]
 
@@ -42,14 +44,14 @@ def made(root: Path, cohort: str, seed: int, n_patients: int = 300) -> Entry:
     return import_arrays(found, "m", images.astype(np.float32), texts.astype(np.float32), Store(root / "store"))
 
 
-def plan() -> list[lab.Planned]:
+def plan() -> list[grid.Planned]:
     some = {"findings": FINDINGS}
     return [
-        lab.planned(oneshot.LABEL, 1.0, known=("all", 20), external=True, **some),
-        lab.planned(oneshot.LABEL, math.inf, **some),
-        lab.planned("label-dpsgd", 3.0, steps=5, **some),
-        lab.planned("noise-only", 3.0, like=oneshot.LABEL, **some),
-        lab.planned("rotation"),
+        grid.planned(oneshot.LABEL, 1.0, known=("all", 20), external=True, **some),
+        grid.planned(oneshot.LABEL, math.inf, **some),
+        grid.planned("label-dpsgd", 3.0, steps=5, **some),
+        grid.planned("noise-only", 3.0, like=oneshot.LABEL, **some),
+        grid.planned("rotation"),
     ]
 
 
@@ -58,7 +60,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Entry:
     root = tmp_path_factory.mktemp("lab")
     made(root, "toy", 0)
     made(root, "away", 1, 150)
-    return lab.build(Store(root / "store"), "toy", "m", externals=("away",), plan=plan(), findings=FINDINGS)
+    return grid.build(Store(root / "store"), "toy", "m", externals=("away",), plan=plan(), findings=FINDINGS)
 
 
 def again(entry: Entry) -> Entry:
@@ -66,9 +68,9 @@ def again(entry: Entry) -> Entry:
 
 
 def test_heads_say_what_is_guaranteed_and_what_is_not(built: Entry) -> None:
-    rows = lab.heads(built).set_index("head")
+    rows = measured.heads(built).set_index("head")
     assert rows.index[0] == OFF_THE_SHELF
-    assert list(rows.reset_index().columns) == list(lab.HEAD_COLUMNS)
+    assert list(rows.reset_index().columns) == list(measured.HEAD_COLUMNS)
     assert rows.loc["label-oneshot-eps1-seed0", "epsilon"] == 1.0
     assert rows.loc["label-oneshot-epsinf-seed0", "epsilon"] == math.inf
     assert rows.loc["noise-only-label-oneshot-eps3-seed0", ["epsilon", "like"]].tolist() == [3.0, "label-oneshot"]
@@ -85,61 +87,61 @@ def test_heads_say_what_is_guaranteed_and_what_is_not(built: Entry) -> None:
 
 
 def test_linkage_is_what_the_attackers_and_the_audit_say(built: Entry) -> None:
-    rows = lab.linkage(built)
-    assert list(rows.columns) == list(lab.COLUMNS)
+    rows = measured.linkage(built)
+    assert list(rows.columns) == list(measured.COLUMNS)
     name = "label-oneshot-eps1-seed0"
     size = int(rows["pool_size"].max())
     one = rows[(rows["head"] == name) & (rows["cohort"] == "toy") & (rows["release"] == "embeddings-and-heads")]
     cosine = one[(one["attacker"] == "cosine") & (one["pool_size"] == size)].iloc[0]
-    by_audit = audit.study(again(built), name).table([size], [1]).iloc[0]
+    by_audit = study.study(again(built), name).table([size], [1]).iloc[0]
     for column in ("recall", "recall_low", "recall_high", "chance", "lift", "n_queries", "n_patients"):
         assert cosine[column] == pytest.approx(by_audit[column])
-    worst = one[(one["attacker"] == lab.WORST) & (one["pool_size"] == size)].iloc[0]
-    direct = attackers.worst_of(attackers.attacks(again(built), name), size, 1)
+    worst = one[(one["attacker"] == measured.WORST) & (one["pool_size"] == size)].iloc[0]
+    direct = attack.worst_of(attack.attacks(again(built), name), size, 1)
     assert worst[["recall", "named"]].tolist() == [pytest.approx(direct["recall"]), direct["attacker"]]
     assert set(one.loc[one["m"] == "20", "attacker"]) == {"known-images", "known-pairs"}
 
 
 def test_each_release_has_the_attackers_it_allows(built: Entry) -> None:
-    rows = lab.linkage(built)
+    rows = measured.linkage(built)
     rotated = rows[rows["head"] == "rotation-seed0"]
     for release in ("embeddings", "embeddings-and-heads"):
         there = set(rotated.loc[rotated["release"] == release, "attacker"])
-        assert there == {*attackers.allowed(release, "rotation-seed0"), lab.WORST}
+        assert there == {*held.allowed(release, "rotation-seed0"), measured.WORST}
     shelf = rows[rows["head"] == OFF_THE_SHELF]
-    assert set(shelf["release"]) == set(attackers.RELEASES)
+    assert set(shelf["release"]) == set(held.RELEASES)
     raw = shelf[(shelf["release"] == "raw-images") & (shelf["cohort"] == "toy")]
-    assert set(raw["attacker"]) == {"raw-images", lab.WORST}, "whoever has images is not asked for a head"
+    assert set(raw["attacker"]) == {"raw-images", measured.WORST}, "whoever has images is not asked for a head"
 
 
 def test_rows_of_both_releases_are_those_of_attacks_run_apart(built: Entry) -> None:
     """Attacks are run once for both releases; apart they must come out the same."""
-    rows = lab.linkage(built)
+    rows = measured.linkage(built)
     for attacker in ("bayes-gaussian", "known-images"):
         some = rows[(rows["head"] == "rotation-seed0") & (rows["attacker"] == attacker) & (rows["m"] == "all")]
         for release, row in some.groupby("release"):
-            direct = attackers.attack(again(built), "rotation-seed0", attacker, str(release))
+            direct = attack.attack(again(built), "rotation-seed0", attacker, str(release))
             size = int(row["pool_size"].iloc[0])
             assert row["recall"].iloc[0] == pytest.approx(direct.study.recall(size, 1)[0].mean())
 
 
 def test_output_noise_is_attacked_for_each_release_by_itself(built: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab.train(again(built), "output-noise", Options(seed=0, output_noise=0.3), "noisy", replace_it=True)
+    measured.train(again(built), "output-noise", Options(seed=0, output_noise=0.3), "noisy", replace_it=True)
     asked = []
-    right = attackers.attack
+    right = attack.attack
 
-    def spy(entry: Entry, head: str, attacker: str, release: str, *rest: object, **more: object) -> attackers.Attack:
+    def spy(entry: Entry, head: str, attacker: str, release: str, *rest: object, **more: object) -> attack.Attack:
         asked.append((attacker, release))
         return right(entry, head, attacker, release, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(attackers, "attack", spy)
-    lab._attacked(again(built), "noisy", None, ("all",), 0)
+    monkeypatch.setattr(attack, "attack", spy)
+    measured._attacked(again(built), "noisy", None, ("all",), 0)
     assert ("reader", "embeddings") in asked
     assert ("reader", "embeddings-and-heads") in asked
 
 
 def test_external_cohorts_get_heads_and_attackers_as_they_are(built: Entry) -> None:
-    rows, used = lab.linkage(built), lab.utility(built)
+    rows, used = measured.linkage(built), measured.utility(built)
     assert set(rows.loc[rows["cohort"] == "away", "head"]) == {OFF_THE_SHELF, "label-oneshot-eps1-seed0"}
     away = used[(used["cohort"] == "away") & (used["measure"] == "probe")]
     assert set(away["trained_on"]) == {"toy/attacker"}
@@ -147,11 +149,11 @@ def test_external_cohorts_get_heads_and_attackers_as_they_are(built: Entry) -> N
 
 
 def test_utility_carries_the_head(built: Entry) -> None:
-    used = lab.utility(built)
-    assert list(used.columns) == list(lab.UTILITY_COLUMNS)
+    used = measured.utility(built)
+    assert list(used.columns) == list(measured.UTILITY_COLUMNS)
     probe = used[(used["measure"] == "probe") & (used["label"] == "macro") & (used["cohort"] == "toy")]
     probe = probe.set_index("head")
-    assert set(probe.index) == set(lab.heads(built)["head"]) - {"noisy"}
+    assert set(probe.index) == set(measured.heads(built)["head"]) - {"noisy"}
     assert probe.loc["rotation-seed0", "difference"] == pytest.approx(0, abs=1e-3)
     assert probe.loc["noise-only-label-oneshot-eps3-seed0", "difference"] < -0.05
     assert probe.loc["label-oneshot-eps1-seed0", ["mechanism", "epsilon"]].tolist() == ["label-oneshot", 1.0]
@@ -160,7 +162,7 @@ def test_utility_carries_the_head(built: Entry) -> None:
 def test_live_heads_are_those_that_are_stored(built: Entry) -> None:
     """The same seed at the same epsilon: the same counts as the audit's; fresh noise: others."""
     entry = again(built)
-    stored = audit.study(entry, "label-oneshot-eps1-seed0").counts
+    stored = study.study(entry, "label-oneshot-eps1-seed0").counts
     delta = float(entry.head_record("label-oneshot-eps1-seed0")["delta"])
     setting = Setting("label-oneshot", 1.0, FINDINGS, delta=delta)
     shown = settings.live(entry, setting).study
@@ -182,73 +184,73 @@ def test_a_killed_build_goes_on_and_a_finished_one_does_nothing(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lab.build(store, "toy", "m", plan=short, findings=FINDINGS, progress=killed)
+        grid.build(store, "toy", "m", plan=short, findings=FINDINGS, progress=killed)
     entry = store.open("toy", "m")
-    assert lab.measured(entry, short[0].name)
-    assert not lab.measured(entry, short[1].name)
-    before = lab.linkage(entry)
-    entry = lab.build(store, "toy", "m", plan=short, findings=FINDINGS)
+    assert measured.measured(entry, short[0].name)
+    assert not measured.measured(entry, short[1].name)
+    before = measured.linkage(entry)
+    entry = grid.build(store, "toy", "m", plan=short, findings=FINDINGS)
     assert entry.verify() == []
-    after = lab.linkage(entry)
+    after = measured.linkage(entry)
     pd.testing.assert_frame_equal(after.head(len(before)), before)
-    assert lab.measured(entry, short[1].name)
-    monkeypatch.setattr(lab, "train", None)
-    monkeypatch.setattr(lab, "measure", None)
-    assert lab.build(store, "toy", "m", plan=short, findings=FINDINGS).fingerprint == entry.fingerprint
+    assert measured.measured(entry, short[1].name)
+    monkeypatch.setattr(measured, "train", None)
+    monkeypatch.setattr(measured, "measure", None)
+    assert grid.build(store, "toy", "m", plan=short, findings=FINDINGS).fingerprint == entry.fingerprint
 
 
 def test_measuring_again_replaces_rows(built: Entry) -> None:
-    before = lab.linkage(built)
-    after = lab.linkage(lab.measure(again(built), "rotation-seed0", known=("all",)))
+    before = measured.linkage(built)
+    after = measured.linkage(measured.measure(again(built), "rotation-seed0", known=("all",)))
     assert len(after) == len(before)
     assert not after.duplicated(["head", "cohort", "release", "attacker", "m", "pool_size"]).any()
 
 
 def test_a_replaced_head_is_not_shown_with_the_figures_of_the_old_one(built: Entry, tmp_path: Path) -> None:
     made(tmp_path, "toy", 0, 120)
-    entry = lab.build(Store(tmp_path / "store"), "toy", "m", plan=[lab.planned("rotation")], findings=FINDINGS)
-    assert lab.measured(entry, "rotation-seed0")
-    lab.train(entry, "rotation", Options(seed=1), "rotation-seed0", replace_it=True)
-    assert not lab.measured(again(entry), "rotation-seed0")
-    assert not (lab.utility(again(entry))["head"] == "rotation-seed0").any()
-    assert lab.measured(again(entry), OFF_THE_SHELF)
+    entry = grid.build(Store(tmp_path / "store"), "toy", "m", plan=[grid.planned("rotation")], findings=FINDINGS)
+    assert measured.measured(entry, "rotation-seed0")
+    measured.train(entry, "rotation", Options(seed=1), "rotation-seed0", replace_it=True)
+    assert not measured.measured(again(entry), "rotation-seed0")
+    assert not (measured.utility(again(entry))["head"] == "rotation-seed0").any()
+    assert measured.measured(again(entry), OFF_THE_SHELF)
     with pytest.raises(StoreError, match="altered"):
-        lab.measure(entry, "rotation-seed0", known=("all",))  # by somebody who opened the entry before
+        measured.measure(entry, "rotation-seed0", known=("all",))  # by somebody who opened the entry before
 
 
 def test_bad_requests_are_named(built: Entry, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="already has a head 'rotation-seed0'"):
-        lab.train(again(built), "rotation", Options(seed=0))
+        measured.train(again(built), "rotation", Options(seed=0))
     with pytest.raises(StoreError, match="no head 'absent'"):
-        lab.measure(again(built), "absent")
+        measured.measure(again(built), "absent")
     bare = made(tmp_path, "bare", 0, 60)
-    assert lab.linkage(bare).empty
-    assert lab.utility(bare).empty
-    assert lab.prepared(bare, "moment-oneshot") is None
-    (again(built).path / lab.LINKAGE).write_bytes(b"altered")
+    assert measured.linkage(bare).empty
+    assert measured.utility(bare).empty
+    assert measured.prepared(bare, "moment-oneshot") is None
+    (again(built).path / measured.LINKAGE).write_bytes(b"altered")
     with pytest.raises(StoreError, match="altered"):
-        lab.linkage(again(built))
+        measured.linkage(again(built))
 
 
 def test_the_grid_has_every_mechanism_and_no_name_twice() -> None:
-    from linkage_core.mitigation.finetune import MECHANISMS
+    from linkage_core.mitigation.mechanisms import MECHANISMS
 
-    whole = lab.grid(FINDINGS)
+    whole = grid.grid(FINDINGS)
     assert {one.mechanism for one in whole} == set(MECHANISMS)
     names = [one.name for one in whole]
     assert len(set(names)) == len(names)
     assert all(one.options.seed is not None for one in whole), "what ships can be made again, and says so"
     shots = {one.options.epsilon for one in whole if one.mechanism == oneshot.LABEL and one.options.seed == 0}
-    assert shots == set(lab.STEPS)
-    for seed in lab.SEEDS:
+    assert shots == set(measured.STEPS)
+    for seed in grid.SEEDS:
         found = {o.options.epsilon for o in whole if o.mechanism == "label-dpsgd" and o.options.seed == seed}
-        assert found == set(lab.EPSILONS)
-    assert len(lab.STEPS) == 15
-    assert {0.34, 1.0, 3.0} <= set(lab.STEPS)
+        assert found == set(measured.EPSILONS)
+    assert len(measured.STEPS) == 15
+    assert {0.34, 1.0, 3.0} <= set(measured.STEPS)
 
 
 def test_the_declared_subset_is_chosen_on_the_attackers_split(tmp_path: Path) -> None:
     entry = made(tmp_path, "toy", 0, 120)
     counts = (entry.records("attacker")[list(LABELS)] == 1).sum()
-    chosen = lab.frequent(entry, 2)
+    chosen = grid.frequent(entry, 2)
     assert set(chosen) == set(counts.sort_values(ascending=False, kind="stable").index[:2])

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linkage_core import cli
+from linkage_core.cli import main
 from linkage_core.cohorts import table
-from linkage_core.embedding import import_arrays
-from linkage_core.store import Store
+from linkage_core.embed.embedding import import_arrays
+from linkage_core.store.entry import Store
 from tests.conftest import toy_arrays, toy_records
 
 
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
-    cli.app(args=[*arguments, "--json", "-"], standalone_mode=False)
+    main.app(args=[*arguments, "--json", "-"], standalone_mode=False)
     return json.loads(capsys.readouterr().out)
 
 
@@ -37,7 +37,7 @@ def test_attack_gives_rows_worst_and_ceiling(root: Path, capsys: pytest.CaptureF
     assert [row["when"] for row in content["worst"]] == ["before", "after"]
     assert content["ceiling"][0]["ceiling"] == 1
     assert "a better one may do better" in content["provenance"]["scope"]
-    cli.app(args=[*common, "--release", "embeddings", "--pool-size", "10"], standalone_mode=False)
+    main.app(args=[*common, "--release", "embeddings", "--pool-size", "10"], standalone_mode=False)
     printed = capsys.readouterr().out
     assert "cosine" not in printed.split("worst attacker")[0], "the heads of this release are secret"
     assert "before" in printed
@@ -48,7 +48,7 @@ def test_utility_gives_rows(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert {row["measure"] for row in content["rows"]} == {"probe", "zero-shot", "label-matched"}
     pneumonia = next(row for row in content["rows"] if row["label"] == "Pneumonia")
     assert pneumonia["declared"]
-    cli.app(args=["utility", "toy/m", "--head", "copy", "--store", str(root)], standalone_mode=False)
+    main.app(args=["utility", "toy/m", "--head", "copy", "--store", str(root)], standalone_mode=False)
     assert "Pneumonia *" in capsys.readouterr().out
 
 
@@ -59,6 +59,6 @@ def test_bad_requests_end_with_two(root: Path, capsys: pytest.CaptureFixture[str
         (["utility", "toy/m", "--missing", "never"], "missing is 'never'"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            cli.main([*arguments, "--store", str(root)])
+            main.main([*arguments, "--store", str(root)])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err.replace("\n", " ")

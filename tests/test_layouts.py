@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from linkage_core import audit, cli
+from linkage_core.audit import study
+from linkage_core.cli import main
 from linkage_core.cohorts import phantom
 from linkage_core.cohorts.phantom import layouts, population
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.embedding import embed
+from linkage_core.embed.embedding import embed
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.heads import unit
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 SHIPPED = Path(__file__).resolve().parents[1] / "cached_embeddings"
 STUDIES = 90
@@ -27,7 +28,7 @@ def exported(tmp_path_factory):
     folder, store = root / "mimic", Store(root / "store")
     arguments = ["--studies", str(STUDIES), "--size", str(phantom.cohort.EMBEDDED_SIZE), "--quiet", str(folder)]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["phantom", "export", "--layout", "mimic-cxr", *arguments])
+        main.main(["phantom", "export", "--layout", "mimic-cxr", *arguments])
     assert not ended.value.code
     encoder = load_encoder("phantom-radiology", store_root=SHIPPED)
     through = embed(open_cohort("mimic-cxr", folder), encoder, store)
@@ -58,11 +59,11 @@ def test_features_are_those_of_the_phantom(exported):
 
 
 def test_its_audit_is_that_of_the_phantom(exported):
-    tables = [audit.study(entry, split="all").table([10, 50, "full"], [1, 5]) for entry in exported]
+    tables = [study.study(entry, split="all").table([10, 50, "full"], [1, 5]) for entry in exported]
     for column in ("recall", "mrr"):
         assert np.abs(tables[0][column] - tables[1][column]).max() < 0.02
     assert (tables[0]["n_queries"] == tables[1]["n_queries"]).all()
     assert (tables[0]["chance"] == tables[1]["chance"]).all()
     assert tables[0]["lift"].iloc[0] > 1.5  # and there is something to be equal
-    hard = [audit.study(entry, pool=audit.HARD_NEGATIVES, split="all") for entry in exported]
+    hard = [study.study(entry, pool=study.HARD_NEGATIVES, split="all") for entry in exported]
     assert (np.sort(hard[0].counts.n_eligible) == np.sort(hard[1].counts.n_eligible)).all()

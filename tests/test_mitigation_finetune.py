@@ -14,14 +14,16 @@ import pytest
 from conftest import of_other_weights, toy_arrays, toy_entry, toy_records
 from test_cli import linkage
 
-from linkage_core import audit
+from linkage_core.audit import study
 from linkage_core.cohorts import table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import unit
-from linkage_core.mitigation import accounting, controls, oneshot
+from linkage_core.mitigation import accounting, controls, mechanisms, oneshot
 from linkage_core.mitigation import finetune as lab
-from linkage_core.store import Entry, Store, write_table
+from linkage_core.mitigation.training import training_pairs
+from linkage_core.store.entry import Entry, Store
+from linkage_core.store.files import write_table
 
 FINDINGS = ("Pneumonia", "Edema")
 DESIGN_RECORD = {
@@ -65,10 +67,10 @@ def mine(made_once: Path, store: Store) -> Entry:
     return store.open("mine", "m")
 
 
-@pytest.mark.parametrize("mechanism", [name for name in lab.MECHANISMS if name != "concept-span"])
+@pytest.mark.parametrize("mechanism", [name for name in mechanisms.MECHANISMS if name != "concept-span"])
 def test_every_mechanism_makes_heads_and_says_how(mine: Entry, mechanism: str) -> None:
-    row = lab.MECHANISMS[mechanism]
-    options = replace(FAST, like=lab.LABEL if mechanism in ("noise-only", "nonprivate") else None)
+    row = mechanisms.MECHANISMS[mechanism]
+    options = replace(FAST, like=mechanisms.LABEL if mechanism in ("noise-only", "nonprivate") else None)
     heads, record = lab.finetune(mine, mechanism, options)
     assert set(record) >= DESIGN_RECORD
     json.dumps(record, allow_nan=False)
@@ -101,17 +103,17 @@ def test_the_study_s_recipe_reports_its_epsilon_and_claims_nothing(mine: Entry) 
 def test_only_training_patients_matter(mine: Entry, store: Store, tmp_path: Path) -> None:
     """Heads are the same whatever the held-out pairs are."""
     options = replace(FAST, seed=3)
-    before = lab.finetune(mine, lab.LABEL, options)[0]
+    before = lab.finetune(mine, mechanisms.LABEL, options)[0]
     made = records(60)
     made.loc[made["split"] == "heldout", "Pneumonia"] = 1.0
-    pairs = lab.training_pairs(mine)
+    pairs = training_pairs(mine)
     assert set(pairs.patients) == set(made.loc[made["split"] == "finetune", "patient_id"])
-    after = lab.finetune(mine, lab.LABEL, options, training=pairs)[0]
+    after = lab.finetune(mine, mechanisms.LABEL, options, training=pairs)[0]
     assert np.array_equal(before.image.weight, after.image.weight)
 
 
 def test_a_private_run_keeps_no_seed_and_a_reproducible_one_is_not_private(mine: Entry) -> None:
-    for mechanism in (lab.LABEL, oneshot.LABEL, lab.PUBLIC, oneshot.MOMENT):
+    for mechanism in (mechanisms.LABEL, oneshot.LABEL, mechanisms.PUBLIC, oneshot.MOMENT):
         fresh = [lab.finetune(mine, mechanism, FAST) for _ in range(2)]
         assert not np.array_equal(fresh[0][0].text.weight, fresh[1][0].text.weight)
         assert fresh[0][1]["seed"] is None
@@ -123,13 +125,13 @@ def test_a_private_run_keeps_no_seed_and_a_reproducible_one_is_not_private(mine:
 
 
 def test_without_noise_nothing_is_claimed(mine: Entry) -> None:
-    _, record = lab.finetune(mine, lab.LABEL, replace(FAST, epsilon=math.inf))
+    _, record = lab.finetune(mine, mechanisms.LABEL, replace(FAST, epsilon=math.inf))
     assert record["epsilon"] is None
     assert not record["private"]
     assert record["claim"] == "none: no noise was added, so this is not private"
 
 
-@pytest.mark.parametrize("like", lab.LIKE)
+@pytest.mark.parametrize("like", mechanisms.LIKE)
 def test_noise_only_has_the_noise_of_what_it_follows_and_none_of_its_signal(mine: Entry, like: str) -> None:
     options = replace(FAST, seed=1)
     heads, record = lab.finetune(mine, "noise-only", replace(options, like=like))
@@ -138,17 +140,19 @@ def test_noise_only_has_the_noise_of_what_it_follows_and_none_of_its_signal(mine
         said[name] for name in ("sigma", "q", "steps", "clip")
     )
     assert not np.allclose(heads.image.weight, followed.image.weight)
-    training = lab.training_pairs(mine)
+    training = training_pairs(mine)
     silenced = replace(training, images=training.images[::-1], texts=training.texts[::-1], labels=training.labels[::-1])
-    if like != lab.PAPER:
+    if like != mechanisms.PAPER:
         same, _ = lab.finetune(mine, "noise-only", replace(options, like=like), training=silenced)
         assert heads.image.weight == pytest.approx(same.image.weight)
 
 
 def test_both_engines_train_the_same_heads(mine: Entry) -> None:
     options = replace(FAST, seed=5, unit="pair")
-    for mechanism in (lab.LABEL, lab.PUBLIC):
-        closed, opacus = (lab.finetune(mine, mechanism, replace(options, engine=engine))[0] for engine in lab.ENGINES)
+    for mechanism in (mechanisms.LABEL, mechanisms.PUBLIC):
+        closed, opacus = (
+            lab.finetune(mine, mechanism, replace(options, engine=engine))[0] for engine in mechanisms.ENGINES
+        )
         scale = float(np.abs(closed.image.weight).max())
         assert opacus.image.weight == pytest.approx(closed.image.weight, abs=1e-4 * scale)
 
@@ -163,9 +167,9 @@ def test_rotation_keeps_every_angle_among_images_and_loses_the_reports(mine: Ent
     assert b @ b.T == pytest.approx(a @ a.T, abs=1e-5)
     assert np.array_equal(heads.text.weight, shelf.text.weight)
     assert (
-        audit.study(mine.add_head("turned", heads, {}), "turned", split="heldout").table([20], [1])["recall"][0] < 0.3
+        study.study(mine.add_head("turned", heads, {}), "turned", split="heldout").table([20], [1])["recall"][0] < 0.3
     )
-    assert audit.study(mine, split="heldout").table([20], [1])["recall"][0] > 0.5
+    assert study.study(mine, split="heldout").table([20], [1])["recall"][0] > 0.5
 
 
 def test_output_noise_is_there_wherever_the_embeddings_are_read(mine: Entry) -> None:
@@ -201,7 +205,7 @@ def _shelf(rng: np.random.Generator):
 
 
 def test_kept_sums_give_heads_where_the_pairs_are_not_at_hand(mine: Entry, store: Store, tmp_path: Path) -> None:
-    made = lab.prepare(oneshot.LABEL, lab.training_pairs(mine), "patient", FINDINGS)
+    made = lab.prepare(oneshot.LABEL, training_pairs(mine), "patient", FINDINGS)
     options = replace(FAST, seed=2)
     wanted, said = lab.finetune(mine, oneshot.LABEL, options)
     kept = lab.keep_sums(mine, made)
@@ -214,17 +218,17 @@ def test_kept_sums_give_heads_where_the_pairs_are_not_at_hand(mine: Entry, store
 
 
 def test_an_audit_refuses_patients_that_the_head_has_seen(mine: Entry, store: Store, tmp_path: Path) -> None:
-    heads, record = lab.finetune(mine, lab.LABEL, FAST)
+    heads, record = lab.finetune(mine, mechanisms.LABEL, FAST)
     entry = mine.add_head("mine", heads, record)
-    assert len(audit.study(entry, "mine", split="heldout").counts.n_better)
+    assert len(study.study(entry, "mine", split="heldout").counts.n_better)
     for split in ("finetune", "all"):
         with pytest.raises(InputError, match="was trained on patients of mine"):
-            audit.study(entry, "mine", split=split)
+            study.study(entry, "mine", split=split)
     beside = imported(store, tmp_path / "input", "copy")  # the same patients under another name
     with pytest.raises(InputError, match="was trained on patients of copy"):
-        audit.study(beside.add_head("mine", heads, record), "mine", split="finetune")
+        study.study(beside.add_head("mine", heads, record), "mine", split="finetune")
     elsewhere = store.open("elsewhere", "m").add_head("mine", heads, record)
-    assert len(audit.study(elsewhere, "mine", split="all").counts.n_better)
+    assert len(study.study(elsewhere, "mine", split="all").counts.n_better)
 
 
 def test_heads_are_not_overwritten_by_accident(mine: Entry) -> None:
@@ -269,29 +273,29 @@ def test_heads_are_not_overwritten_by_accident(mine: Entry) -> None:
 )
 def test_bad_options_name_value_and_remedy(mine: Entry, changed: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
-        lab.finetune(mine, lab.LABEL, replace(FAST, **changed))
+        lab.finetune(mine, mechanisms.LABEL, replace(FAST, **changed))
     assert raised.value.remedy
 
 
 def test_a_large_delta_only_by_name(mine: Entry) -> None:
-    _, record = lab.finetune(mine, lab.LABEL, replace(FAST, delta=0.1, allow_large_delta=True))
+    _, record = lab.finetune(mine, mechanisms.LABEL, replace(FAST, delta=0.1, allow_large_delta=True))
     assert "is not below 1/n" in record["delta_note"]
 
 
 def test_bad_training_pairs(mine: Entry, store: Store, tmp_path: Path) -> None:
-    pairs = lab.training_pairs(mine)
+    pairs = training_pairs(mine)
     blank = replace(pairs, labels=np.full_like(pairs.labels, np.nan))
     with pytest.raises(InputError, match="No record of these has a label"):
-        lab.finetune(mine, lab.LABEL, FAST, training=blank)
+        lab.finetune(mine, mechanisms.LABEL, FAST, training=blank)
     one = np.where(np.arange(len(pairs.patients)) % 2, pairs.patients, "nobody")
-    for mechanism in (lab.LABEL, oneshot.LABEL):
+    for mechanism in (mechanisms.LABEL, oneshot.LABEL):
         with pytest.raises(InputError, match="Patient 'nobody' has"):
             lab.finetune(mine, mechanism, FAST, training=replace(pairs, patients=one))
     with pytest.raises(InputError, match="needs a public cohort"):
-        lab.finetune(mine, lab.PUBLIC, replace(FAST, public=None))
+        lab.finetune(mine, mechanisms.PUBLIC, replace(FAST, public=None))
     for own in ("mine", "mine-finetune"):
         with pytest.raises(InputError, match="patients that are to be protected"):
-            lab.finetune(mine, lab.PUBLIC, replace(FAST, public=own))
+            lab.finetune(mine, mechanisms.PUBLIC, replace(FAST, public=own))
     with pytest.raises(InputError, match="Did you mean label-dpsgd"):
         lab.finetune(mine, "label-dpsg", FAST)
     with pytest.raises(InputError, match="Name what it follows"):
@@ -304,18 +308,18 @@ def test_pairs_beside_a_cohort_without_a_split_to_train_on(mine: Entry, store: S
     held = whole.records().assign(split="heldout")
     whole = whole.add_file("records.parquet", lambda path: write_table(path, held))
     with pytest.raises(InputError, match=r"no split finetune, and the store no cohort plain-finetune"):
-        lab.training_pairs(whole)
+        training_pairs(whole)
     beside = imported(store, tmp_path / "input", "plain-finetune", 40, "y")
-    found = lab.training_pairs(whole)
+    found = training_pairs(whole)
     assert (found.source.cohort, found.split) == ("plain-finetune", "all")
     assert set(found.patients) == set(beside.records()["patient_id"])
     of_other_weights(beside)
     with pytest.raises(InputError, match="plain-finetune/m was embedded with other weights than plain/m"):
-        lab.training_pairs(whole)
+        training_pairs(whole)
     of_other_weights(store.open("elsewhere", "m"))
     with pytest.raises(InputError, match="elsewhere/m was embedded with other weights than mine/m"):
-        lab.finetune(mine, lab.PUBLIC, FAST)
-    sums = lab.prepare(oneshot.LABEL, lab.training_pairs(mine), "patient", FINDINGS)
+        lab.finetune(mine, mechanisms.PUBLIC, FAST)
+    sums = lab.prepare(oneshot.LABEL, training_pairs(mine), "patient", FINDINGS)
     with pytest.raises(InputError, match="made with other weights than elsewhere/m"):
         lab.keep_sums(store.open("elsewhere", "m"), sums)
 

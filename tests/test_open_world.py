@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core import _histogram, audit, open_world, pools, statistics
+from linkage_core.audit import open_world, study
+from linkage_core.audit.open_world import Scores
+from linkage_core.audit.outcomes import Outcomes
 from linkage_core.errors import InputError, StoreError
-from linkage_core.open_world import Outcomes, Scores
-from linkage_core.store import Entry
+from linkage_core.ranking import _histogram, intervals, pools
+from linkage_core.store.entry import Entry
 
 
 def arrays(n_patients: int, seed: int = 0, signal: float = 1.0, d: int = 8, grain: float | None = None) -> dict:
@@ -382,7 +384,7 @@ def test_intervals_equal_the_cluster_bootstrap_of_the_images() -> None:
     row = table.outcomes(20).at(1.0, [0.0]).operating.iloc[0]
     told = table.test_half[table.patient]
     recall = pools.expected_recall(table.counts, 20, 1)
-    plain = statistics.cluster_bootstrap(recall[told], table.patient[told])
+    plain = intervals.cluster_bootstrap(recall[told], table.patient[told])
     assert [row["low"], row["high"]] == pytest.approx([plain.low[0], plain.high[0]], rel=1e-4)
 
 
@@ -428,7 +430,7 @@ def test_answered_is_right_and_wrong_together_with_an_interval_of_its_own() -> N
     test = outcomes.testing
     per_image = np.repeat(answered[test] / outcomes.images[test], outcomes.images[test].astype(int))
     patient = np.repeat(np.arange(test.sum()), outcomes.images[test].astype(int))
-    plain = statistics.cluster_bootstrap(per_image, patient)
+    plain = intervals.cluster_bootstrap(per_image, patient)
     assert [row["links_low"], row["links_high"]] == pytest.approx([plain.low[0], plain.high[0]], rel=1e-4)
     assert row["n_linked"] == (outcomes.sums[0, test, g] > 0).sum()
     rates = outcomes.rates(outcomes.choosing)
@@ -496,7 +498,7 @@ def test_a_store_that_cannot_be_written_still_answers(entry: Entry, monkeypatch:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    audit.study(entry, split="all")  # the counts are there
-    monkeypatch.setattr("linkage_core.store._replace", full)
+    study.study(entry, split="all")  # the counts are there
+    monkeypatch.setattr("linkage_core.store.files._replace", full)
     assert open_world.prepare(entry, split="all").largest_pool > 10
     assert not list((entry.path / "ranks").glob("*.open-world.*"))

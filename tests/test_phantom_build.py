@@ -10,19 +10,20 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from linkage_core import cli, lab, phantom_build
-from linkage_core import setting as settings
-from linkage_core.audit import study as audit_study
+from linkage_core.audit.study import study as audit_study
+from linkage_core.cli import main
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import image_of, population, read, report_of
 from linkage_core.cohorts.phantom.export import MANIFEST_COLUMNS, export_folder
 from linkage_core.encoders.phantom import MODELS, SHIPPED, PhantomEncoder, load_phantom
 from linkage_core.errors import InputError
+from linkage_core.lab import grid, measured, phantom
+from linkage_core.lab import setting as settings
+from linkage_core.lab.phantom import RECIPES, build, rung_text, train
+from linkage_core.lab.setting import Setting
 from linkage_core.mitigation.finetune import Options
-from linkage_core.phantom_build import RECIPES, build, rung_text, train
-from linkage_core.pools import expected_recall
-from linkage_core.setting import Setting
-from linkage_core.store import Store
+from linkage_core.ranking.pools import expected_recall
+from linkage_core.store.entry import Store
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +79,13 @@ def test_the_lab_is_built_from_all_pairs_and_leaves_a_sample(
     root = tmp_path / "store"
     shutil.copytree(built[0], root, ignore=shutil.ignore_patterns(".lock"))
     shutil.rmtree(root / "phantom-finetune", ignore_errors=True)
-    entry = phantom_build.build_lab(root, scale="small", processes=1)
+    entry = phantom.build_lab(root, scale="small", processes=1)
     assert entry.verify() == []
     everybody = read(split="finetune", patients=15).records
-    rows = lab.heads(entry).set_index("head")
+    rows = measured.heads(entry).set_index("head")
     assert set(rows.index) == {"off-the-shelf", "label-oneshot-eps1-seed0", "rotation-seed0"}
     assert entry.head_record("label-oneshot-eps1-seed0")["trained_on"]["n_pairs"] == len(everybody)
-    assert set(lab.linkage(entry)["head"]) == set(rows.index)
+    assert set(measured.linkage(entry)["head"]) == set(rows.index)
     kept = Store(root).open("phantom-finetune", entry.model)
     assert kept.verify() == []
     assert kept.manifest["cohort"]["subset_of"]["n_images"] == len(everybody)
@@ -92,11 +93,11 @@ def test_the_lab_is_built_from_all_pairs_and_leaves_a_sample(
     whole = set(kept.records()["patient_id"])
     assert set(everybody.loc[everybody["patient_id"].isin(whole), "record_id"]) == set(kept.records()["record_id"])
     assert kept.manifest["cohort"]["fingerprint"] != kept.manifest["cohort"]["subset_of"]["fingerprint"]
-    assert lab.train(entry, "moment-oneshot", Options(epsilon=1.0, delta=1e-3)) == "moment-oneshot-eps1"
+    assert measured.train(entry, "moment-oneshot", Options(epsilon=1.0, delta=1e-3)) == "moment-oneshot-eps1"
     with pytest.raises(InputError, match="is a subset that ships"):
-        lab.build(Store(root), "phantom", entry.model)
+        grid.build(Store(root), "phantom", entry.model)
     before = Store(root).open("phantom", entry.model).fingerprint
-    assert phantom_build.build_lab(root, scale="small", processes=1).fingerprint == before, "nothing is done twice"
+    assert phantom.build_lab(root, scale="small", processes=1).fingerprint == before, "nothing is done twice"
 
 
 def test_training_is_repeatable_and_learns() -> None:
@@ -106,13 +107,13 @@ def test_training_is_repeatable_and_learns() -> None:
     for row, kind in enumerate(kinds):
         images[row, 16 * kind : 16 * kind + 16] += 1
     texts = [("clear lungs", "large effusion", "broken rib", "wide heart")[kind] for kind in kinds]
-    recipe = phantom_build.Recipe("radiology", patients=1, epochs=1, batch=32)
-    twice = [train(images, texts, recipe, seed=1, progress=phantom_build.silent, stage="")[0] for _ in range(2)]
+    recipe = phantom.Recipe("radiology", patients=1, epochs=1, batch=32)
+    twice = [train(images, texts, recipe, seed=1, progress=phantom.silent, stage="")[0] for _ in range(2)]
     for first, second in zip(twice[0].parameters(), twice[1].parameters(), strict=True):
         np.testing.assert_allclose(first.detach(), second.detach(), rtol=1e-3, atol=1e-3)
 
     longer = replace(recipe, epochs=8, learning_rate=3e-3)
-    model, vocabulary = train(images, texts, longer, seed=1, progress=phantom_build.silent, stage="")
+    model, vocabulary = train(images, texts, longer, seed=1, progress=phantom.silent, stage="")
     encoder = PhantomEncoder("phantom-radiology", model, vocabulary, training={})
     heads = encoder.heads()
     image = heads.image(encoder.image_features_of(images))
@@ -128,7 +129,7 @@ def test_only_the_encoder_training_patients_are_trained_on(monkeypatch: pytest.M
         asked.extend(record_ids)
         return np.random.default_rng(0).integers(0, 65536, (len(record_ids), 64, 64), dtype=np.uint16)
 
-    phantom_build._train_ladder(tmp_path, ["phantom-general"], 0, True, draw, phantom_build.silent)
+    phantom._train_ladder(tmp_path, ["phantom-general"], 0, True, draw, phantom.silent)
     assert {population.split_of("A", population.parse_id(record_id)[1]) for record_id in asked} == {"encoder"}
 
 
@@ -218,9 +219,9 @@ RANKS = "off-the-shelf.image-to-report.other-patients.heldout."
 def test_the_lab_that_ships_is_whole_and_claims_nothing() -> None:
     """Every head of the grid, measured, trained on all pairs and not on the sample that ships beside it."""
     store = Store(SHIPPED)
-    entry = store.open("phantom", phantom_build.LAB_MODEL)
-    heads, linkage, used = lab.heads(entry), lab.linkage(entry), lab.utility(entry)
-    names = {one.name for one in lab.grid(lab.frequent(entry))}
+    entry = store.open("phantom", phantom.LAB_MODEL)
+    heads, linkage, used = measured.heads(entry), measured.linkage(entry), measured.utility(entry)
+    names = {one.name for one in grid.grid(grid.frequent(entry))}
     assert names <= set(heads["head"])
     assert names <= set(linkage.loc[linkage["cohort"] == "phantom", "head"])
     assert names <= set(used["head"])
@@ -246,7 +247,7 @@ def test_the_lab_that_ships_is_whole_and_claims_nothing() -> None:
 
 
 def test_a_shipped_head_can_be_made_again_from_the_shipped_sums() -> None:
-    entry = Store(SHIPPED).open("phantom", phantom_build.LAB_MODEL)
+    entry = Store(SHIPPED).open("phantom", phantom.LAB_MODEL)
     for name in ("label-oneshot-eps1-seed0", "moment-oneshot-eps1-seed0"):
         record = entry.head_record(name)
         again = settings.live(entry, Setting(record["mechanism"], 1.0, delta=record["delta"])).heads
@@ -255,7 +256,7 @@ def test_a_shipped_head_can_be_made_again_from_the_shipped_sums() -> None:
 
 def test_lab_and_splits_are_not_asked_for_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main(["phantom", "build", "--lab", "--splits", "finetune", "--store", str(tmp_path)])
+        main.main(["phantom", "build", "--lab", "--splits", "finetune", "--store", str(tmp_path)])
     assert stop.value.code == 2
     assert "--lab and --splits" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

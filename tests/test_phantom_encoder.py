@@ -16,7 +16,7 @@ from linkage_core.encoders.phantom import (
     save_phantom,
 )
 from linkage_core.errors import InputError, ModelError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 TEXTS = [
     "No acute process.",

@@ -8,25 +8,26 @@ import torch
 from PIL import Image
 from tiny_checkpoints import write_clip, write_siglip
 
-from linkage_core import cli, embedding, pipeline
+from linkage_core.cli import main
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.embedding import embed
+from linkage_core.embed import embedding, pipeline
+from linkage_core.embed.embedding import embed
 from linkage_core.encoders import threads
 from linkage_core.encoders.base import Pictured
 from linkage_core.encoders.phantom import PhantomEncoder
 from linkage_core.encoders.pictures import eight_bit
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import InputError
-from linkage_core.radiographs import Radiograph
-from linkage_core.store import Store
+from linkage_core.images.pixels import Radiograph
+from linkage_core.store.entry import Store
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("input") / "cohort"
     with pytest.raises(SystemExit):
-        cli.main(["phantom", "export", "--studies", "30", "--size", "64", "--quiet", str(place)])
+        main.main(["phantom", "export", "--studies", "30", "--size", "64", "--quiet", str(place)])
     return place
 
 

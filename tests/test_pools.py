@@ -7,9 +7,9 @@ from math import comb
 import numpy as np
 import pytest
 
-from linkage_core import pools
 from linkage_core.errors import InputError
-from linkage_core.ranking import MatchCounts
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import MatchCounts
 
 
 def counts(better: list[int], tied: list[int], eligible: list[int]) -> MatchCounts:

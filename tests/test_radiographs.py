@@ -29,17 +29,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from linkage_core import dicom as decoder
-from linkage_core import radiographs
 from linkage_core.errors import ImageError
-from linkage_core.radiographs import (
-    Radiograph,
-    decode_radiograph,
-    downsample,
-    inside,
-    luminance,
-    read_radiograph,
-)
+from linkage_core.images import dicom as decoder
+from linkage_core.images import read as radiographs
+from linkage_core.images.pixels import Radiograph, downsample, luminance
+from linkage_core.images.read import decode_radiograph, inside, read_radiograph
 
 DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 

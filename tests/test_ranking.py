@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from linkage_core import _count, ranking
 from linkage_core.errors import InputError
-from linkage_core.ranking import match_counts
+from linkage_core.ranking import _count
+from linkage_core.ranking import counts as ranking
+from linkage_core.ranking.counts import match_counts
 
 
 def oracle(images, reports, match, query_group=None, candidate_group=None, query_text=None, candidate_text=None):

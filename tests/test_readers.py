@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from reading import hostile, image, mean, swelling
 
-from linkage_core import readers
 from linkage_core.errors import ImageError, InputError
-from linkage_core.radiographs import Radiograph
-from linkage_core.readers import Readers
+from linkage_core.images import processes
+from linkage_core.images.pixels import Radiograph
+from linkage_core.images.processes import Readers
 
 
 def rows(*does: str) -> list[dict[str, str]]:
@@ -76,7 +76,7 @@ def test_what_cannot_be_sent_is_read_here() -> None:
 
 
 def test_processes_that_cannot_start_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers.sys, "path", ["/nowhere"])
+    monkeypatch.setattr(processes.sys, "path", ["/nowhere"])
     with Readers(image, None, 1) as pool, pytest.raises(InputError, match=r"could not be started.*fewer --workers"):
         list(pool.read(rows(""), ahead=1))
 

@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 from conftest import toy_arrays, toy_records
 
-from linkage_core import audit, comparisons, exposure, fusion, open_world, pools, ranking, strata
+from linkage_core.audit import compare, exposure, fusion, open_world, strata
+from linkage_core.audit import study as audit
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
-from linkage_core.store import Entry, Store
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import match_counts
+from linkage_core.store.entry import Entry, Store
 
 N = 10
 TOO_FEW = "too few to say"
@@ -54,7 +57,7 @@ class Case:
         found["balance"] = strata.verification(same.queries, same.counts).balance["flag"].tolist()
         pair = [audit.study(entry) for entry in self.entries]
         for pool_size in (5, "full"):
-            found[f"compare {pool_size}"] = comparisons.compare(pair, pool_size, 1)["flag"].tolist()  # type: ignore
+            found[f"compare {pool_size}"] = compare.compare(pair, pool_size, 1)["flag"].tolist()  # type: ignore
         found["fusion"] = fusion.fusion_tables(self.one, (5,), (1,))["flag"].tolist()
         found["sites"] = fusion.shift_table(self.store, "m", (self.one.cohort,), (5,))["flag"].tolist()
         for rule in open_world.RULES:
@@ -258,13 +261,13 @@ def test_a_handful_of_rows_that_carry_a_difference_are_flagged(tmp_path: Path) -
             images[5] = -images[5]
         return images, texts
 
-    row = comparisons.compare([audit.study(entry) for entry in Case(tmp_path, records, nearly).entries], N, 1).iloc[0]
+    row = compare.compare([audit.study(entry) for entry in Case(tmp_path, records, nearly).entries], N, 1).iloc[0]
     assert row["difference"] != 0
     assert row["flag"] == "too few to say: few patients differ"
 
 
 def test_one_query_alone_gives_no_interval_that_looks_like_one() -> None:
-    counts = ranking.match_counts(np.eye(4)[:1], np.eye(4), np.array([0]))
+    counts = match_counts(np.eye(4)[:1], np.eye(4), np.array([0]))
     rates = fusion._rates(counts, np.array(["p"]), [(3, 1)], np.full((1, 1), 1 / 3), pools.tied_flag(counts), 0)[0]
     assert rates["flag"] == TOO_FEW
     assert (rates["recall_low"], rates["recall_high"]) == pytest.approx((0.025, 1.0))

@@ -14,8 +14,8 @@ from scipy.stats import beta, kstest, norm
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
 from linkage_core.release import bounds
-from linkage_core.release.cap import Cap, checked_unit, dot_cdf
 from linkage_core.release.keyed import Secret
+from linkage_core.release.kinds.capped import Cap, checked_unit, dot_cdf
 
 CASES = [(2, 3.0, 1.0), (2, 8.0, 0.6), (3, 4.0, 0.8), (16, 10.0, 1.0), (64, 30.0, 0.9), (64, 1.2, 0.9)]
 SECRET = Secret(bytes(range(32)), "cohort-a")
@@ -201,7 +201,7 @@ def test_the_same_image_gives_the_same_release_bit_for_bit(d: int, monkeypatch: 
     assert (shuffled == released[order]).all()
     for i in (0, 17, 299):
         assert (cap.release_keyed(rows[i : i + 1], keys[i : i + 1], SECRET, head_sha256="h") == released[i]).all()
-    monkeypatch.setattr("linkage_core.release.cap._BLOCK", 7)
+    monkeypatch.setattr("linkage_core.release.kinds.capped._BLOCK", 7)
     assert (cap.release_keyed(rows, keys, SECRET, head_sha256="h") == released).all()
     assert cap.release_keyed(rows[:0], [], SECRET, head_sha256="h").shape == (0, d)
 

@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core import attackers, pools
-from linkage_core.attackers import run
+from linkage_core.attacks.attack import run
 from linkage_core.cohorts import table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.ranking import MatchCounts, match_counts
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.release import bounds, ceiling
-from linkage_core.release.cap import Cap
 from linkage_core.release.ceiling import Cells, Gaussian, omniscient_counts, recall_under_caps
-from linkage_core.store import Entry, Store
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.store import seen
+from linkage_core.store.entry import Entry, Store
 from tests.test_attackers import simulated
 
 CASES = [(5, 1), (40, 1), (40, 5), (200, 1)]
@@ -184,7 +185,7 @@ def test_no_attacker_is_above_the_ceiling(mechanism: Cap | Gaussian) -> None:
 
     def release(rows: np.ndarray) -> np.ndarray:
         if isinstance(mechanism, Gaussian):
-            return attackers.noised(rows, mechanism.sigma, rng)
+            return seen.noised(rows, mechanism.sigma, rng)
         return mechanism.release(rows, rng)
 
     held = replace(held, released=release(clean), own_released=release(own))

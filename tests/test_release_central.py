@@ -17,8 +17,10 @@ from scipy import stats
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation.noise import Seeded
-from linkage_core.release import bounds, central
-from linkage_core.utility import aurocs, placements, train_probe
+from linkage_core.release import bounds
+from linkage_core.release.kinds import statistics
+from linkage_core.utility.auroc import aurocs, placements
+from linkage_core.utility.probe import train_probe
 
 FINDINGS = ("Edema", "Fracture", "Pneumonia")
 D = 6
@@ -36,23 +38,23 @@ def cohort(n: int, seed: int = 0, spread: float = 4.0) -> dict[str, Any]:
     return {"embeddings": x, "states": states, "patients": rng.integers(0, max(n // 2, 1), n).astype(str)}
 
 
-def frame(seed: int = 5) -> central.Frame:
-    return central.Frame.of(cohort(800, seed)["embeddings"], "another cohort")
+def frame(seed: int = 5) -> statistics.Frame:
+    return statistics.Frame.of(cohort(800, seed)["embeddings"], "another cohort")
 
 
-def start() -> central.Start:
-    return central.Start.of(**cohort(800, 6), frame=frame(), made_from="another cohort")
+def start() -> statistics.Start:
+    return statistics.Start.of(**cohort(800, 6), frame=frame(), made_from="another cohort")
 
 
-def prepared(data: dict[str, Any], **options: Any) -> central.PatientSums:
-    return central.prepare(**data, findings=FINDINGS, **{"frame": frame(), **options})
+def prepared(data: dict[str, Any], **options: Any) -> statistics.PatientSums:
+    return statistics.prepare(**data, findings=FINDINGS, **{"frame": frame(), **options})
 
 
-def started(data: dict[str, Any], **options: Any) -> central.PatientSums:
+def started(data: dict[str, Any], **options: Any) -> statistics.PatientSums:
     return prepared(data, start=start(), **options)
 
 
-def vector(sums: central.PatientSums) -> np.ndarray:
+def vector(sums: statistics.PatientSums) -> np.ndarray:
     return np.concatenate([sums.label.ravel(), sums.second.ravel()])
 
 
@@ -64,7 +66,7 @@ def test_sums_are_those_of_a_loop_over_patients() -> None:
     for patient in set(data["patients"]):
         own = np.zeros_like(total)
         for i in np.flatnonzero(data["patients"] == patient):
-            z = np.append((data["embeddings"][i] - at.centre) @ at.to, central.CONSTANT)
+            z = np.append((data["embeddings"][i] - at.centre) @ at.to, statistics.CONSTANT)
             codes = [
                 0.0 if math.isnan(y) else (y - p) / math.sqrt(3 * p * (1 - p))
                 for y, p in zip(data["states"][i], prevalence, strict=True)
@@ -83,13 +85,13 @@ def test_with_a_start_they_are_the_logistic_gradient_of_each_patient() -> None:
     for patient in set(data["patients"]):
         own = np.zeros_like(total)
         for i in np.flatnonzero(data["patients"] == patient):
-            z = np.append((data["embeddings"][i] - at.centre) @ at.to, central.CONSTANT)
+            z = np.append((data["embeddings"][i] - at.centre) @ at.to, statistics.CONSTANT)
             codes = np.zeros(3)
             for k, y in enumerate(data["states"][i]):
                 p = 1 / (1 + math.exp(-data["embeddings"][i] @ begun.weights[:, k] - begun.intercept[k]))
                 if not math.isnan(y):
                     codes[k] = (y - p) / math.sqrt(3 * begun.variance[k])
-            own += np.concatenate([np.outer(codes, z).ravel(), central.SECOND * np.outer(z, z).ravel()])
+            own += np.concatenate([np.outer(codes, z).ravel(), statistics.SECOND * np.outer(z, z).ravel()])
         clipped += np.linalg.norm(own) > 1.1
         total += own * min(1.0, 1.1 / np.linalg.norm(own))
     assert 0 < clipped < found.n_patients
@@ -112,9 +114,9 @@ def test_a_public_start_is_the_logistic_probe_with_the_public_shares_and_curvatu
         curvature = sum(q * (1 - q) * np.outer(one, one) for q, one in zip(p[:, k], u, strict=True)) / 800
         assert begun.curvature[k] == pytest.approx(curvature, abs=1e-9)
     public["states"][:, 2] = np.nan
-    blank = central.Start.of(**public, frame=at, made_from="another cohort")
+    blank = statistics.Start.of(**public, frame=at, made_from="another cohort")
     assert not blank.weights[:, 2].any()
-    assert blank(public["embeddings"])[:, 2] == pytest.approx(central.PREVALENCE)
+    assert blank(public["embeddings"])[:, 2] == pytest.approx(statistics.PREVALENCE)
 
 
 # ------------------------------------------------------------------------------------------------------- sensitivity
@@ -133,7 +135,7 @@ def hostile(kind: str, rng: np.random.Generator) -> dict[str, Any]:
     return {"embeddings": x, "states": np.ones((len(x), 3)), "patients": np.full(len(x), "the one")}
 
 
-def moved(make: Callable[..., central.PatientSums], kind: str, seed: int) -> float:
+def moved(make: Callable[..., statistics.PatientSums], kind: str, seed: int) -> float:
     """By how much of C one patient moves the sum of 40 others and own."""
     rng = np.random.default_rng(seed)
     others, one = cohort(80, seed), hostile(kind, rng)
@@ -147,7 +149,9 @@ KINDS = ("many", "outlying", "opposed", "plain")
 
 @pytest.mark.parametrize("make", [prepared, started])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_patient_moves_the_sums_by_more_than_the_clip(kind: str, make: Callable[..., central.PatientSums]) -> None:
+def test_no_patient_moves_the_sums_by_more_than_the_clip(
+    kind: str, make: Callable[..., statistics.PatientSums]
+) -> None:
     reach = [moved(make, kind, seed) for seed in range(5)]
     assert max(reach) <= 1
     if kind != "plain":
@@ -159,7 +163,7 @@ def test_nor_does_one_whose_embeddings_are_off_the_sphere_and_prepare_refuses_th
     data["embeddings"][7] *= 1e6
     with pytest.raises(InputError, match="1 of 60 embeddings are off the unit sphere"):
         prepared(data)
-    queries = [central.Query.of(FINDINGS, frame(), start=one) for one in (None, start())]
+    queries = [statistics.Query.of(FINDINGS, frame(), start=one) for one in (None, start())]
     for norm, query in itertools.product((1.0, 1e3, 1e6, 1e30), queries):
         x = norm * np.random.default_rng(0).standard_normal((5, D))
         sums = oneshot.clipped_sums(query.factors(x, np.ones((5, 3))), np.zeros(5, int), query.clip)
@@ -190,15 +194,15 @@ honest = oneshot.clipped_sums
 @pytest.mark.parametrize("make", [prepared, started])
 @pytest.mark.parametrize("broken", [unclipped, by_image, by_block, mean_clip])
 def test_a_broken_clip_is_caught(
-    broken: Any, make: Callable[..., central.PatientSums], monkeypatch: pytest.MonkeyPatch
+    broken: Any, make: Callable[..., statistics.PatientSums], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oneshot, "clipped_sums", broken)
     assert max(moved(make, kind, seed) for kind in KINDS for seed in range(3)) > 1.01
 
 
 def test_a_start_that_is_not_public_is_caught() -> None:
-    def own_start(data: dict[str, Any]) -> central.PatientSums:
-        return prepared(data, start=central.Start.of(**data, frame=frame(), made_from="the patients themselves"))
+    def own_start(data: dict[str, Any]) -> statistics.PatientSums:
+        return prepared(data, start=statistics.Start.of(**data, frame=frame(), made_from="the patients themselves"))
 
     assert max(moved(own_start, kind, seed) for kind in KINDS for seed in range(3)) > 1.01
 
@@ -206,7 +210,7 @@ def test_a_start_that_is_not_public_is_caught() -> None:
 # ------------------------------------------------------------------------------------------------------------- noise
 
 
-def residuals(release: Callable[..., central.Statistics], n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def residuals(release: Callable[..., statistics.Statistics], n: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """Noise of the label block, and of the upper triangle with off-diagonals times sqrt 2, over multiplier times C."""
     sums = prepared(cohort(60))
     corner = np.triu_indices(len(sums.second))
@@ -235,14 +239,14 @@ def lawful(label: np.ndarray, second: np.ndarray) -> bool:
     return abs(np.corrcoef(label.ravel()[:1000], second.ravel()[:1000])[0, 1]) < 0.2
 
 
-def halved(sums: central.PatientSums, epsilon: float, delta: float, source: Any) -> central.Statistics:
+def halved(sums: statistics.PatientSums, epsilon: float, delta: float, source: Any) -> statistics.Statistics:
     honest_noise = oneshot.noised
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oneshot, "noised", lambda s, deviation, src: honest_noise(s, deviation / 2, src))
         return sums.release(epsilon, delta, source)
 
 
-def one_block(sums: central.PatientSums, epsilon: float, delta: float, source: Any) -> central.Statistics:
+def one_block(sums: statistics.PatientSums, epsilon: float, delta: float, source: Any) -> statistics.Statistics:
     honest_noise = oneshot.noised
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -251,16 +255,16 @@ def one_block(sums: central.PatientSums, epsilon: float, delta: float, source: A
         return sums.release(epsilon, delta, source)
 
 
-def the_same(sums: central.PatientSums, epsilon: float, delta: float, source: Any) -> central.Statistics:
+def the_same(sums: statistics.PatientSums, epsilon: float, delta: float, source: Any) -> statistics.Statistics:
     return sums.release(epsilon, delta, Seeded(0))
 
 
 def test_the_noise_is_normal_of_the_stated_size_on_every_entry() -> None:
-    assert lawful(*residuals(central.PatientSums.release))
+    assert lawful(*residuals(statistics.PatientSums.release))
 
 
 @pytest.mark.parametrize("broken", [halved, one_block, the_same])
-def test_broken_noise_is_caught(broken: Callable[..., central.Statistics]) -> None:
+def test_broken_noise_is_caught(broken: Callable[..., statistics.Statistics]) -> None:
     assert not lawful(*residuals(broken))
 
 
@@ -306,7 +310,7 @@ def fisher(data: dict[str, Any]) -> np.ndarray:
     return np.linalg.solve(np.cov(x.T), (x - x.mean(axis=0)).T @ y)
 
 
-def naive(made: central.Statistics) -> np.ndarray:
+def naive(made: statistics.Statistics) -> np.ndarray:
     """The noisy sums taken for true."""
     found = made.moments()
     return made.query.frame.to @ np.linalg.solve(found.covariance, found.cross.T)
@@ -317,9 +321,9 @@ def aligned(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("at", [frame(), None])
-def test_without_noise_or_clip_it_is_fishers_discriminant(at: central.Frame | None) -> None:
+def test_without_noise_or_clip_it_is_fishers_discriminant(at: statistics.Frame | None) -> None:
     data = cohort(40_000, 1)
-    made = central.prepare(**data, findings=FINDINGS, frame=at, clip=1e4).release(math.inf, 1e-6)
+    made = statistics.prepare(**data, findings=FINDINGS, frame=at, clip=1e4).release(math.inf, 1e-6)
     assert aligned(made.probe(ridge=0.0).weights, fisher(data)).min() > 0.999
     found = made.moments()
     assert found.n == pytest.approx(40_000, rel=1e-4)
@@ -393,11 +397,11 @@ def off_right(probe: Any, data: dict[str, Any]) -> np.ndarray:
 
 def test_without_noise_one_step_comes_nearer_to_the_logistic_fit_than_fisher_or_the_start() -> None:
     data, public, test = skewed(60_000, 1), skewed(2_000, 2), skewed(20_000, 3)
-    at = central.Frame.of(public["embeddings"], "public")
-    begun = central.Start.of(**public, frame=at, made_from="public")
+    at = statistics.Frame.of(public["embeddings"], "public")
+    begun = statistics.Start.of(**public, frame=at, made_from="public")
     common: dict[str, Any] = {**data, "findings": FINDINGS, "frame": at, "clip": 1e4}
-    step = off_right(central.prepare(**common, start=begun).release(math.inf, 1e-6).probe(), test)
-    plain = off_right(central.prepare(**common).release(math.inf, 1e-6).probe(ridge=0.0), test)
+    step = off_right(statistics.prepare(**common, start=begun).release(math.inf, 1e-6).probe(), test)
+    plain = off_right(statistics.prepare(**common).release(math.inf, 1e-6).probe(ridge=0.0), test)
     alone = off_right(lambda x: x @ begun.weights, test)
     logistic = off_right(train_probe(data["embeddings"], data["states"], data["patients"]), test)
     assert (step < 0.5 * plain).all(), (step, plain)
@@ -410,7 +414,7 @@ def test_where_noise_drowns_the_sums_the_start_stays_and_where_it_does_not_they_
     begun = macro(lambda x: x @ start().weights, test)
     drowned = [macro(sums.release(0.003, 1e-6, Seeded(seed)).probe(), test) for seed in range(4)]
     assert np.mean(drowned) > begun - 0.02
-    poor = central.Start.of(**cohort(80, 6), frame=frame(), made_from="few")
+    poor = statistics.Start.of(**cohort(80, 6), frame=frame(), made_from="few")
     mended = prepared(cohort(20_000, 1), start=poor).release(3.0, 1e-6, Seeded(0)).probe()
     assert macro(mended, test) > macro(lambda x: x @ poor.weights, test) + 0.005
 
@@ -429,20 +433,20 @@ def test_the_start_travels_in_the_file_and_one_that_does_not_fit_is_refused(tmp_
     made.write(tmp_path / "release")
     sums.write(tmp_path / "sums")
     for query in (
-        central.Statistics.read(tmp_path / "release").query,
-        central.PatientSums.read(tmp_path / "sums").query,
+        statistics.Statistics.read(tmp_path / "release").query,
+        statistics.PatientSums.read(tmp_path / "sums").query,
     ):
         assert query.start is not None
         assert query.start.made_from == "another cohort"
         assert np.array_equal(query.start.curvature, start().curvature)
-    assert np.array_equal(central.Statistics.read(tmp_path / "release").probe().weights, made.probe().weights)
-    assert made.query.clip == central.START_CLIP
+    assert np.array_equal(statistics.Statistics.read(tmp_path / "release").probe().weights, made.probe().weights)
+    assert made.query.clip == statistics.START_CLIP
     for broken in (replace(start(), intercept=np.zeros(2)), replace(start(), variance=np.full(3, np.nan))):
         replace(made, query=replace(made.query, start=broken)).write(tmp_path / "broken")
         with pytest.raises(InputError, match="does not fit"):
-            central.Statistics.read(tmp_path / "broken")
+            statistics.Statistics.read(tmp_path / "broken")
     with pytest.raises(InputError, match="The start has 3 findings"):
-        central.prepare(
+        statistics.prepare(
             **cohort(60), findings=FINDINGS, frame=frame(), start=replace(start(), curvature=np.ones((3, 2, 2)))
         )
 
@@ -455,21 +459,21 @@ def test_files_come_back_as_they_were_and_hold_nothing_else(tmp_path: Path) -> N
     made = sums.release(1.0, 1e-5)
     sums.write(tmp_path / "sums.safetensors")
     made.write(tmp_path / "release.safetensors")
-    again = central.Statistics.read(tmp_path / "release.safetensors")
+    again = statistics.Statistics.read(tmp_path / "release.safetensors")
     assert np.array_equal(again.label, made.label)
     assert again.limits() == made.limits()
     assert again.private
     assert np.array_equal(again.probe().weights, made.probe().weights)
-    clean = central.PatientSums.read(tmp_path / "sums.safetensors")
+    clean = statistics.PatientSums.read(tmp_path / "sums.safetensors")
     assert np.array_equal(clean.label, sums.label)
     assert clean.about == {"cohort": "toy"}
     with pytest.raises(InputError, match="no release of statistics"):
-        central.Statistics.read(tmp_path / "sums.safetensors")
+        statistics.Statistics.read(tmp_path / "sums.safetensors")
     with pytest.raises(InputError, match="no clipped sums"):
-        central.PatientSums.read(tmp_path / "release.safetensors")
+        statistics.PatientSums.read(tmp_path / "release.safetensors")
     (tmp_path / "cut").write_bytes((tmp_path / "release.safetensors").read_bytes()[:900])
     with pytest.raises(StoreError):
-        central.Statistics.read(tmp_path / "cut")
+        statistics.Statistics.read(tmp_path / "cut")
 
 
 # --------------------------------------------------------------------------------------------------- speed, bad input
@@ -481,7 +485,7 @@ def test_a_new_epsilon_with_probe_and_auroc_takes_less_than_300_ms() -> None:
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     states = (rng.random((13_000, 14)) < 0.2).astype(float)
     names = [f"finding {i}" for i in range(14)]
-    sums = central.prepare(x, states, np.arange(13_000), names, frame=central.Frame.of(x[:4000], "public"))
+    sums = statistics.prepare(x, states, np.arange(13_000), names, frame=statistics.Frame.of(x[:4000], "public"))
     took = []
     for _ in range(3):
         begun = time.perf_counter()
@@ -506,13 +510,13 @@ def test_a_new_epsilon_with_probe_and_auroc_takes_less_than_300_ms() -> None:
         ({"clip": 0.0}, "clip is 0"),
         ({"clip": math.inf}, "clip is inf"),
         ({"second": -1.0}, "second is -1"),
-        ({"frame": central.Frame.plain(D + 1)}, "dimensions"),
+        ({"frame": statistics.Frame.plain(D + 1)}, "dimensions"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        central.prepare(**{**cohort(60), "findings": FINDINGS, **change})
+        statistics.prepare(**{**cohort(60), "findings": FINDINGS, **change})
     with pytest.raises(InputError):
         prepared(cohort(60)).release(0.0, 1e-6)
     with pytest.raises(InputError):
-        central.Frame.of(np.ones((5, D)), "constant")
+        statistics.Frame.of(np.ones((5, D)), "constant")

@@ -25,7 +25,7 @@ from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.release import bounds, certificate, folder, page, records, stated
 from linkage_core.release.certificate import CAPPED, CODES, EMBEDDINGS, SCORES, STATISTICS
 from linkage_core.release.make import Options, make
-from linkage_core.store import read_tensors, versions, write_tensors
+from linkage_core.store.files import read_tensors, versions, write_tensors
 
 Change = Callable[[dict[str, Any]], Any]
 ENTERED = {"entry": 3, "digest": "0" * 64, "before": {"mu": 0.5, "lift": 4.0}}

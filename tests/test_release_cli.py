@@ -17,13 +17,13 @@ import pytest
 from release_store import MODEL, build
 from test_cli import linkage
 
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.release import folder, records
 from linkage_core.release.keyed import Secret
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, make
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 
 @pytest.fixture(scope="module")

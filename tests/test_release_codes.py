@@ -10,10 +10,10 @@ import pytest
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import unit
-from linkage_core.release import codes
-from linkage_core.release.codes import SUPPRESSED, Codebook, require_policy, suppress
-from linkage_core.store import write_tensors
-from linkage_core.utility import placements
+from linkage_core.release.kinds import codes
+from linkage_core.release.kinds.codes import SUPPRESSED, Codebook, require_policy, suppress
+from linkage_core.store.files import write_tensors
+from linkage_core.utility.auroc import placements
 
 N_LABELS = 4
 

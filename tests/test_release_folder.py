@@ -24,7 +24,7 @@ from linkage_core.release.certificate import CAPPED, CODES, EMBEDDINGS, KINDS, S
 from linkage_core.release.keyed import Secret
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, make
-from linkage_core.store import Entry, Store
+from linkage_core.store.entry import Entry, Store
 
 LIMIT = 8
 

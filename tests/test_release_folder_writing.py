@@ -14,7 +14,7 @@ from release_store import MODEL, build
 from linkage_core.errors import InputError
 from linkage_core.release import certificate, folder
 from linkage_core.release.make import Options, make
-from linkage_core.store import sha256
+from linkage_core.store.files import sha256
 
 HIDDEN = ".out.writing"
 

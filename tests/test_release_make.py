@@ -17,14 +17,15 @@ from release_store import MODEL, build
 from test_cli import linkage
 
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
 from linkage_core.release import certificate, folder, records
 from linkage_core.release import make as making
 from linkage_core.release.keyed import Secret
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, confirm, make
-from linkage_core.store import Entry, Store, sha256
+from linkage_core.store.entry import Entry, Store
+from linkage_core.store.files import sha256
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +336,7 @@ def test_a_folder_is_confirmed_by_its_ledger_alone(
 
 
 def _gain(limit: float, stated: dict[str, Any]) -> float:
-    from linkage_core.release.cap import Cap
+    from linkage_core.release.kinds.capped import Cap
 
     return float(Cap(stated["mechanism"]["dimension"], limit, stated["mechanism"]["p"]).gain)
 

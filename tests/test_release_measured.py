@@ -6,20 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from linkage_core import attackers, pools
+from linkage_core.attacks import attack
+from linkage_core.attacks.held import Held
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
+from linkage_core.ranking import pools
 from linkage_core.release import bounds, measured
-from linkage_core.release.cap import Cap
 from linkage_core.release.ceiling import ATTACKED, UNIFORM
-from linkage_core.release.measured import (
-    ROUNDS,
-    Game,
-    Mechanism,
-    ask,
-    gaussian,
-    predict_cells,
-)
+from linkage_core.release.kind import Mechanism
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.release.measured import ROUNDS, Game, ask, gaussian, predict_cells
 from tests.scripts import script
 from tests.test_attackers import simulated
 
@@ -37,7 +33,7 @@ def sign_cells(bits: int = 4) -> Mechanism:
     )
 
 
-def released(mechanism: Mechanism, seed: int = 0) -> attackers.Held:
+def released(mechanism: Mechanism, seed: int = 0) -> Held:
     held = simulated(seed=seed)
     rng = np.random.default_rng(seed)
     return replace(
@@ -147,7 +143,7 @@ def test_noise_that_is_fresh_at_every_download_is_averaged_away() -> None:
     assert fresh.noise == pytest.approx(0.05)
 
     def linked(mechanism: Mechanism) -> float:
-        return recall(attackers.run(released(mechanism), "reader")[0], 100)
+        return recall(attack.run(released(mechanism), "reader")[0], 100)
 
     assert linked(fresh) > 1.5 * linked(keyed)
 
@@ -157,7 +153,7 @@ def test_noise_that_is_fresh_at_every_download_is_averaged_away() -> None:
 N_STUDIES = 60
 
 
-def crowded(n_images: int = N_STUDIES) -> attackers.Held:
+def crowded(n_images: int = N_STUDIES) -> Held:
     """60 studies of 10 patients, a patient's images close together; images beyond 60 are second ones of a study."""
     held = simulated(n_test=2 * n_images)
     study = np.arange(n_images) % N_STUDIES

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from lab_store import cohort
 
-from linkage_core import utility
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import unit
 from linkage_core.release import make, receive
-from linkage_core.release.cap import Cap
-from linkage_core.store import Entry, Store
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.store.entry import Entry, Store
+from linkage_core.utility.auroc import placements
+from linkage_core.utility.probe import states_of, train_probe
 
 MODEL = "m"
 FEW = LABELS[1:5]
@@ -82,7 +83,7 @@ def test_the_figures_are_those_of_the_probe_in_the_file(store: Store, own: Entry
     assert probe is not None
     assert probe.trained.sum() == len(FEW)
     records = own.records("heldout")
-    scores, states = probe(own.embeddings().images), utility.states_of(records)
+    scores, states = probe(own.embeddings().images), states_of(records)
     for i, name in enumerate(FEW):
         place = LABELS.index(name)
         positive = states[:, place] == 1
@@ -157,9 +158,7 @@ def sphere(n: int, seed: int, d: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 
 def auroc(scores: np.ndarray, states: np.ndarray) -> float:
-    return float(
-        np.mean([utility.placements(scores[:, k], states[:, k] == 1)[states[:, k] == 1].mean() for k in range(2)])
-    )
+    return float(np.mean([placements(scores[:, k], states[:, k] == 1)[states[:, k] == 1].mean() for k in range(2)]))
 
 
 def test_errors_in_variables_beat_the_directions_taken_for_embeddings_and_close_in_on_the_truth() -> None:
@@ -173,7 +172,7 @@ def test_errors_in_variables_beat_the_directions_taken_for_embeddings_and_close_
         released_rows = cap.release(own, np.random.default_rng(2)).astype(np.float64)
         told = np.where(np.random.default_rng(3).integers(0, 2, n)[:, None] == np.arange(2), states, np.nan)
         ours = receive.errors_in_directions(released_rows, cap, told)
-        theirs = utility.train_probe(released_rows[:60_000], told[:60_000], np.arange(min(n, 60_000)))
+        theirs = train_probe(released_rows[:60_000], told[:60_000], np.arange(min(n, 60_000)))
         losses.append((best - auroc(ours(x), y), best - auroc(theirs(x), y)))
     (few, _), (many, naive) = losses
     assert many < few

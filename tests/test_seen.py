@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from lab_store import MODEL, cohort
 
-from linkage_core import attackers, audit, cli, utility
-from linkage_core.embedding import import_arrays
+from linkage_core.attacks import held
+from linkage_core.audit import study
+from linkage_core.cli import main
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.release import ceiling
-from linkage_core.store import Entry, Store
+from linkage_core.store.entry import Entry, Store
+from linkage_core.utility import table
 
 EVERY = ("heldout", "attacker", "finetune")
 
@@ -34,9 +37,9 @@ def with_head(entry: Entry, trained_on: Entry, split: str, **record: Any) -> Ent
 
 
 DOORS = {
-    "audit": lambda entry, source, split: audit.study(source, "tuned", split=split),
-    "attack": lambda entry, source, split: attackers.hold(entry, "tuned", source=source, split=split),
-    "utility": lambda entry, source, split: utility.utility_table(entry, "tuned", source=source, split=split),
+    "audit": lambda entry, source, split: study.study(source, "tuned", split=split),
+    "attack": lambda entry, source, split: held.hold(entry, "tuned", source=source, split=split),
+    "utility": lambda entry, source, split: table.utility_table(entry, "tuned", source=source, split=split),
     "ceiling": lambda entry, source, split: ceiling.ceiling(
         entry, ceiling.Gaussian(0.1), [10], head="tuned", source=source, split=split
     ),
@@ -83,9 +86,9 @@ def test_public_pairs_trained_the_head_too(tmp_path: Path) -> None:
     said = {"cohort": "public", "fingerprint": public.manifest["cohort"]["fingerprint"], "n_pairs": 9}
     source = with_head(mine, mine, "finetune", public=said)
     with pytest.raises(InputError, match=r"trained on patients of public, split 'heldout': 20 of 20 helped"):
-        attackers.hold(public, "tuned", source=source, split="heldout")
-    assert len(attackers.hold(mine, "tuned", source=source, split="heldout").match) == 40
-    assert len(attackers.hold(public, "tuned", source=source, split="attacker", own_split="heldout").match) == 40
+        held.hold(public, "tuned", source=source, split="heldout")
+    assert len(held.hold(mine, "tuned", source=source, split="heldout").match) == 40
+    assert len(held.hold(public, "tuned", source=source, split="attacker", own_split="heldout").match) == 40
 
 
 def test_patients_of_another_split_and_of_another_cohort_are_measured(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_the_command_names_the_shipped_patients_by_count_and_exits_2(
 ) -> None:
     target, head = "phantom-finetune/phantom-radiology", "label-dpsgd-eps0.34-seed0"
     with pytest.raises(SystemExit) as ended:
-        cli.main([command, target, "--source", "phantom", "--head", head])
+        main.main([command, target, "--source", "phantom", "--head", head])
     assert ended.value.code == 2
     words = " ".join(capsys.readouterr().err.split())
     assert "was trained on patients of phantom-finetune, split 'all': 4,037 of 4,037 helped" in words

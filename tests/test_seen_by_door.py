@@ -13,13 +13,14 @@ import pytest
 from conftest import of_other_weights, toy_arrays, toy_records
 from test_cli import linkage
 
-from linkage_core import attackers, audit
+from linkage_core.attacks import attack
+from linkage_core.audit import study
 from linkage_core.cohorts import table
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.release import ceiling
-from linkage_core.store import Entry, Store
-from linkage_core.utility import utility_table
+from linkage_core.store.entry import Entry, Store
+from linkage_core.utility.table import utility_table
 
 HEAD = "trained"
 SPLITS = ("finetune", "attacker", "heldout")
@@ -68,7 +69,7 @@ def site(store: Store, tmp_path: Path) -> Entry:
 
 Door = Callable[..., Any]
 DOORS: dict[str, Door] = {
-    "attack": lambda entry, source=None: attackers.attack(entry, HEAD, source=source),
+    "attack": lambda entry, source=None: attack.attack(entry, HEAD, source=source),
     "ceiling": lambda entry, source=None: ceiling.of_head(entry, HEAD, [10], source=source),
     "utility": lambda entry, source=None: utility_table(
         entry, HEAD, source=source, train=entry, measures=["label-matched"]
@@ -83,7 +84,7 @@ def test_patients_who_trained_a_head_in_another_cohort_are_compared(
     """Another cohort, another fingerprint, other splits, and the same patients: only their ids can tell."""
     other = placed(store, tmp_path, "other", relabelled)
     assert other.manifest["cohort"]["fingerprint"] != site.manifest["cohort"]["fingerprint"]
-    measured: Door = audit.study if door == "audit" else DOORS[door]
+    measured: Door = study.study if door == "audit" else DOORS[door]
     more = {"head": HEAD} if door == "audit" else {}
     for split in ("attacker", "all"):  # "heldout" there
         with pytest.raises(InputError, match="trained on"):
@@ -130,7 +131,7 @@ def test_all_of_a_cohort_holds_the_split_that_trained(site: Entry, store: Store,
         with pytest.raises(InputError, match="trained on"):
             utility_table(site, HEAD, source=with_head(source, site, split), split="all", measures=["label-matched"])
         with pytest.raises(InputError, match="trained on"):
-            audit.study(with_head(site, site, split), HEAD, split="all")
+            study.study(with_head(site, site, split), HEAD, split="all")
     assert np.isfinite(
         utility_table(site, HEAD, source=with_head(source, site, "attacker"), measures=["label-matched"])["before"][0]
     )

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core import lab
-from linkage_core import setting as settings
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
-from linkage_core.mitigation import finetune
-from linkage_core.setting import Setting
-from linkage_core.store import Entry, Store
+from linkage_core.lab import measured
+from linkage_core.lab import setting as settings
+from linkage_core.lab.setting import Setting
+from linkage_core.mitigation import finetune, training
+from linkage_core.store.entry import Entry, Store
 
 ALL = ", ".join(LABELS)
 
@@ -106,12 +106,12 @@ def test_a_one_shot_head_from_pairs_is_the_one_that_training_would_keep(entry):
     name = settings.train(entry, wanted)
     now = Store(entry.path.parent.parent).open("toy", "m")
     np.testing.assert_allclose(now.heads(name).image.weight, live.heads.image.weight, rtol=1e-6)
-    assert settings.stored(lab.heads(now), wanted) == name
+    assert settings.stored(measured.heads(now), wanted) == name
     assert live.run.epsilon == pytest.approx(2.0, rel=1e-6)
 
 
 def test_kept_sums_of_all_findings_serve_a_shorter_list_at_the_same_price(entry):
-    made = finetune.prepare("label-oneshot", finetune.training_pairs(entry))
+    made = finetune.prepare("label-oneshot", training.training_pairs(entry))
     kept = finetune.keep_sums(entry, made)
     whole = settings.live(kept, Setting("label-oneshot", 1.0))
     some = settings.live(kept, Setting("label-oneshot", 1.0, findings=(LABELS[2], LABELS[5])))

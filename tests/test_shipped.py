@@ -13,9 +13,9 @@ from conftest import toy_arrays, toy_entry, toy_records
 from test_cli import linkage
 
 from linkage_core import shipped
-from linkage_core.audit import study
+from linkage_core.audit.study import study
 from linkage_core.errors import StoreError
-from linkage_core.store import Entry, Store
+from linkage_core.store.entry import Entry, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 

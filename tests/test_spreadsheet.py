@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from linkage_core import spreadsheet
+from linkage_core import tables
 
 
 def test_rows_hold_what_json_can_say() -> None:
@@ -18,7 +18,7 @@ def test_rows_hold_what_json_can_say() -> None:
             7: [True, False, True],
         }
     )
-    rows = spreadsheet.rows(table)
+    rows = tables.rows(table)
     assert rows[0] == {"recall": 0.5, "n": 1, "pool_size": 10, "chance": 0.25, "7": True}
     assert rows[1] == {"recall": None, "n": 2, "pool_size": "full", "chance": None, "7": False}
     assert rows[2] == {"recall": None, "n": 3, "pool_size": 7, "chance": None, "7": True}

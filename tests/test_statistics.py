@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import binomtest
 
 from linkage_core.errors import InputError
-from linkage_core.pools import expected_recall
-from linkage_core.ranking import MatchCounts
-from linkage_core.statistics import cluster_bootstrap, flag_of, rate_intervals, unseen
+from linkage_core.ranking.counts import MatchCounts
+from linkage_core.ranking.intervals import cluster_bootstrap, flag_of, rate_intervals, unseen
+from linkage_core.ranking.pools import expected_recall
 
 
 def clustered_sample(rng: np.random.Generator, n_patients: int) -> tuple[np.ndarray, np.ndarray]:

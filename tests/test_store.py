@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from conftest import toy_entry
 
-from linkage_core import audit
-from linkage_core import store as files
+from linkage_core.audit import study
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear
-from linkage_core.store import Entry, Store, folder_name
+from linkage_core.store import files
+from linkage_core.store.entry import Entry, Store, folder_name
 
 
 def test_an_entry_reads_back_what_was_written(entry: Entry, store: Store) -> None:
@@ -49,7 +49,7 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["cut", "flip", "empty", "gone"])
 def test_every_damaged_file_is_named_and_never_used(entry: Entry, store: Store, how: str) -> None:
-    audit.study(entry)
+    study.study(entry)
     for path in sorted(p for p in entry.path.rglob("*") if p.suffix in (".parquet", ".safetensors")):
         whole = path.read_bytes()
         if how == "gone":
@@ -72,7 +72,7 @@ def use_everything(entry: Entry) -> None:
     entry.rejects()
     entry.stored_reports()
     entry.embeddings(split="all")
-    audit.study(entry)
+    study.study(entry)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99, "files": {}}', "\x00\xff"])
@@ -106,11 +106,11 @@ def test_files_of_an_entry_are_added_once_and_asked_for_by_name(entry: Entry) ->
     assert json.loads(added.file("more.json").read_text()) == 1
     with pytest.raises(StoreError, match=r"has no \.\./records\.parquet"):
         added.file("../records.parquet")
-    audit.study(entry)
+    study.study(entry)
     (note,) = (entry.path / "ranks").glob("*.json")
     note.write_text("{")
     with pytest.raises(StoreError, match=r"cannot be read.*audit again"):
-        audit.study(entry)
+        study.study(entry)
 
 
 def test_an_absent_entry_lists_what_there_is(entry: Entry, store: Store, tmp_path: Path) -> None:
@@ -178,12 +178,12 @@ def test_two_writers_do_not_meet(entry: Entry, store: Store, tmp_path: Path) -> 
 def test_counts_are_kept_and_made_again_when_the_features_change(
     entry: Entry, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = audit.study(entry).counts
-    monkeypatch.setattr(audit, "_count", lambda *a: pytest.fail("counted again"))
-    assert (audit.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
+    first = study.study(entry).counts
+    monkeypatch.setattr(study, "_count", lambda *a: pytest.fail("counted again"))
+    assert (study.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
     monkeypatch.undo()
     other = toy_entry(store, tmp_path / "other", signal=0.0)
-    assert (audit.study(other).counts.n_better != first.n_better).any()
+    assert (study.study(other).counts.n_better != first.n_better).any()
 
 
 def test_counts_of_a_head_that_was_replaced_are_counted_again(entry: Entry) -> None:
@@ -191,15 +191,15 @@ def test_counts_of_a_head_that_was_replaced_are_counted_again(entry: Entry) -> N
     shelf = entry.heads()
     weight = np.random.default_rng(0).standard_normal(shelf.image.weight.shape).astype(np.float32)
     turned = Heads(Linear(weight, shelf.image.bias), shelf.text)
-    first = audit.study(entry.add_head("mine", shelf, {}), "mine").counts
-    again = audit.study(entry.add_head("mine", turned, {}, replace=True), "mine")
+    first = study.study(entry.add_head("mine", shelf, {}), "mine").counts
+    again = study.study(entry.add_head("mine", turned, {}, replace=True), "mine")
     assert (again.counts.n_better != first.n_better).any()
-    fresh = audit.study(entry.add_head("never-counted", turned, {}), "never-counted")
+    fresh = study.study(entry.add_head("never-counted", turned, {}), "never-counted")
     assert (again.counts.n_better == fresh.counts.n_better).all()
 
 
 def test_kept_counts_are_joined_by_record_and_refused_of_others(entry: Entry, store: Store) -> None:
-    first = audit.study(entry).counts
+    first = study.study(entry).counts
     (path,) = (entry.path / "ranks").glob("*.parquet")
     table, note = files.read_table(path), json.loads(path.with_suffix(".json").read_text())
 
@@ -208,23 +208,23 @@ def test_kept_counts_are_joined_by_record_and_refused_of_others(entry: Entry, st
         files.write_json(path.with_suffix(".json"), {**note, "sha256": files.sha256(path)})
         return store.open("toy", "m")
 
-    again = audit.study(kept(table.iloc[::-1])).counts
+    again = study.study(kept(table.iloc[::-1])).counts
     for one, other in zip(first, again, strict=True):
         assert (one == other).all()
     strange = table.assign(record_id=table["record_id"].where(table.index > 0, "somebody"))
     for rows in (table.iloc[1:], strange, pd.concat([table, strange.iloc[:1]])):
         with pytest.raises(StoreError, match=r"counts .* are of other records"):
-            audit.study(kept(rows))
+            study.study(kept(rows))
 
 
 def test_counts_that_were_altered_and_still_read_are_refused(entry: Entry, store: Store) -> None:
     """A whole table with one other number: only its hash can tell."""
-    audit.study(entry)
+    study.study(entry)
     (path,) = (entry.path / "ranks").glob("*.parquet")
     table = files.read_table(path)
     files.write_table(path, table.assign(n_better=table["n_better"] + (table.index == 0).astype(np.int32)))
     with pytest.raises(StoreError, match="was altered or cut short"):
-        audit.study(store.open("toy", "m"))
+        study.study(store.open("toy", "m"))
 
 
 def test_a_store_that_is_only_readable_still_answers(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,5 +232,5 @@ def test_a_store_that_is_only_readable_still_answers(entry: Entry, monkeypatch: 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files, "_replace", denied)
-    assert audit.study(entry).largest_pool > 10
+    assert study.study(entry).largest_pool > 10
     assert not (entry.path / "ranks").exists()

@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 from conftest import toy_entry
 
-from linkage_core import audit, cli, pools, strata
+from linkage_core.audit import strata
+from linkage_core.audit import study as audit
+from linkage_core.cli import main
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.ranking import MatchCounts
-from linkage_core.store import Embeddings, Entry, Store
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import MatchCounts
+from linkage_core.store.entry import Embeddings, Entry, Store
 
 DIRECTIONS = ("image-to-report", "report-to-image")
 
@@ -334,7 +337,7 @@ def test_nobody_with_a_decoy_is_an_error_that_says_so(store: Store, tmp_path: Pa
 def test_linkage_audit_with_hard_negatives(entry: Entry, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     def linkage(*arguments: str) -> int:
         with pytest.raises(SystemExit) as stop:
-            cli.main(["audit", "toy/m", "--store", str(store.root), *arguments])
+            main.main(["audit", "toy/m", "--store", str(store.root), *arguments])
         return int(stop.value.code or 0)
 
     assert linkage("--hard-negatives", "--strata", "sex,view", "--json", "-") == 0

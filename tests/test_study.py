@@ -12,17 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core import cli, lab, study
+from linkage_core.cli import main
 from linkage_core.cohorts.phantom import layouts, population
 from linkage_core.errors import InputError, LinkageError, StoreError
-from linkage_core.store import Store
+from linkage_core.lab import measured as lab
+from linkage_core.store.entry import Store
+from linkage_core.study import run
+from linkage_core.study.design import UNSTATED, _kind, preset, strongest, study_pairs
 
 MODELS = "phantom-general,phantom-radiology"
 
 
 def linkage(*arguments):
     with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
+        main.main([str(argument) for argument in arguments])
     return ended.value.code or 0
 
 
@@ -68,7 +71,7 @@ def test_every_published_figure_has_its_row(done):
                 assert np.isfinite(table.loc[f"{mechanism}: change of Recall@1, {where}, {attacker}", "here"])
     assert table.loc["label-oneshot: change of Recall@1, MIMIC-CXR, cosine", "here"] < -30
     ours = table[table.index.str.startswith("label-")]
-    assert set(ours["published"]) == {study.UNSTATED}  # nothing is put in the study's mouth
+    assert set(ours["published"]) == {UNSTATED}  # nothing is put in the study's mouth
 
 
 def test_every_figure_has_its_interval_count_and_warning(done):
@@ -81,7 +84,7 @@ def test_every_figure_has_its_interval_count_and_warning(done):
     assert set(flags) <= {"too few to say"}
     changes = pd.read_csv(out / "changes.csv").set_index(["head", "cohort", "attacker"])
     measured = pd.read_csv(out / "mitigation.csv")
-    measured = measured[measured["release"] == study.RELEASE].set_index(["head", "cohort", "attacker", "pool_size"])
+    measured = measured[measured["release"] == run.RELEASE].set_index(["head", "cohort", "attacker", "pool_size"])
     assert len(changes) == 3 * 2 * 2
     for (head, cohort, attacker), one in changes.iterrows():  # the very figures that the table shows
         for name, when in ((head, "after"), ("off-the-shelf", "before")):
@@ -121,7 +124,7 @@ def test_tables_and_provenance(done):
     assert len(content["entries"]) == 4
     assert all("root" not in entry["cohort"] for entry in content["entries"].values())
     design = pd.read_csv(out / "design.csv")
-    assert (design["published"] == study.UNSTATED).sum() >= 5
+    assert (design["published"] == UNSTATED).sum() >= 5
     unknown = design.set_index("part").loc["pairs whose view (PA, AP, lateral) is not known", "here"]
     assert unknown == "mimic-cxr-jpg-arxiv-2606.02276: 0 of 240 pairs; chexpert-plus-arxiv-2606.02276: 0 of 150 pairs"
     linkage_table = pd.read_csv(out / "linkage.csv")
@@ -139,24 +142,24 @@ def test_a_second_run_takes_what_is_there(done, folders):
 
 def test_stored_cohorts_by_name(done, folders):
     _, store, _ = done
-    found = study.run(
+    found = run.run(
         store,
-        study.preset("arxiv-2606.02276"),
+        preset("arxiv-2606.02276"),
         mimic="mimic-cxr-jpg-arxiv-2606.02276",
         models=("phantom-radiology",),
         reproducible=True,
     )
     table = found.tables["side-by-side"].set_index("figure")
     assert table.loc["held-out pairs, CheXpert Plus", "what"] == "not given"
-    assert study.strongest(found) == "phantom-radiology"
+    assert strongest(found) == "phantom-radiology"
     assert not found.left_out
 
 
 def test_mistakes_are_found_before_anything_is_embedded(tmp_path, folders, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    monkeypatch.setattr(study, "embed", lambda *a, **k: pytest.fail("embedded"))
-    store, design, jpg = Store(tmp_path / "store"), study.preset("arxiv-2606.02276"), str(folders / "mimic-cxr-jpg")
+    monkeypatch.setattr(run, "embed", lambda *a, **k: pytest.fail("embedded"))
+    store, design, jpg = Store(tmp_path / "store"), preset("arxiv-2606.02276"), str(folders / "mimic-cxr-jpg")
     wrong = (
         ({"mitigate": ("phantom-radiolgy",)}, "'phantom-radiolgy' is not among the models: phantom-radiology"),
         ({"models": ("phantom-radiology", "clip")}, "clip .* is not on this machine"),
@@ -166,46 +169,46 @@ def test_mistakes_are_found_before_anything_is_embedded(tmp_path, folders, monke
     )
     for asked, what in wrong:
         with pytest.raises(LinkageError, match=what):
-            study.run(store, design, **({"mimic": jpg, "models": ("phantom-radiology",)} | asked))
+            run.run(store, design, **({"mimic": jpg, "models": ("phantom-radiology",)} | asked))
 
 
 def test_pairs_need_views(tmp_path, folders):
-    design = study.preset("arxiv-2606.02276")
+    design = preset("arxiv-2606.02276")
     folder = shutil.copytree(folders / "mimic-cxr-jpg", tmp_path / "jpg", copy_function=os.link)
     path = folder / "mimic-cxr-2.0.0-metadata.csv.gz"
     metadata = pd.read_csv(path, dtype="str")
     path.unlink()
     with pytest.raises(InputError, match="which view it is") as caught:
-        study.study_pairs(folder, design, "mimic")
+        study_pairs(folder, design, "mimic")
     assert path.name in caught.value.remedy
     unknown = metadata["study_id"].isin(metadata["study_id"].unique()[:7])
     metadata.loc[unknown, ["ViewPosition", "ViewCodeSequence_CodeMeaning"]] = ""
     metadata.to_csv(path, index=False)
-    records = study.study_pairs(folder, design, "mimic").records
+    records = study_pairs(folder, design, "mimic").records
     found = {"m": SimpleNamespace(cohort="mimic", records=lambda: records)}
-    assert study._views(SimpleNamespace(mimic=found, chexpert={}))[2] == f"mimic: 7 of {len(records)} pairs"
+    assert run._views(SimpleNamespace(mimic=found, chexpert={}))[2] == f"mimic: 7 of {len(records)} pairs"
 
 
 def test_jpeg_beside_a_record_list_is_read_as_jpeg(tmp_path, folders):
     folder = shutil.copytree(folders / "mimic-cxr-jpg", tmp_path / "jpg", copy_function=os.link)
     (folder / "cxr-record-list.csv.gz").write_bytes(b"")
-    assert study._kind(folder, "mimic") == "mimic-cxr-jpg"
+    assert _kind(folder, "mimic") == "mimic-cxr-jpg"
     for image in folder.rglob("*.jpg"):
         image.rename(image.with_suffix(".dcm"))
-    assert study._kind(folder, "mimic") == "mimic-cxr"
+    assert _kind(folder, "mimic") == "mimic-cxr"
     (folder / "cxr-record-list.csv.gz").unlink()
-    assert study._kind(folder, "mimic") == "mimic-cxr"  # by its images
+    assert _kind(folder, "mimic") == "mimic-cxr"  # by its images
 
 
 def test_what_cannot_be_asked(tmp_path, folders):
-    design = study.preset("arxiv-2606.02276")
+    design = preset("arxiv-2606.02276")
     store = Store(tmp_path / "store")
     with pytest.raises(InputError, match="no preset"):
-        study.preset("arxiv-1")
+        preset("arxiv-1")
     with pytest.raises(StoreError, match="nowhere"):
-        study.run(store, design, mimic="nowhere", models=("phantom-radiology",))
+        run.run(store, design, mimic="nowhere", models=("phantom-radiology",))
     with pytest.raises(InputError, match=r"2\.0\.0-metadata"):
-        study.run(store, design, mimic=str(tmp_path), models=("phantom-radiology",))
+        run.run(store, design, mimic=str(tmp_path), models=("phantom-radiology",))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept.txt").write_text("kept")
     assert linkage("study", "--mimic", folders / "mimic-cxr-jpg", "--out", tmp_path / "full") == 2

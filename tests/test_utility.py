@@ -10,14 +10,18 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from linkage_core import statistics, utility
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, ModelError
 from linkage_core.heads import Heads, Linear
-from linkage_core.store import Entry, Store
-from linkage_core.utility import aurocs, phantom_prompts, placements, text_tower, train_probe, utility_table
+from linkage_core.ranking import intervals
+from linkage_core.store.entry import Entry, Store
+from linkage_core.utility import auroc
+from linkage_core.utility.auroc import aurocs, placements
+from linkage_core.utility.probe import _PENALTIES, _logistic, states_of, train_probe
+from linkage_core.utility.prompts import phantom_prompts, text_tower
+from linkage_core.utility.table import COLUMNS, utility_table
 
 SHIPPED = Store(Path(__file__).resolve().parents[1] / "cached_embeddings")
 DECLARED = LABELS[2:5]
@@ -48,7 +52,7 @@ def clustered(rng: np.random.Generator, n_patients: int, shift: float = 1.2) -> 
     return shift * positive + noise, positive.astype(float), patient
 
 
-def one(scores: np.ndarray, states: np.ndarray, patient: np.ndarray, draws: int = 1000) -> utility.Aurocs:
+def one(scores: np.ndarray, states: np.ndarray, patient: np.ndarray, draws: int = 1000) -> auroc.Aurocs:
     return aurocs(scores[:, None, None], states[:, None], patient, draws=draws)
 
 
@@ -57,7 +61,7 @@ def test_the_bootstrap_equals_resampling_patients_row_by_row() -> None:
     scores, states, patient = clustered(np.random.default_rng(3), 200)
     found = one(scores, states, patient)
     assert found.auroc[0, 0] == pytest.approx(roc_auc_score(states, scores))
-    weights = statistics.patient_weights(200, 1000, 0)
+    weights = intervals.patient_weights(200, 1000, 0)
     slow = np.array([roc_auc_score(states, scores, sample_weight=row[patient]) for row in weights[:300]])
     assert np.corrcoef(slow, found.draws[:300, 0, 0])[0, 1] > 0.995
     assert np.abs(slow - found.draws[:300, 0, 0]).max() < 0.01
@@ -87,7 +91,7 @@ def test_the_same_check_catches_intervals_that_ignore_patients(monkeypatch: pyte
             kept[draws] = rng.poisson(1.0, (draws, 1000)).astype(np.float32)
         return kept[draws][:, :n_clusters]
 
-    monkeypatch.setattr(statistics, "patient_weights", weights)
+    monkeypatch.setattr(intervals, "patient_weights", weights)
     assert coverage(lambda patient: np.arange(len(patient)), repeats=150) < 0.85
 
 
@@ -118,12 +122,12 @@ def test_the_probe_is_logistic_regression() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((400, 5)) * [3, 1, 1, 0.3, 0.1]
     y = (rng.random(400) < 1 / (1 + np.exp(-x @ [1, -1, 0.5, 2, 0] + 2))).astype(float)
-    ours = utility._logistic(np.column_stack([x, np.ones(400)]), y, 0.01)
+    ours = _logistic(np.column_stack([x, np.ones(400)]), y, 0.01)
     theirs = LogisticRegression(C=1 / (0.01 * 400), tol=1e-10, max_iter=1000).fit(x, y)
     assert ours[:-1] == pytest.approx(theirs.coef_[0], abs=1e-4)
     assert ours[-1] == pytest.approx(theirs.intercept_[0], abs=1e-4)
     apart = np.column_stack([np.linspace(-1, 1, 40), np.ones(40)])
-    assert np.isfinite(utility._logistic(apart, (apart[:, 0] > 0).astype(float), 1e-5)).all(), "separable"
+    assert np.isfinite(_logistic(apart, (apart[:, 0] > 0).astype(float), 1e-5)).all(), "separable"
 
 
 def test_a_rotation_changes_nothing_and_useless_dimensions_are_shrunk() -> None:
@@ -133,7 +137,7 @@ def test_a_rotation_changes_nothing_and_useless_dimensions_are_shrunk() -> None:
     turn = np.linalg.qr(rng.standard_normal((20, 20)))[0]
     plain, turned = train_probe(x, states, patients), train_probe(x @ turn, states, patients)
     assert plain(x) == pytest.approx(turned(x @ turn), abs=1e-6)
-    assert plain.penalty[1] == max(utility._PENALTIES), "nothing to learn"
+    assert plain.penalty[1] == max(_PENALTIES), "nothing to learn"
     assert plain.penalty[0] < plain.penalty[1]
 
 
@@ -150,14 +154,14 @@ def test_what_counts_as_a_negative() -> None:
     records.loc[:2, "Edema"] = [1.0, 0.0, -1.0]
     records.loc[:2, "Fracture"] = [np.nan, 1.0, 1.0]
     edema, fracture = LABELS.index("Edema"), LABELS.index("Fracture")
-    states = utility.states_of(records)
+    states = states_of(records)
     assert np.array_equal(states[:, edema], [1, 0, np.nan, np.nan], equal_nan=True)
     assert np.array_equal(states[:, fracture], [0, 1, 1, np.nan], equal_nan=True), "no label at all says nothing"
-    assert np.isnan(utility.states_of(records, "left out")[0, fracture])
+    assert np.isnan(states_of(records, "left out")[0, fracture])
     with pytest.raises(InputError, match="No record has any"):
-        utility.states_of(records.iloc[3:])
+        states_of(records.iloc[3:])
     with pytest.raises(InputError, match="missing is 'zero'"):
-        utility.states_of(records, "zero")
+        states_of(records, "zero")
 
 
 # ------------------------------------------------------------------------------------------------------ an entry
@@ -195,7 +199,7 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
 
 def test_a_label_head_keeps_the_declared_and_loses_the_others(entry: Entry) -> None:
     rows = utility_table(entry, "declared-only", measures=["probe", "label-matched"])
-    assert list(rows.columns) == list(utility.COLUMNS)
+    assert list(rows.columns) == list(COLUMNS)
     probe = rows[rows["measure"] == "probe"].set_index("label")
     assert probe.loc["macro, declared", "after"] > probe.loc["macro, declared", "before"] - 0.05
     assert probe.loc["macro, undeclared", "before"] > 0.85

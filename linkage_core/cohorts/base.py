@@ -20,7 +20,7 @@ from linkage_core.errors import InputError
 from linkage_core.validate import one_of
 
 if TYPE_CHECKING:
-    from linkage_core.radiographs import Radiograph
+    from linkage_core.images.pixels import Radiograph
 
 LABELS = (
     "No Finding",

@@ -32,7 +32,7 @@ from linkage_core.cohorts.published import (
     read_columns,
 )
 from linkage_core.errors import ImageError, InputError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 from linkage_core.validate import one_of
 
 KIND = "chexpert-plus"

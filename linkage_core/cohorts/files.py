@@ -13,9 +13,10 @@ import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, Cohort, rejects_table, split_by_patient
 from linkage_core.errors import ImageError, InputError
+from linkage_core.images.pixels import Radiograph
+from linkage_core.images.processes import Readers, default_workers
+from linkage_core.images.read import inside, read_radiograph
 from linkage_core.progress import Steps
-from linkage_core.radiographs import Radiograph, inside, read_radiograph
-from linkage_core.readers import Readers, default_workers
 
 Reject = tuple[str, str, str, str]
 """Called with (images checked, images in all)."""

@@ -34,8 +34,8 @@ from linkage_core.cohorts.published import (
     read_columns,
 )
 from linkage_core.errors import ImageError, InputError
+from linkage_core.images.read import inside
 from linkage_core.progress import Steps
-from linkage_core.radiographs import inside
 from linkage_core.validate import one_of
 
 KIND = "mimic-cxr"

@@ -14,7 +14,7 @@ from linkage_core.cohorts import fields
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.files import Reject, file_cohort, need_folder
 from linkage_core.errors import ImageError, InputError
-from linkage_core.radiographs import inside
+from linkage_core.images.read import inside
 
 KIND = "openi"
 ARCHIVE = "NLMCXR_reports.tgz"

@@ -12,8 +12,8 @@ from typing import Any
 from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi
 from linkage_core.cohorts.base import Cohort, text_key
 from linkage_core.errors import ImageError, InputError
+from linkage_core.images.pixels import Radiograph
 from linkage_core.progress import Steps
-from linkage_core.radiographs import Radiograph
 
 FILE_KINDS: dict[str, Callable[..., Cohort]] = {
     folder.KIND: folder.read,

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from linkage_core.heads import Heads
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 
 class Encoder(Protocol):

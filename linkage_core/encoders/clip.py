@@ -35,7 +35,7 @@ from linkage_core.encoders.towers import (
 )
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, identity
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 FAMILIES = {"clip": CLIPModel, "siglip": SiglipModel}
 """`model_type` of config.json -> the class that holds it."""

@@ -18,7 +18,7 @@ from linkage_core.encoders.pictures import eight_bit
 from linkage_core.encoders.towers import Towers, check_weights_present, linear
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear, identity
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 _REMEDY = "Install requirements-models.txt in an environment of its own (see README, Limits)."
 _TOLERANCE = 1e-4  # between head(features) and the model's own embedding, relative to its largest value

@@ -23,7 +23,7 @@ from linkage_core import shipped
 from linkage_core.encoders.pictures import SIDE, prepare
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 MODELS = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
 """The ladder, from the least to the most specialised."""

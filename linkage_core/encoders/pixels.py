@@ -10,7 +10,7 @@ from PIL import Image
 
 from linkage_core.encoders.pictures import rounded
 from linkage_core.encoders.resampling import Tones, resized
-from linkage_core.radiographs import through
+from linkage_core.images.pixels import through
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -15,7 +15,7 @@ from math import ceil
 import numpy as np
 from PIL import Image
 
-from linkage_core.radiographs import strips
+from linkage_core.images.pixels import strips
 
 Tones = Callable[[np.ndarray], np.ndarray]
 """Rows of an image -> the grey values they are to have, float64, whole numbers 0..255."""

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from linkage_core.encoders.hub import LocalModel
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear, unit
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 BATCH_IMAGES, BATCH_TEXTS = 32, 64
 LEAST_COSINE = 0.999  # between a row in reduced precision and the same row in float32

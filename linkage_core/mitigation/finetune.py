@@ -7,102 +7,50 @@ well images of others can be linked, which is measured.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from linkage_core.cohorts.base import LABELS
-from linkage_core.errors import InputError, StoreError
+from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
 from linkage_core.mitigation import accounting, controls, oneshot
 from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train
+from linkage_core.mitigation.mechanisms import (
+    ENGINES,
+    LABEL,
+    LIKE,
+    MECHANISMS,
+    OUTPUT_NOISE,
+    PAPER,
+    PUBLIC,
+    Mechanism,
+    known,
+)
 from linkage_core.mitigation.noise import Seeded, Source, System
 from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, known_findings, targets
+from linkage_core.mitigation.training import (
+    Training,
+    pairs_of,
+    public_bank,
+    public_entry,
+    refuse_dominant,
+    training_pairs,
+)
 from linkage_core.progress import Progress, silent
-from linkage_core.seen import same_weights
-from linkage_core.spreadsheet import null
-from linkage_core.store import Entry, Store, versions
+from linkage_core.store.entry import Entry
+from linkage_core.store.files import versions
+from linkage_core.tables import null
 from linkage_core.validate import one_of
 
-ENGINES = ("closed-form", "opacus")
-LABEL, PUBLIC, PAPER = "label-dpsgd", "public-negatives", "paper"
-PAPER_EPSILON = 0.34  # as the study reports it
-SITE_B = "phantom-site-b"
-BANK = 512  # pairs of the public bank
-OUTPUT_NOISE = 0.1
 SCOPE = (
     "the training pairs of these heads, and only what the heads tell about them; not how well an image is linked, and "
     "not what the frozen encoder saw in its own training"
 )
-
-
-@dataclass(frozen=True)
-class Mechanism:
-    """One row of the table. `kind`: private, reported (an epsilon that is not established) or control."""
-
-    name: str
-    kind: Literal["private", "reported", "control"]
-    says: str
-    sensitivity: str = ""
-    labels: bool = False
-    public: bool = False
-
-
-MECHANISMS = {
-    one.name: one
-    for one in (
-        Mechanism(LABEL, "private", "DP-SGD on a label loss of each pair by itself", "C", labels=True),
-        Mechanism(oneshot.LABEL, "private", "Gaussian mechanism on label moments", "C = c_x c_y", labels=True),
-        Mechanism(PUBLIC, "private", "DP-SGD on a contrast with a fixed public bank", "C", public=True),
-        Mechanism(oneshot.MOMENT, "private", "Gaussian mechanism on image-text moments", "C = c_x c_y"),
-        Mechanism(PAPER, "reported", "in-batch InfoNCE, AdamW, Opacus: the study's recipe", "not bounded by C"),
-        Mechanism("noise-only", "control", "a named mechanism with its gradient or moment set to zero"),
-        Mechanism("nonprivate", "control", "a named mechanism without noise"),
-        Mechanism("random-heads", "control", "random heads in both towers"),
-        Mechanism("rotation", "control", "the image head turned by a secret rotation"),
-        Mechanism("truncate", "control", "the embedding cut to its first directions"),
-        Mechanism("output-noise", "control", "off-the-shelf heads, Gaussian noise on each released embedding"),
-        Mechanism("concept-span", "control", "both towers on the span of public prompts"),
-        Mechanism("public-labels", "control", "a label head from a public cohort alone", labels=True, public=True),
-    )
-}
-LIKE = (LABEL, oneshot.LABEL, PUBLIC, oneshot.MOMENT, PAPER)
-"""What noise-only and nonprivate can be the shadow of."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """The pairs to finetune on, one an image: images (n, d), texts (n, t), labels (n, 14), patients (n,)."""
-
-    source: Entry
-    split: str
-    images: np.ndarray
-    texts: np.ndarray
-    labels: np.ndarray
-    patients: np.ndarray
-
-    def clean_images(self) -> np.ndarray:
-        """(n, e) unit embeddings of the images off the shelf."""
-        return unit(self.source.heads().image(self.images))
-
-    def units(self, unit: str) -> np.ndarray:
-        """The unit of each pair."""
-        return self.patients if unit == "patient" else np.arange(len(self.patients))
-
-    def said(self) -> dict[str, Any]:
-        return {
-            "cohort": self.source.cohort,
-            "fingerprint": self.source.manifest["cohort"]["fingerprint"],
-            "split": self.split,
-            "synthetic": self.source.synthetic,
-            "n_pairs": len(self.patients),
-            "n_patients": len(np.unique(self.patients)),
-        }
 
 
 @dataclass(frozen=True)
@@ -367,84 +315,6 @@ def sums_file(mechanism: str, unit: str) -> str:
     return f"sums-{mechanism}-{unit}.safetensors"
 
 
-def training_pairs(entry: Entry) -> Training:
-    """The split `finetune` of an entry; where it has none, all of the cohort NAME-finetune beside it.
-
-    Raises InputError where there is neither, or where that cohort was embedded with other weights.
-    """
-    if (entry.records()["split"] == "finetune").any():
-        return pairs_of(entry, "finetune")
-    beside = f"{entry.cohort}-finetune"
-    try:
-        other = entry.store.open(beside, entry.model)
-    except StoreError as error:
-        how = "linkage phantom build --splits finetune" if entry.cohort == "phantom" else "linkage embed ..."
-        raise InputError(
-            f"{entry.cohort}/{entry.model} has no split finetune, and the store no cohort {beside}.",
-            f"Embed the pairs to train on (into another store, if this one is to stay as it is): {how}",
-        ) from error
-    same_weights(entry, other)
-    return pairs_of(other, "all")
-
-
-def pairs_of(entry: Entry, split: str) -> Training:
-    """All pairs of one split of an entry."""
-    records = entry.records(split)
-    return Training(
-        entry,
-        split,
-        entry.features("image", records["record_id"]),
-        entry.features("text", records["report_key"]),
-        records[list(LABELS)].to_numpy(float),
-        records["patient_id"].to_numpy(str),
-    )
-
-
-def public_entry(entry: Entry, cohort: str | None) -> Entry:
-    """The public cohort, seen by the same model. InputError if none is named, or it is the training cohort itself."""
-    cohort = cohort or (SITE_B if entry.cohort == "phantom" else None)
-    if cohort is None:
-        raise InputError("This mechanism needs a public cohort.", "Name one of the store with --public.")
-    if cohort in (entry.cohort, f"{entry.cohort}-finetune"):
-        raise InputError(f"{cohort} holds the patients that are to be protected.", "Name another cohort as public.")
-    other = entry.store.open(cohort, entry.model)
-    same_weights(entry, other)
-    return other
-
-
-def public_bank(entry: Entry, cohort: str | None) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """(images, texts, what to say) of up to BANK public pairs with distinct reports, chosen by a hash of their ids."""
-    other = public_entry(entry, cohort)
-    records = other.records(other.default_split).drop_duplicates("report_key")
-    order = sorted(range(len(records)), key=lambda i: hashlib.sha256(records["record_id"].iloc[i].encode()).digest())
-    chosen = records.iloc[order[:BANK]]
-    said = {"cohort": other.cohort, "fingerprint": other.manifest["cohort"]["fingerprint"], "n_pairs": len(chosen)}
-    images = other.features("image", chosen["record_id"])
-    return images, other.features("text", chosen["report_key"]), {"public": said}
-
-
-def refuse_dominant(training: Training) -> None:
-    """InputError where one patient has half of the pairs or more: as good as always, missing ids were read as one."""
-    names, counts = np.unique(training.patients, return_counts=True)
-    most = int(np.argmax(counts))
-    if len(names) < 2 or 2 * counts[most] >= counts.sum():
-        raise InputError(
-            f"Patient {str(names[most])!r} has {counts[most]:,} of the {counts.sum():,} training pairs.",
-            "A guarantee for each patient means little here. Check the patient ids, or leave this one out.",
-        )
-
-
-def known(mechanism: str) -> Mechanism:
-    """A row of the table; InputError lists the names and the nearest."""
-    import difflib
-
-    if mechanism not in MECHANISMS:
-        near = difflib.get_close_matches(mechanism, MECHANISMS, 1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise InputError(f"{mechanism!r} is no mechanism.", f"They are: {', '.join(MECHANISMS)}.{hint}")
-    return MECHANISMS[mechanism]
-
-
 def default_name(mechanism: str, options: Options) -> str:
     """label-dpsgd-eps0.34; noise-only-label-dpsgd-eps0.34; rotation."""
     parts = [mechanism]
@@ -472,10 +342,6 @@ def new_seed() -> int:
 
 def _given(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _store(entry: Entry) -> Store:
-    return Store(entry.path.parent.parent)
 
 
 def _delta(acts: str, options: Options) -> float | None:

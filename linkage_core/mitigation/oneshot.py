@@ -28,7 +28,7 @@ from linkage_core.mitigation import accounting
 from linkage_core.mitigation.engine import Pairs, unit_norms
 from linkage_core.mitigation.noise import Source, System
 from linkage_core.mitigation.objectives import targets
-from linkage_core.store import read_tensors, write_tensors
+from linkage_core.store.files import read_tensors, write_tensors
 
 LABEL, MOMENT = "label-oneshot", "moment-oneshot"
 CLIP = {LABEL: 2 * math.sqrt(2), MOMENT: math.sqrt(3)}

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from linkage_core import attackers, pools, statistics
-from linkage_core.attackers import noise_of, numbered_images
-from linkage_core.audit import PoolSize
+from linkage_core.attacks import omniscient
+from linkage_core.attacks.omniscient import numbered_images
+from linkage_core.audit.study import PoolSize
 from linkage_core.errors import InputError
-from linkage_core.ranking import MatchCounts, distinct, each_block, own_candidates
+from linkage_core.ranking import intervals, pools
+from linkage_core.ranking.counts import MatchCounts, distinct, each_block, own_candidates
 from linkage_core.release import bounds
-from linkage_core.release.cap import Cap
-from linkage_core.seen import usable
-from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.seen import noise_of, usable
 from linkage_core.validate import one_of
 
 UNIFORM, ATTACKED = "one-image-a-study", "other-patients"
@@ -128,7 +129,7 @@ def ceiling(
     made = []
     for case, (pool_size, k) in enumerate(cases):
         drawn = np.column_stack([one[:, case] for one in rounds])
-        interval = statistics.cluster_bootstrap(drawn.mean(axis=1), owner, seed=seed)
+        interval = intervals.cluster_bootstrap(drawn.mean(axis=1), owner, seed=seed)
         means = np.nanmean(drawn, axis=0)
         sizes = np.asarray(full if pool_size == "full" else pool_size)
         chance = float(np.mean(np.minimum(k / sizes, 1.0)))
@@ -201,10 +202,10 @@ def omniscient_counts(
     outside, so candidates are likely or not and most of them level.
     """
     if isinstance(mechanism, Gaussian):
-        return attackers.omniscient_counts(clean, study, group, mechanism.sigma, rng)
+        return omniscient.omniscient_counts(clean, study, group, mechanism.sigma, rng)
     if isinstance(mechanism, Cells):
         codes = np.asarray(mechanism.codes)
-        counts = attackers.omniscient_counts(codes[:, None].astype(np.float64), study, group)
+        counts = omniscient.omniscient_counts(codes[:, None].astype(np.float64), study, group)
         gone = codes < 0  # nothing was released: not linked, by whatever rule
         return MatchCounts(np.where(gone, counts.n_eligible, 0), np.where(gone, 0, counts.n_tied), counts.n_eligible)
     better, tied, eligible = np.zeros((3, len(clean)), dtype=np.int64)

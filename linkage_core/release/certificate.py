@@ -19,7 +19,7 @@ from typing import Any
 from linkage_core.errors import InputError
 from linkage_core.release import bounds
 from linkage_core.release import stated as parts
-from linkage_core.release.cap import Cap
+from linkage_core.release.kinds.capped import Cap
 from linkage_core.release.stated import CAPPED, CODES, EMBEDDINGS, KEYED, SCORES, STATISTICS
 
 SCHEMA = 2

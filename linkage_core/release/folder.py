@@ -29,10 +29,11 @@ import pyarrow.parquet as pq
 
 from linkage_core import __version__
 from linkage_core.errors import InputError, LinkageError, StoreError
-from linkage_core.release import central, certificate, codes, page, stated
+from linkage_core.release import certificate, page, stated
 from linkage_core.release.certificate import CODES, PER_RECORD, SCHEMA, STATISTICS, Certificate
+from linkage_core.release.kinds import codes, statistics
 from linkage_core.release.records import CODEBOOK, COLUMNS, LABEL_COLUMNS, TABLE
-from linkage_core.store import sha256, write_json
+from linkage_core.store.files import sha256, write_json
 
 CERTIFICATE, PAGE, SUMS = "certificate.json", "release.html", "statistics.safetensors"
 FILES = {**dict.fromkeys(PER_RECORD, (TABLE,)), CODES: (TABLE, CODEBOOK), STATISTICS: (SUMS,)}
@@ -408,7 +409,7 @@ def _require_tensors(path: Path, types: Mapping[str, str], note: stated.Shape) -
 
 def _check_sums(path: Path, content: dict[str, Any]) -> None:
     """The sums are those of the certificate's mechanism: findings, patients, noise; with nothing else in the file."""
-    made, mechanism, cohort = central.Statistics.read(path), content["mechanism"], content["cohort"]
+    made, mechanism, cohort = statistics.Statistics.read(path), content["mechanism"], content["cohort"]
     for name, found in sums_mechanism(made).items():
         where = certificate.difference(mechanism[name], found)
         if where:
@@ -441,7 +442,7 @@ def _check_sums(path: Path, content: dict[str, Any]) -> None:
     _require_tensors(path, {**dict.fromkeys(doubles, "F64"), "label": "F32", "second": "F32"}, note)
 
 
-def sums_mechanism(made: central.Statistics) -> dict[str, Any]:
+def sums_mechanism(made: statistics.Statistics) -> dict[str, Any]:
     """What the certificate says of the sums: the numbers of the mechanism, from the file alone."""
     return {
         "name": "Gaussian mechanism on clipped sums over patients",

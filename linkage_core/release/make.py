@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from linkage_core import utility
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.noise import Seeded, System
 from linkage_core.progress import Progress, silent
-from linkage_core.release import central, certificate, codes, folder, records
+from linkage_core.release import certificate, folder, records
 from linkage_core.release.certificate import (
     CAPPED,
     CODES,
@@ -35,10 +34,13 @@ from linkage_core.release.certificate import (
     Certificate,
 )
 from linkage_core.release.keyed import Secret
+from linkage_core.release.kinds import codes, statistics
 from linkage_core.release.ledger import Charge, Ledger
 from linkage_core.release.records import CODEBOOK, TABLE, Released, Source
-from linkage_core.seen import refuse_seen
-from linkage_core.store import OFF_THE_SHELF, Entry, versions
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.files import versions
+from linkage_core.store.seen import refuse_seen
+from linkage_core.utility import probe
 from linkage_core.validate import one_of
 
 _FITS = {
@@ -369,18 +371,18 @@ def _records(source: Source, options: Options, secret: Secret) -> Released:
     return records.as_embeddings(source, secret, options.noise or 0.0)
 
 
-def _statistics(source: Source, options: Options) -> central.Statistics:
+def _statistics(source: Source, options: Options) -> statistics.Statistics:
     """Noisy sums over the patients; frame, prevalences and start from a public cohort where one is named."""
     columns = [LABELS.index(name) for name in options.listed]
-    states = utility.states_of(source.records)[:, columns]
+    states = probe.states_of(source.records)[:, columns]
     frame = prevalence = start = None
     if options.public is not None:
         known, embeddings, public_states, whose = records.public_of(source, options.public, STATISTICS)
-        frame = central.Frame.of(embeddings, f"{known.cohort} ({len(embeddings):,} records)")
-        seen = np.nan_to_num(np.nanmean(public_states[:, columns], axis=0), nan=central.PREVALENCE)
+        frame = statistics.Frame.of(embeddings, f"{known.cohort} ({len(embeddings):,} records)")
+        seen = np.nan_to_num(np.nanmean(public_states[:, columns], axis=0), nan=statistics.PREVALENCE)
         prevalence = np.clip(seen, _EDGE, 1 - _EDGE)
-        start = central.Start.of(embeddings, public_states[:, columns], whose, frame, frame.made_from)
-    sums = central.prepare(
+        start = statistics.Start.of(embeddings, public_states[:, columns], whose, frame, frame.made_from)
+    sums = statistics.prepare(
         source.embeddings,
         states,
         source.patients,

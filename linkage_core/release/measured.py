@@ -15,15 +15,20 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from linkage_core import attackers, pools
-from linkage_core.attackers import Asked, Attack, Held, Known
-from linkage_core.audit import Study
+from linkage_core.attacks import attack
+from linkage_core.attacks import held as attacks_held
+from linkage_core.attacks.attack import Attack
+from linkage_core.attacks.held import Asked, Held, Known
+from linkage_core.audit.study import Study
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
 from linkage_core.progress import Progress, silent
-from linkage_core.ranking import MatchCounts, match_counts
+from linkage_core.ranking import pools
+from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.release.ceiling import ATTACKED, POPULATIONS, UNIFORM, one_image_a_study
-from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.release.kind import Mechanism
+from linkage_core.store import seen
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.validate import one_of
 
 RECORDS = "records"
@@ -39,27 +44,11 @@ _LOGISTIC = (0.03, 0.3)
 _HOME_POOL = 1000
 
 
-@dataclass(frozen=True)
-class Mechanism:
-    """How an embedding becomes a released record, as everybody may know it.
-
-    vectors: (unit rows (n, e), rng) -> (n, e) what a recipient computes with, unbiased where it can be; rng stands for
-    the keyed noise. noise: standard deviation of a coordinate of it. cells: unit rows -> cell of each, for a release
-    that is one of n_cells values; -1 is suppressed, and its vector is zero, which ranks nothing. What is suppressed
-    may depend on which rows are given: the rows are those of one release.
-    """
-
-    vectors: Callable[[np.ndarray, np.random.Generator], np.ndarray]
-    noise: float = 0.0
-    cells: Callable[[np.ndarray], np.ndarray] | None = None
-    n_cells: int = 0
-
-
 def gaussian(sigma: float) -> Mechanism:
     """Output noise on each coordinate. Raises InputError for a sigma that is no standard deviation."""
     if not (np.isfinite(sigma) and sigma >= 0):
         raise InputError(f"sigma is {sigma}.", "It is a standard deviation: zero or more.")
-    return Mechanism(lambda rows, rng: attackers.noised(rows, sigma, rng), sigma)
+    return Mechanism(lambda rows, rng: seen.noised(rows, sigma, rng), sigma)
 
 
 def hold(
@@ -69,7 +58,7 @@ def hold(
 
     `source` has the attacker's own split (default: the entry). Raises InputError as attackers.hold.
     """
-    held = attackers.hold(entry, OFF_THE_SHELF, source=source, noise=0.0, own_split=own_split, seed=seed)
+    held = attacks_held.hold(entry, OFF_THE_SHELF, source=source, noise=0.0, own_split=own_split, seed=seed)
     rng = np.random.default_rng([seed, 11])
     released, own = (_float(mechanism.vectors(rows, rng)) for rows in (held.released, held.own_clean))
     before_noise = held.own_clean if mechanism.noise else own
@@ -174,7 +163,7 @@ def attacks(
                 queries, of_text, known, chosen = cell_factors(held, mechanism, seed)
                 queries = queries[game.rows]
             else:
-                queries, of_text, known, chosen = attackers.factors(game.held, attacker, m, seed)
+                queries, of_text, known, chosen = attack.factors(game.held, attacker, m, seed)
             counts = game.count(queries, of_text)
         found.append(Attack(game.study(entry, name, counts, seed), attacker, RECORDS, m, known, chosen))
     progress("attackers", len(plan), len(plan))

@@ -14,16 +14,19 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from linkage_core import statistics, utility
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.release import central, folder
-from linkage_core.release.cap import Cap, dot_cdf
+from linkage_core.ranking import intervals
+from linkage_core.release import folder
 from linkage_core.release.certificate import CAPPED, CODES, STATISTICS, Certificate
-from linkage_core.release.codes import Codebook
+from linkage_core.release.kinds.capped import Cap, dot_cdf
+from linkage_core.release.kinds.codes import Codebook
+from linkage_core.release.kinds.statistics import Moments, Statistics, fisher
 from linkage_core.release.records import CODEBOOK, TABLE
-from linkage_core.store import OFF_THE_SHELF, Entry
-from linkage_core.utility import MACRO, Probe
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.utility import auroc
+from linkage_core.utility.probe import Probe, states_of, train_probe
+from linkage_core.utility.table import MACRO
 
 COLUMNS = ("label", "auroc", "auroc_low", "auroc_high")
 OWN = (*("own", "own_low", "own_high", "difference", "difference_low", "difference_high"),)
@@ -59,7 +62,7 @@ def receive(
     head = _require_model(found, entry)
     split = split or entry.default_split
     records = entry.records(split)
-    states = utility.states_of(records, missing)
+    states = states_of(records, missing)
     patients = records["patient_id"].to_numpy(str)
     images = _embeddings(entry, head, records)
     trained_on, probe = reader(Path(path), found, seed)
@@ -76,12 +79,12 @@ def receive(
         columns.append(own(images))
         trained = trained & own.trained
     states = np.where(trained, states, np.nan)
-    aurocs = utility.aurocs(np.stack(columns, axis=2), states, patients, seed=seed)
+    aurocs = auroc.aurocs(np.stack(columns, axis=2), states, patients, seed=seed)
     listed = found.findings or tuple((found.content["one_label"] or {}).get("findings", LABELS))
     rows = []
     for name in listed:
         place = LABELS.index(name)
-        flag = statistics.flag(int(aurocs.patients[place])) if trained[place] else "not trained"
+        flag = intervals.flag(int(aurocs.patients[place])) if trained[place] else "not trained"
         rows.append(_row(aurocs, np.array([place]), name, flag, trained_on))
     enough = np.flatnonzero(trained & aurocs.enough & np.isin(LABELS, listed))
     flag = "" if len(enough) else "no finding with enough patients"
@@ -105,7 +108,7 @@ def reader(path: Path, found: Certificate, seed: int = 0) -> tuple[str, Probe | 
     """(what it was trained on, a probe of the 14 findings) from a checked folder; (why not, None) where none can be
     trained. A finding that the release does not know is not `trained`."""
     if found.kind == STATISTICS:
-        made = central.Statistics.read(path / folder.SUMS)
+        made = Statistics.read(path / folder.SUMS)
         if "space" in made.about:
             return f"the sums are of {made.about['space']}, not of embeddings", None
         return "sums over patients", _of_all(made.query.findings, made.probe())
@@ -125,7 +128,7 @@ def reader(path: Path, found: Certificate, seed: int = 0) -> tuple[str, Probe | 
         vectors = folder.read_vectors(path).astype(np.float64)
         return "capped directions with one label each", _of_all(findings, errors_in_directions(vectors, cap, states))
     rows = Codebook.read(path / CODEBOOK).centres[_codes(path)]
-    probe = utility.train_probe(rows, states, np.arange(len(rows)), seed)
+    probe = train_probe(rows, states, np.arange(len(rows)), seed)
     return "centres of cells with one label each", _of_all(findings, probe)
 
 
@@ -155,7 +158,7 @@ def errors_in_directions(rows: np.ndarray, cap: Cap, states: np.ndarray) -> Prob
             continue
         trained[i], count[i], prevalence[i] = True, len(y), y.mean()
         cross[i] = (y - y.mean()) @ (rows[known] / cap.gain - mean) / len(y)
-    moments = central.Moments(
+    moments = Moments(
         n=count,
         mean=mean,
         covariance=covariance,
@@ -164,7 +167,7 @@ def errors_in_directions(rows: np.ndarray, cap: Cap, states: np.ndarray) -> Prob
         cross_noise=np.sqrt(prevalence * (1 - prevalence) / count / d) / cap.gain,
         covariance_noise=1 / (d * np.sqrt(n) * (square - b)),
     )
-    weights = np.where(trained, central.fisher(moments, np.ones(d)).T, 0.0)
+    weights = np.where(trained, fisher(moments, np.ones(d)).T, 0.0)
     return Probe(mean, weights, np.full(k, np.nan), trained)
 
 
@@ -230,10 +233,10 @@ def _own_probe(entry: Entry, head: str, split: str, patients: np.ndarray, missin
             f"{len(common)} patients, such as {common[0]!r}, would both train your probe and be read by it.",
             "Name another split to train on.",
         )
-    return utility.train_probe(_embeddings(entry, head, records), utility.states_of(records, missing), own, seed)
+    return train_probe(_embeddings(entry, head, records), states_of(records, missing), own, seed)
 
 
-def _row(found: utility.Aurocs, where: np.ndarray, label: str, flag: str, trained_on: str) -> dict[str, object]:
+def _row(found: auroc.Aurocs, where: np.ndarray, label: str, flag: str, trained_on: str) -> dict[str, object]:
     """Mean over the labels `where`: the release, and own beside it where there is one."""
     none = np.full(found.auroc.shape[1], np.nan)
     value = found.auroc[where].mean(axis=0) if len(where) else none

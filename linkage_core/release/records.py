@@ -18,16 +18,16 @@ import pyarrow as pa
 from scipy.special import ndtri
 from threadpoolctl import threadpool_limits
 
-from linkage_core import utility
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.release import codes
-from linkage_core.release.cap import Cap
 from linkage_core.release.certificate import CAPPED, CODES, EMBEDDINGS, KEYED, SCORES
 from linkage_core.release.keyed import Secret, image_key
-from linkage_core.seen import same_weights
-from linkage_core.store import OFF_THE_SHELF, Entry
+from linkage_core.release.kinds import codes
+from linkage_core.release.kinds.capped import Cap
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.seen import same_weights
+from linkage_core.utility.probe import states_of, train_probe
 
 TABLE, CODEBOOK = "records.parquet", "codebook.safetensors"
 COLUMNS = {CODES: "code", CAPPED: "vector", SCORES: "scores", EMBEDDINGS: "vector"}
@@ -138,7 +138,7 @@ def public_of(source: Source, public: Entry | None, kind: str) -> tuple[Entry, n
         )
     # the head that is released, which both were embedded for; not the public entry's own of the same name
     embeddings = public.clean_images(records["record_id"], entry.heads(source.head))
-    return public, embeddings, utility.states_of(records), records["patient_id"].to_numpy(str)
+    return public, embeddings, states_of(records), records["patient_id"].to_numpy(str)
 
 
 def as_codes(
@@ -211,7 +211,7 @@ def as_scores(
     """Each record as the scores of findings by a probe of public data; those that it could not learn are left out."""
     known, embeddings, states, patients = public_of(source, public, SCORES)
     with threadpool_limits(1, user_api="blas"):  # many small products: threads would only wait for each other
-        probe = utility.train_probe(embeddings, states, patients, seed)
+        probe = train_probe(embeddings, states, patients, seed)
     learnt = [name for name in findings if probe.trained[LABELS.index(name)]]
     if not learnt:
         raise InputError(
@@ -235,7 +235,7 @@ def with_one_label(made: Released, source: Source, secret: Secret, findings: tup
     Which finding is drawn by the secret and the image alone, evenly among `findings`, whatever the record's labels are,
     and is the same in every release that has the same list: another release tells no further label.
     """
-    states = utility.states_of(source.records)[made.rows]
+    states = states_of(source.records)[made.rows]
     drawn = secret.uniforms("one label of " + "|".join(findings), source.images, 1)[made.rows, 0]
     which = np.minimum((drawn * len(findings)).astype(np.int64), len(findings) - 1)
     present = states[np.arange(len(states)), np.array([LABELS.index(name) for name in findings])[which]] == 1

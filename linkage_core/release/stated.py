@@ -14,7 +14,7 @@ from typing import Any
 
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.release.cap import Cap
+from linkage_core.release.kinds.capped import Cap
 
 Shape = Callable[[Any], bool] | Mapping[str, Any]
 """A test of one value, or the parts that an object has, each with its shape. A name that ends in ? may be left out."""

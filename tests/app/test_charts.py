@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from explorer import charts, downloads, palette
-from linkage_core.store import LADDER
+from explorer.drawing import charts, downloads, palette
+from linkage_core.store.entry import LADDER
 
 
 def luminance(colour: str) -> float:

@@ -10,10 +10,10 @@ import examples_store
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import gallery
+from explorer.examples import gallery
+from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
-from linkage_core.examples import Examples
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 from .conftest import words
 

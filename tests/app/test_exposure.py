@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import downloads, exposed, palette
-from linkage_core import exposure
-from linkage_core.audit import study
+from explorer.drawing import downloads, palette
+from explorer.risk import exposed
+from linkage_core.audit import exposure
+from linkage_core.audit.study import study
 from linkage_core.cohorts.base import LABELS
-from linkage_core.embedding import import_arrays
-from linkage_core.store import Store
+from linkage_core.embed.embedding import import_arrays
+from linkage_core.store.entry import Store
 
 from .conftest import buttons, go_to, headline, words
 

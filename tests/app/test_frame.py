@@ -7,8 +7,8 @@ import tomllib
 import fixture_store
 from PIL import Image
 
-from explorer import frame, state
-from linkage_core.store import Store
+from explorer.frame import frame, state
+from linkage_core.store.entry import Store
 
 from .conftest import ROOT, buttons, go_to
 

@@ -16,11 +16,13 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import downloads, frontier, palette, state
-from linkage_core import frontier as core
-from linkage_core import lab
+from explorer.drawing import downloads, palette
+from explorer.frame import state
+from explorer.protect import frontier, options
 from linkage_core.cohorts.base import LABELS
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
+from linkage_core.lab import frontier as core
+from linkage_core.lab import measured
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
 from .conftest import buttons, headline, words
 
@@ -45,7 +47,7 @@ def page(open_page: Callable[..., AppTest], root: Path) -> Callable[..., AppTest
 
 
 def rows_of(entry: Entry, pool_size: int = 100, attacker: str = "worst", use: str = "read") -> pd.DataFrame:
-    return frontier.merged(core.frontier(entry, pool_size, attacker, use))
+    return options.merged(core.frontier(entry, pool_size, attacker, use))
 
 
 def test_the_answer_counts_what_keeps_the_findings(page, entry):
@@ -110,17 +112,17 @@ def made(*values: tuple[float, float], undeclared: float = 0.0, use: str = "read
     ],
 )  # fmt: skip
 def test_the_sentence_has_its_forms(values, keep, use, expected):
-    rows = frontier.merged(made(*values, use=use) if values else made((1, 1)).head(0))
+    rows = options.merged(made(*values, use=use) if values else made((1, 1)).head(0))
     said = "".join(frontier.answer(rows, tolerance="1", keep=keep, use=use, out_of=100, pool_size=100))
     assert said == expected
 
 
 def test_what_has_no_undeclared_finding_keeps_none():
-    rows = frontier.merged(made((20, 0.0)))
-    assert frontier.keeps(rows, 1.0, "undeclared").tolist() == [True]
+    rows = options.merged(made((20, 0.0)))
+    assert options.keeps(rows, 1.0, "undeclared").tolist() == [True]
     rows["undeclared_difference"] = np.nan
-    assert frontier.keeps(rows, 1.0, "undeclared").tolist() == [False]
-    assert frontier.keeps(rows, 1.0, "declared").tolist() == [True]
+    assert options.keeps(rows, 1.0, "undeclared").tolist() == [False]
+    assert options.keeps(rows, 1.0, "declared").tolist() == [True]
 
 
 def test_runs_that_differ_by_their_seed_are_one_point(entry):
@@ -144,9 +146,9 @@ def test_who_knows_all_finds_every_embedding_without_noise(entry):
 
 
 def test_a_limit_never_reads_lower_than_it_is():
-    assert frontier.at_most(2.0000001, 100, 100) == "3 of 100"
-    assert frontier.at_most(1e9, 100, 100) == "100 of 100"
-    rows = frontier.merged(made((3, 0.0))).assign(kept=True)
+    assert options.at_most(2.0000001, 100, 100) == "3 of 100"
+    assert options.at_most(1e9, 100, 100) == "100 of 100"
+    rows = options.merged(made((3, 0.0))).assign(kept=True)
     assert frontier.table(rows, 100, 100)["certified"].tolist() == ["8"]
     assert frontier.table(rows.assign(certified=np.nan), 100, 100)["certified"].tolist() == ["no limit"]
 
@@ -155,7 +157,7 @@ def test_a_limit_never_reads_lower_than_it_is():
 @pytest.mark.parametrize("attacker", list(frontier.WHO))
 @pytest.mark.parametrize("with_colours", [palette.LIGHT, palette.DARK])
 def test_every_picture_has_nothing_released_and_guessing_and_can_be_filed(entry, use, attacker, with_colours):
-    rows = frontier.ordered(rows_of(entry, 100, attacker, use), 1.0, "declared")
+    rows = options.ordered(rows_of(entry, 100, attacker, use), 1.0, "declared")
     asked = {"pool_size": 100, "out_of": 100, "tolerance": 1.0, "keep": "declared", "selected": rows["key"].iloc[0]}
     figure = frontier.picture(rows, **asked, palette=with_colours)
     nothing = [trace for trace in figure.data if trace.name == "nothing released"]
@@ -174,7 +176,7 @@ def test_every_picture_has_nothing_released_and_guessing_and_can_be_filed(entry,
 
 
 def test_a_head_has_an_open_end_and_a_release_a_tick(entry):
-    rows = frontier.ordered(rows_of(entry), 1.0, "declared")
+    rows = options.ordered(rows_of(entry), 1.0, "declared")
     asked = {"pool_size": 100, "out_of": 100, "tolerance": 1.0, "keep": "declared", "selected": None}
     drawn = {trace.name for trace in frontier.picture(rows, **asked, palette=palette.LIGHT).data}
     assert {"label, no limit", "codes, certified", "capped, certified"} <= drawn
@@ -186,7 +188,7 @@ def test_a_head_has_an_open_end_and_a_release_a_tick(entry):
 
 
 def test_names_never_overlap_each_other(entry):
-    rows = frontier.ordered(rows_of(entry), 1.0, "declared")
+    rows = options.ordered(rows_of(entry), 1.0, "declared")
     figure = frontier.picture(
         rows, pool_size=100, out_of=100, tolerance=1.0, keep="declared", selected=None, palette=palette.LIGHT
     )
@@ -207,7 +209,7 @@ def test_names_never_overlap_each_other(entry):
 
 
 def test_names_are_escaped():
-    rows = frontier.merged(made((3, 0.0)).assign(kind="<img src=x>", parameter="<b>"))
+    rows = options.merged(made((3, 0.0)).assign(kind="<img src=x>", parameter="<b>"))
     assert "<img" not in frontier.point_words(rows.iloc[0], 100, 100)
     assert "<img" not in frontier.one(rows.iloc[0], 100, 100)
     figure = frontier.picture(
@@ -241,17 +243,17 @@ def test_a_row_is_chosen_by_the_url_and_leads_to_its_setting(page, entry):
     assert "<b>Codes, 64 cells</b>" in words(app)
     assert "Certified: at most 64 of 100 for every attacker, also for the whole folder" in words(app)
     rows = rows_of(entry).set_index("key", drop=False)
-    link = frontier.settings_link(rows.loc["codes-64"], state_options(entry), lab.heads(entry), 100)
+    link = options.settings_link(rows.loc["codes-64"], state_options(entry), measured.heads(entry), 100)
     assert link == {"N": "100", "mechanism": "codes", "limit": "64"}
     head = rows.loc[next(key for key in rows.index if key.startswith("label-oneshot") and "4findings" in key)]
-    link = frontier.settings_link(head, state_options(entry), lab.heads(entry), 100)
+    link = options.settings_link(head, state_options(entry), measured.heads(entry), 100)
     assert link["findings"] == ",".join(each for each in LABELS if each in lab_store.FEW)
     assert (link["mechanism"], link["epsilon"], link["seed"]) == ("label-oneshot", "0.34", "0")
-    assert frontier.settings_link(rows.loc["rotation"], state_options(entry), lab.heads(entry), 100) is None
+    assert options.settings_link(rows.loc["rotation"], state_options(entry), measured.heads(entry), 100) is None
     assert app.get("page_link"), "the link is there"
     query = parse_qs(app.get("page_link")[-1].proto.query_string)
     assert query["mechanism"] == ["codes"]
-    for name, value in frontier.settings_link(head, state_options(entry), lab.heads(entry), 100).items():
+    for name, value in options.settings_link(head, state_options(entry), measured.heads(entry), 100).items():
         assert state._parse(name, value) is not None, "the other page takes it"
 
 
@@ -280,7 +282,7 @@ def test_without_a_table_there_is_a_card_with_the_command(page):
     app = page(cohort="clinic")
     assert not app.exception
     assert "Nothing is compared here yet" in words(app)
-    assert any(code.value == frontier.COMMAND for code in app.code)
+    assert any(code.value == options.COMMAND for code in app.code)
     assert app.main.caption[-1].value.startswith("Cannot tell:")
 
 
@@ -294,7 +296,7 @@ def test_a_damaged_table_is_a_card(page, root, tmp_path):
 
 
 def test_the_filed_table_is_the_core_s(entry):
-    rows = frontier.ordered(rows_of(entry), 1.0, "declared")
+    rows = options.ordered(rows_of(entry), 1.0, "declared")
     lines = downloads.csv(frontier.filed(rows)).decode().splitlines()
     assert len(lines) == len(rows) + 1
     assert re.match(r".*lift,.*certified_lift", lines[0])

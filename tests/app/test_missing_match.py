@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import downloads, missing_match, palette
-from linkage_core import open_world
-from linkage_core.open_world import OpenWorld, Outcomes
-from linkage_core.store import LADDER, Store
+from explorer.drawing import downloads, palette
+from explorer.risk import missing_match
+from linkage_core.audit import open_world
+from linkage_core.audit.outcomes import OpenWorld, Outcomes
+from linkage_core.store.entry import LADDER, Store
 
 from .conftest import buttons, headline, words
 

@@ -15,15 +15,19 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import downloads, jobs, mitigation, palette, sentences
-from linkage_core import audit, lab
-from linkage_core import setting as settings
+from explorer.drawing import downloads, palette, sentences
+from explorer.protect import bars, cards, curve, details, jobs
+from explorer.protect.uses import Use, usefulness
+from explorer.protect.words import attacker_words
+from linkage_core.audit import study
+from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.examples import Examples
+from linkage_core.lab import measured
+from linkage_core.lab import setting as settings
+from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
-from linkage_core.setting import Setting
-from linkage_core.store import OFF_THE_SHELF, Entry, Store
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
 from .conftest import buttons, words
 
@@ -62,7 +66,7 @@ def card(app: AppTest, number: int) -> str:
 
 
 def worst(entry: Entry, head: str, release: str = "embeddings-and-heads", pool_size: int = 100) -> pd.Series:
-    rows = lab.linkage(entry)
+    rows = measured.linkage(entry)
     found = rows[(rows["head"] == head) & (rows["release"] == release) & (rows["attacker"] == "worst")]
     return found[found["pool_size"] == pool_size].iloc[0]
 
@@ -70,7 +74,7 @@ def worst(entry: Entry, head: str, release: str = "embeddings-and-heads", pool_s
 def test_the_two_cards_are_the_core_s(page, entry):
     app = page(N=100)
     assert not app.exception
-    accuracy = lab.heads(entry).set_index("head").loc[lab_store.MEASURED, "accuracy"]
+    accuracy = measured.heads(entry).set_index("head").loc[lab_store.MEASURED, "accuracy"]
     times = math.ceil(100 * accuracy)
     assert f"is right at most {times} of 100 times" in card(app, 1)
     assert "Says nothing about how often images are linked" in card(app, 1)
@@ -81,7 +85,7 @@ def test_the_two_cards_are_the_core_s(page, entry):
     assert f"Before: {100 * before['recall']:.0f}. Guessing: 1." in said
     ends = sentences.interval(after["recall_low"], after["recall_high"], 100).removesuffix(" of 100")
     assert f"({ends})" in said
-    assert mitigation.attacker_words(after, 280).lower() in said
+    assert attacker_words(after, 280).lower() in said
     assert str(times) not in re.findall(r"links (\d+) of", said), "two numbers, never one"
     assert len(app.get("plotly_chart")) == 3
 
@@ -92,7 +96,7 @@ def test_raw_images_are_protected_by_no_head(page, entry):
     assert f"A head protects nothing here: {100 * raw['recall']:.0f} of 100 , as before." in card(app, 2)
     assert not [b for b in app.button if b.key == "mitigation run"]
     unmeasured = page(N=100, release="raw-images", cohort="clinic")
-    cosine = audit.study(Store(entry.path.parents[1]).open("clinic", lab_store.MODEL)).table([100], [1]).iloc[0]
+    cosine = study.study(Store(entry.path.parents[1]).open("clinic", lab_store.MODEL)).table([100], [1]).iloc[0]
     said = sentences.of(cosine["recall"], 100)
     assert f"A head protects nothing here: {said} by cosine, as before." in card(unmeasured, 2)
 
@@ -219,7 +223,7 @@ def test_attackers_run_beside_the_page_and_what_they_find_is_kept(page, lab_root
     assert not app.exception
     clinic = Store(lab_root).open("clinic", lab_store.MODEL)
     name = "label-oneshot-eps0.34"
-    assert lab.head_names(clinic) == [name], "secret noise: no seed in the name"
+    assert measured.head_names(clinic) == [name], "secret noise: no seed in the name"
     assert clinic.head_record(name)["seed"] is None
     app = page(cohort="clinic", N=100)
     row = worst(clinic, name)
@@ -252,7 +256,9 @@ def test_training_can_be_cancelled_and_nothing_is_kept(page, lab_root, monkeypat
     assert not app.exception
     assert "Cancelled: nothing was kept." in words(app)
     assert jobs.running() is None
-    assert not [name for name in lab.head_names(Store(lab_root).open("clinic", lab_store.MODEL)) if "dpsgd" in name]
+    assert not [
+        name for name in measured.head_names(Store(lab_root).open("clinic", lab_store.MODEL)) if "dpsgd" in name
+    ]
 
 
 def test_a_run_that_fails_says_why(page, monkeypatch):
@@ -275,11 +281,11 @@ def test_details_show_the_run_every_finding_and_the_controls(page, entry):
     assert len(app.dataframe) == 0, "made only when it is open"
     app = page(N=100, mechanism="label-dpsgd", epsilon=3)
     assert not app.exception
-    table = mitigation.control_rows(
-        lab.heads(entry), lab.linkage(entry), lab.utility(entry), "phantom", "embeddings", 100, 100
+    table = details.control_rows(
+        measured.heads(entry), measured.linkage(entry), measured.utility(entry), "phantom", "embeddings", 100, 100
     )
     assert table["code name"].tolist() == [OFF_THE_SHELF, "rotation"]
-    findings = mitigation.finding_rows(lab.utility(entry), lab_store.MEASURED, "phantom")
+    findings = details.finding_rows(measured.utility(entry), lab_store.MEASURED, "phantom")
     assert set(LABELS) <= set(findings["finding"])
 
 
@@ -339,10 +345,8 @@ def rate(value: float, low: float, high: float, **more: object) -> dict:
     return {"recall": value, "recall_low": low, "recall_high": high, "n_queries": 500, "chance": 0.01, **more}
 
 
-def use(name: str, after: float, noise: float) -> mitigation.Use:
-    return mitigation.Use(
-        name, (0.8, 0.79, 0.81), (after, after - 0.01, after + 0.01), (noise, noise - 0.01, noise + 0.01)
-    )
+def use(name: str, after: float, noise: float) -> Use:
+    return Use(name, (0.8, 0.79, 0.81), (after, after - 0.01, after + 0.01), (noise, noise - 0.01, noise + 0.01))
 
 
 @pytest.mark.parametrize(
@@ -355,7 +359,7 @@ def use(name: str, after: float, noise: float) -> mitigation.Use:
     ],
 )
 def test_what_is_said_of_damage_follows_from_the_intervals(noise, uses, expected):
-    assert expected in mitigation.damage_words(rate(0.05, 0.04, 0.07), noise, uses)
+    assert expected in cards.damage_words(rate(0.05, 0.04, 0.07), noise, uses)
 
 
 def test_the_worst_attacker_has_the_first_word_on_damage():
@@ -365,18 +369,16 @@ def test_the_worst_attacker_has_the_first_word_on_damage():
         (rate(0.2, 0.19, 0.21), "gets less under the head"),
         (rate(0.1, 0.09, 0.11), "leaves the worst attacker less"),
     ):
-        shown = mitigation.damage(
-            rate(0.05, 0.04, 0.07), noise, out_of=100, palette=palette.LIGHT, worst=(after, silenced)
-        )
+        shown = cards.damage(rate(0.05, 0.04, 0.07), noise, out_of=100, palette=palette.LIGHT, worst=(after, silenced))
         assert expected in shown
         assert shown.index(expected) < shown.index("By cosine: noise alone lowers linkage further")
         assert shown.count("mi-row") == 4
-    assert "worst" not in mitigation.damage(rate(0.05, 0.04, 0.07), noise, out_of=100, palette=palette.LIGHT)
+    assert "worst" not in cards.damage(rate(0.05, 0.04, 0.07), noise, out_of=100, palette=palette.LIGHT)
 
 
 def test_too_few_images_are_too_few_to_say():
     few = rate(0.5, 0.1, 0.9, flag="too few to say") | {"n_queries": 12}
-    said = mitigation.measured(few, few, release="embeddings", pool_size=10, out_of=100, n_own=5, palette=palette.LIGHT)
+    said = cards.measured(few, few, release="embeddings", pool_size=10, out_of=100, n_own=5, palette=palette.LIGHT)
     assert "Too few to say (n = 12)." in said
     assert "of 100" not in said
 
@@ -391,12 +393,12 @@ def lines() -> dict[str, pd.DataFrame]:
 
 @pytest.mark.parametrize("with_colours", [palette.LIGHT, palette.DARK])
 def test_pictures_are_drawn_and_filed(with_colours):
-    names = dict(zip(mitigation.LINES, ("before", "after <b>", "cosine", "noise only"), strict=True))
+    names = dict(zip(curve.LINES, ("before", "after <b>", "cosine", "noise only"), strict=True))
     rows = [rate(0.5, 0.4, 0.6, attacker="cosine", named="cosine", m="all")]
     figures = [
-        mitigation.curve(lines(), names, pool_size=100, palette=with_colours),
-        mitigation.usefulness([use("Zero-shot", 0.7, 0.5), mitigation.Use("Undeclared", why="none")], with_colours),
-        mitigation.attackers(
+        curve.curve(lines(), names, pool_size=100, palette=with_colours),
+        usefulness([use("Zero-shot", 0.7, 0.5), Use("Undeclared", why="none")], with_colours),
+        bars.attackers(
             rows, ["Cosine <only>"], before=0.7, chance=0.01, out_of=100, pool_size=100, slots=7, palette=with_colours
         ),
     ]
@@ -410,7 +412,7 @@ def test_pictures_are_drawn_and_filed(with_colours):
     assert "noise only" not in drawn, "nothing at zero on a log axis"
     drawn_alike = set()
     for n in (1, 5, 7):
-        figure = mitigation.attackers(
+        figure = bars.attackers(
             rows * n,
             ["a"] * n,
             before=None,

@@ -16,12 +16,14 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import downloads, mitigation, palette, releases, state
-from linkage_core import frontier as core
-from linkage_core import lab
+from explorer.drawing import downloads, palette
+from explorer.frame import state
+from explorer.protect import curve, details, releases, uses
+from linkage_core.lab import frontier as core
+from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
 from linkage_core.release import bounds
-from linkage_core.store import Entry, Store
+from linkage_core.store.entry import Entry, Store
 
 from .conftest import go_to, words
 from .test_mitigation import card
@@ -146,13 +148,13 @@ def test_what_a_release_is_worth_follows_from_the_intervals(after, public, expec
     def ends(value: float) -> tuple[float, float, float]:
         return value, value - 0.005, value + 0.005
 
-    use = mitigation.Use("Trained on it", ends(0.87), ends(after), ends(public), ends(after - 0.87))
+    use = uses.Use("Trained on it", ends(0.87), ends(after), ends(public), ends(after - 0.87))
     assert expected in releases.worth_words([use])
     assert "Findings can be read" not in releases.worth_words([use])
 
 
 def test_details_hold_epsilon_delta_and_the_joint_figure(entry):
-    said = dict(releases.facts(release(entry, "statistics", 2), lab.POOL_SIZES))
+    said = dict(releases.facts(release(entry, "statistics", 2), measured.POOL_SIZES))
     mu = frontier_store.MU[0.34]
     delta = accounting.gaussian_delta(1 / mu, 0.34)
     assert said["ε and δ"].startswith(f"ε = 0.34, δ = {delta:.1g}"[:14])
@@ -163,7 +165,7 @@ def test_details_hold_epsilon_delta_and_the_joint_figure(entry):
 
 
 def test_heads_say_that_who_knows_all_finds_every_record():
-    assert "embeddings are deterministic, 100 of 100 images" in mitigation.ceiling_words(100)
+    assert "embeddings are deterministic, 100 of 100 images" in details.ceiling_words(100)
 
 
 @pytest.mark.parametrize("with_colours", [palette.LIGHT, palette.DARK])
@@ -175,10 +177,10 @@ def test_pictures_are_drawn_and_filed(entry, kind, with_colours):
     assert also[0].name == "limit for every attacker"
     assert also[0].recall == [one.certified(n) / n for n in also[0].sizes]
     worst = {"worst": releases.of_attacker(rows, "worst")}
-    drawn = mitigation.curve(worst, {"worst": "after"}, pool_size=100, palette=with_colours, also=also)
+    drawn = curve.curve(worst, {"worst": "after"}, pool_size=100, palette=with_colours, also=also)
     assert "limit for every attacker" in {trace.name for trace in drawn.data}
     third = (releases.PUBLIC, "star", with_colours.guessing)
-    use = mitigation.usefulness(releases.uses(core.utility(entry), one, "phantom"), with_colours, third)
+    use = uses.usefulness(releases.uses(core.utility(entry), one, "phantom"), with_colours, third)
     for figure in (drawn, use):
         said = downloads.svg(figure, title="t <", subtitle="n")
         ET.fromstring(said)

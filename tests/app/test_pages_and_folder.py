@@ -2,9 +2,9 @@
 
 import pytest
 
-from explorer import sentences
-from linkage_core.full_audit import FullAudit, Settings
-from linkage_core.store import LADDER, Store
+from explorer.drawing import sentences
+from linkage_core.audit.full import FullAudit, Settings
+from linkage_core.store.entry import LADDER, Store
 
 from .conftest import go_to, headline, words
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import streamlit as st
 
-from explorer import state
+from explorer.frame import kept
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def counted(cache: Callable, max_entries: int = 8, **options: object) -> tuple[C
     """A function that is remembered, and the calls that reached it."""
     calls: list[tuple] = []
 
-    @state.remembered(cache, max_entries, **options)
+    @kept.remembered(cache, max_entries, **options)
     def asked(cohort: str, model: str, sizes=(), pool: str = "any", *, signal: bool = True, _texts=None) -> list:
         calls.append((cohort, model, sizes, pool, signal, _texts))
         return [len(calls)]
@@ -121,11 +121,11 @@ def test_a_key_of_ones_own_choice(two_entries: Path):
 
 
 def test_two_functions_share_nothing():
-    @state.remembered(st.cache_data, 4)
+    @kept.remembered(st.cache_data, 4)
     def one(cohort: str, model: str) -> str:
         return "one"
 
-    @state.remembered(st.cache_data, 4)
+    @kept.remembered(st.cache_data, 4)
     def two(cohort: str, model: str) -> str:
         return "two"
 
@@ -135,7 +135,7 @@ def test_two_functions_share_nothing():
 def test_what_raises_is_not_kept():
     calls = []
 
-    @state.remembered(st.cache_data, 4)
+    @kept.remembered(st.cache_data, 4)
     def fails(cohort: str, model: str) -> None:
         calls.append(model)
         raise ValueError

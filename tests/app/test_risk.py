@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from explorer import page
-from linkage_core.audit import study
-from linkage_core.store import Store
+from explorer.frame import page
+from linkage_core.audit.study import study
+from linkage_core.store.entry import Store
 
 from .conftest import buttons, go_to, headline, words
 

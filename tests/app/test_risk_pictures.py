@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from explorer import charts, decoys, downloads, forest, palette, sentences
-from linkage_core.store import LADDER
+from explorer.drawing import charts, downloads, forest, palette, sentences
+from explorer.risk import decoys
+from linkage_core.store.entry import LADDER
 
 from .test_charts import draw
 from .test_charts import table as curves

@@ -7,10 +7,11 @@ import fixture_store
 import numpy as np
 import pytest
 
-from explorer import sentences
-from linkage_core import audit, comparisons, strata
+from explorer.drawing import sentences
+from linkage_core.audit import compare, strata
+from linkage_core.audit import study as audit
 from linkage_core.cohorts.base import LABELS
-from linkage_core.store import LADDER, Store
+from linkage_core.store.entry import LADDER, Store
 
 from .conftest import buttons, go_to, headline, words
 
@@ -52,7 +53,7 @@ def studied(root, model="phantom-radiology", cohort="phantom", **options):
 
 
 def compared(root, n, k=1):
-    return comparisons.compare([studied(root, model) for model in LADDER], n, k)
+    return compare.compare([studied(root, model) for model in LADDER], n, k)
 
 
 def test_only_the_open_tab_is_drawn_and_the_url_names_it(risk):
@@ -182,7 +183,7 @@ def test_more_is_matched_by_link_and_by_pills(risk, labelled):
 def test_models_are_compared_on_same_finding_decoys_too(risk, labelled):
     said = headline(risk(tab="compare", decoys="same", N=100))
     studies = [studied(labelled, model, pool="same-findings") for model in LADDER]
-    row = comparisons.compare(studies, 100, 1).iloc[-1]
+    row = compare.compare(studies, 100, 1).iloc[-1]
     assert said.startswith(f"Radiology links {row['difference'] * 100:.0f} more of 100 images than Clinical.")
     assert f"n = {row['n_queries']} images" in said
     assert "left out:" in said
@@ -196,7 +197,7 @@ def test_the_match_against_a_decoy_and_both_curves_at_n(risk, labelled):
     beaten = f"{auc['estimate'] * 100:.0f} of 100 times; a coin 50."
     assert said.startswith(f"Among patients with the same findings the match beats a decoy {beaten}")
     assert f"n = {auc['n']} images of {auc['n_patients']} patients" in said
-    table = comparisons.of_pools([studied(labelled), made], [20], 1)
+    table = compare.of_pools([studied(labelled), made], [20], 1)
     plain, alike = table["recall"] * 100
     assert f"at N = 20: {alike:.0f} of 100 linked among such decoys, {plain:.0f} among reports of any patients" in said
 

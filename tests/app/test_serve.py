@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from explorer import serve
-from linkage_core import cli
+from linkage_core.cli import main
 from linkage_core.errors import InputError
 
 from .conftest import ROOT
@@ -87,7 +87,7 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(InputError, match="There is no store"):
         serve.serve(tmp_path / "nowhere", port)
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["app", "--store", str(tmp_path / "nowhere"), "--no-browser"])
+        main.main(["app", "--store", str(tmp_path / "nowhere"), "--no-browser"])
     assert stopped.value.code == 2
     assert "There is no store" in capsys.readouterr().err
 

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from linkage_core.audit import study
-from linkage_core.store import Store
+from linkage_core.audit.study import study
+from linkage_core.store.entry import Store
 
 from .conftest import buttons, go_to, headline, words
 

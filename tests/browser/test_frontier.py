@@ -10,7 +10,7 @@ import lab_store
 import pytest
 from playwright.sync_api import Page, expect
 
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 from .conftest import answer, main_height, settled
 from .test_mitigation import card

@@ -11,7 +11,7 @@ from official import Official
 
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.encoders.towers import Towers
-from linkage_core.radiographs import read_radiograph
+from linkage_core.images.read import read_radiograph
 
 TOLERANCE = 1e-5  # of features and embeddings, as a share of the largest value where that is above 1
 GREY_LEVELS = 1.0

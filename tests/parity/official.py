@@ -24,7 +24,7 @@ from tiny_checkpoints import (
     write_siglip,
 )
 
-from linkage_core.encoders import hub
+from linkage_core.encoders import hub, pull
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -242,7 +242,7 @@ def biomedclip(folder: Path, full: bool = False) -> Official:
     state = random_state(model)
     state["text.transformer.embeddings.position_ids"] = torch.arange(512)[None]
     torch.save(state, source / "open_clip_pytorch_model.bin")
-    hub.convert(source, folder / "converted", "org/bio", "c", name="open_clip_pytorch_model.bin")
+    pull.convert(source, folder / "converted", "org/bio", "c", name="open_clip_pytorch_model.bin")
     official = _open_clip(source)
     official.folder = folder / "converted"
     return official

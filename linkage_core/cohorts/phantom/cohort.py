@@ -15,7 +15,7 @@ from linkage_core.cohorts.phantom.population import SEED, Site, Study
 from linkage_core.cohorts.phantom.render import radiograph
 from linkage_core.cohorts.phantom.scene import Scene
 from linkage_core.errors import InputError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 
 EMBEDDED_SIZE = 64
 """Pixels a side of the images that the encoders were trained on and that an embedding run reads."""

@@ -16,8 +16,8 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom.cohort import image_of, records_of
 from linkage_core.cohorts.phantom.population import SEED, Study
 from linkage_core.errors import InputError
+from linkage_core.images.pixels import Radiograph
 from linkage_core.progress import Progress, silent
-from linkage_core.radiographs import Radiograph
 from linkage_core.validate import one_of
 
 MANIFEST_COLUMNS = ("image", "report", "patient_id", "study_id", "view", "sex", "age", *LABELS)

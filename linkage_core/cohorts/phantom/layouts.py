@@ -28,8 +28,8 @@ from linkage_core.cohorts.phantom.cohort import image_of, records_of
 from linkage_core.cohorts.phantom.export import checked_target, dicom_file
 from linkage_core.cohorts.phantom.population import SEED, Study, parse_id, patient_studies
 from linkage_core.errors import InputError
+from linkage_core.images.pixels import Radiograph
 from linkage_core.progress import Progress, silent
-from linkage_core.radiographs import Radiograph
 from linkage_core.validate import one_of
 
 LAYOUTS = (mimic_cxr.KIND, mimic_cxr.KIND_JPG, chexpert_plus.KIND, openi.KIND)

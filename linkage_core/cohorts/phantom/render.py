@@ -11,7 +11,7 @@ from linkage_core.cohorts.phantom import frontal, lateral
 from linkage_core.cohorts.phantom.canvas import SIGMAS, Canvas, Grid, Strokes, blur_matrix
 from linkage_core.cohorts.phantom.scene import DEVICE_KINDS, FINDING_KINDS, Scene
 from linkage_core.errors import InputError
-from linkage_core.radiographs import Radiograph
+from linkage_core.images.pixels import Radiograph
 from linkage_core.validate import one_of
 
 BITS = 12

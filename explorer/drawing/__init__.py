@@ -1,0 +1,1 @@
+"""Charts, colours, sentences and downloads."""

@@ -1,0 +1,1 @@
+"""The page Examples: gallery, viewer, ranked list and strip."""

@@ -1,0 +1,68 @@
+"""The radiograph on a page: sent once, then window, zoom and invert are drawn in the browser at full depth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from linkage_core.images.pixels import Radiograph, downsample
+
+_PARTS = Path(__file__).parent / "components"
+_mount = st.components.v2.component(
+    "linkage_viewer",
+    html=(_PARTS / "viewer.html").read_text(encoding="utf-8"),
+    css=(_PARTS / "viewer.css").read_text(encoding="utf-8"),
+    js=(_PARTS / "viewer.js").read_text(encoding="utf-8"),
+)
+
+SIDE = 768  # pixels sent at first: two for each of the about 390 a screen of 1280 gives the picture
+DETAIL_SIDE = 2560  # sent when somebody zooms in and the source has more
+
+
+def viewer(payload: bytes, *, key: str) -> None:
+    """Draws a payload of `pack` or `pack_failure` in a square box.
+
+    Window and zoom survive a rerun with the same `image`, whatever else changed.
+    """
+    _mount(key=key, data=payload, on_detail_change=lambda: None)
+
+
+def wanted(key: str) -> str | None:
+    """The image for which the browser wants more pixels, because somebody zoomed in and the header offers detail."""
+    held = st.session_state.get(key)
+    return None if held is None else held.get("detail")
+
+
+def pack(radiograph: Radiograph, *, image: str, caption: str, alt: str, side: int = SIDE) -> bytes:
+    """One image as the browser wants it: length of the header (4 bytes), header (JSON), pixels (little endian).
+
+    8 bits a pixel where the source has no more, else 16. An image with a longer side than `side` is averaged down,
+    and the header says that there is detail to ask for.
+    """
+    pixels = downsample(radiograph, side).pixels
+    eight = radiograph.bits <= 8
+    raw = (pixels >> 8).astype(np.uint8) if eight else pixels.astype("<u2")
+    header = {
+        "image": image,
+        "caption": caption,
+        "alt": alt,
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "bits": 8 if eight else 16,
+        "detail": side < DETAIL_SIDE and pixels.shape != radiograph.pixels.shape,
+    }
+    return _packed(header, raw.tobytes())
+
+
+def pack_failure(what: str, remedy: str, *, image: str = "", caption: str = "") -> bytes:
+    """In place of an image that cannot be shown: what is wrong and what to do, in a box of the same size."""
+    return _packed({"image": image, "caption": caption, "alt": "", "failed": [what, remedy]}, b"")
+
+
+def _packed(header: dict[str, Any], pixels: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(4, "little") + text + pixels

@@ -1,0 +1,252 @@
+"""Controls that several pages share; each keeps its value in the address."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from explorer.frame.kept import study
+from explorer.frame.state import (
+    LARGEST_EPSILON,
+    LARGEST_N,
+    cohort,
+    cohort_label,
+    cohorts,
+    epsilon_text,
+    get,
+    model,
+    model_label,
+    models,
+    put,
+)
+
+
+def _take(name: str, key: str) -> None:
+    value = st.session_state[key]
+    if value is not None:
+        put(name, value)
+
+
+def _show(key: str, value: Any) -> None:
+    """Makes a widget show a value; an assignment only when needed, so that a drag in progress is not disturbed."""
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+
+
+# -- controls --------------------------------------------------------------------------------------------------------
+
+
+def choice(name: str, label: str, options: Mapping[Any, str], *, key: str, help: str | None = None) -> Any:
+    """One of a few choices as a segmented control, of more than four as a select box. Returns the chosen value."""
+    values = list(options)
+    value = get(name) if get(name) in options else values[0]
+    return _choose(name, label, values, value, options.__getitem__, key=key, help=help)
+
+
+def _choose(
+    name: str, label: str, values: list[Any], value: Any, words: Callable[[Any], str], *, key: str, help: str | None
+) -> Any:
+    key = f"{key}:{len(values)}" if len(values) > 4 else key
+    _show(key, value)
+    if len(values) > 4:
+        return st.selectbox(label, values, format_func=words, key=key, on_change=_take, args=(name, key), help=help)
+    return st.segmented_control(
+        label, values, format_func=words, key=key, required=True, on_change=_take, args=(name, key), help=help
+    )
+
+
+def pool_box(largest: int, key: str, label: str = "or any N") -> int:
+    """N by typing. Takes any whole number, so that one larger than the pool is answered with the largest."""
+    _show(key, int(get("N")))
+    help = f"Any whole number from 1 to {largest:,}."
+    return int(
+        st.number_input(
+            label,
+            min_value=1,
+            max_value=LARGEST_N,
+            step=1,
+            key=key,
+            on_change=_take,
+            args=("N", key),
+            help=help,
+            width=150,
+        )
+    )
+
+
+def model_control(key: str, label: str = "Model") -> str:
+    """The model, one common value on every page. Returns the chosen model's name."""
+    known = models()
+    return str(_choose("model", label, known, model(), model_label, key=key, help=None))
+
+
+def pool_buttons(options: Sequence[int], key: str, label: str = "Reports in the pool (N)") -> int:
+    """N as a few buttons; shows the one nearest (in ratio) to the common value, returns the one shown."""
+    key = f"{key}:{len(options)}"
+    _show(key, nearest(options, get("N")))
+    return int(
+        st.segmented_control(
+            label, options, key=key, required=True, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key)
+        )
+    )
+
+
+def tabs(name: str, labels: Mapping[str, str], key: str) -> Any:
+    """Tabs of which only the open one is to be drawn. Returns its container; which it is stands in get(name)."""
+    names = list(labels)
+    value = get(name) if get(name) in labels else names[0]
+    _show(key, labels[value])
+
+    def take() -> None:
+        put(name, names[list(labels.values()).index(st.session_state[key])])
+
+    return st.tabs(list(labels.values()), key=key, on_change=take)[names.index(value)]
+
+
+def several(name: str, label: str, options: Mapping[str, str], key: str, help: str | None = None) -> tuple[str, ...]:
+    """Any number of a few choices as pills; the common value holds them with commas between. Returns those chosen."""
+    key = f"{key}:{','.join(options)}"
+    chosen = [each for each in str(get(name)).split(",") if each in options]
+    _show(key, chosen)
+
+    def take() -> None:
+        put(name, ",".join(each for each in options if each in st.session_state[key]))
+
+    st.pills(
+        label,
+        list(options),
+        selection_mode="multi",
+        format_func=options.__getitem__,
+        key=key,
+        on_change=take,
+        help=help,
+    )
+    return tuple(chosen)
+
+
+def nearest(options: Iterable[int], pool_size: int) -> int:
+    """The option nearest to N in ratio.
+
+    >>> nearest([10, 100, 1000], 250)
+    100
+    """
+    return min(options, key=lambda n: max(n, pool_size) / min(n, pool_size))
+
+
+def pool_slider(options: Sequence[int], key: str, label: str = "Reports in the pool (N)") -> int:
+    """N on a slider over given steps; shows the step nearest (in ratio) to the common value, returns the step shown."""
+    _show(key, nearest(options, get("N")))
+    return int(
+        st.select_slider(label, options, key=key, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key))
+    )
+
+
+def prior_slider(key: str) -> int:
+    """For how many of 100 images the right report is in the pool; any whole number from 0 to 100."""
+    _show(key, int(get("prior")))
+    return int(
+        st.slider(
+            "Report in pool, of 100",
+            0,
+            100,
+            key=key,
+            on_change=_take,
+            args=("prior", key),
+            help="For how many of 100 images the right report is in the pool. It is set here, not measured.",
+        )
+    )
+
+
+def epsilon_slider(options: Sequence[float], key: str, label: str, help: str) -> float:
+    """Epsilon on a slider over given steps; shows the step nearest in ratio, returns the value that is chosen."""
+    chosen = float(get("epsilon"))
+    far = {step: abs(math.log(min(step, 1e6) / min(chosen, 1e6))) for step in options}
+    _show(key, min(options, key=far.__getitem__))
+
+    def take() -> None:
+        put("epsilon", f"{st.session_state[key]:g}")
+
+    st.select_slider(label, options, key=key, format_func=epsilon_words, on_change=take, help=help)
+    return chosen
+
+
+def epsilon_words(value: float) -> str:
+    """
+    >>> epsilon_words(0.34), epsilon_words(math.inf)
+    ('0.34', '∞')
+    """
+    return "∞" if math.isinf(value) else f"{value:g}"
+
+
+def epsilon_box(key: str, label: str) -> None:
+    """Epsilon by typing, for one that is no step of the slider."""
+    value = float(get("epsilon"))
+    _show(key, min(value, LARGEST_EPSILON))
+
+    def take() -> None:
+        put("epsilon", epsilon_text(str(st.session_state[key])))
+
+    st.number_input(label, 0.001, LARGEST_EPSILON, key=key, format="%g", step=0.1, on_change=take)
+
+
+def nearest_limit(options: Sequence[float]) -> float:
+    """The option nearest in ratio to the limit on lift that is chosen."""
+    chosen = float(get("limit"))
+    return min(options, key=lambda step: abs(math.log(step / chosen)))
+
+
+def limit_slider(options: Sequence[float], key: str, label: str, help: str) -> float:
+    """A limit on lift on a slider over what was measured; shows and returns the step nearest in ratio."""
+    value = nearest_limit(options)
+    _show(key, value)
+
+    def take() -> None:
+        put("limit", f"{st.session_state[key]:.4g}")
+
+    st.select_slider(label, options, key=key, format_func=limit_words, on_change=take, help=help)
+    return value
+
+
+def limit_words(value: float) -> str:
+    """
+    >>> limit_words(64.0), limit_words(2.413), limit_words(9.96), limit_words(1234.5)
+    ('64', '2.4', '10', '1,234')
+    """
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
+
+
+def switch(name: str, label: str, off: str, on: str, *, key: str, help: str | None = None) -> bool:
+    """A common value of two as a toggle. Returns whether it is on."""
+    _show(key, get(name) == on)
+    st.toggle(label, key=key, help=help, on_change=lambda: put(name, on if st.session_state[key] else off))
+    return bool(get(name) == on)
+
+
+def seed_box(key: str, label: str, help: str) -> None:
+    """The seed of the noise of a run that can be repeated."""
+    _show(key, int(get("seed")))
+    st.number_input(label, 0, 999_999_999, key=key, step=1, on_change=_take, args=("seed", key), help=help)
+
+
+def cohort_control(key: str) -> None:
+    """The cohort, for all pages."""
+    names = cohorts()
+    _show(key, cohort())
+    st.selectbox(
+        "Images and reports",
+        names,
+        format_func=cohort_label,
+        key=key,
+        on_change=_take,
+        args=("cohort", key),
+        help="Where the images and reports on every page come from.",
+    )
+
+
+def round_pool_sizes(model: str) -> list[int]:
+    """100, 1,000 and 10,000 as far as the pool reaches; the largest pool itself where it is under 100."""
+    largest = study(cohort(), model).largest_pool
+    return [n for n in (100, 1000, 10_000) if n <= largest] or [largest]

@@ -1,0 +1,95 @@
+"""The frame around every page: configuration, menu, logo, style, and the cohort at the foot of the sidebar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from explorer.drawing import palette
+from explorer.frame import controls, kept, state
+from linkage_core import shipped
+from linkage_core.errors import LinkageError
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+PAGES = {
+    "See": [("start", "Start", "home"), ("examples", "Examples", "radiology")],
+    "Measure": [
+        ("risk", "Risk by pool size", "show_chart"),
+        ("missing-match", "Missing match", "search_off"),
+        ("exposure", "Who is exposed", "groups"),
+    ],
+    "Protect": [("mitigation", "Mitigation", "shield"), ("frontier", "Compare mitigations", "balance")],
+}
+"""The menu: group -> (file in pages/ and URL, name, Material icon). Names of over 20 characters would be cut off."""
+
+
+def run() -> None:
+    """Draws the frame and then the page the URL names."""
+    st.set_page_config(
+        page_title="Linkage Explorer",
+        page_icon=str(ASSETS / "icon.png"),
+        layout="wide",
+        initial_sidebar_state=264,
+    )
+    st.html(ASSETS / "style.css")
+    menu = {
+        group: [
+            st.Page(
+                shipped.root() / "pages" / f"{file}.py",
+                title=title,
+                icon=f":material/{icon}:",
+                url_path=file,
+                default=file == "start",
+            )
+            for file, title, icon in rows
+        ]
+        for group, rows in PAGES.items()
+    }
+    page = st.navigation(menu, expanded=True)
+    st.logo(str(ASSETS / f"logo-{'dark' if palette.current().dark else 'light'}.png"), size="large")
+    state.begin(page.url_path)
+    with st.sidebar:
+        _cohort_box()
+    page.run()
+
+
+def _cohort_box() -> None:
+    """Which cohort is on screen, whether anybody in it is real, and (if so) the switch for report text."""
+    cohorts = state.cohorts()
+    if not cohorts:
+        return
+    with st.container(border=True):
+        try:
+            entry = kept.entry(state.cohort(), state.model())
+            synthetic, counts = entry.synthetic, counts_line(entry.records(entry.default_split), entry.synthetic)
+        except LinkageError:  # the page says what is wrong; what cannot be read counts as real
+            synthetic, counts = False, ""
+        st.session_state["synthetic"] = synthetic
+        if synthetic:
+            st.badge("Synthetic cohort", icon=":material/science:", color="gray")
+        else:
+            st.badge(state.cohort_label(state.cohort()), icon=":material/folder_open:", color="gray")
+        controls.cohort_control("cohort box")
+        if counts:
+            st.caption(counts)
+        switched_on = False
+        if not synthetic:
+            switched_on = st.toggle(
+                "Show report text",
+                key=f"text switch {state.cohort()}",  # asked for one cohort, not for all
+                persist_state="session",
+                help="Off: no report text is sent to this page.",
+            )
+        st.session_state["text may be shown"] = synthetic or switched_on
+
+
+def counts_line(records: pd.DataFrame, synthetic: bool) -> str:
+    """Studies and patients, and a word on who they are."""
+    n_studies, n_patients = records["study_id"].nunique(), records["patient_id"].nunique()
+    if synthetic:
+        return f"{n_studies:,} studies · {n_patients:,} simulated patients. Nobody here is real."
+    return f"{n_studies:,} studies · {n_patients:,} patients."

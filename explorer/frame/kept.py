@@ -1,0 +1,315 @@
+"""What pages keep between reruns: results of the core, by the state of the files they came from."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+import os
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from linkage_core import shipped
+from linkage_core.audit import compare, exposure, margins, open_world, outcomes, strata
+from linkage_core.audit.examples import Examples
+from linkage_core.audit.study import Study
+from linkage_core.audit.study import study as make_study
+from linkage_core.errors import InputError
+from linkage_core.lab import frontier, measured
+from linkage_core.lab import setting as settings
+from linkage_core.lab.setting import Live, Setting
+from linkage_core.ranking.pools import log_pool_sizes
+from linkage_core.store.entry import Entry, Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Lab:
+    """lab.heads, lab.linkage and lab.utility of one entry."""
+
+    heads: pd.DataFrame
+    linkage: pd.DataFrame
+    utility: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Options:
+    """frontier.options_of, frontier.linkage and frontier.utility of one entry."""
+
+    options: pd.DataFrame
+    linkage: pd.DataFrame
+    utility: pd.DataFrame
+
+
+RELEASE_KINDS = ("statistics", "codes", "capped")
+"""What Mitigation shows beside heads: releases whose linkage is limited for every attacker."""
+SEED = 0
+"""Of the noise that a picture is drawn with where the cohort is real: the picture repeats, and is no release."""
+ANY_PATIENT, SAME_FINDINGS = "other-patients", "same-findings"
+
+
+# -- the store -------------------------------------------------------------------------------------------------------
+
+
+def store_root() -> Path:
+    """Where the cached embeddings lie: LINKAGE_STORE, or the store that comes along."""
+    named = os.environ.get("LINKAGE_STORE")
+    return Path(named) if named else shipped.store()
+
+
+def store() -> Store:
+    return Store(store_root())
+
+
+def _fingerprint(cohort: str, model: str) -> tuple[int, int]:
+    """Changes when the entry is rewritten; cheap enough to look at on every run."""
+    manifest = store_root() / cohort / model / "manifest.json"
+    if not manifest.is_file():
+        return (0, 0)
+    stat = manifest.stat()
+    return (stat.st_mtime_ns, stat.st_size)
+
+
+def _as_written(cohort: str, models: str | Iterable[str]) -> tuple[Hashable, ...]:
+    """Which entries a result is of, and in which state: the key that it is kept under."""
+    names = (models,) if isinstance(models, str) else models
+    return (str(store_root()), cohort, *((name, _fingerprint(cohort, name)) for name in names))
+
+
+def _records_of(cohort: str, model: str) -> tuple[Hashable, ...]:
+    """The records and reports of an entry, by what they say: the same for every model of the same records."""
+    files = entry(cohort, model).manifest["files"]
+    return (cohort, *(files[name]["sha256"] for name in ("records.parquet", "reports.parquet") if name in files))
+
+
+def _plain(value: Any) -> Any:
+    """An argument as part of a key: numbers of any library as int, several values of any kind as a tuple.
+
+    >>> _plain(range(10, 12)), _plain("any"), _plain(None)
+    ((10, 11), 'any', None)
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return tuple(map(_plain, value)) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+def remembered(
+    cache: Callable[..., Any], max_entries: int, of: Callable[[str, Any], tuple[Hashable, ...]] = _as_written
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Keeps what a function of (cohort, model or models, ...) returns until an entry of the store is rewritten.
+
+    The key is `of` those two and the other arguments, defaults among them; one whose name begins with "_" is no part of
+    it. `cache`: st.cache_data, which hands out copies, or st.cache_resource, which hands out the object itself and is
+    for what nobody changes. At most `max_entries` are kept, the oldest goes first. What raises is not kept.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @cache(show_spinner=False, max_entries=max_entries)
+        @functools.wraps(function)  # Streamlit tells functions apart by module, name and source
+        def kept(*, key: tuple[Hashable, ...], _make: Callable[[], R]) -> R:
+            return _make()
+
+        @functools.wraps(function)
+        def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
+            asked = signature.bind(*args, **kwargs)
+            asked.apply_defaults()
+            given = asked.arguments
+            given.update({name: _plain(value) for name, value in given.items() if not name.startswith("_")})
+            cohort, models, *_ = given.values()
+            others = [value for name, value in list(given.items())[2:] if not name.startswith("_")]
+            key = (of(cohort, models), *others)
+            return kept(key=key, _make=lambda: function(*asked.args, **asked.kwargs))
+
+        return look_up
+
+    return decorate
+
+
+@remembered(st.cache_resource, 16)
+def entry(cohort: str, model: str) -> Entry:
+    """One entry of the store, checked. Raises StoreError where it is missing or damaged."""
+    return store().open(cohort, model)
+
+
+@remembered(st.cache_resource, 64)
+def study(cohort: str, model: str, pool: str = ANY_PATIENT) -> Study:
+    """The exact counts of one model on one cohort: what every rate is made of. `pool` is named as Study.pool is."""
+    kind, *by = pool.split("+")
+    return make_study(entry(cohort, model), pool=kind, strata=by)
+
+
+@remembered(st.cache_resource, 8)
+def examples(cohort: str, model: str) -> Examples:
+    """Single records with their ranked reports."""
+    return Examples(entry(cohort, model))
+
+
+@remembered(st.cache_data, 512)
+def table(
+    cohort: str, model: str, pool_sizes: Iterable[int], ks: Iterable[int], pool: str = ANY_PATIENT
+) -> pd.DataFrame:
+    """Study.table, kept: one row per pool size and k."""
+    return study(cohort, model, pool).table(list(pool_sizes), list(ks))
+
+
+@remembered(st.cache_data, 512)
+def compared(cohort: str, models: Iterable[str], pool: str, pool_size: int, k: int) -> pd.DataFrame:
+    """comparisons.compare of models on one cohort, kept: one row a pair, in the order given."""
+    return compare.compare([study(cohort, model, pool) for model in models], pool_size, k)
+
+
+@remembered(st.cache_data, 64)
+def of_pools(cohort: str, model: str, pool: str, pool_sizes: Sequence[int], k: int) -> pd.DataFrame:
+    """comparisons.of_pools of any patient's reports and of `pool`, kept."""
+    return compare.of_pools([study(cohort, model, each) for each in (ANY_PATIENT, pool)], pool_sizes, k)
+
+
+@remembered(st.cache_data, 64)
+def label_matched_auc(cohort: str, model: str, pool: str) -> dict[str, Any]:
+    """Study.label_matched_auc, kept."""
+    return study(cohort, model, pool).label_matched_auc()
+
+
+@remembered(st.cache_data, 64)
+def strata_offered(cohort: str, model: str) -> tuple[str, ...]:
+    """What same-finding decoys can also be matched by."""
+    opened = entry(cohort, model)
+    return strata.offered(opened.records(opened.default_split))
+
+
+@remembered(st.cache_data, 64, of=_records_of)
+def verified(cohort: str, model: str, pool: str, _texts: Callable[[], Mapping[str, str]]) -> strata.Verification:
+    """strata.verification of a pool of same-finding decoys, kept; `_texts` (report by study id) is called when needed.
+
+    Who is decoy to whom depends on the records alone, so one answer serves every model of the same records.
+    """
+    decoys = study(cohort, model, pool)
+    return strata.verification(decoys.queries, decoys.counts, decoys.strata, texts=_texts())
+
+
+@remembered(st.cache_resource, 8)
+def _scores(cohort: str, model: str) -> open_world.Scores:
+    return open_world.prepare(entry(cohort, model))
+
+
+@remembered(st.cache_resource, 4)  # each holds the sums of every patient at every threshold
+def _outcomes(cohort: str, model: str, pool_size: int, rule: str) -> outcomes.Outcomes:
+    return _scores(cohort, model).outcomes(pool_size, rule)
+
+
+@remembered(st.cache_data, 512)
+def missing_match(cohort: str, model: str, pool_size: int, rule: str, prior: int) -> outcomes.OpenWorld:
+    """What a cautious attacker gains when the match is in the pool for `prior` of 100 images, kept."""
+    return _outcomes(cohort, model, pool_size, rule).at(prior / 100)
+
+
+@remembered(st.cache_resource, 8)
+def _match_scores(cohort: str, model: str) -> margins.Scores:
+    return margins.scores(study(cohort, model))
+
+
+@remembered(st.cache_resource, 32)
+def exposed(cohort: str, model: str, pool_size: int) -> pd.DataFrame:
+    """exposure.exposure, kept: one row a record. Read only: the table itself is kept, not a copy."""
+    return exposure.exposure(study(cohort, model), pool_size, _match_scores(cohort, model))
+
+
+@remembered(st.cache_data, 512)
+def tail(cohort: str, model: str, pool_size: int) -> exposure.Tail:
+    """exposure.tail of the most exposed 1%, kept."""
+    rows = exposed(cohort, model, pool_size)
+    return exposure.tail(rows["p_first"].to_numpy(), rows["patient_id"].to_numpy())
+
+
+@remembered(st.cache_data, 256)
+def associations(cohort: str, model: str, pool_size: int, attributes: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """exposure.associations, kept; of some attributes, p values are adjusted for those alone."""
+    rows = exposed(cohort, model, pool_size)
+    return exposure.associations(rows, study(cohort, model).queries, attributes=attributes)
+
+
+@remembered(st.cache_data, 256)
+def exposed_groups(cohort: str, model: str, pool_size: int, by: str) -> pd.DataFrame:
+    """exposure.groups, kept."""
+    return exposure.groups(exposed(cohort, model, pool_size), study(cohort, model).queries, by)
+
+
+@remembered(st.cache_resource, 16)
+def lab_tables(cohort: str, model: str) -> Lab:
+    """The tables of the mitigation lab, kept. Read only."""
+    opened = entry(cohort, model)
+    return Lab(measured.heads(opened), measured.linkage(opened), measured.utility(opened))
+
+
+@remembered(st.cache_resource, 16)
+def options(cohort: str, model: str) -> Options:
+    """Every mitigation that was compared, by option, kept. Read only."""
+    opened = entry(cohort, model)
+    return Options(frontier.options_of(opened), frontier.linkage(opened), frontier.utility(opened))
+
+
+@remembered(st.cache_resource, 256)
+def compared_options(cohort: str, model: str, pool_size: int, attacker: str, use: str) -> pd.DataFrame:
+    """frontier.frontier, kept: one row an option. Read only."""
+    return frontier.frontier(entry(cohort, model), pool_size, attacker, use)
+
+
+@remembered(st.cache_resource, 64)
+def live(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> Live:
+    """settings.live, kept; with noise that repeats, so that a picture does."""
+    return settings.live(entry(cohort, model), _repeatable(chosen), signal=signal)
+
+
+@remembered(st.cache_data, 256)
+def live_curve(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> pd.DataFrame:
+    """Recall by cosine at every step of N under a one-shot head that is not stored."""
+    under = live(cohort, model, chosen, signal=signal).study
+    return under.table(measured.pool_sizes(under)[1], (1,))
+
+
+@remembered(st.cache_data, 256)
+def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
+    """Recall by cosine at every step of N under a stored head."""
+    under = make_study(entry(cohort, model), head)
+    return under.table(measured.pool_sizes(under)[1], (1,))
+
+
+@remembered(st.cache_resource, 8)
+def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Examples:
+    """Single records under the chosen mitigation. InputError where it has to be trained first."""
+    if chosen.mechanism in RELEASE_KINDS:
+        raise InputError("Only heads can be looked at on single images, and a release is chosen.", "Choose a head.")
+    head = settings.stored(lab_tables(cohort, model).heads, chosen)
+    if head is not None:
+        return Examples(entry(cohort, model), head)
+    if not chosen.one_shot:
+        raise InputError(
+            f"No head is stored for {chosen.mechanism} at epsilon {chosen.epsilon:g}.", "Train it on Mitigation."
+        )
+    at_once = live(cohort, model, chosen)
+    return Examples(entry(cohort, model), at_once.study.head, at_hand=(at_once.heads, at_once.study))
+
+
+def _repeatable(chosen: Setting) -> Setting:
+    return chosen if chosen.seed is not None else replace(chosen, seed=SEED)
+
+
+def pool_steps(cohort: str, model: str, pool: str = ANY_PATIENT) -> list[int]:
+    """The steps of N that a page offers: as far as all images fill them, or the images of enough patients.
+
+    Empty where same-finding decoys are too few at every N.
+    """
+    asked = study(cohort, model, pool)
+    if not asked.hard_negatives:
+        return log_pool_sizes(asked.common_pool)
+    largest = strata.fillable_pool(asked.counts, asked.queries["patient_id"].to_numpy())
+    return strata.pool_steps(largest) if largest else []

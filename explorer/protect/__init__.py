@@ -1,0 +1,1 @@
+"""Mitigation and Compare mitigations."""

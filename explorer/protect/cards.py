@@ -1,0 +1,234 @@
+"""The cards of Mitigation: the guarantee, what was measured, and the price."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from explorer.drawing.palette import Palette
+from explorer.drawing.sentences import TOO_FEW, figure, interval, of, too_few, upper
+from explorer.protect.uses import Use
+from explorer.protect.words import attacker_words
+from linkage_core.lab.setting import Setting
+from linkage_core.mitigation import accounting
+
+# -- card 1: the guarantee -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What is claimed for the training patients. accuracy None: nothing is established, and `why` says why."""
+
+    accuracy: float | None
+    why: str = ""
+    facts: str = ""
+    illustration: bool = False
+
+
+def guarantee(made: Guarantee, palette: Palette) -> str:
+    """HTML of card 1; a bar only where there is a number."""
+    head = '<p class="mi-head"><b>1 · Guarantee</b> for patients whose pairs trained the heads</p>'
+    if made.accuracy is None:
+        body = f'<p class="mi-big"><b>None established.</b></p><p class="mi-why">{escape(made.why)}</p>'
+        return f'<div class="mi-card">{head}{body}</div>'
+    said = accounting.privacy_sentence(made.accuracy)
+    first, *rest = said.split(", ", 1)
+    big = re.sub(r"(\d+ of 100)", r"<b>\1</b>", escape(first))
+    width = 100 * made.accuracy
+    scale = (
+        f'<div class="mi-scale" role="img" aria-label="{escape(said)}" '
+        f'style="--mi-after:{palette.after};--mi-before:{palette.before}">'
+        f'<i style="width:{width:.1f}%"></i><u></u></div>'
+        '<div class="mi-ends"><span>coin 50</span><span>certain 100</span></div>'
+    )
+    even = "Used and not used equally likely; " if rest else ""
+    more = f'<p class="mi-small">{even}{escape(made.facts)}. Says nothing about how often images are linked.</p>'
+    if made.illustration:
+        more += (
+            '<p class="mi-small"><b>Illustration:</b> a run whose seed is stored guarantees nothing; with secret noise '
+            "this would hold.</p>"
+        )
+    return (
+        f'<div class="mi-card">{head}<p class="mi-big">Who guesses whether a patient was used is {big}.</p>'
+        f"{scale}{more}</div>"
+    )
+
+
+def why_none(setting: Setting, claim: str = "") -> str:
+    """Why card 1 has no number."""
+    if setting.mechanism == "paper":
+        return (
+            "The study reports ε = 0.34, but in its training one pair can move the sum by more than the clipping "
+            "bound, so this analysis does not establish it. Shown to be measured beside the others."
+        )
+    if math.isinf(setting.epsilon):
+        return "No noise was added, so nothing hides whether a patient was used."
+    return upper(claim) if claim else "Nothing is claimed for this head."
+
+
+def guarantee_facts(epsilon: float, delta: float, unit: str) -> str:
+    """
+    >>> guarantee_facts(0.34, 1e-6, "patient")
+    'ε = 0.34, δ = 1e-6, unit: patient, add/remove'
+    """
+    small = f"{delta:.2g}".replace("e-0", "e-")
+    return f"ε = {epsilon:g}, δ = {small}, unit: {unit}, {accounting.RELATION}"
+
+
+# -- card 2: measured linkage ----------------------------------------------------------------------------------------
+
+
+def measured(
+    before: Mapping | None,
+    after: Mapping | None,
+    *,
+    release: str,
+    pool_size: int,
+    out_of: int,
+    n_own: int,
+    palette: Palette,
+    cosine: Mapping | None = None,
+    cosine_before: Mapping | None = None,
+) -> str:
+    """HTML of card 2: the worst attacker after and before, with intervals, against guessing, on one scale.
+
+    Where the worst one is not measured at this setting, cosine is shown and named so. Where the release is the raw
+    images, `after` is to be `before`: no head touches them.
+    """
+    head = '<p class="mi-head"><b>2 · Measured linkage</b> on patients who were held out</p>'
+    whole_story = after is not None and before is not None
+    now, then = (after, before) if whole_story else (cosine, cosine_before)
+    if release == "raw-images" and not whole_story:
+        now = then
+    few = next((row for row in (now, then) if row is not None and _few(row)), None)
+    if few is not None:
+        said = f"{upper(too_few(int(few['n_queries'])))}."
+        return f'<div class="mi-card">{head}<p class="mi-big">{escape(said)}</p></div>'
+    known = [row for row in (now, then, before) if row is not None]
+    guess = float(known[0]["chance"]) if known else 1 / pool_size
+    if now is None:
+        big, then = "Not measured at this setting.", then if before is None else before
+    elif release == "raw-images":
+        count, how = escape(of(now["recall"], out_of)), "" if whole_story else " by cosine"
+        big = f"A head protects nothing here: <b>{count}</b>{how}, as before. Guessing: {figure(guess, out_of)}."
+    else:
+        who = "The worst attacker tried" if whole_story else "Cosine alone"
+        big = f"{who} links <b>{escape(of(now['recall'], out_of))}</b> images."
+        if then is not None:
+            big += f" Before: {figure(then['recall'], out_of)}. Guessing: {figure(guess, out_of)}."
+    bars = [("before", then, palette.before), ("after", now, palette.after)]
+    top = max([float(row["recall_high"]) for _, row, _ in bars if row is not None] + [guess])
+    body = "".join(
+        bar(name, float(row["recall"]), top, colour, out_of, (float(row["recall_low"]), float(row["recall_high"])))
+        for name, row, colour in bars
+        if row is not None
+    )
+    body += bar("guessing", guess, top, palette.guessing, out_of)
+    images = f"N = {pool_size:,}" + (f", n = {int(known[0]['n_queries']):,} images" if known else "")
+    if now is None:
+        how = "" if then is None else f"Before: {'the worst attacker' if before is not None else 'cosine alone'}. "
+        small = f"{how}{images}."
+    elif whole_story:
+        who = attacker_words(now, n_own).lower()
+        small = f"Worst: {who}; chosen on one half of the patients, counted on the other. {images}."
+    else:
+        small = f"Attackers who adapt: not measured at this setting. {images}."
+    return (
+        f'<div class="mi-card">{head}<p class="mi-big mi-second">{big}</p><div class="mi-bars">{body}</div>'
+        f'<p class="mi-small">{escape(small)}</p></div>'
+    )
+
+
+def _few(row: Mapping) -> bool:
+    flag = str(row.get("flag") or "")
+    return row["n_queries"] < TOO_FEW or flag.startswith("too few")
+
+
+def bar(
+    name: str,
+    rate: float,
+    top: float,
+    colour: str,
+    out_of: int,
+    ends: tuple[float, float] | None = None,
+    tick: float | None = None,
+) -> str:
+    """HTML: one bar with its number and interval, and an upright tick at another rate."""
+    mark = "" if tick is None else f'<u style="left:{100 * tick / top:.1f}%;background:{colour}"></u>'
+    width = 100 * max(rate, 0.0) / top if top > 0 else 0.0
+    said = ""
+    if ends is not None:
+        said = f" ({interval(*ends, out_of).rsplit(' of ', 1)[0]})"
+    return (
+        f'<div class="mi-row"><span>{escape(name)}</span><span class="mi-track">'
+        f'<i style="width:{width:.1f}%;background:{colour}"></i>{mark}</span>'
+        f"<span><b>{escape(figure(rate, out_of))}</b>{escape(said)}</span></div>"
+    )
+
+
+# -- privacy or damage -----------------------------------------------------------------------------------------------
+
+
+def damage(
+    after: Mapping | None,
+    noise: Mapping | None,
+    *,
+    out_of: int,
+    palette: Palette,
+    uses: Sequence[Use] = (),
+    noise_name: str = "noise only",
+    worst: tuple[Mapping, Mapping] | None = None,
+    why: str = "",
+) -> str:
+    """HTML: cosine under the head beside cosine under its noise alone, and what follows from it.
+
+    uses: AUROC under the head and under the noise alone, where both are measured. worst: the worst attacker under the
+    head and under the noise alone, likewise. `why` stands where there is nothing to compare.
+    """
+    title = '<p class="mi-head"><b>Is it privacy, or only damage?</b></p>'
+    if after is None or noise is None:
+        return f'<div class="mi-card mi-damage">{title}<p class="mi-small">{escape(why)}</p></div>'
+    drawn = [("after, cosine", after, palette.after), (noise_name, noise, palette.noise_only)]
+    words = damage_words(after, noise, uses)
+    if worst is not None:
+        drawn += [("after, worst", worst[0], palette.after), ("noise, worst", worst[1], palette.noise_only)]
+        words = f"{worst_words(*worst)} By cosine: {words[:1].lower()}{words[1:]}"
+    top = max(float(row["recall_high"]) for _, row, _ in drawn)
+    bars = "".join(
+        bar(name, float(row["recall"]), top, colour, out_of, (float(row["recall_low"]), float(row["recall_high"])))
+        for name, row, colour in drawn
+    )
+    return (
+        f'<div class="mi-card mi-damage">{title}<div class="mi-bars mi-wide">{bars}</div>'
+        f'<p class="mi-small">{escape(words)}</p></div>'
+    )
+
+
+def worst_words(after: Mapping, noise: Mapping) -> str:
+    """The same comparison for the worst attacker, which is the one that counts."""
+    if noise["recall_low"] > after["recall_high"]:
+        return "The worst attacker gets less under the head than under noise alone."
+    if noise["recall_high"] < after["recall_low"]:
+        return "Noise alone leaves the worst attacker less than the head does."
+    return "To the worst attacker noise alone is as much of a hindrance as the head."
+
+
+def damage_words(after: Mapping, noise: Mapping, uses: Sequence[Use] = ()) -> str:
+    """What the comparison of a head with its noise alone says; nothing beyond what the intervals carry."""
+    if noise["recall_high"] < after["recall_low"]:
+        said = "Noise alone lowers linkage further"
+    elif noise["recall_low"] > after["recall_high"]:
+        return "Noise alone leaves more linkage: here the learning lowers it, not the noise."
+    else:
+        said = "Noise alone lowers linkage as far"
+    known = [use for use in uses if use.after and use.noise]
+    if not known:
+        return f"{said}. What it leaves readable is not measured at this setting."
+    lost = [use.name.lower() for use in known if use.noise and use.after and use.noise[2] < use.after[1]]
+    if lost:
+        words = " and ".join(lost)
+        return f"{said}, but then {words} suffer (× above). The learning is what keeps them."
+    return f"{said} and keeps as much use: here the fall is damage, not learning."

@@ -1,0 +1,90 @@
+"""Names and sentences for mechanisms, releases, attackers and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from linkage_core.lab import measured
+
+MECHANISMS = {
+    "label-oneshot": "Label head, instant",
+    "label-dpsgd": "Label head, trained",
+    "public-negatives": "Aligned, public negatives",
+    "moment-oneshot": "Aligned, instant",
+    "paper": "As in the study",
+}
+RELEASES = {"embeddings": "Embeddings", "embeddings-and-heads": "With heads", "raw-images": "Raw images"}
+ATTACKERS = {
+    "cosine": "Cosine only",
+    "white-box": "Undoes the heads",
+    "known-images": "Knows {m} images",
+    "known-pairs": "Knows {m} pairs",
+    "bayes-gaussian": "Fits the law of {m} pairs",
+    "reader": "Reads findings, {m} pairs",
+    "raw-images": "Has the raw images",
+    "predictor": "Predicts the cell",
+}
+"""m: own images or pairs whose release is known to the attacker."""
+CONTROLS = {
+    "rotation": "Image head turned at random",
+    "random-heads": "Random heads",
+    "truncate": "Embedding cut short",
+    "output-noise": "Noise on each embedding",
+    "concept-span": "Span of public prompts",
+    "public-labels": "Label head, public labels only",
+    "nonprivate": "Label head without noise",
+}
+
+
+# -- rows of the lab's tables ----------------------------------------------------------------------------------------
+
+
+def line(linkage: pd.DataFrame, head: str, release: str, attacker: str, cohort: str) -> pd.DataFrame:
+    """Rows of one attacker on one head at every N, smallest first."""
+    rows = linkage[
+        (linkage["head"] == head)
+        & (linkage["release"] == release)
+        & (linkage["attacker"] == attacker)
+        & (linkage["cohort"] == cohort)
+        & (linkage["k"] == 1)
+    ]
+    rows = rows[rows["m"].isin(["all", ""])] if attacker != measured.WORST else rows
+    return rows.sort_values("pool_size").reset_index(drop=True)
+
+
+def at(rows: pd.DataFrame | None, pool_size: int) -> pd.Series | None:
+    """The row at one N, or None."""
+    if rows is None or rows.empty:
+        return None
+    found = rows[rows["pool_size"] == pool_size]
+    return None if found.empty else found.iloc[0]
+
+
+def attacker_words(row: Mapping, n_own: int) -> str:
+    """
+    >>> attacker_words({"named": "known-pairs", "m": "1000"}, 10_795)
+    'Knows 1,000 pairs'
+    """
+    m = f"{n_own:,}" if row["m"] == "all" else f"{int(row['m']):,}"
+    return ATTACKERS.get(str(row["named"]), str(row["named"])).format(m=m)
+
+
+def measures(utility: pd.DataFrame, head: str, cohort: str) -> dict[str, pd.Series]:
+    """The macro rows of one head: declared, undeclared and zero-shot, as far as measured."""
+    rows = utility[(utility["head"] == head) & (utility["cohort"] == cohort)]
+
+    def macro(measure: str, *labels: str) -> pd.Series | None:
+        for label in labels:
+            found = rows[(rows["measure"] == measure) & (rows["label"] == label) & rows["after"].notna()]
+            if len(found):
+                return found.iloc[0]
+        return None
+
+    found = {
+        "declared": macro("probe", "macro, declared", "macro"),
+        "zero-shot": macro("zero-shot", "macro, declared", "macro"),
+        "undeclared": macro("probe", "macro, undeclared"),
+    }
+    return {name: row for name, row in found.items() if row is not None}

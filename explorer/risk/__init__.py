@@ -1,0 +1,1 @@
+"""The pages on risk: decoys, missing match, who is exposed."""

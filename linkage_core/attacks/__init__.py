@@ -1,0 +1,1 @@
+"""Attackers who adapt to a release, each with exact counts over the held-out images."""

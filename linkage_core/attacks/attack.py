@@ -1,0 +1,296 @@
+"""Attackers who adapt: what does a release give away to somebody who works for it?
+
+Cosine similarity understates an attacker, most of all after a mitigation that only moves the embeddings about. Each
+attacker here has a name and a list of what it holds; it learns from the attacker's own split, whose patients are none
+of the queries', and is then scored once on the held-out split. Whatever it learns ends as one inner product,
+
+    score(image i, report j) = q_i . c_j,    with c_j made from the text of report j alone,
+
+a report-only term being one more coordinate (q gets a 1), while an image-only term ranks nothing. So
+ranking.match_counts counts every attacker exactly, and identical texts tie exactly.
+
+What is measured is a lower bound: another attacker may do better. release.ceiling is the other side, for all attackers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from linkage_core.attacks.folds import known_rows
+from linkage_core.attacks.held import ATTACKERS, NONE_KNOWN, Held, Known, allowed, hold
+from linkage_core.attacks.learn_pairs import learn
+from linkage_core.attacks.turn_back import known_images, shelf_texts, white_box
+from linkage_core.audit.study import PoolSize, Study
+from linkage_core.errors import InputError
+from linkage_core.heads import unit
+from linkage_core.progress import Progress, silent
+from linkage_core.ranking import intervals
+from linkage_core.ranking.counts import MatchCounts
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.validate import one_of
+
+# -------------------------------------------------------------------------------------------------- what is held
+
+
+# ----------------------------------------------------------------------------------------------------- one attack
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attacker's exact counts over the held-out split, with how it went about it.
+
+    `known` is how many own images or pairs it used; `chosen` the variant that its own cross-validation picked.
+    """
+
+    study: Study
+    attacker: str
+    release: str
+    m: Known
+    known: int
+    chosen: str
+
+    @property
+    def counts(self) -> MatchCounts:
+        return self.study.counts
+
+    @property
+    def queries(self) -> pd.DataFrame:
+        return self.study.queries
+
+    def table(self, pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> pd.DataFrame:
+        """As Study.table, in the order of COLUMNS, which say who attacked."""
+        rows = self.study.table(pool_sizes, ks)
+        for name, value in (
+            *(("attacker", self.attacker), ("release", self.release)),
+            *(("m", str(self.m)), ("known", self.known), ("chosen", self.chosen)),
+        ):
+            rows[name] = value
+        return rows[list(COLUMNS)]
+
+
+COLUMNS = (
+    *("cohort", "model", "head", "release", "attacker", "m", "known", "pool", "pool_size", "k", "n_queries"),
+    *("n_excluded", "recall", "recall_low", "recall_high", "chance", "lift", "median_rank", "chosen"),
+)
+
+
+def attack(
+    entry: Entry,
+    head: str = OFF_THE_SHELF,
+    attacker: str = "cosine",
+    release: str = "embeddings-and-heads",
+    m: Known = "all",
+    seed: int = 0,
+    *,
+    source: Entry | None = None,
+    noise: float | None = None,
+    held: Held | None = None,
+) -> Attack:
+    """How often would this attacker find the report? Exact counts over the held-out split.
+
+    Arguments
+        attacker, release: keys of ATTACKERS and RELEASES; InputError if the release does not give what the attacker
+            needs.
+        m: of how many of its own images (or pairs) the attacker knows the release. "all" is its whole split, which
+            whoever has the heads can embed. Cosine and white-box take none.
+        seed: of the choice of known images, of the folds and of output noise.
+        source, noise: as for `hold`; `held` is what `hold` made of the same arguments, to be used again.
+    """
+    one_of("attacker", attacker, ATTACKERS)
+    if attacker not in allowed(release, head):
+        raise InputError(
+            f"The attacker {attacker!r} needs more than the release {release!r} gives.",
+            f"With it can act: {', '.join(allowed(release, head))}.",
+        )
+    held = held or hold(entry, head, source=source, noise=noise, seed=seed)
+    knows_heads = release == "embeddings-and-heads" or head == OFF_THE_SHELF
+    with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for each other
+        counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
+    split = entry.default_split
+    queries = entry.records(split)
+    n_candidates = len(held.text_of)
+    study = Study(entry, head, "image-to-report", "other-patients", split, counts, queries, n_candidates, seed)
+    return Attack(study, attacker, release, "all" if attacker in NONE_KNOWN else m, known, chosen)
+
+
+def run(
+    held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
+) -> tuple[MatchCounts, int, str]:
+    """(counts, own images or pairs used, variant) of one attacker on what it holds."""
+    queries, of_text, known, chosen = factors(held, attacker, m, seed, knows_heads=knows_heads)
+    return held.count(queries, of_text), known, chosen
+
+
+def factors(
+    held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
+) -> tuple[np.ndarray, np.ndarray, int, str]:
+    """The scores of `run` as their factors: (queries (n_queries, p), of_text (n_texts, p), known, chosen)."""
+    known = known_rows(held, m, seed)
+    if attacker == "cosine":
+        return held.released, unit(held.heads.text(held.texts)), 0, "as released"
+    if attacker == "white-box":
+        queries, chosen = white_box(held, seed)
+        return queries, shelf_texts(held), 0, chosen
+    if attacker == "known-images":
+        queries, chosen = known_images(held, known, seed)
+        return queries, shelf_texts(held), len(known), chosen
+    if not len(known):
+        raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
+    scores, chosen = learn(held, attacker, known, seed, knows_heads)
+    return *scores(held), len(known), chosen
+
+
+def attacks(
+    entry: Entry,
+    head: str = OFF_THE_SHELF,
+    release: str = "embeddings-and-heads",
+    m: Known | Sequence[Known] = "all",
+    seed: int = 0,
+    *,
+    source: Entry | None = None,
+    noise: float | None = None,
+    progress: Progress = silent,
+) -> list[Attack]:
+    """Every attacker who can act on the release, at every m that makes sense for it.
+
+    Whoever has the raw images can make the off-the-shelf embeddings too: there those attackers are among them, whatever
+    the head.
+    """
+    public: list[Attack] = []
+    if release == "raw-images":
+        shelf = attacks(
+            entry, OFF_THE_SHELF, "embeddings-and-heads", m, seed, source=source, noise=0.0, progress=progress
+        )
+        public = [replace(one, release=release) for one in shelf]
+    held = hold(entry, head, source=source, noise=noise, seed=seed)
+    wanted = [m] if isinstance(m, (int, str)) else list(m)
+    plan = [
+        (attacker, n) for attacker in allowed(release, head) for n in _sensible(attacker, wanted, held, release, head)
+    ]
+    found = []
+    for done, (attacker, n) in enumerate(plan):
+        progress("attackers", done, len(plan))
+        found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
+    progress("attackers", len(plan), len(plan))
+    if not found and not public:
+        raise InputError(
+            f"No attacker can act on the release {release!r} with m = {', '.join(map(str, wanted))}.",
+            "Give a larger m.",
+        )
+    return [*public, *found]
+
+
+def _sensible(attacker: str, wanted: list[Known], held: Held, release: str, head: str) -> list[Known]:
+    if attacker in NONE_KNOWN:
+        return ["all"]
+    n_own = len(held.own_group)
+    sizes = [n for n in wanted if n == "all" or n < n_own]
+    if any(n != "all" and n >= n_own for n in wanted) and "all" not in sizes:
+        sizes.append("all")
+    if attacker != "known-images":
+        return [n for n in sizes if n != 0]
+    unaligned = held.released.shape[1] == len(held.off_the_shelf.text.weight)
+    return [n for n in sizes if n != 0 or unaligned]
+
+
+# ------------------------------------------------------------------------------------------------- the worst one
+
+
+def worst_of(
+    found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0, *, chosen_at: PoolSize | None = None
+) -> dict[str, Any]:
+    """Who does best among these, and how well, not flattered by the choice?
+
+    The largest of several measured rates is too large on average. So the patients are split in two halves; the best
+    attacker of each half is scored on the other half, and the mean over all queries is reported with its
+    patient-clustered interval (cross-fitting; the interval is given the split and both choices). Its expectation is at
+    most that of the truly best of these attackers. `attacker` is the best over all queries; `also` names what a half
+    chose where that is somebody else.
+
+    What bounds each attacker's mean over all queries exactly, as K/N does on codes of K cells (release.measured.ask),
+    bounds this one only in expectation over the halves: each half's attacker is scored where it was not chosen, and
+    may there have the hits that it lacks elsewhere. Where hits are few it is more often the other way: who is chosen
+    for its hits in one half has none left for the other, and the estimate falls short of every single attacker, below
+    chance even. The interval is that of statistics.rate_intervals, which is wide there.
+
+    chosen_at: take one attacker for all queries, the best of them in pools of that size, where hits are many. Then the
+    exact bounds hold for this one too; it is flattered by the choice, by about a standard error at `chosen_at` at most
+    and less in other pools.
+    """
+    if not found:
+        raise InputError("There is no attack to choose from.", "Give at least one.")
+    recalls = np.column_stack([one.study.recall(pool_size, k)[0] for one in found])
+    chance = found[0].study.recall(pool_size, k)[1]
+    patients = found[0].queries["patient_id"].to_numpy(str)
+    present = ~np.isnan(recalls[:, 0])
+    place = int(np.argmax(recalls[present].mean(axis=0)))
+    if chosen_at is not None:
+        place = int(np.argmax([np.nanmean(one.study.recall(chosen_at, k)[0]) for one in found]))
+        recalls = recalls[:, place : place + 1]
+    values, picked = cross_fitted(recalls, patients, seed)
+    interval = intervals.rate_intervals(values, patients, seed=seed)
+    best = found[place]
+    n_patients = len(np.unique(patients[present]))
+    estimate = float(interval.estimate[0])
+    others = [] if chosen_at is not None else sorted({_named(found[i]) for i in picked} - {_named(best)})
+    return {
+        "cohort": best.study.cohort,
+        "model": best.study.model,
+        "head": best.study.head,
+        "release": best.release,
+        "attacker": best.attacker,
+        "m": str(best.m),
+        "also": ", ".join(others),
+        "pool_size": pool_size,
+        "k": k,
+        "n_queries": int(present.sum()),
+        "n_patients": n_patients,
+        "recall": estimate,
+        "recall_low": float(interval.low[0]),
+        "recall_high": float(interval.high[0]),
+        "chance": float(chance[present].mean()),
+        "lift": estimate / float(chance[present].mean()),
+        "n_attackers": len(found),
+        "flag": intervals.flag(n_patients),
+        "seed": seed,
+    }
+
+
+def cross_fitted(recalls: np.ndarray, patients: np.ndarray, seed: int = 0) -> tuple[np.ndarray, list[int]]:
+    """(n_queries,) recall of the worst attacker, and whom each half of the patients chose: see worst_of.
+
+    recalls (n_queries, n_attackers), NaN in the whole row where a query has no pool; patients (n_queries,).
+    """
+    present = ~np.isnan(recalls[:, 0])
+    code = np.unique(patients, return_inverse=True)[1]
+    half = np.random.default_rng(seed).permutation(code.max() + 1)[code] % 2
+    values, picked = np.full(len(patients), np.nan), []
+    for side in (0, 1):
+        chosen_on, scored_on = present & (half == side), present & (half != side)
+        if not (chosen_on.any() and scored_on.any()):
+            raise InputError("There are too few patients to choose a worst attacker.", "Give at least two patients.")
+        picked.append(int(np.argmax(recalls[chosen_on].mean(axis=0))))
+        values[scored_on] = recalls[scored_on, picked[-1]]
+    return values, picked
+
+
+def _named(one: Attack) -> str:
+    return one.attacker if one.attacker in NONE_KNOWN else f"{one.attacker} ({one.m})"
+
+
+# --------------------------------------------------------------------------------------- which images are known
+
+
+# ------------------------------------------------------------------------------- into the off-the-shelf space
+
+
+# ------------------------------------------------------------------------------------------ learnt from pairs
+
+
+# ------------------------------------------------------------------------------------------------------ the ceiling

@@ -1,0 +1,174 @@
+"""What an attacker holds: the release, the candidates, its own data, and who may act on which release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from linkage_core.cohorts.base import LABELS
+from linkage_core.errors import InputError
+from linkage_core.heads import Heads, unit
+from linkage_core.ranking.counts import MatchCounts, match_counts
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.seen import noise_of, noised, usable
+from linkage_core.validate import one_of
+
+Known = int | Literal["all"]
+"""How many of its own images or pairs an attacker has seen released."""
+
+RELEASES = {
+    "raw-images": "the images themselves; any public encoder can be run on them",
+    "embeddings": "the embeddings, their heads kept secret",
+    "embeddings-and-heads": "the embeddings and both heads",
+}
+ATTACKERS = {
+    "cosine": "cosine of the released embedding with the report under the released text head; adapts nothing",
+    "white-box": "undoes the released image head and compares with off-the-shelf reports; no known pair",
+    "known-images": "aligns the released embeddings of m own images with their off-the-shelf ones",
+    "known-pairs": "learns the report's text features from m own released embeddings",
+    "bayes-gaussian": "fits the law of the release given the report from m own pairs, and ranks by likelihood",
+    "reader": "the better at home of known-pairs and bayes-gaussian, and reads the 14 findings of each report",
+    "raw-images": "as reader, on the features of the public encoder that no head has touched",
+}
+_WITHOUT_HEADS = ("known-images", "known-pairs", "bayes-gaussian", "reader")
+HOLDS: dict[str, tuple[str, ...]] = {
+    "raw-images": ("raw-images",),
+    "embeddings": _WITHOUT_HEADS,
+    "embeddings-and-heads": ("cosine", "white-box", *_WITHOUT_HEADS),
+}
+"""Who can act on which release. Off-the-shelf heads are public, so nothing is withheld by not sending them."""
+KNOWN: tuple[Known, ...] = (0, 10, 100, 1000, 5000, "all")
+NONE_KNOWN = ("cosine", "white-box")  # take no m
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries and candidates: what is scored.
+
+    released (n_queries, e) as it left the site; images (n_queries, d) public features, read by raw-images alone; texts
+    (n_texts, t) public features of each distinct report and findings (n_texts, 14, or 0 columns) its four-valued
+    labels; text_of (n_candidates,) row of each candidate's text; match (n_queries,) candidate of each query, read by
+    nothing but the final count; query_group (n_queries,) and candidate_group (n_candidates,) patients.
+    """
+
+    released: np.ndarray
+    images: np.ndarray
+    texts: np.ndarray
+    findings: np.ndarray
+    text_of: np.ndarray
+    match: np.ndarray
+    query_group: np.ndarray
+    candidate_group: np.ndarray
+
+    def count(self, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
+        """Exact counts for scores queries (n_queries, p) . of_text (n_texts, p), over reports of other patients."""
+        return match_counts(
+            queries,
+            of_text[self.text_of],
+            self.match,
+            query_group=self.query_group,
+            candidate_group=self.candidate_group,
+        )
+
+
+@dataclass(frozen=True)
+class Held(Asked):
+    """Everything there is for an attacker to look at. A patient of `own` is no query's and no candidate's: InputError.
+
+    The attacker's own: own_released (n_own, e), own_clean the same before output noise, own_images (n_own, d),
+    own_texts (n_own, t), own_findings (n_own, as findings), own_group (n_own,) patients. `noise` is the standard
+    deviation of Gaussian output noise in each coordinate, known to everybody.
+    """
+
+    own_released: np.ndarray
+    own_clean: np.ndarray
+    own_images: np.ndarray
+    own_texts: np.ndarray
+    own_findings: np.ndarray
+    own_group: np.ndarray
+    heads: Heads
+    off_the_shelf: Heads
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.noise) and self.noise >= 0):
+            raise InputError(f"noise is {self.noise}.", "It is a standard deviation: zero or more.")
+        common = np.intersect1d(self.own_group, np.concatenate([self.query_group, self.candidate_group]))
+        if len(common):
+            raise InputError(
+                f"{len(common)} patients of the attacker's own data are among those it is tested on, such as "
+                f"{common[0]!r}: it would have seen the answers.",
+                "Split by patient, and give the attacker another split.",
+            )
+        if not len(self.own_group):
+            raise InputError("The attacker has no data of its own.", "Give it a split, or another cohort's entry.")
+
+
+def hold(
+    entry: Entry,
+    head: str = OFF_THE_SHELF,
+    *,
+    source: Entry | None = None,
+    noise: float | None = None,
+    split: str | None = None,
+    own_split: str = "attacker",
+    seed: int = 0,
+) -> Held:
+    """What attackers hold of an entry whose embeddings under a head are released.
+
+    Arguments
+        source: the entry that has the head and the attacker's own split; by default the entry itself. For an external
+            cohort give the one the head was made on.
+        noise: standard deviation of output noise; by default what the head's record says under "output_noise", else 0.
+        split: whose images are queried; by default the entry's default split.
+        seed: of the output noise that is drawn here to stand for the release.
+
+    Raises InputError where the two splits share a patient, where the head was trained on the queried split, or where
+    the entries come from other weights.
+    """
+    source = source or entry
+    split = split or entry.default_split
+    usable(entry, source, head, split)
+    heads, shelf = source.heads(head), source.heads()
+    base = entry.embeddings(split=split)
+    own = source.records(own_split)
+    sigma = noise_of(source, head, noise)
+    rng = np.random.default_rng(seed)
+    keys = base.candidates["report_key"].drop_duplicates()
+    first = base.records.drop_duplicates("report_key").set_index("report_key")
+    images = entry.features("image", base.records["record_id"])
+    own_images = source.features("image", own["record_id"])
+    released, own_clean = unit(heads.image(images)), unit(heads.image(own_images))
+    return Held(
+        released=noised(released, sigma, rng),
+        images=images,
+        texts=entry.features("text", keys),
+        findings=first.loc[keys, list(LABELS)].to_numpy(float),
+        text_of=pd.Index(keys).get_indexer(base.candidates["report_key"]),
+        match=base.match,
+        query_group=base.records["patient_id"].to_numpy(str),
+        candidate_group=base.candidates["patient_id"].to_numpy(str),
+        own_released=noised(own_clean, sigma, rng),
+        own_clean=own_clean,
+        own_images=own_images,
+        own_texts=source.features("text", own["report_key"]),
+        own_findings=own[list(LABELS)].to_numpy(float),
+        own_group=own["patient_id"].to_numpy(str),
+        heads=heads,
+        off_the_shelf=shelf,
+        noise=sigma,
+    )
+
+
+def allowed(release: str, head: str = OFF_THE_SHELF) -> tuple[str, ...]:
+    """The attackers who hold no more than the release gives; InputError for an unknown release.
+
+    >>> allowed("embeddings", "my-head")
+    ('known-images', 'known-pairs', 'bayes-gaussian', 'reader')
+    """
+    one_of("release", release, RELEASES)
+    public = head == OFF_THE_SHELF and release == "embeddings"
+    return HOLDS["embeddings-and-heads" if public else release]

@@ -1,0 +1,1 @@
+"""Measuring linkage: rates by pool size, comparisons, strata, open world, exposure, fusion."""

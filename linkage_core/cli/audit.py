@@ -1,0 +1,170 @@
+"""`linkage audit`: how often the right report is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from linkage_core.cli import (
+    printing,
+)
+from linkage_core.cli.main import app
+from linkage_core.cli.options import (
+    MORE,
+    JsonOption,
+    QuietOption,
+    StoreOption,
+    parts_of,
+    progress_bars,
+    shares_of,
+    speaks,
+    store_at,
+    whole_number,
+    write_json,
+)
+from linkage_core.cli.printing import output
+from linkage_core.errors import InputError
+from linkage_core.tables import rows
+
+
+@app.command()
+def audit(
+    target: Annotated[str, typer.Argument(metavar="COHORT[/MODEL]", help="Without a model: all of the cohort's.")],
+    head: Annotated[str, typer.Option("--head", help="Name of the head.")] = "off-the-shelf",
+    pool_size: Annotated[
+        str | None, typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000,full.")
+    ] = None,
+    k: Annotated[str, typer.Option("--k", help="Numbers, comma-separated.")] = "1,5,10",
+    direction: Annotated[
+        str, typer.Option("--direction", help="image-to-report or report-to-image.")
+    ] = "image-to-report",
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool",
+            help="Who else is in it: other-patients, all, same-text-counts or same-findings.",
+            show_default="other-patients",
+        ),
+    ] = None,
+    hard_negatives: Annotated[
+        bool, typer.Option("--hard-negatives", help="Decoys of other patients with the same findings.")
+    ] = False,
+    strata: Annotated[
+        str | None, typer.Option("--strata", help="With hard negatives: view, sex, age, length, comma-separated.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="heldout, attacker, finetune or all.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Paired differences between the models, with tests.", **MORE)
+    ] = False,
+    open_world: Annotated[
+        bool, typer.Option("--open-world", help="What if the right report may be missing from the pool?", **MORE)
+    ] = False,
+    prior: Annotated[
+        str, typer.Option("--prior", help="With it: how likely it is there, above 0 up to 1, comma-separated.", **MORE)
+    ] = "0.1,0.5,0.9",
+    precision: Annotated[
+        str, typer.Option("--precision", help="With it: how often an answer shall be right, 0 to 1.", **MORE)
+    ] = "0,0.5,0.8,0.9",
+    rule: Annotated[
+        str, typer.Option("--rule", help="With it: answer by top score, by its margin, or both.", **MORE)
+    ] = "score,margin",
+    exposed: Annotated[
+        bool, typer.Option("--exposure", help="The most exposed images, and what goes with it.", **MORE)
+    ] = False,
+    fuse: Annotated[
+        bool, typer.Option("--fusion", help="Several images or reports pooled, and other hits: every way.", **MORE)
+    ] = False,
+    images_by: Annotated[
+        Literal["study", "patient"] | None, typer.Option("--images-by", help="Or one way: pool images.", **MORE)
+    ] = None,
+    reports_by: Annotated[
+        Literal["patient"] | None, typer.Option("--reports-by", help="Or one way: pool reports.", **MORE)
+    ] = None,
+    hit: Annotated[
+        Literal["report", "text", "patient"] | None,
+        typer.Option("--hit", help="Or one way: what is right; the own report, its text, its patient.", **MORE),
+    ] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option("--gallery", help="Reports of these cohorts in place of the cohort's own decoys.", **MORE),
+    ] = None,
+    full: Annotated[
+        Path | None,
+        typer.Option(
+            "--full", metavar="DIR", help="All of it, as Parquet, CSV and audit.json in a new folder.", **MORE
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """How often is the right report among the first k of a pool of N? Exact in N, with intervals over patients."""
+    from linkage_core.audit import study as auditing
+    from linkage_core.audit.full import FullAudit, Fused, Settings, write
+
+    where = store_at(store)
+    cohort_name, _, model = target.partition("/")
+    models = [model] if model else where.required_models(cohort_name)
+    if hard_negatives and pool not in (None, auditing.HARD_NEGATIVES):
+        raise InputError(f"--hard-negatives and --pool {pool} contradict each other.", "Give one of them.")
+    pool = auditing.HARD_NEGATIVES if hard_negatives else pool or "other-patients"
+    alike = () if strata is None else tuple(parts_of(strata, "--strata"))
+    studies = [
+        auditing.study(where.open(cohort_name, one), head, direction, pool, split, seed, alike) for one in models
+    ]
+    largest = min(study.largest_pool for study in studies)
+    steps = (10, 100, 1000) if pool == auditing.HARD_NEGATIVES else (100, 1000, 10_000)
+    if pool_size is None:
+        sizes: list[int | Any] = [*[n for n in steps if n <= largest], "full"]
+    else:
+        sizes = [
+            part if part == "full" else whole_number(part, "--pool-size") for part in parts_of(pool_size, "--pool-size")
+        ]
+    ks = [whole_number(part, "--k") for part in parts_of(k, "--k")]
+    if pool_size is None:
+        ks = [one for one in ks if one <= largest] or ks
+    one_way = Fused(images_by, reports_by, hit or "report", direction) if images_by or reports_by or hit else None
+    wanted: dict[str, Any] = {} if strata is None else {"strata": alike}
+    made = FullAudit(
+        where,
+        cohort_name,
+        models,
+        Settings(
+            head=head,
+            split=split,
+            pool_sizes=None if pool_size is None else tuple(sizes),
+            ks=tuple(ks),
+            rules=tuple(parts_of(rule, "--rule")),
+            priors=shares_of(prior, "--prior"),
+            wanted=shares_of(precision, "--precision"),
+            galleries=() if gallery is None else tuple(parts_of(gallery, "--gallery")),
+            fused=one_way,
+            seed=seed,
+            **wanted,
+        ),
+    )
+    asked = {
+        "models": compare,
+        "decoys": hard_negatives,
+        "open world": open_world,
+        "exposure": exposed,
+        "fusion": fuse or one_way is not None,
+        "sites": gallery is not None,
+    }
+    result = auditing.report(studies, sizes, ks)
+    with progress_bars(quiet or json_to == "-") as progress:
+        if full:
+            write(made, full, progress)
+        tables = made.tables([name for name, wish in asked.items() if wish], progress)
+    if tables or made.left_out:
+        shown = {name: rows(table) for name, table in tables.items() if name != "exposure"}
+        result |= {"tables": shown, "left_out": made.left_out}
+    write_json(result, json_to)
+    if speaks(quiet, json_to):
+        printing.audit(result, studies)
+        printing.audit_tables(tables, made.left_out)
+        if full:
+            output.print(f"Every table, with what its columns mean: {full / 'audit.json'}")

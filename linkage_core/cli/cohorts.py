@@ -1,0 +1,340 @@
+"""Commands about data: doctor, cohort, embed, import, verify, pull and the phantom."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import typer
+
+from linkage_core import tables
+from linkage_core.cli import (
+    printing,
+)
+from linkage_core.cli.main import app, phantom_app
+from linkage_core.cli.options import (
+    ImageFolderOption,
+    JsonOption,
+    KindArgument,
+    LabelsOption,
+    MaxRejectsOption,
+    NameOption,
+    QuietOption,
+    RootArgument,
+    SectionOption,
+    SeedOption,
+    SplitsOption,
+    StoreOption,
+    before_command,
+    bound_rejects,
+    given_only,
+    parts_of,
+    progress_bars,
+    speaks,
+    store_at,
+    target_parts,
+    write_json,
+)
+from linkage_core.cli.printing import messages, output
+from linkage_core.errors import InputError
+from linkage_core.store.entry import Entry
+from linkage_core.validate import one_of
+
+
+@app.command()
+def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonOption = None) -> None:
+    """What this machine has: processor, GPU, decoders, models at hand, store, and what to do about what is missing."""
+    from linkage_core.cli.doctor import examine
+
+    found = examine(store_at(store).root)
+    write_json(found, json_to)
+    if speaks(quiet, json_to):
+        printing.doctor(found)
+
+
+@app.command()
+def cohort(
+    kind: KindArgument,
+    root: RootArgument = None,
+    section: SectionOption = "both",
+    splits: SplitsOption = None,
+    labels: LabelsOption = None,
+    image_folder: ImageFolderOption = None,
+    seed: SeedOption = None,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
+    rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
+    max_rejects: MaxRejectsOption = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Read and check a cohort: images, studies, patients, views, labels, reports, rejects with reasons, splits."""
+    from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
+    from linkage_core.cohorts.summary import summarise
+
+    with progress_bars(quiet or json_to == "-") as progress:
+        found = open_cohort(
+            kind,
+            root,
+            seed=seed,
+            section=section,
+            **given_only(splits=splits, labels=labels, images=image_folder),
+            check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
+            progress=lambda done, total: progress("images", done, total),
+        )
+    summary = summarise(found)
+    write_json(summary, json_to)
+    if rejects_to:
+        rejects_to.write_bytes(tables.csv(found.rejects))
+    if speaks(quiet, json_to):
+        printing.cohort(summary)
+        printing.rejects(found.rejects)
+    bound_rejects(len(found.rejects), max_rejects)
+
+
+@app.command()
+def embed(
+    kind: KindArgument,
+    root: RootArgument = None,
+    model: Annotated[str, typer.Option("--model", help="See `linkage doctor` for names.")] = "",
+    section: SectionOption = "both",
+    splits: SplitsOption = None,
+    labels: LabelsOption = None,
+    image_folder: ImageFolderOption = None,
+    seed: SeedOption = None,
+    name: NameOption = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.")] = "float32",
+    store_text: Annotated[
+        bool, typer.Option("--store-text", help="Keep report text in the store. Your data-use agreement may forbid it.")
+    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make shards again that are already there.")] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes that read images; default: one a core.")
+    ] = None,
+    max_rejects: MaxRejectsOption = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Frozen features of every image and report into the store. A run that was stopped goes on where it stood."""
+    from linkage_core.audit import study as auditing
+    from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
+    from linkage_core.embed.embedding import embed as run
+    from linkage_core.encoders.registry import load_encoder
+
+    if not model:
+        raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
+    # the phantom is drawn at any size; its own encoders see it at the size they were trained on
+    drawn: dict[str, Any] = {"image_size": 256} if kind in PHANTOM_SITES and not model.startswith("phantom-") else {}
+    drawn |= given_only(splits=splits, labels=labels, images=image_folder)
+    with progress_bars(quiet or json_to == "-") as progress:
+        tell = partial(progress, "headers")
+        found = open_cohort(kind, root, seed=seed, section=section, progress=tell, **drawn)
+    if name:
+        found = dataclasses.replace(found, name=name)
+    where = store_at(store, writes=True)
+    encoder = load_encoder(model, store_root=where.root, device=device)
+    with progress_bars(quiet or json_to == "-") as progress:
+        entry = run(
+            found,
+            encoder,
+            where,
+            dtype=dtype,
+            store_text=store_text,
+            rebuild=rebuild,
+            progress=progress,
+            workers=workers,
+        )
+    auditing.study(entry)  # counted once now, so that the pages open at once
+    rejects = entry.rejects()
+    _entry_done(entry, rejects, quiet, json_to, from_files=found.root is not None)
+    bound_rejects(len(rejects), max_rejects)
+
+
+@app.command("import")
+def import_(
+    target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Where it will stand in the store.")],
+    image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz or Parquet, one row a record.")],
+    text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
+    records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
+    seed: SeedOption = None,
+    store_text: Annotated[bool, typer.Option("--store-text", help="Keep the report column in the store.")] = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Audit your own embeddings: n rows of images and of texts, aligned with n records."""
+    from linkage_core.audit import study as auditing
+    from linkage_core.cohorts import table
+    from linkage_core.embed.embedding import import_arrays
+
+    cohort_name, model = target_parts(target)
+    found = table.read(records, cohort_name, seed or 0)
+    entry = import_arrays(
+        found, model, _array(image), _array(text), store_at(store, writes=True), store_text=store_text
+    )
+    auditing.study(entry)
+    _entry_done(entry, entry.rejects(), quiet, json_to)
+
+
+@app.command()
+def verify(
+    target: Annotated[str | None, typer.Argument(metavar="[COHORT[/MODEL]]")] = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost."""
+    where = store_at(store)
+    cohort_name, _, model = (target or "").partition("/")
+    cohorts = [cohort_name] if cohort_name else where.cohorts()
+    entries = [where.open(c, m) for c in cohorts for m in ([model] if model else where.required_models(c))]
+    findings = {f"{entry.cohort}/{entry.model}": entry.verify() for entry in entries}
+    write_json(findings, json_to)
+    if speaks(quiet, json_to):
+        for name, found in findings.items():
+            output.print(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"))
+    damaged = [finding for found in findings.values() for finding in found]
+    if damaged:
+        raise InputError(
+            "\n".join(damaged), "Make the entry again (linkage embed ... --rebuild, linkage phantom build)."
+        )
+
+
+@app.command()
+def pull(
+    model: Annotated[
+        str, typer.Argument(help="clip, pubmedclip, biomedclip, biovil-t, hf:ORG/NAME or open_clip:ORG/NAME.")
+    ],
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Download a model into the user's own cache. The only command that opens a connection."""
+    from linkage_core.encoders import pull as encoders_pull
+
+    found = encoders_pull.pull(model, None if quiet or before_command.quiet else lambda line: messages.print(line))
+    if speaks(quiet, None):
+        output.print(f"{model} is at hand: {found.folder}")
+
+
+@phantom_app.command("build")
+def phantom_build(
+    seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
+    splits: Annotated[
+        str | None, typer.Option("--splits", help="finetune: embed that split with the models as they are.")
+    ] = None,
+    lab: Annotated[
+        bool,
+        typer.Option(
+            "--lab",
+            help="The mitigation lab of phantom-radiology instead, with the models as they are: heads of every "
+            "mechanism on the finetuning split, attacked and used. About an hour; a killed run goes on.",
+        ),
+    ] = False,
+    scale: Annotated[str, typer.Option("--scale", help="full, or small for a trial of seconds.")] = "full",
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Make the synthetic cohort again from its seed: train the four encoders, embed, count. About half an hour."""
+    from linkage_core.lab import phantom as building
+
+    options: dict[str, Any] = {"scale": scale}
+    if seed is not None:
+        options["seed"] = seed
+    if splits:
+        options["splits"] = tuple(parts_of(splits, "--splits"))
+    if lab and splits:
+        raise InputError("--lab and --splits were given.", "Give one of them.")
+    with progress_bars(quiet) as progress:
+        (building.build_lab if lab else building.build)(store_at(store, writes=True).root, progress=progress, **options)
+    if speaks(quiet, None):
+        output.print("Built. See it with: " + ("make app, page Mitigation" if lab else "linkage audit phantom"))
+
+
+@phantom_app.command("export")
+def phantom_export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout", help="folder (images and manifest.csv), mimic-cxr, mimic-cxr-jpg, chexpert-plus or openi."
+        ),
+    ] = "folder",
+    studies: Annotated[int, typer.Option("--studies", min=1, help="How many.")] = 100,
+    image_format: Annotated[
+        Literal["png", "dicom"],
+        typer.Option("--format", help="Of folder (png: 16 bit) and chexpert-plus (png: 8 bit): png or dicom."),
+    ] = "png",
+    size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Pixels a side.")] = 512,
+    site: Annotated[Literal["A", "B"], typer.Option("--site", help="A or B.")] = "A",
+    seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write synthetic radiographs and reports out as files that `linkage embed LAYOUT DIR` reads."""
+    from itertools import islice
+
+    from linkage_core.cohorts.phantom import export, layouts, population
+
+    one_of("--layout", layout, ("folder", *layouts.LAYOUTS))
+    used = population.SEED if seed is None else seed
+    chosen = list(islice(population.studies_of_split(site, "heldout", used), studies))
+    with progress_bars(quiet) as progress:
+        if layout == "folder":
+            written = export.export_folder(
+                directory, chosen, image_format=image_format, size=size, seed=used, progress=progress
+            )
+        else:
+            dicom = image_format == "dicom"
+            written = layouts.export_layout(
+                directory, layout, chosen, size=size, seed=used, dicom=dicom, progress=progress
+            )
+    if speaks(quiet, None):
+        output.print(f"{len(chosen)} studies: {written}")
+
+
+def _array(path: Path) -> np.ndarray:
+    """A matrix of floats from .npy, .npz (one array) or Parquet (all columns numbers). Never a pickle."""
+    remedy = "Give a matrix of floats as .npy, .npz or Parquet."
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", remedy)
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(path).to_numpy(np.float32)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            if len(loaded.files) != 1:
+                raise InputError(f"{path} holds {len(loaded.files)} arrays.", "An .npz holds exactly one.")
+            return np.asarray(loaded[loaded.files[0]])
+    except (ValueError, TypeError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array ({error}).", remedy) from error
+
+
+def _entry_done(
+    entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None, *, from_files: bool = False
+) -> None:
+    write_json({"entry": f"{entry.cohort}/{entry.model}", **entry.manifest["counts"]}, json_to)
+    if speaks(quiet, json_to):
+        counts = entry.manifest["counts"]
+        output.print(
+            f"{entry.cohort}/{entry.model}: {counts['images']:,} images of {counts['studies']:,} studies and "
+            f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
+            highlight=False,
+        )
+        printing.rejects(rejects)
+        if from_files and len(rejects):
+            output.print("Rejected files are read again when they change, or with --rebuild.")
+        cut = entry.manifest.get("truncated_reports", {})
+        if cut.get("truncated"):
+            limit = entry.manifest["model"]["text_limit"]
+            output.print(
+                f"{cut['truncated']:,} of {cut['distinct']:,} distinct reports are longer than the model's "
+                f"{limit} tokens and lost their end."
+            )
+        output.print(f"Next: linkage audit {entry.cohort}/{entry.model}")

@@ -1,0 +1,175 @@
+"""Options that several commands share, and how their values are read and results written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from linkage_core import shipped
+from linkage_core.cli.printing import messages, plain
+from linkage_core.errors import InputError
+from linkage_core.store.entry import Store
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of the store. Default: ./cached_embeddings; where there is none yet, a command that only reads "
+        "takes the phantom that comes along.",
+        show_default=False,
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no tables, for scripts.")]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", help="Write the result as JSON to this file; - is standard output.")
+]
+MaxRejectsOption = Annotated[
+    int | None, typer.Option("--max-rejects", min=0, help="Exit with 1 if more than this many are rejected.")
+]
+KindArgument = Annotated[
+    str,
+    typer.Argument(
+        help="folder, mimic-cxr, mimic-cxr-jpg, chexpert-plus, openi, covid-chestxray, phantom or phantom-site-b."
+    ),
+]
+RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the cohort; none for the phantom.")]
+SectionOption = Annotated[
+    str, typer.Option("--section", help="Part of the report: findings, impression, both or whole.")
+]
+SplitsOption = Annotated[
+    Literal["seeded", "own"] | None,
+    typer.Option(
+        "--splits",
+        help="Of MIMIC-CXR and CheXpert Plus: seeded (by patient, the default) or the dataset's own.",
+        show_default=False,
+    ),
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="Of MIMIC-CXR: chexpert or negbio; of CheXpert Plus: impression_fixed, report_fixed or findings_fixed.",
+        show_default=False,
+    ),
+]
+ImageFolderOption = Annotated[
+    str | None,
+    typer.Option("--image-folder", help="Of CheXpert Plus: PNG, DICOM or another of its folders.", show_default=False),
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Of the patient-level split (default 0); of the phantom: of everything.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name of the cohort in the store.")]
+
+
+MORE: dict[str, Any] = {"rich_help_panel": "More questions"}
+
+
+@dataclasses.dataclass
+class _Global:
+    """What came before the command."""
+
+    store: Path | None = None
+    quiet: bool = False
+
+
+before_command = _Global()
+
+
+def store_at(store: Path | None, *, writes: bool = False) -> Store:
+    return Store(store or before_command.store or shipped.default_store(writes=writes))
+
+
+def speaks(quiet: bool, json_to: str | None) -> bool:
+    return not (quiet or before_command.quiet or json_to == "-")
+
+
+def given_only(**options: str | None) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def parts_of(value: str, option: str) -> list[str]:
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts:
+        raise InputError(f"{option} is empty.", "Give values separated by commas.")
+    return parts
+
+
+def whole_number(value: str, option: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(
+            f"{option} has {value!r}.", "Give whole numbers, at least 1" + (", or full." if "pool" in option else ".")
+        )
+    return int(value)
+
+
+def shares_of(value: str, option: str) -> tuple[float, ...]:
+    """Numbers between 0 and 1; the function that takes them says which ends are meant."""
+    shares = []
+    for part in parts_of(value, option):
+        try:
+            shares.append(float(part))
+        except ValueError:
+            shares.append(float("nan"))
+        if not 0 <= shares[-1] <= 1:
+            raise InputError(f"{option} has {part!r}.", "Give numbers between 0 and 1, for example 0.5.")
+    return tuple(shares)
+
+
+def target_parts(target: str) -> tuple[str, str]:
+    cohort_name, slash, model = target.partition("/")
+    if not slash or not cohort_name or not model:
+        raise InputError(f"{target!r} is no COHORT/MODEL.", "Give both, for example mine/my-model.")
+    return cohort_name, model
+
+
+def write_json(content: Any, json_to: str | None) -> None:
+    if json_to is None:
+        return
+    text = json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
+    if json_to == "-":
+        sys.stdout.write(text)
+    else:
+        Path(json_to).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (stage, done, total) drawn as bars on standard error; nothing where that is no terminal or quiet."""
+    if quiet or before_command.quiet:
+        yield lambda stage, done, total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=messages) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if not total:
+                bars.console.print(plain(stage), soft_wrap=True)
+                return
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield update
+
+
+def bound_rejects(n_rejects: int, max_rejects: int | None) -> None:
+    if max_rejects is not None and n_rejects > max_rejects:
+        messages.print(f"{n_rejects} rejects, more than --max-rejects {max_rejects}.")
+        raise typer.Exit(1)

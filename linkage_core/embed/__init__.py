@@ -1,0 +1,1 @@
+"""From a cohort to features in the store."""

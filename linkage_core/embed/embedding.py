@@ -1,0 +1,411 @@
+"""Frozen features of a cohort into the store: in whole shards, so that a killed run goes on where it stood."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
+from linkage_core.embed.pipeline import Batch, Images, Reject, finite
+from linkage_core.encoders.base import Encoder, Settling
+from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import Heads, identity
+from linkage_core.progress import Progress, silent
+from linkage_core.store import files
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name
+
+SHARD_ROWS = 1024
+BATCH = 64
+
+
+def embed(
+    cohort: Cohort,
+    encoder: Encoder,
+    store: Store,
+    *,
+    dtype: str = "float32",
+    store_text: bool = False,
+    rebuild: bool = False,
+    progress: Progress = silent,
+    workers: int | None = None,
+    replicas: Sequence[Encoder] | None = None,
+) -> Entry:
+    """Features of every image and every distinct report of a cohort, under `<cohort>/<model>` of the store.
+
+    Images that cannot be read become rejects with their reason; the run goes on. Shards already there and made by the
+    same recipe (cohort, weights, preprocessing, dtype) are kept, so a killed run resumes, and a finished one is not
+    repeated unless `rebuild`; but where an image file has changed (its path, size or time), its shard is made again.
+    Report text is stored only with `store_text`. Images are read by `workers` processes (default: one a core; 0:
+    threads of this process, which a file that crashes its decoder then ends), and encoded beside that, on every one of
+    `replicas` too: the same model on other devices (default: one on each further GPU). Neither number changes a bit of
+    the result.
+
+    Raises InputError if nothing is left to embed, StoreError if another run is writing the entry.
+    """
+    if dtype not in ("float32", "float16"):
+        raise InputError(f"dtype is {dtype!r}.", "It is float32 or float16.")
+    records = with_report_columns(cohort.records)
+    if records.empty:
+        raise InputError(
+            f"Cohort {cohort.name} has no image with a report.",
+            f"{len(cohort.rejects)} rows were rejected: see `linkage cohort {cohort.kind} ...`.",
+        )
+    path = store.root / folder_name(cohort.name) / folder_name(encoder.name)
+    described, heads = encoder.describe(), encoder.heads()
+    recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
+    with files.writing(path):
+        work = _Work(path, recipe, encoder, dtype, rebuild, progress)
+        reports = records.drop_duplicates("report_key")
+        texts = reports[["report_key", "report"]].rename(columns={"report_key": "id"})
+        text_shards, text_rejects = _shards(work, "text", texts, partial(_text_batches, encoder=encoder))
+        images = Images(cohort, encoder, len(records), workers, replicas)
+        image_shards, image_rejects = _shards(
+            work, "image", records.rename(columns={"record_id": "id"}), images.batches, cohort.root, images.batch
+        )
+        rejects = text_rejects + image_rejects
+        lost = {item for item, *_ in rejects}
+        kept = records[~records["record_id"].isin(lost) & ~records["report_key"].isin(lost)]
+        if kept.empty:
+            raise InputError(
+                f"None of the {len(records)} images of {cohort.name} could be embedded.",
+                f"The first: {rejects[0][2]} {rejects[0][3]}",
+            )
+        truncated = encoder.truncated(list(reports["report"]))
+        return finish(
+            path,
+            kept,
+            pd.concat([cohort.rejects[list(REJECT_COLUMNS)], rejects_table(rejects)], ignore_index=True),
+            heads,
+            shards=text_shards + image_shards,
+            store_text=store_text,
+            content={
+                "recipe": recipe,
+                "cohort": _cohort_note(cohort, records),
+                "model": {"name": encoder.name, **described},
+                "truncated_reports": {"distinct": len(reports), "truncated": truncated},
+                "features": {
+                    "dtype": dtype,
+                    "unit_norm": False,
+                    "image_dim": int(heads.image.weight.shape[1]),
+                    "text_dim": int(heads.text.weight.shape[1]),
+                    "image_batch": images.used,
+                    **_precision(encoder),
+                },
+            },
+        )
+
+
+def import_arrays(
+    cohort: Cohort, model: str, images: np.ndarray, texts: np.ndarray, store: Store, *, store_text: bool = False
+) -> Entry:
+    """Anyone's embeddings: n rows of images and of texts, aligned with the n records of the cohort.
+
+    They become features under identity heads. Rows of one study must carry the same text vector. A zero vector, NaN,
+    another length or another dimension is an InputError that names the row.
+    """
+    records = cohort.records
+    for name, array in (("image", images), ("text", texts)):
+        if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+            raise InputError(
+                f"The {name} array has shape {array.shape} and type {array.dtype}.", "Give floats, one row a record."
+            )
+        if len(array) != len(records):
+            raise InputError(
+                f"The {name} array has {len(array)} rows, the record table {len(records)}.",
+                "Rows are aligned: row i of the array belongs to row i of the table.",
+            )
+        norms = np.linalg.norm(array.astype(np.float64), axis=1)
+        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+        if len(bad):
+            raise InputError(
+                f"The {name} array's row {bad[0]} (record {records['record_id'].iloc[bad[0]]}) is zero or holds NaN "
+                f"or infinity; {len(bad)} such rows.",
+                "Leave these records out of the arrays and the table, or embed them again.",
+            )
+    if images.shape[1] != texts.shape[1]:
+        raise InputError(
+            f"Image vectors have {images.shape[1]} dimensions, text vectors {texts.shape[1]}.",
+            "Cosine similarity needs both in one space.",
+        )
+    texts = texts.astype(np.float32)
+    first = records.groupby("study_id", sort=False).ngroup().to_numpy()
+    leader = np.unique(first, return_index=True)[1][first]
+    differs = np.flatnonzero((texts != texts[leader]).any(axis=1))
+    if len(differs):
+        raise InputError(
+            f"Study {records['study_id'].iloc[differs[0]]} has two different text vectors (rows {leader[differs[0]]} "
+            f"and {differs[0]}).",
+            "All images of a study share one report, and so one text vector.",
+        )
+    records = with_report_columns(records)
+    # without text, or where equal texts come with unequal vectors, the vector itself says which reports are identical
+    records["report_key"] = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in np.ascontiguousarray(texts)]
+    path = store.root / folder_name(cohort.name) / folder_name(model)
+    recipe = _digest([fingerprint(records), hashlib.sha256(images.tobytes() + texts.tobytes()).hexdigest()])
+    with files.writing(path):
+        shards = []
+        unique = records.drop_duplicates("report_key").index.to_numpy()
+        for tower, ids, values in (
+            ("image", records["record_id"], images.astype(np.float32)),
+            ("text", records["report_key"].iloc[unique], texts[unique]),
+        ):
+            name = f"features-{tower}-{recipe[:8]}-00000.safetensors"
+            write_shard(path / name, recipe, list(ids), values, [])
+            shards.append(name)
+        return finish(
+            path,
+            records,
+            cohort.rejects,
+            Heads(identity(images.shape[1]), identity(images.shape[1])),
+            shards=shards,
+            store_text=store_text,
+            content={
+                "recipe": recipe,
+                "cohort": _cohort_note(cohort, records),
+                "model": {"name": model, "family": "imported"},
+                "features": {
+                    "dtype": "float32",
+                    "unit_norm": False,
+                    "image_dim": int(images.shape[1]),
+                    "text_dim": int(images.shape[1]),
+                },
+            },
+        )
+
+
+def with_report_columns(records: pd.DataFrame) -> pd.DataFrame:
+    """The records with report_key and report_words beside each report."""
+    distinct = records["report"].drop_duplicates()
+    keys = dict(zip(distinct, map(text_key, distinct), strict=True))
+    words = {report: len(report.split()) for report in distinct}
+    return records.assign(
+        report_key=records["report"].map(keys).astype("str"), report_words=records["report"].map(words).astype("int32")
+    )
+
+
+def fingerprint(records: pd.DataFrame) -> str:
+    """sha256 of who is in a cohort: ids, splits, labels and reports, whatever the order of rows."""
+    columns = ["record_id", "patient_id", "study_id", "split", *LABELS, "report_key"]
+    table = records[columns].sort_values("record_id").to_csv(index=False)
+    return hashlib.sha256(table.encode()).hexdigest()
+
+
+def finish(
+    path: Path,
+    records: pd.DataFrame,
+    rejects: pd.DataFrame,
+    heads: Heads,
+    *,
+    shards: list[str],
+    store_text: bool,
+    content: dict[str, Any],
+) -> Entry:
+    """Tables and heads beside the shards, and the manifest last. Heads trained since then stay."""
+    keep = {*shards, "records.parquet", "rejects.parquet", f"heads/{OFF_THE_SHELF}.safetensors"}
+    files.write_heads(path / "heads" / f"{OFF_THE_SHELF}.safetensors", heads)
+    files.write_table(path / "records.parquet", records.drop(columns="report").reset_index(drop=True))
+    files.write_table(path / "rejects.parquet", rejects)
+    reports = path / "reports.parquet"
+    if store_text:
+        files.write_table(reports, records.drop_duplicates("study_id")[["study_id", "report"]])
+        keep.add("reports.parquet")
+    else:
+        reports.unlink(missing_ok=True)
+    keep |= {f"heads/{head.name}" for head in (path / "heads").glob("*.safetensors")}
+    keep |= _of_the_lab(path, content["recipe"])
+    if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
+        keep.add("weights.safetensors")
+    counts = {
+        "images": len(records),
+        "studies": int(records["study_id"].nunique()),
+        "patients": int(records["patient_id"].nunique()),
+        "rejects": len(rejects),
+        "by_split": {
+            split: {"images": len(rows), "studies": int(rows["study_id"].nunique())}
+            for split, rows in records.groupby("split")
+        },
+    }
+    files.write_manifest(path, {**content, "counts": counts, "text_stored": store_text, "keep": keep})
+    return Store(path.parent.parent).open(path.parent.name, path.name)
+
+
+def _of_the_lab(path: Path, recipe: str) -> set[str]:
+    """Sums and tables of the mitigation lab, where the features they were made from are made again."""
+    try:
+        before = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    if before.get("recipe") != recipe:
+        return set()
+    return {name for name in before.get("files", {}) if name.startswith(("lab/", "sums-")) and (path / name).is_file()}
+
+
+def _precision(encoder: Encoder) -> dict[str, Any]:
+    """What the towers computed in, where there was a choice."""
+    if not isinstance(encoder, Settling):
+        return {}
+    settled = {tower: precision for tower in ("image", "text") if (precision := encoder.settled(tower))}
+    return {"precision": settled} if settled else {}
+
+
+def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "name": cohort.name,
+        "kind": cohort.kind,
+        "root": str(cohort.root.resolve()) if cohort.root else None,
+        "synthetic": cohort.synthetic,
+        "default_split": cohort.default_split,
+        "options": cohort.options,
+        "fingerprint": fingerprint(records),
+    }
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Where the shards of an entry go, and how all of them are made."""
+
+    path: Path
+    recipe: str
+    encoder: Encoder
+    dtype: str
+    rebuild: bool
+    progress: Progress
+
+
+def _shards(
+    work: _Work,
+    tower: str,
+    rows: pd.DataFrame,
+    embed_batches: Callable[[Iterator[pd.DataFrame]], Generator[Batch]],
+    root: Path | None = None,
+    batch: int = BATCH,
+) -> tuple[list[str], list[Reject]]:
+    """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe: their names, and rejects.
+
+    With a `root`, a shard whose files have changed since they were read is made again. All shards are computed in one
+    precision, that of those kept. The rows of all missing shards are one stream of batches, so nothing waits at the
+    end of a shard.
+    """
+    path, recipe, progress = work.path, work.recipe, work.progress
+    what = {"image": "images", "text": "reports"}[tower]
+    parts = {
+        f"features-{tower}-{recipe[:8]}-{number:05d}.safetensors": rows.iloc[start : start + SHARD_ROWS]
+        for number, start in enumerate(range(0, len(rows), SHARD_ROWS))
+    }
+    there = {} if work.rebuild else {name: _stored(path / name, recipe, part["id"]) for name, part in parts.items()}
+    notes = {name: note for name, note in there.items() if note is not None}
+    for name in there:
+        if name not in notes and (path / name).exists():
+            progress(f"made again, for it was altered: {path / name}", 0, 0)
+    changed = {
+        name
+        for name, note in notes.items()
+        if root and note.get("files_sha256", "") not in ("", files_digest(root, parts[name]["image"]))
+    }
+    _made_again(len(changed), "{} files have changed", progress)
+    notes = {name: note for name, note in notes.items() if name not in changed}
+    settling = work.encoder if isinstance(work.encoder, Settling) else None
+    precision = next((note["precision"] for note in notes.values() if "precision" in note), None)
+    if settling and precision:
+        settling.settle(tower, precision)
+        other = {name for name, note in notes.items() if note.get("precision", precision) != precision}
+        _made_again(len(other), f"not computed in {precision}", progress)
+        notes = {name: note for name, note in notes.items() if name not in other}
+    stored: dict[str, list[Reject]] = {name: [tuple(row) for row in note["rejects"]] for name, note in notes.items()}
+    done = sum(len(parts[name]) for name in stored)
+    progress(what, done, len(rows))
+    missing = {name: part for name, part in parts.items() if name not in stored}
+    more: dict[str, dict[str, str]] = {name: {} for name in missing}  # what else the notes of these shards say
+
+    def batches_of_rows() -> Iterator[pd.DataFrame]:
+        for name, part in missing.items():
+            if root:
+                more[name]["files_sha256"] = files_digest(root, part["image"])  # before they are read
+            yield from (part.iloc[low : low + batch] for low in range(0, len(part), batch))
+
+    with closing(embed_batches(batches_of_rows())) as batches:
+        for name, part in missing.items():
+            ids: list[str] = []
+            features: list[np.ndarray] = []
+            lost: list[Reject] = []
+            for low in range(0, len(part), batch):
+                batch_ids, batch_features, batch_rejects = next(batches)
+                ids += batch_ids
+                features.append(batch_features)
+                lost += batch_rejects
+                progress(what, done + min(low + batch, len(part)), len(rows))
+            if settling and (precision := settling.settled(tower)):
+                more[name]["precision"] = precision
+            values = np.concatenate([f for f in features if len(f)] or [np.empty((0, 1), np.float32)])
+            write_shard(path / name, recipe, ids, values.astype(work.dtype), lost, more[name])
+            stored[name] = lost
+            done += len(part)
+    return list(parts), [reject for name in parts for reject in stored[name]]
+
+
+def _made_again(shards: int, why: str, progress: Progress) -> None:
+    if shards:
+        many = shards > 1
+        why = why.format("their" if many else "its")
+        progress(f"{shards:,} shard{'s are' if many else ' is'} made again: {why}", 0, 0)
+
+
+def files_digest(root: Path, images: Iterable[str]) -> str:
+    """What stands in for the content of files that are too many to read again: sha256 over their paths below the root,
+    sizes in bytes and times of change in whole seconds ("absent" where there is none)."""
+    digest = hashlib.sha256()
+    for image in images:
+        state = "absent"
+        if image:
+            with suppress(OSError, ValueError):  # ValueError: a null byte in the name
+                found = (root / image).stat()
+                state = f"{found.st_size} {int(found.st_mtime)}"
+        digest.update(f"{image}\0{state}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def write_shard(
+    path: Path,
+    recipe: str,
+    ids: list[str],
+    features: np.ndarray,
+    rejects: list[Reject],
+    more: dict[str, str] | None = None,
+) -> None:
+    digest = hashlib.sha256(features.tobytes()).hexdigest()
+    note = {"recipe": recipe, "ids": ids, "rejects": rejects, "sha256": digest, **(more or {})}
+    files.write_tensors(path, {"features": features}, note)
+
+
+def _stored(path: Path, recipe: str, ids: pd.Series) -> dict[str, Any] | None:
+    """The note of a whole shard made earlier by this recipe for these rows, or None if it must be made."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, note = files.read_tensors(path)
+    except StoreError:
+        return None
+    if note.get("recipe") != recipe or "features" not in tensors:
+        return None
+    if note.get("sha256") != hashlib.sha256(tensors["features"].tobytes()).hexdigest():
+        return None
+    covered = set(note["ids"]) | {row[0] for row in note["rejects"]}
+    return note if covered == set(ids) else None
+
+
+def _text_batches(parts: Iterator[pd.DataFrame], encoder: Encoder) -> Generator[Batch]:
+    for rows in parts:
+        yield finite(list(rows["id"]), encoder.text_features(list(rows["report"])))
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Reading radiographs: pixels, DICOM, other files, and the processes that bound their cost."""

@@ -1,0 +1,153 @@
+"""DICOM, PNG and JPEG -> pixels as they are meant to be seen."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from linkage_core.errors import ImageError
+from linkage_core.images.pixels import WHITE, Radiograph, check_size, luminance, strips
+
+MAX_FILE_BYTES = 1 << 29
+
+PILLOW_ERRORS = (
+    OSError,  # UnidentifiedImageError, and what a decoder says about broken data
+    SyntaxError,  # Pillow's word for a broken PNG chunk
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    RuntimeError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_radiograph(path: Path) -> Radiograph:
+    """The pixels of one DICOM, PNG or JPEG file; the kind is told by content, not by the name.
+
+    DICOM: modality LUT, then the first VOI LUT or window (the full range of the data without one), then MONOCHROME1 or
+    inverse presentation. PNG and JPEG: EXIF orientation, colour to luminance, alpha on black, values as stored.
+
+    Raises ImageError, and nothing else, for a file that cannot be used. `reason` is one of: missing-file,
+    not-an-image, truncated, damaged, no-pixel-data, multi-frame, colour, constant, too-small, too-large,
+    unsupported-syntax, bad-values.
+    """
+    try:
+        if not path.is_file():
+            raise ImageError("missing-file", f"{path} is not a file.", "Check the path, or that the disk is mounted.")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(
+                "too-large",
+                f"{path} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.",
+                "A radiograph is smaller: check what this file is.",
+            )
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise ImageError(
+            "missing-file", f"{path} cannot be read: {error}.", "Check its name and permissions."
+        ) from error
+    return decode_radiograph(data, str(path))
+
+
+def decode_radiograph(data: bytes, name: str) -> Radiograph:
+    """As `read_radiograph`, from the bytes of a file; `name` is what errors call it."""
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        pixels, bits = _decode_pillow(data, name)
+    elif data[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
+        from linkage_core.images.dicom import decode_dicom  # pydicom takes a while to import, and pages seldom need it
+
+        pixels, bits = decode_dicom(data, name)
+    else:
+        found = "is empty" if not data else f"begins with {data[:8].hex(' ')}"
+        raise ImageError("not-an-image", f"{name} {found}.", "Give a DICOM, PNG or JPEG file.")
+    if pixels.min() == pixels.max():
+        raise ImageError(
+            "constant",
+            f"Every pixel of {name} is shown as {int(pixels.flat[0])} of {WHITE}.",
+            "Check the image, and in a DICOM its window.",
+        )
+    return Radiograph(pixels, bits)
+
+
+def inside(root: Path, relative: str) -> Path:
+    """The path of `relative` below `root`, resolved; ImageError "outside-root" if it leaves the root by any way.
+
+    Absolute paths, `..` beyond the root and symbolic links that lead out are refused; nothing is read.
+    """
+    remedy = "Image paths are relative to the folder of the cohort and stay within it."
+    if not relative.strip():
+        raise ImageError("missing-file", "The image path is empty.", remedy)
+    if "\0" in relative:
+        raise ImageError("outside-root", f"The image path {relative!r} holds a null byte.", remedy)
+    if Path(relative).is_absolute():
+        raise ImageError("outside-root", f"The image path {relative!r} is absolute.", remedy)
+    try:
+        resolved_root = root.resolve()
+        resolved = (root / relative).resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go in a circle
+        raise ImageError("missing-file", f"The image path {relative!r} cannot be followed: {error}.", remedy) from error
+    if not resolved.is_relative_to(resolved_root):
+        raise ImageError("outside-root", f"The image path {relative!r} leaves {root}.", remedy)
+    return resolved
+
+
+def _decode_pillow(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            check_size(image.height, image.width, name)
+            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+                raise ImageError("multi-frame", f"{name} is an animation.", "Give one image a file.")
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _grey(image, name)
+    except PILLOW_ERRORS as error:
+        if isinstance(error, Image.DecompressionBombError):
+            raise ImageError("too-large", f"{name}: {error}", "Reduce the image.") from error
+        cut = isinstance(error, EOFError) or "truncat" in str(error).lower()
+        raise ImageError(
+            "truncated" if cut else "damaged",
+            f"{name} cannot be decoded: {error or type(error).__name__}.",
+            "Copy the file again from its source.",
+        ) from error
+
+
+def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
+    """Luminance 0..65535 of an image in any of Pillow's modes, alpha composited on black; and its depth."""
+    grey = np.empty((image.height, image.width), np.uint16)
+    for rows in strips(*grey.shape, pixels=(1 << 20) // len(image.getbands())):
+        grey[rows] = _grey_rows(image.crop((0, rows.start, image.width, rows.stop)), name)
+    return grey, 16 if _is_deep(image) else 8
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _grey_rows(image: Image.Image, name: str) -> np.ndarray:
+    if _is_deep(image):
+        values = np.asarray(image)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > WHITE:
+            raise ImageError("bad-values", f"{name} has pixel values outside 0..{WHITE}.", "Save it with 8 or 16 bits.")
+        return np.rint(values).astype(np.uint16) if image.mode == "F" else values.astype(np.uint16)
+    has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if image.mode in ("1", "L", "LA") and not (image.mode != "LA" and has_alpha):
+        mode = "LA" if has_alpha else "L"
+        channels = np.asarray(image if image.mode == mode else image.convert(mode))
+        grey = np.multiply(channels[..., 0] if has_alpha else channels, np.uint16(257), dtype=np.uint16)
+        alpha = channels[..., 1] if has_alpha else None
+    else:
+        channels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+        grey = luminance(channels[..., :3], 255)
+        alpha = channels[..., 3] if has_alpha else None
+    if alpha is not None:
+        grey = ((grey.astype(np.uint32) * alpha + 127) // 255).astype(np.uint16)
+    return grey

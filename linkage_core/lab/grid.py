@@ -1,0 +1,131 @@
+"""Which heads a lab is made of, and the run that trains and measures them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from linkage_core.attacks.held import Known
+from linkage_core.cohorts.base import LABELS
+from linkage_core.errors import InputError
+from linkage_core.lab.measured import EPSILONS, KNOWN, STEPS, head_names, measure, measured, prepared, train
+from linkage_core.mitigation import finetune as finetuning
+from linkage_core.mitigation import mechanisms, oneshot
+from linkage_core.mitigation.finetune import Options
+from linkage_core.mitigation.training import Training, training_pairs
+from linkage_core.progress import Progress, silent
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
+
+SEEDS = (0, 1, 2)
+MAIN = (0.34, 1.0, 3.0)
+"""Epsilons with several seeds, a noise-only control and the external cohort."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One head of a grid: how it is made, by whom it is attacked, and whether it goes to the external cohorts."""
+
+    mechanism: str
+    options: Options
+    name: str
+    known: tuple[Known, ...] = ("all",)
+    external: bool = False
+
+
+def planned(mechanism: str, epsilon: float = math.inf, seed: int = 0, **more: Any) -> Planned:
+    """A reproducible head of the default name. `known`, `external` and `suffix` (to the name); the rest are Options."""
+    known, external, suffix = (
+        more.pop(key, usual) for key, usual in (("known", ("all",)), ("external", False), ("suffix", ""))
+    )
+    options = Options(epsilon=epsilon, seed=seed, **more)
+    return Planned(mechanism, options, finetuning.default_name(mechanism, options) + suffix, known, external)
+
+
+def grid(declared: Sequence[str]) -> list[Planned]:
+    """Everything that ships for the phantom, what matters most first. All runs are reproducible, hence not private.
+
+    `declared`: the shorter list of findings whose heads show what becomes of the others.
+    """
+    label, shot, every = mechanisms.LABEL, oneshot.LABEL, KNOWN
+    public, moment, paper = mechanisms.PUBLIC, oneshot.MOMENT, mechanisms.PAPER
+    few: dict[str, Any] = {"findings": tuple(declared), "suffix": f"-{len(declared)}findings"}
+    rest = [epsilon for epsilon in EPSILONS if epsilon not in MAIN]
+    return [
+        *(planned(kind, epsilon, known=every, external=True) for epsilon in MAIN for kind in (shot, label)),
+        *(planned("noise-only", epsilon, like=kind) for epsilon in MAIN for kind in (shot, label)),
+        planned(paper, mechanisms.PAPER_EPSILON, known=every, external=True),
+        planned("noise-only", mechanisms.PAPER_EPSILON, like=paper),
+        *(planned(control) for control in ("rotation", "random-heads", "truncate", "output-noise", "concept-span")),
+        planned("public-labels"),
+        planned("nonprivate", like=label, external=True),
+        *(planned(shot, epsilon, **few) for epsilon in MAIN),
+        *(planned(label, epsilon, **few) for epsilon in MAIN),
+        *(planned(shot, epsilon) for epsilon in STEPS if epsilon not in MAIN),
+        *(planned(label, epsilon) for epsilon in rest),
+        *(planned(kind, epsilon) for epsilon in MAIN for kind in (moment, public)),
+        *(planned(kind, epsilon, seed) for seed in SEEDS[1:] for epsilon in MAIN for kind in (shot, label)),
+        *(planned(kind, epsilon) for epsilon in rest for kind in (moment, public)),
+        *(planned(label, epsilon, seed) for seed in SEEDS[1:] for epsilon in rest),
+    ]
+
+
+def frequent(entry: Entry, n: int = 7) -> tuple[str, ...]:
+    """The n findings most often present in the attacker's split, which is nobody's test, in the order of LABELS."""
+    present = (entry.records("attacker")[list(LABELS)] == 1).sum()
+    chosen = set(present.sort_values(ascending=False, kind="stable").index[:n])
+    return tuple(name for name in LABELS if name in chosen)
+
+
+def build(
+    store: Store,
+    cohort: str,
+    model: str,
+    *,
+    externals: Sequence[str] = (),
+    training: Training | None = None,
+    plan: Iterable[Planned] | None = None,
+    findings: Sequence[str] = LABELS,
+    progress: Progress = silent,
+) -> Entry:
+    """Every head of the grid, then every measurement; what is there already is kept, so a killed run goes on.
+
+    Arguments
+        externals: cohorts of the store that the main heads are measured on without retraining.
+        training: the pairs; by default finetune.training_pairs. A shipped subset is refused.
+        plan: default `grid`. findings: those that the kept sums of label-oneshot are about.
+
+    Sums, heads and tables go into the entry of `cohort` and `model`, which is returned.
+    """
+    entry = store.open(cohort, model)
+    training = training or training_pairs(entry)
+    if training.source.manifest["cohort"].get("subset_of"):
+        raise InputError(
+            f"{training.source.cohort}/{model} is a subset that ships to try the lab with.",
+            "Build from all finetuning pairs: linkage phantom build --lab draws them.",
+        )
+    plan = list(grid(frequent(entry)) if plan is None else plan)
+    others = [store.open(name, model) for name in externals]
+    for mechanism in oneshot.CLIP:
+        kept = prepared(entry, mechanism)
+        if kept is None or kept.about["trained_on"] != training.said():
+            entry = finetuning.keep_sums(entry, finetuning.prepare(mechanism, training, findings=findings))
+    weights = entry.manifest["model"].get("weights_sha256")
+    names = [name for name in head_names(entry) if entry.head_record(name).get("weights_sha256") == weights]
+    for done, one in enumerate(plan):
+        progress("heads", done, len(plan))
+        if one.name not in names:
+            acts = one.options.like or one.mechanism
+            kept = finetuning.stored_sums(entry, acts, one.options) if acts in oneshot.CLIP else None
+            pairs = None if kept else training
+            train(entry, one.mechanism, one.options, one.name, training=pairs, replace_it=True)
+    progress("heads", len(plan), len(plan))
+    entry = store.open(cohort, model)
+    steps = [Planned("", Options(), OFF_THE_SHELF, KNOWN, True), *plan]
+    for done, one in enumerate(steps):
+        progress("heads measured", done, len(steps))
+        if not measured(store.open(cohort, model), one.name):
+            measure(entry, one.name, externals=others if one.external else (), known=one.known)
+    progress("heads measured", len(steps), len(steps))
+    return store.open(cohort, model)

@@ -1,0 +1,1 @@
+"""What was embedded, kept in files that are checked before use."""

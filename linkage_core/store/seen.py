@@ -1,0 +1,93 @@
+"""May this head be measured on these patients? Nobody is measured on patients who trained it.
+
+One answer for every measurement: audit, attacks, utility, release. A head's record names the cohort and the split that
+trained it, never patients, so the answer is put together from what is at hand: the record, the entry's own table, the
+larger cohort that an entry was cut from, and the patients of the training cohort where a store has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from linkage_core.errors import InputError
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
+
+
+def refuse_seen(entry: Entry, head: str, split: str, source: Entry | None = None) -> None:
+    """InputError if a head was trained on patients of a split that is to be measured; it says on how many.
+
+    source: the entry that has the head, where it is another one. The pairs of a public cohort that a mechanism learns
+    from (its record's `public`) trained the head as much as the private ones.
+    """
+    source = source or entry
+    record = source.head_record(head)
+    patients = np.unique(entry.records(split)["patient_id"].to_numpy(str))
+    for trained in (record.get("trained_on"), record.get("public")):
+        if not trained:
+            continue
+        seen = _seen(entry, source, patients, trained)
+        if seen:
+            raise InputError(
+                f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}: {seen:,} of "
+                f"{len(patients):,} helped to train it.",
+                "Measure it on patients it has not seen: another split, or another cohort.",
+            )
+
+
+def _seen(entry: Entry, source: Entry, patients: np.ndarray, trained: Mapping[str, Any]) -> int:
+    """How many of `patients` (n,) were trained on, as far as the record and the stores at hand can tell."""
+    cohort = entry.manifest["cohort"]
+    whole = cohort.get("subset_of") or {}
+    seen: set[str] = set()
+    if trained["fingerprint"] in (cohort["fingerprint"], whole.get("fingerprint")):  # this very table, or cut from it
+        seen |= _patients(entry, trained)
+    for store in {one.store.root: one.store for one in (entry, source)}.values():
+        if entry.model in store.models(trained["cohort"]):
+            seen |= _patients(store.open(trained["cohort"], entry.model), trained)
+    return len(seen.intersection(patients))
+
+
+def _patients(entry: Entry, trained: Mapping[str, Any]) -> set[str]:
+    """Patients of the split that trained, in the entry of the training cohort; none where it has no such split."""
+    records = entry.records()
+    split = trained.get("split", entry.default_split)
+    if split != "all":
+        records = records[records["split"] == split]
+    return set(records["patient_id"])
+
+
+def same_weights(entry: Entry, other: Entry) -> None:
+    """InputError if two entries were embedded with other weights: a head fits the features it was made for."""
+    hashes = [one.manifest["model"].get("weights_sha256") for one in (entry, other)]
+    if entry.model != other.model or hashes[0] != hashes[1]:
+        raise InputError(
+            f"{other.cohort}/{other.model} was embedded with other weights than {entry.cohort}/{entry.model}.",
+            "Embed both with the same model.",
+        )
+
+
+def usable(entry: Entry, source: Entry, head: str, split: str) -> None:
+    """May the head that `source` has be measured on this split of `entry`? InputError where the two come from other
+    weights, or where the head was trained on patients of the split."""
+    same_weights(entry, source)
+    if head != OFF_THE_SHELF:
+        refuse_seen(entry, head, split, source)
+
+
+def noised(vectors: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """One release of each row under Gaussian output noise; float32, not scaled to norm 1 again."""
+    if sigma == 0:
+        return vectors
+    return np.asarray(vectors + sigma * rng.standard_normal(vectors.shape, dtype=np.float32), dtype=np.float32)
+
+
+def noise_of(entry: Entry, head: str, noise: float | None = None) -> float:
+    """The output noise of a head, as given or else as its record says."""
+    return float(entry.head_record(head).get("output_noise") or 0.0) if noise is None else float(noise)
+
+
+def _store(entry: Entry) -> Store:
+    return Store(entry.path.parent.parent)

@@ -1,0 +1,1 @@
+"""The reference study, run again on data of one's own."""
