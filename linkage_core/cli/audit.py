@@ -10,7 +10,6 @@ import typer
 from linkage_core.cli import (
     printing,
 )
-from linkage_core.cli.main import app
 from linkage_core.cli.options import (
     MORE,
     JsonOption,
@@ -29,7 +28,6 @@ from linkage_core.errors import InputError
 from linkage_core.tables import rows
 
 
-@app.command()
 def audit(
     target: Annotated[str, typer.Argument(metavar="COHORT[/MODEL]", help="Without a model: all of the cohort's.")],
     head: Annotated[str, typer.Option("--head", help="Name of the head.")] = "off-the-shelf",

@@ -15,7 +15,6 @@ from linkage_core import tables
 from linkage_core.cli import (
     printing,
 )
-from linkage_core.cli.main import app, phantom_app
 from linkage_core.cli.options import (
     ImageFolderOption,
     JsonOption,
@@ -45,7 +44,6 @@ from linkage_core.store.entry import Entry
 from linkage_core.validate import one_of
 
 
-@app.command()
 def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonOption = None) -> None:
     """What this machine has: processor, GPU, decoders, models at hand, store, and what to do about what is missing."""
     from linkage_core.cli.doctor import examine
@@ -56,7 +54,6 @@ def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonO
         printing.doctor(found)
 
 
-@app.command()
 def cohort(
     kind: KindArgument,
     root: RootArgument = None,
@@ -96,7 +93,6 @@ def cohort(
     bound_rejects(len(found.rejects), max_rejects)
 
 
-@app.command()
 def embed(
     kind: KindArgument,
     root: RootArgument = None,
@@ -156,7 +152,6 @@ def embed(
     bound_rejects(len(rejects), max_rejects)
 
 
-@app.command("import")
 def import_(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Where it will stand in the store.")],
     image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz or Parquet, one row a record.")],
@@ -182,7 +177,6 @@ def import_(
     _entry_done(entry, entry.rejects(), quiet, json_to)
 
 
-@app.command()
 def verify(
     target: Annotated[str | None, typer.Argument(metavar="[COHORT[/MODEL]]")] = None,
     store: StoreOption = None,
@@ -206,7 +200,6 @@ def verify(
         )
 
 
-@app.command()
 def pull(
     model: Annotated[
         str, typer.Argument(help="clip, pubmedclip, biomedclip, biovil-t, hf:ORG/NAME or open_clip:ORG/NAME.")
@@ -222,7 +215,6 @@ def pull(
         output.print(f"{model} is at hand: {found.folder}")
 
 
-@phantom_app.command("build")
 def phantom_build(
     seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
     splits: Annotated[
@@ -256,7 +248,6 @@ def phantom_build(
         output.print("Built. See it with: " + ("make app, page Mitigation" if lab else "linkage audit phantom"))
 
 
-@phantom_app.command("export")
 def phantom_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     layout: Annotated[

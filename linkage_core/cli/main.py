@@ -11,12 +11,8 @@ from collections.abc import Sequence
 
 import typer
 
-from linkage_core.cli import (
-    lab,
-    release,
-    study,
-)
-from linkage_core.cli.app import register
+from linkage_core.cli import app as serving
+from linkage_core.cli import audit, cohorts, lab, release, study
 from linkage_core.cli.options import QuietOption, StoreOption, before_command
 from linkage_core.cli.printing import messages, plain
 from linkage_core.errors import STOPPED, LinkageError
@@ -61,8 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-register(app)
-lab.register(app)
-study.register(app)
-
-release.register(app)
+for name, command in (
+    ("doctor", cohorts.doctor),
+    ("cohort", cohorts.cohort),
+    ("embed", cohorts.embed),
+    ("import", cohorts.import_),
+    ("audit", audit.audit),
+    ("verify", cohorts.verify),
+    ("pull", cohorts.pull),
+):
+    app.command(name)(command)
+phantom_app.command("build")(cohorts.phantom_build)
+phantom_app.command("export")(cohorts.phantom_export)
+for part in (serving, lab, study, release):
+    part.register(app)

@@ -139,7 +139,7 @@ class _Process:
         paths = os.pathsep.join(path or str(os.getcwd()) for path in sys.path)  # noqa: PTH109
         settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         settings |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(KEPT))  # of glibc
-        code = f"from linkage_core.readers import serve; serve({theirs.fileno()})"
+        code = f"from linkage_core.images.processes import serve; serve({theirs.fileno()})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.DEVNULL,
