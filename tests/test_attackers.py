@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from linkage_core.attacks import attack as attackers
 from linkage_core.attacks import folds, learn_pairs, omniscient, turn_back
+from linkage_core.attacks import held as held_module
 from linkage_core.attacks.attack import attack, attacks, run, worst_of
 from linkage_core.attacks.held import ATTACKERS, HOLDS, Held, Known, allowed, hold
 from linkage_core.attacks.omniscient import omniscient_counts
@@ -103,13 +104,13 @@ def test_counts_equal_a_loop_over_pairs(attacker: str, monkeypatch: pytest.Monke
     """The scores an attacker arrives at, compared pair by pair; ties are those of identical texts alone."""
     held = simulated(rotation(), n_own=200, n_test=60, shared=True)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    real = attackers.match_counts
+    real = held_module.match_counts
 
     def watched(queries, candidates, match, **groups):
         seen.append((np.asarray(queries, float), np.asarray(candidates, float)))
         return real(queries, candidates, match, **groups)
 
-    monkeypatch.setattr(attackers, "match_counts", watched)
+    monkeypatch.setattr(held_module, "match_counts", watched)
     counts = run(held, attacker)[0]
     queries, candidates = seen[-1]
     for i in range(len(queries)):
@@ -268,18 +269,18 @@ def test_nothing_is_chosen_on_the_queries() -> None:
 
 def test_known_images_are_nested_in_m_and_come_by_patient() -> None:
     held = simulated()
-    few, more = (set(folds._known(held, m, 0).tolist()) for m in (11, 60))
+    few, more = (set(folds.known_rows(held, m, 0).tolist()) for m in (11, 60))
     assert few < more
     assert len({held.own_group[row] for row in few}) == 6
     for m in (-1, 601, 2.5, True):
         with pytest.raises(InputError, match="from 0 to 600"):
-            folds._known(held, m, 0)
+            folds.known_rows(held, m, 0)
 
 
 def test_patients_stay_whole_in_the_folds() -> None:
     held = simulated()
-    known = folds._known(held, 101, 0)
-    for learn, left_out, public in folds._splits(held, known, 0):
+    known = folds.known_rows(held, 101, 0)
+    for learn, left_out, public in folds.own_splits(held, known, 0):
         assert not set(held.own_group[learn]) & set(held.own_group[left_out])
         assert not set(held.own_group[public]) & set(held.own_group[left_out])
         assert sorted([*learn, *left_out]) == known.tolist()
@@ -422,7 +423,7 @@ def test_where_next_to_nobody_is_linked_the_interval_of_the_worst_is_wide(
 
     assert min(each) > 0
     assert all(held())
-    monkeypatch.setattr(attackers.statistics, "rate_intervals", attackers.statistics.cluster_bootstrap)
+    monkeypatch.setattr(attackers.intervals, "rate_intervals", attackers.intervals.cluster_bootstrap)
     assert not all(held()), "patients drawn again know nothing of the one that was not met"
 
 

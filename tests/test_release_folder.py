@@ -136,7 +136,7 @@ def test_one_label_is_drawn_without_looking_and_stands_beside_its_own_record(
     table = pq.read_table(made[f"{CAPPED}+label"] / records.TABLE)
     purpose = records.with_one_label(records.as_capped(source, secret, LIMIT), source, secret, records.LABELS).purpose
     order = records._order(secret, source, purpose, np.arange(source.n))[1]
-    states = records.utility.states_of(source.records)[order]
+    states = records.states_of(source.records)[order]
     which, present = table.column("finding").to_numpy(), table.column("present").to_numpy(zero_copy_only=False)
     assert (states[np.arange(len(which)), which] == 1).tolist() == present.tolist()
     vectors = folder.read_vectors(made[f"{CAPPED}+label"])
