@@ -1,6 +1,8 @@
 # make app: the environment, then the app on http://127.0.0.1:8501 (make app PORT=9000 for another port)
 # make test: the environment, Chromium, then lint, types and every test
 # make parity: encoders beside the models' own code, in an environment of their own (part of make test)
+# make package: dist/, the source archive and the wheel with app, pages, settings and phantom
+# make requirements: the requirements*.txt from pyproject.toml
 # make soak: the long campaigns; their figures stand in benchmarks/
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ PORT ?= 8501
 BIN = $(VENV)/bin
 PARITY = $(VENV)/parity
 
-.PHONY: app test lint unit parity soak browser clean help
+.PHONY: app test lint unit parity package requirements soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
@@ -30,6 +32,13 @@ unit: $(VENV)/.dev
 
 parity: $(PARITY)/.done
 	nice -n 19 $(PARITY)/bin/python -m pytest -p no:cacheprovider tests/parity
+
+package: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+requirements:
+	$(PYTHON) tools/requirements.py
 
 soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python -m pytest -m soak
@@ -52,6 +61,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/release_second_site.py
 	$(BIN)/python benchmarks/embed_throughput.py
 	$(BIN)/python benchmarks/scaled_jpeg.py
+	$(BIN)/python benchmarks/package.py
 
 browser:
 	@sh tests/browser/chromium.sh
@@ -62,9 +72,10 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "venv failed. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 
+## Not compiled: Python compiles what is imported at its first import, and most modules of these packages never are.
 $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.base
@@ -81,4 +92,4 @@ $(PARITY)/.done: requirements-parity.txt requirements-models.txt $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
