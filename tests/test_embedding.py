@@ -144,6 +144,21 @@ def test_other_weights_never_mix_with_old_shards(store: Store) -> None:
     assert on_disk == {name for name in entry.manifest["files"] if name.startswith("features-")}
 
 
+def test_a_shard_under_the_name_of_another_recipe_is_made_again(store: Store) -> None:
+    """A name holds eight letters of the recipe; the shard itself holds it whole."""
+    source = cohort()
+    old = embed(source, CountingEncoder("a"), store)
+    strange = {path.name[-13:]: path.read_bytes() for path in old.path.glob("features-image-*")}
+    entry = embed(source, CountingEncoder("b"), store)
+    shards = sorted(entry.path.glob("features-image-*"))
+    shards[0].write_bytes(strange[shards[0].name[-13:]])
+    mended = CountingEncoder("b")
+    again = embed(source, mended, store)
+    assert 0 < mended.images_seen <= 16
+    assert again.verify() == []
+    assert again.fingerprint == entry.fingerprint
+
+
 def test_identical_texts_have_identical_vectors(store: Store) -> None:
     entry = embed(cohort(), CountingEncoder(), store)
     embeddings = entry.embeddings(split="all")

@@ -94,17 +94,23 @@ def test_negative_zero_equals_zero() -> None:
     reports = np.array([[0.0, 1.0], [-0.0, 1.0]], dtype=np.float32)
     counts = match_counts(np.array([[1.0, 0.3]], dtype=np.float32), reports, np.array([0]))
     assert counts.n_tied.tolist() == [1]
+    vectors, column_of, multiplicity = ranking.distinct(reports, np.array([0]))
+    assert (len(vectors), column_of.tolist(), multiplicity.tolist()) == (1, [0, 0], [2])
 
 
 def test_same_counts_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     images, reports = grid(rng, 200, 4), grid(rng, 300, 4, levels=1)
     match = rng.integers(0, 300, 200)
-    compiled = match_counts(images, reports, match)
+    distinct = np.unique(reports, axis=0)  # other vectors that tie: without copies they are counted in another way
+    own = match % len(distinct)
+    compiled = [match_counts(images, reports, match), match_counts(images, distinct, own)]
     assert _count.compiled("float64"), "numba is part of the base set: the compiled path must have been tested"
     monkeypatch.setattr(_count, "compiled", lambda precision: None)
-    plain = match_counts(images, reports, match)
-    assert all((a == b).all() for a, b in zip(compiled, plain, strict=True))
+    plain = [match_counts(images, reports, match), match_counts(images, distinct, own)]
+    assert compiled[1].n_tied.sum() > 100
+    for one, other in zip(compiled, plain, strict=True):
+        assert all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
 def test_several_images_of_a_study_share_their_candidate() -> None:
