@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from linkage_core.errors import InputError
 
@@ -35,3 +36,9 @@ def nearest(value: object, choices: Iterable[object]) -> str:
     """
     near = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def new_folder(path: Path) -> None:
+    """InputError where something stands already: results never overwrite."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} is not an empty directory.", "Name a new or empty directory.")

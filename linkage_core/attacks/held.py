@@ -106,6 +106,19 @@ class Held(Asked):
         if not len(self.own_group):
             raise InputError("The attacker has no data of its own.", "Give it a split, or another cohort's entry.")
 
+    def at_home(self, rows: np.ndarray, candidates: np.ndarray) -> Asked:
+        """Own rows as queries and own rows as candidates, the queries' own first and in their order."""
+        return Asked(
+            released=self.own_released[rows],
+            images=self.own_images[rows],
+            texts=self.own_texts[candidates],
+            findings=self.own_findings[candidates],
+            text_of=np.arange(len(candidates)),
+            match=np.arange(len(rows)),
+            query_group=self.own_group[rows],
+            candidate_group=self.own_group[candidates],
+        )
+
 
 def hold(
     entry: Entry,

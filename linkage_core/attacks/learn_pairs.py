@@ -253,14 +253,4 @@ def _at_home(held: Held, left_out: np.ndarray, seed: int) -> Asked:
     rows = left_out[:_VALIDATION]
     others = np.flatnonzero(~np.isin(held.own_group, held.own_group[rows]))
     others = np.random.default_rng([seed, 3]).permutation(others)[: max(0, 2 * _VALIDATION_POOL - len(rows))]
-    of = np.concatenate([rows, others])
-    return Asked(
-        released=held.own_released[rows],
-        images=held.own_images[rows],
-        texts=held.own_texts[of],
-        findings=held.own_findings[of],
-        text_of=np.arange(len(of)),
-        match=np.arange(len(rows)),
-        query_group=held.own_group[rows],
-        candidate_group=held.own_group[of],
-    )
+    return held.at_home(rows, np.concatenate([rows, others]))

@@ -46,15 +46,14 @@ def study(
     """
     import dataclasses
 
-    from linkage_core.errors import InputError
     from linkage_core.study import design as study_design
     from linkage_core.study import run as studies
+    from linkage_core.validate import new_folder
 
     design = study_design.preset(preset)
     if section is not None:
         design = dataclasses.replace(design, section=section)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not an empty directory.", "Name a new or empty directory.")
+    new_folder(out)
     with options.progress_bars(quiet or json_to == "-") as progress:
         found = studies.run(
             options.store_at(store, writes=True),

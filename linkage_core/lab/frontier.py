@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,12 +196,8 @@ def keep(
         if "seed" in columns:
             added, table = (part.astype({"seed": "Int64"}) for part in (added, table))
         whole = pd.concat([table, added], ignore_index=True) if len(table) else added
-        now = now.add_file(relative, partial(_write, table=whole))
+        now = now.add_file(relative, partial(write_table, table=whole))
     return now
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    write_table(path, table)
 
 
 def dicts(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -229,19 +229,19 @@ def heads(
         progress("heads", done, len(names))
         row = rows.loc[name]
         table = usefulness.utility_table(entry, name, declared=listed, measures=("probe",))
-        found = table.set_index("label")
+        of_label = table.set_index("label")
         used = []
         for group in GROUPS:
-            one = found.loc[f"{usefulness.MACRO}, {group}"]
+            macro = of_label.loc[f"{usefulness.MACRO}, {group}"]
             used.append(
                 {
                     "cohort": entry.cohort,
                     "use": "read",
                     "findings": group,
-                    **{f"auroc{end}": one[f"after{end}"] for end in ("", "_low", "_high")},
-                    **{f"difference{end}": one[f"difference{end}"] for end in ("", "_low", "_high")},
-                    "n_patients": one["n_patients"],
-                    "trained_on": one["trained_on"],
+                    **{f"auroc{end}": macro[f"after{end}"] for end in ("", "_low", "_high")},
+                    **{f"difference{end}": macro[f"difference{end}"] for end in ("", "_low", "_high")},
+                    "n_patients": macro["n_patients"],
+                    "trained_on": macro["trained_on"],
                 }
             )
         if name == OFF_THE_SHELF and before is not None:
@@ -328,13 +328,14 @@ def trained_rows(
     known = ~np.isnan(after).any(axis=0) & before.trained
     states = np.where(known, states_of(records), np.nan)
     patients = records["patient_id"].to_numpy(str)
-    found = auroc.aurocs(scores, states, patients, seed=seed)
+    aurocs = auroc.aurocs(scores, states, patients, seed=seed)
     inside = np.array([name in listed for name in LABELS])
+    enough = known & aurocs.enough
     rows = []
-    for group, members in zip(GROUPS, (known & found.enough & inside, known & found.enough & ~inside), strict=True):
+    for group, members in zip(GROUPS, (enough & inside, enough & ~inside), strict=True):
         if not members.any():
             continue
-        value, draws = found.auroc[members].mean(axis=0), found.draws[:, members].mean(axis=1)
+        value, draws = aurocs.auroc[members].mean(axis=0), aurocs.draws[:, members].mean(axis=1)
         low, high = np.nanquantile(draws[:, 1], [0.025, 0.975])
         gap = np.nanquantile(draws[:, 1] - draws[:, 0], [0.025, 0.975])
         rows.append(
@@ -349,7 +350,7 @@ def trained_rows(
                 "difference": value[1] - value[0],
                 "difference_low": gap[0],
                 "difference_high": gap[1],
-                "n_patients": int(found.patients[members].min()),
+                "n_patients": int(aurocs.patients[members].min()),
             }
         )
     return rows

@@ -266,9 +266,8 @@ def measure(
             progress(f"{name}: {who}", round(100 * (done + share)), 100 * len(steps))
 
         tell("attackers", 0.0)
-        with threadpool_limits(
-            1, user_api="blas"
-        ):  # matrices are small: more threads only wait, for three times as long
+        # matrices are small: more threads only wait, for three times as long
+        with threadpool_limits(1, user_api="blas"):
             rows.append(_attacked(cohort, name, source, known if source is None else ("all",), seed, tell))
             measures = _measures(cohort)
             if measures:

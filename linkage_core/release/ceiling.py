@@ -126,14 +126,14 @@ def ceiling(
     owner = patient[rows]  # whichever image was drawn, the rows are the same studies
     of_patient = records.groupby("patient_id")["study_id"].transform("nunique").to_numpy()
     full = records["study_id"].nunique() - (0 if uniform else of_patient - 1)  # pool of a query that takes all there is
-    made = []
+    table = []
     for case, (pool_size, k) in enumerate(cases):
         drawn = np.column_stack([one[:, case] for one in rounds])
         interval = intervals.cluster_bootstrap(drawn.mean(axis=1), owner, seed=seed)
         means = np.nanmean(drawn, axis=0)
         sizes = np.asarray(full if pool_size == "full" else pool_size)
         chance = float(np.mean(np.minimum(k / sizes, 1.0)))
-        made.append(
+        table.append(
             {
                 "cohort": entry.cohort,
                 "model": entry.model,
@@ -155,7 +155,7 @@ def ceiling(
                 "seed": seed,
             }
         )
-    return pd.DataFrame(made)
+    return pd.DataFrame(table)
 
 
 def of_head(

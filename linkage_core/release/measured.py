@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from linkage_core.attacks import attack
 from linkage_core.attacks import held as attacks_held
 from linkage_core.attacks.attack import Attack
-from linkage_core.attacks.held import Asked, Held, Known
+from linkage_core.attacks.held import Held, Known
 from linkage_core.audit.study import Study
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
@@ -206,16 +206,7 @@ def cell_factors(held: Held, mechanism: Mechanism, seed: int = 0) -> tuple[np.nd
     code = np.unique(held.own_group, return_inverse=True)[1]
     home = (np.random.default_rng([seed, 13]).permutation(code.max() + 1)[code] % 3) == 0
     left_out = np.flatnonzero(home)[:2000]
-    at_home = Asked(
-        released=held.own_released[left_out],
-        images=held.own_images[left_out],
-        texts=held.own_texts[left_out],
-        findings=held.own_findings[left_out],
-        text_of=np.arange(len(left_out)),
-        match=np.arange(len(left_out)),
-        query_group=held.own_group[left_out],
-        candidate_group=held.own_group[left_out],
-    )
+    at_home = held.at_home(left_out, left_out)
 
     def learnt(way: str, rows: np.ndarray, asked: np.ndarray) -> np.ndarray:
         if way == "simulated":

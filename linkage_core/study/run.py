@@ -32,6 +32,7 @@ from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 from linkage_core.store.files import versions
 from linkage_core.study.design import DESIGN, SCHEMA, UNSTATED, Preset, StudyRun, heads_of, strongest, study_pairs
 from linkage_core.study.side_by_side import side_by_side
+from linkage_core.validate import new_folder
 
 RELEASE = "embeddings-and-heads"
 """What leaves: the attackers hold the embeddings and both heads."""
@@ -262,8 +263,7 @@ def _said(record: dict[str, Any]) -> dict[str, Any]:
 
 def write(found: StudyRun, folder: Path) -> dict[str, Any]:
     """Every table as CSV, and study.json with the preset and what it was made from; returns study.json's content."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not an empty directory.", "Name a new or empty directory.")
+    new_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in found.tables.items():
         (folder / f"{name}.csv").write_bytes(tables.csv(table))

@@ -18,7 +18,7 @@ from linkage_core.cohorts.phantom.population import SEED, Study
 from linkage_core.errors import InputError
 from linkage_core.images.pixels import Radiograph
 from linkage_core.progress import Progress, silent
-from linkage_core.validate import one_of
+from linkage_core.validate import new_folder, one_of
 
 MANIFEST_COLUMNS = ("image", "report", "patient_id", "study_id", "view", "sex", "age", *LABELS)
 _DX_STORAGE = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
@@ -67,8 +67,7 @@ def checked_target(directory: Path, studies: Sequence[Study]) -> None:
     """InputError where the directory is not empty or no study is given."""
     if not studies:
         raise InputError("There is no study to export.", "Ask for at least one.")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise InputError(f"{directory} is not an empty directory.", "Name a new or empty directory.")
+    new_folder(directory)
 
 
 def dicom_file(picture: Radiograph, row: Mapping[Any, Any], study_date: str = "") -> bytes:
