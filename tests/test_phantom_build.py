@@ -15,13 +15,15 @@ from linkage_core.cli import main
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.phantom import image_of, population, read, report_of
 from linkage_core.cohorts.phantom.export import MANIFEST_COLUMNS, export_folder
+from linkage_core.encoders.ladder import RECIPES, Recipe, train
 from linkage_core.encoders.phantom import MODELS, SHIPPED, PhantomEncoder, load_phantom
 from linkage_core.errors import InputError
 from linkage_core.lab import grid, measured, phantom
 from linkage_core.lab import setting as settings
-from linkage_core.lab.phantom import RECIPES, build, rung_text, train
+from linkage_core.lab.phantom import build, rung_text
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation.finetune import Options
+from linkage_core.progress import silent
 from linkage_core.ranking.pools import expected_recall
 from linkage_core.store.entry import Store
 
@@ -107,13 +109,13 @@ def test_training_is_repeatable_and_learns() -> None:
     for row, kind in enumerate(kinds):
         images[row, 16 * kind : 16 * kind + 16] += 1
     texts = [("clear lungs", "large effusion", "broken rib", "wide heart")[kind] for kind in kinds]
-    recipe = phantom.Recipe("radiology", patients=1, epochs=1, batch=32)
-    twice = [train(images, texts, recipe, seed=1, progress=phantom.silent, stage="")[0] for _ in range(2)]
+    recipe = Recipe("radiology", patients=1, epochs=1, batch=32)
+    twice = [train(images, texts, recipe, seed=1, progress=silent, stage="")[0] for _ in range(2)]
     for first, second in zip(twice[0].parameters(), twice[1].parameters(), strict=True):
         np.testing.assert_allclose(first.detach(), second.detach(), rtol=1e-3, atol=1e-3)
 
     longer = replace(recipe, epochs=8, learning_rate=3e-3)
-    model, vocabulary = train(images, texts, longer, seed=1, progress=phantom.silent, stage="")
+    model, vocabulary = train(images, texts, longer, seed=1, progress=silent, stage="")
     encoder = PhantomEncoder("phantom-radiology", model, vocabulary, training={})
     heads = encoder.heads()
     image = heads.image(encoder.image_features_of(images))
@@ -129,7 +131,7 @@ def test_only_the_encoder_training_patients_are_trained_on(monkeypatch: pytest.M
         asked.extend(record_ids)
         return np.random.default_rng(0).integers(0, 65536, (len(record_ids), 64, 64), dtype=np.uint16)
 
-    phantom._train_ladder(tmp_path, ["phantom-general"], 0, True, draw, phantom.silent)
+    phantom._train_ladder(tmp_path, ["phantom-general"], 0, True, draw, silent)
     assert {population.split_of("A", population.parse_id(record_id)[1]) for record_id in asked} == {"encoder"}
 
 
