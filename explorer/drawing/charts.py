@@ -21,6 +21,8 @@ from explorer.drawing.sentences import figure as figure_words
 
 FONT = '"Source Sans", "Source Sans 3", sans-serif'
 CURVE_HEIGHT = 400
+Row = Mapping[Any, Any] | pd.Series
+"""One row of a table, from whichever way of walking through it."""
 CONFIG = {"displayModeBar": False, "responsive": True, "scrollZoom": False, "doubleClick": False}
 
 
@@ -166,6 +168,53 @@ def see_through(colour: str, alpha: float) -> str:
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
+# -- pieces of a picture ---------------------------------------------------------------------------------------------
+
+
+def guessing_line(x: Sequence[float], y: Sequence[float], palette: Palette) -> dict[str, Any]:
+    """The dashed line of what guessing reaches."""
+    return {
+        "x": list(x),
+        "y": list(y),
+        "mode": "lines",
+        "line": {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
+        "hoverinfo": "skip",
+        "name": "guessing",
+    }
+
+
+def filled(x: Sequence[float], y: Sequence[float], colour: str, name: str) -> dict[str, Any]:
+    """An area without an edge, given by its corners."""
+    return {
+        "x": list(x),
+        "y": list(y),
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": colour,
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "name": name,
+    }
+
+
+def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, name: str) -> dict[str, Any]:
+    """The area between the ends of an interval at every x."""
+    return filled([*x, *reversed(x)], [*high, *reversed(low)], colour, f"{name}, 95% interval")
+
+
+def marks(x: Sequence[float], y: Sequence[float], marker: Mapping[str, object], name: str) -> dict[str, Any]:
+    """Marks that say nothing when the pointer is on them."""
+    return {
+        "x": list(x),
+        "y": list(y),
+        "mode": "markers",
+        "marker": dict(marker),
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+        "name": name,
+    }
+
+
 # -- risk against pool size ------------------------------------------------------------------------------------------
 
 
@@ -207,7 +256,7 @@ def curve(
     else:
         y_ticks = _ticks(low, high, _steps(low, high))
         y_words = [_plain(v) for v in y_ticks]
-    marks = [*(_ticks(smallest, largest / 1.5, (1,)) if largest > smallest * 1.5 else []), largest]
+    marked = [*(_ticks(smallest, largest / 1.5, (1,)) if largest > smallest * 1.5 else []), largest]
     x_ticks = _ticks(smallest, largest, _steps(smallest, largest)) or [smallest]
     ends_at = (smallest, largest) if smallest < largest else (smallest / 2, largest * 2)
     right = math.log10(largest)
@@ -218,85 +267,17 @@ def curve(
 
     longest = max(len(labels[model]) for model in styles)
     margin = {"l": 104, "r": min(max(104, 32 + 7 * longest), 190), "t": 34, "b": 72 if falling else 52}
-    traces: list[dict[str, object]] = [
-        {
-            "x": guess["pool_size"].tolist(),
-            "y": guessed,
-            "mode": "lines",
-            "line": {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
-            "hoverinfo": "skip",
-            "name": "guessing",
-        }
-    ]
+    traces = [guessing_line(guess["pool_size"].tolist(), guessed, palette)]
     ends: list[tuple[str, float, str]] = [("guessing", guessed[-1], palette.muted)]
     for model, style in styles.items():
         line = rows[(rows["model"] == model) & (rows[shape.value] > 0)]
         if line.empty:
             continue
-        x, y = line["pool_size"].tolist(), line[shape.value].tolist()
-        band_low = line[shape.low].fillna(line[shape.value]).clip(lower=low).tolist()
-        band_high = line[shape.high].fillna(line[shape.value]).tolist()
-        traces.append(
-            {
-                "x": x + x[::-1],
-                "y": band_high + band_low[::-1],
-                "mode": "lines",
-                "fill": "toself",
-                "fillcolor": see_through(style.colour, 0.18),
-                "line": {"width": 0},
-                "hoverinfo": "skip",
-                "name": f"{labels[model]}, 95% interval",
-            }
-        )
-        traces.append(
-            {
-                "x": x,
-                "y": y,
-                "mode": "lines",
-                "line": {"color": style.colour, "width": 2.5, "dash": (dashes or {}).get(model)},
-                "name": labels[model],
-                "text": [_point_words(row, measure, labels[model]) for row in line.to_dict("records")],
-                "hovertemplate": "%{text}<extra></extra>",
-            }
-        )
-        marked = line[line["pool_size"].isin(marks)]
-        traces.append(
-            {
-                "x": marked["pool_size"].tolist(),
-                "y": marked[shape.value].tolist(),
-                "mode": "markers",
-                "marker": {"color": style.colour, "symbol": style.marker, "size": 9},
-                "cliponaxis": False,
-                "hoverinfo": "skip",
-                "name": f"{labels[model]}, marks",
-            }
-        )
-        here = line[line["pool_size"] == pool_size]
-        traces.append(
-            {
-                "x": here["pool_size"].tolist(),
-                "y": here[shape.value].tolist(),
-                "mode": "markers",
-                "marker": {
-                    "color": palette.page,
-                    "symbol": style.marker,
-                    "size": 13,
-                    "line": {"color": style.colour, "width": 3},
-                },
-                "cliponaxis": False,
-                "hoverinfo": "skip",
-                "name": f"{labels[model]}, chosen N",
-            }
-        )
-        ends.append((labels[model], y[-1], style.colour))
+        dash = (dashes or {}).get(model)
+        traces += _model_traces(line, measure, labels[model], style, dash, low, (marked, pool_size), palette)
+        ends.append((labels[model], float(line[shape.value].iloc[-1]), style.colour))
     inner = CURVE_HEIGHT - margin["t"] - margin["b"]
-    per_decade = inner / (math.log10(high) - math.log10(low))
-    notes = []
-    wanted = [math.log10(value) * per_decade for _, value, _ in ends]
-    for (name, value, colour), place, moved in zip(ends, wanted, spread(wanted, 19), strict=True):
-        end = note(palette, escape(name), x=right, y=math.log10(value), xanchor="left", xshift=12, yshift=moved - place)
-        end["font"]["color"] = colour
-        notes.append(end)
+    notes = _names_of_lines(ends, right, inner / (math.log10(high) - math.log10(low)), palette)
     title = shape.axis.format(k=k)
     above = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     notes.append(note(palette, f"{title}, band: 95% interval, log scale", **above, yshift=10))
@@ -308,12 +289,10 @@ def curve(
     if falling:
         if largest not in x_ticks and largest > 1.5 * x_ticks[-1]:
             x_ticks.append(largest)
-        notes += [
-            note(palette, f"n = {images[n]:,}" if n == x_ticks[0] else f"{images[n]:,}", x=math.log10(n), yshift=-24)
-            | under
-            for n in x_ticks
-            if n in images
-        ]
+        for n in map(int, x_ticks):
+            if n in images:
+                words = f"n = {images[n]:,}" if n == x_ticks[0] else f"{images[n]:,}"
+                notes.append(note(palette, words, x=math.log10(n), yshift=-24) | under)
     # all at once: every later change of a figure is checked again as a whole, and the slider waits for it
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],
@@ -325,6 +304,62 @@ def curve(
             "shapes": [chosen_line(pool_size, palette)] if smallest <= pool_size <= largest else [],
         },
     )
+
+
+def _model_traces(
+    line: pd.DataFrame,
+    measure: str,
+    name: str,
+    style: ModelStyle,
+    dash: str | None,
+    floor: float,
+    marked: tuple[Sequence[float], int],
+    palette: Palette,
+) -> list[dict[str, Any]]:
+    """Band, line and marks of one model; marked: the values of N that get a mark, and the one that was picked."""
+    shape, (places, chosen) = MEASURES[measure], marked
+    x, y = line["pool_size"].tolist(), line[shape.value].tolist()
+    low = line[shape.low].fillna(line[shape.value]).clip(lower=floor).tolist()
+    high = line[shape.high].fillna(line[shape.value]).tolist()
+    few, here = line[line["pool_size"].isin(places)], line[line["pool_size"] == chosen]
+    edge = {"color": style.colour, "width": 3}
+    return [
+        band(x, low, high, see_through(style.colour, 0.18), name),
+        {
+            "x": x,
+            "y": y,
+            "mode": "lines",
+            "line": {"color": style.colour, "width": 2.5, "dash": dash},
+            "name": name,
+            "text": [_point_words(row, measure, name) for row in line.to_dict("records")],
+            "hovertemplate": "%{text}<extra></extra>",
+        },
+        marks(
+            few["pool_size"].tolist(),
+            few[shape.value].tolist(),
+            {"color": style.colour, "symbol": style.marker, "size": 9},
+            f"{name}, marks",
+        ),
+        marks(
+            here["pool_size"].tolist(),
+            here[shape.value].tolist(),
+            {"color": palette.page, "symbol": style.marker, "size": 13, "line": edge},
+            f"{name}, chosen N",
+        ),
+    ]
+
+
+def _names_of_lines(
+    ends: Sequence[tuple[str, float, str]], right: float, per_decade: float, palette: Palette
+) -> list[dict[str, Any]]:
+    """The name of each line at its right end, moved apart where they would touch. ends: (name, value, colour)."""
+    notes = []
+    wanted = [math.log10(value) * per_decade for _, value, _ in ends]
+    for (name, value, colour), place, moved in zip(ends, wanted, spread(wanted, 19), strict=True):
+        end = note(palette, escape(name), x=right, y=math.log10(value), xanchor="left", xshift=12, yshift=moved - place)
+        end["font"]["color"] = colour
+        notes.append(end)
+    return notes
 
 
 def guessed_reciprocal_rank(pool_size: int) -> float:

@@ -36,9 +36,8 @@ def svg(figure: go.Figure, *, title: str, subtitle: str, width: int = 1000) -> b
         return place(layout.xaxis, left, right, value, logged=logged)
 
     def y_of(value: float, logged: bool = False, axis: go.layout.YAxis = layout.yaxis) -> float:
-        first, last = axis.domain or (0, 1)
-        ends = (bottom - share * (bottom - top) for share in (first, last))
-        return place(axis, *ends, value, logged=logged)
+        first, last = (bottom - share * (bottom - top) for share in axis.domain or (0, 1))
+        return place(axis, first, last, value, logged=logged)
 
     panels = {"y": layout.yaxis}
     if any(trace.yaxis == "y2" for trace in figure.data):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from explorer.frame.kept import study
 from explorer.frame.state import (
@@ -86,15 +87,15 @@ def model_control(key: str, label: str = "Model") -> str:
 def pool_buttons(options: Sequence[int], key: str, label: str = "Reports in the pool (N)") -> int:
     """N as a few buttons; shows the one nearest (in ratio) to the common value, returns the one shown."""
     key = f"{key}:{len(options)}"
-    _show(key, nearest(options, get("N")))
-    return int(
-        st.segmented_control(
-            label, options, key=key, required=True, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key)
-        )
+    shown = nearest(options, get("N"))
+    _show(key, shown)
+    pressed = st.segmented_control(
+        label, options, key=key, required=True, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key)
     )
+    return shown if pressed is None else int(pressed)
 
 
-def tabs(name: str, labels: Mapping[str, str], key: str) -> Any:
+def tabs(name: str, labels: Mapping[str, str], key: str) -> DeltaGenerator:
     """Tabs of which only the open one is to be drawn. Returns its container; which it is stands in get(name)."""
     names = list(labels)
     value = get(name) if get(name) in labels else names[0]

@@ -237,9 +237,9 @@ def save(*files: tuple[str, str, Callable[[], bytes]], note: str = "") -> None:
     """
     kinds = {".csv": ("text/csv", ":material/table:"), ".svg": ("image/svg+xml", ":material/image:")}
     with st.popover("Save", icon=":material/download:"):
-        for label, name, made in files:
+        for label, name, make in files:
             kind, icon = kinds[name[-4:]]
-            st.download_button(label, made, name, kind, on_click="ignore", icon=icon, width="stretch")
+            st.download_button(label, make, name, kind, on_click="ignore", icon=icon, width="stretch")
         if note:
             st.caption(note)
 
@@ -252,5 +252,5 @@ def left_out(problems: Sequence[str]) -> None:
 
 def ladder_words(rows: pd.DataFrame, out_of: int, labels: Mapping[str, str]) -> str:
     """The ladder as a sentence, for those who cannot see it."""
-    said = [f"{labels[r['model']]} {sentences.of(r['recall'], out_of)}" for _, r in rows.iterrows()]
-    return f"Images linked: {'; '.join(said)}; guessing {sentences.of(rows['chance'].iloc[0], out_of)}."
+    counts = [f"{labels[r['model']]} {sentences.of(r['recall'], out_of)}" for _, r in rows.iterrows()]
+    return f"Images linked: {'; '.join(counts)}; guessing {sentences.of(rows['chance'].iloc[0], out_of)}."

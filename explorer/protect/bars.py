@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 
 from explorer.drawing.charts import (
+    Row,
     axis,
     layout,
     note,
@@ -30,7 +31,7 @@ def attackers_height(n: int) -> int:
 
 
 def attackers(
-    rows: Sequence[Mapping],
+    rows: Sequence[Row],
     names: Sequence[str],
     *,
     before: float | None,
@@ -104,7 +105,7 @@ def attackers(
     )
 
 
-def attackers_words(rows: Sequence[Mapping], names: Sequence[str], before: float | None, out_of: int) -> str:
+def attackers_words(rows: Sequence[Row], names: Sequence[str], before: float | None, out_of: int) -> str:
     """The picture as a sentence."""
     said = [f"{name} {of(float(row['recall']), out_of)}" for row, name in zip(rows, names, strict=True)]
     was = f" Before, the worst: {of(before, out_of)}." if before is not None else ""

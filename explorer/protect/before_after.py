@@ -42,7 +42,7 @@ class Pictures:
     no_attackers: str = ""
 
 
-def cards(first: Callable[[], None], second: Callable[[], None]) -> None:
+def cards(first: Callable[[], object], second: Callable[[], object]) -> None:
     """What holds for every attacker, and what was measured: side by side, never one number."""
     left, right = st.columns([0.48, 0.52], gap="small")
     with left, st.container(border=True, key="mi-guarantee", height="stretch"), page.guarded():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from explorer.drawing.charts import (
+    Row,
+)
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import TOO_FEW, figure, interval, of, too_few, upper
 from explorer.protect.uses import Use
@@ -82,16 +85,16 @@ def guarantee_facts(epsilon: float, delta: float, unit: str) -> str:
 
 
 def measured(
-    before: Mapping | None,
-    after: Mapping | None,
+    before: Row | None,
+    after: Row | None,
     *,
     release: str,
     pool_size: int,
     out_of: int,
     n_own: int,
     palette: Palette,
-    cosine: Mapping | None = None,
-    cosine_before: Mapping | None = None,
+    cosine: Row | None = None,
+    cosine_before: Row | None = None,
 ) -> str:
     """HTML of card 2: the worst attacker after and before, with intervals, against guessing, on one scale.
 
@@ -142,7 +145,7 @@ def measured(
     )
 
 
-def _few(row: Mapping) -> bool:
+def _few(row: Row) -> bool:
     flag = str(row.get("flag") or "")
     return row["n_queries"] < TOO_FEW or flag.startswith("too few")
 
@@ -173,14 +176,14 @@ def bar(
 
 
 def damage(
-    after: Mapping | None,
-    noise: Mapping | None,
+    after: Row | None,
+    noise: Row | None,
     *,
     out_of: int,
     palette: Palette,
     uses: Sequence[Use] = (),
     noise_name: str = "noise only",
-    worst: tuple[Mapping, Mapping] | None = None,
+    worst: tuple[Row, Row] | None = None,
     why: str = "",
 ) -> str:
     """HTML: cosine under the head beside cosine under its noise alone, and what follows from it.
@@ -207,7 +210,7 @@ def damage(
     )
 
 
-def worst_words(after: Mapping, noise: Mapping) -> str:
+def worst_words(after: Row, noise: Row) -> str:
     """The same comparison for the worst attacker, which is the one that counts."""
     if noise["recall_low"] > after["recall_high"]:
         return "The worst attacker gets less under the head than under noise alone."
@@ -216,7 +219,7 @@ def worst_words(after: Mapping, noise: Mapping) -> str:
     return "To the worst attacker noise alone is as much of a hindrance as the head."
 
 
-def damage_words(after: Mapping, noise: Mapping, uses: Sequence[Use] = ()) -> str:
+def damage_words(after: Row, noise: Row, uses: Sequence[Use] = ()) -> str:
     """What the comparison of a head with its noise alone says; nothing beyond what the intervals carry."""
     if noise["recall_high"] < after["recall_low"]:
         said = "Noise alone lowers linkage further"

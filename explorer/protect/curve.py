@@ -9,23 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.drawing.charts import (
     CURVE_HEIGHT,
+    Row,
     _plain,
     _steps,
     _ticks,
     axis,
+    band,
     chosen_line,
     count_tick,
+    guessing_line,
     layout,
+    marks,
     note,
     see_through,
 )
-from explorer.drawing.palette import GUESSING_DASH, Palette
+from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import denominator, interval, of
 from explorer.protect.words import ATTACKERS, at
 
@@ -81,33 +86,13 @@ def curve(
     y_ticks = _ticks(low, min(high, 1), (1,))
     x_ticks = _ticks(smallest, largest, _steps(smallest, largest) if largest < 1000 else (1,)) or [smallest]
     ends = (smallest, largest) if smallest < largest else (smallest / 2, largest * 2)
-    traces: list[dict[str, object]] = [
-        {
-            "x": sizes,
-            "y": guess,
-            "mode": "lines",
-            "line": {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
-            "hoverinfo": "skip",
-            "name": "guessing",
-        }
-    ]
+    traces = [guessing_line(sizes, guess, palette)]
     for name in (each for each in ("noise", "cosine", "worst", "before") if each in drawn):
         rows = drawn[name]
         x, y = rows["pool_size"].tolist(), rows["recall"].tolist()
         band_low = rows["recall_low"].fillna(rows["recall"]).clip(lower=low).tolist()
         band_high = rows["recall_high"].fillna(rows["recall"]).tolist()
-        traces.append(
-            {
-                "x": x + x[::-1],
-                "y": band_high + band_low[::-1],
-                "mode": "lines",
-                "fill": "toself",
-                "fillcolor": see_through(str(styles[name]["color"]), 0.16),
-                "line": {"width": 0},
-                "hoverinfo": "skip",
-                "name": f"{names[name]}, 95% interval",
-            }
-        )
+        traces.append(band(x, band_low, band_high, see_through(str(styles[name]["color"]), 0.16), names[name]))
         traces.append(
             {
                 "x": x,
@@ -123,26 +108,9 @@ def curve(
         if marker:
             powers = set(_ticks(smallest, largest, (1, 3) if name == "noise" else (1,)))
             marked = rows[rows["pool_size"].isin(powers)] if powers else rows
-            traces.append(
-                {
-                    "x": marked["pool_size"].tolist(),
-                    "y": marked["recall"].tolist(),
-                    "mode": "markers",
-                    "marker": marker,
-                    "cliponaxis": False,
-                    "hoverinfo": "skip",
-                    "name": f"{names[name]}, marks",
-                }
-            )
-    for one in also:
-        said = [
-            f"{escape(one.name)}, N = {n:,}: {of(v, denominator(n))}"
-            for n, v in zip(one.sizes, one.recall, strict=True)
-        ]
-        common = {"x": list(one.sizes), "y": list(one.recall), "name": one.name}
-        traces.append({**common, "mode": "lines", "line": dict(one.line), "hoverinfo": "skip"})
-        hover = {"text": said, "hovertemplate": "%{text}<extra></extra>", "cliponaxis": False}
-        traces.append({**common, "mode": "markers", "marker": dict(one.marker), **hover})
+            places = marked["pool_size"].tolist()
+            traces.append(marks(places, marked["recall"].tolist(), marker, f"{names[name]}, marks"))
+    traces += [trace for line in also for trace in _further(line)]
     above = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     notes = [
         note(palette, "images linked (Recall@1), band: 95% interval, log scale", **above, yshift=10),
@@ -161,6 +129,25 @@ def curve(
     )
 
 
+def _further(line: Line) -> list[dict[str, Any]]:
+    """A line without a band, and its marks, which say what they are."""
+    x, y = list(line.sizes), list(line.recall)
+    words = [f"{escape(line.name)}, N = {n:,}: {of(v, denominator(n))}" for n, v in zip(x, y, strict=True)]
+    return [
+        {"x": x, "y": y, "name": line.name, "mode": "lines", "line": dict(line.line), "hoverinfo": "skip"},
+        {
+            "x": x,
+            "y": y,
+            "name": line.name,
+            "mode": "markers",
+            "marker": dict(line.marker),
+            "text": words,
+            "hovertemplate": "%{text}<extra></extra>",
+            "cliponaxis": False,
+        },
+    ]
+
+
 def _curve_marker(name: str, palette: Palette) -> dict[str, object] | None:
     if name == "before":
         edge = {"color": palette.before, "width": 2}
@@ -177,7 +164,7 @@ def _n_words(drawn: Mapping[str, pd.DataFrame]) -> str:
     return f"reports in the pool (N), log scale, n = {n:,} images"
 
 
-def _point_words(row: Mapping, name: str) -> str:
+def _point_words(row: Row, name: str) -> str:
     n = int(row["pool_size"])
     out_of = denominator(n)
     who = f"<br>{ATTACKERS.get(str(row['named']), '').format(m='its own')}" if row.get("named") else ""

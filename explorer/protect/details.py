@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.drawing.charts import (
+    Row,
     axis,
     layout,
     note,
@@ -20,7 +21,7 @@ from linkage_core.lab import measured
 from linkage_core.store.entry import OFF_THE_SHELF
 
 
-def spread_of_runs(rows: Sequence[Mapping], out_of: int) -> str:
+def spread_of_runs(rows: Sequence[Row], out_of: int) -> str:
     """Runs that differ by their noise alone, as words; "" for fewer than two.
 
     >>> spread_of_runs([{"recall": 0.17}, {"recall": 0.19}, {"recall": 0.18}], 100)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def facts(rows: pd.DataFrame, *, tolerance: str, keep: str, use: str, out_of: in
 # -- the picture -----------------------------------------------------------------------------------------------------
 
 
-def stretched(points: float | np.ndarray) -> Any:
+def stretched(points: float | np.ndarray | pd.Series) -> Any:
     """Points of AUROC against clean embeddings on an axis that shows a fifth of a point and forty."""
     return np.arcsinh(np.asarray(points) / 0.3)
 
@@ -215,8 +216,9 @@ def picture(
         clean = _clean(drawn, group)
         ticks = [-s for s in STEPS if bottom <= stretched(-s)]
         ticks = [t for t in ticks if t or clean is not None]
-        words = [_tick(t, clean) for t in ticks]
-        upward = charts.axis(palette, (bottom, top), [float(stretched(t)) for t in ticks], words)
+        upward = charts.axis(
+            palette, (bottom, top), [float(stretched(t)) for t in ticks], [_tick(t, clean) for t in ticks]
+        )
         upward |= {"domain": domain, "anchor": "x", "ticklabelstandoff": 6}
         axes["yaxis" if axis == "y" else "yaxis2"] = upward
         kept = f", shaded: kept within {TOLERANCES.get(f'{tolerance:g}', f'{tolerance:g} points')}" if asked else ""
@@ -294,7 +296,8 @@ def _family(
     y = {key: float(v) for key, v in zip(rows["key"], stretched(100 * rows[f"{group}_difference"]), strict=True)}
     bars: tuple[list[float | None], list[float | None]] = ([], [])
     spans: tuple[list[float | None], list[float | None]] = ([], [])
-    limits, opens = ([], []), ([], [])  # type: tuple[list[float], list[float]], tuple[list[float], list[float]]
+    limits: tuple[list[float], list[float]] = ([], [])
+    opens: tuple[list[float], list[float]] = ([], [])
     for row in rows.to_dict("records"):
         place, at = y[row["key"]], float(row["measured"])
         if kind == "nothing":
@@ -332,19 +335,19 @@ def _family(
         edge = {"color": line, "width": 1.5}
         mark = {"symbol": "triangle-right", "color": palette.page, "size": 9 if strong else 6, "line": edge}
         found.append({"x": opens[0], "y": opens[1], "marker": mark, "name": f"{kind}, no limit", **marks})
-    mark = dict(styles(palette)[kind])
+    own = dict(styles(palette)[kind])
     if not strong:
-        mark["size"] -= 3
-        mark["opacity"] = 0.65
+        own["size"] -= 3
+        own["opacity"] = 0.65
     found.append(
         {
             "x": rows["measured"].tolist(),
             "y": list(y.values()),
             "mode": "markers",
-            "marker": mark,
+            "marker": own,
             "cliponaxis": False,
-            "selected": {"marker": {"opacity": mark.get("opacity", 1)}},
-            "unselected": {"marker": {"opacity": mark.get("opacity", 1)}},
+            "selected": {"marker": {"opacity": own.get("opacity", 1)}},
+            "unselected": {"marker": {"opacity": own.get("opacity", 1)}},
             "customdata": rows["key"].tolist(),
             "text": [point_words(row, out_of, pool_size) for row in rows.to_dict("records")],
             "hovertemplate": "%{text}<extra></extra>",
@@ -388,13 +391,13 @@ def labels(
         marks.append((row, x, y, (math.log10(max(reach, row["measured"])) - left) * per[0]))
     strong = [(row, x, y, far) for row, x, y, far in marks if row["key"] in order]
     taken = [(x - 8, x + 8, y - 7, y + 7) for _, x, y, _ in strong]
-    spans = [
-        (*((math.log10(max(float(v), 1e-9)) - left) * per[0] for v in _span(row)), y - 3, y + 3)
-        for row, _, y, _ in strong
-        if _span(row)
-    ]
-    found = []
-    for row, x, y, far in sorted(strong, key=lambda one: order[one[0]["key"]]):
+    spans: list[tuple[float, ...]] = []
+    for row, _, y, _ in strong:
+        drawn = _span(row)
+        if drawn:
+            spans.append((*((math.log10(max(v, 1e-9)) - left) * per[0] for v in drawn), y - 3, y + 3))
+    notes = []
+    for row, x, y, far in sorted(strong, key=lambda mark: order[mark[0]["key"]]):
         words = full_name(row)
         wide = 6.7 * len(words) + 8
         places = [
@@ -404,23 +407,23 @@ def labels(
         ]
         if row["family"] == "nothing":
             places.insert(0, (12, 0, "left"))
-        others = [one for one in taken if one != (x - 8, x + 8, y - 7, y + 7)]
+        others: list[tuple[float, ...]] = [box for box in taken if box != (x - 8, x + 8, y - 7, y + 7)]
         others += [(a, b, h - 2, h + 2) for other, a, h, b in strong if other is not row]
         tries = [[*others, *spans], others] if row["key"] in always else [[*others, *spans]]
-        for dx, dy, anchor, avoided in [(*place, avoided) for avoided in tries for place in places]:
+        for avoided, (dx, dy, anchor) in product(tries, places):
             x0 = x + dx - (wide if anchor == "right" else 0)
             box = (x0, x0 + wide, y + dy - 8, y + dy + 8)
             inside = (
                 box[0] >= 0 and box[1] <= (right - left) * per[0] and box[2] >= 0 and box[3] <= (top - bottom) * per[1]
             )
-            if inside and not any(_meet(box, one) for one in avoided):
+            if inside and not any(_meet(box, other_box) for other_box in avoided):
                 taken.append(box)
                 at = {"x": math.log10(row["measured"]), "y": float(stretched(100 * row[f"{group}_difference"]))}
-                one = note(palette, escape(words), **at, yref=axis, xanchor=anchor, xshift=dx, yshift=dy)
-                one["font"] = {"family": FONT, "size": 13, "color": palette.text}
-                found.append(one)
+                name_of = note(palette, escape(words), **at, yref=axis, xanchor=anchor, xshift=dx, yshift=dy)
+                name_of["font"] = {"family": FONT, "size": 13, "color": palette.text}
+                notes.append(name_of)
                 break
-    return found
+    return notes
 
 
 def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -294,6 +294,7 @@ def watch(key: tuple[object, ...]) -> None:
     job = jobs.of(key)
     if job is None or not job.running:
         st.rerun()
+        return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         words = "stopping …" if job.stopping else (job.stage.split(": ")[-1] or job.title)
         st.progress(job.share, text=f"{words} · {job.done:,} of {job.total:,}" if job.total else words)

@@ -103,10 +103,3 @@ def running() -> Job | None:
     """The run that is going on, whoever started it."""
     with _LOCK:
         return next((job for job in _JOBS.values() if job.running), None)
-
-
-def forget(key: Hashable) -> None:
-    """Drops a run that has ended, after its end was shown."""
-    with _LOCK:
-        if key in _JOBS and _JOBS[key].finished:
-            del _JOBS[key]

@@ -6,13 +6,13 @@ Nothing here looks at the session or draws: what no table holds is asked of func
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
 from explorer.drawing import sentences
+from explorer.drawing.charts import Row
 from explorer.frame.controls import epsilon_words
 from explorer.frame.kept import Lab
 from explorer.protect import cards, curve, details, jobs, words
@@ -82,7 +82,7 @@ class AtSetting:
     lines: dict[str, pd.DataFrame]
     names: dict[str, str]
     uses: tuple[Use, ...]
-    bars: tuple[dict[str, Any], ...]
+    bars: tuple[Row, ...]
     bar_names: tuple[str, ...]
 
     @property
@@ -253,11 +253,15 @@ def run_of(
     """What was done to the training units, where anything private was; why it cannot be said, where it cannot."""
     try:
         if head is not None:
-            private = not math.isnan(tables.heads.set_index("head").loc[head, "accuracy"])
+            private = not math.isnan(_row_of(tables.heads, head)["accuracy"])
             return accounting.Run.of_record(entry.head_record(head)) if private else None
         return on_demand.run(chosen) if chosen.one_shot and not math.isinf(chosen.epsilon) else None
     except LinkageError as error:
         return error
+
+
+def _row_of(heads: pd.DataFrame, head: str) -> pd.Series:
+    return heads[heads["head"] == head].iloc[0]
 
 
 def guarantee_of(
@@ -265,7 +269,7 @@ def guarantee_of(
 ) -> cards.Guarantee:
     """Card 1 in figures: of the stored head, or of the one-shot head that was made for the page."""
     if head is not None:
-        row = tables.heads.set_index("head").loc[head]
+        row = _row_of(tables.heads, head)
         if math.isnan(row["accuracy"]):
             return cards.Guarantee(None, cards.why_none(chosen, str(row["claim"])))
         facts = cards.guarantee_facts(row["epsilon"], row["delta"], row["unit"])
@@ -305,7 +309,7 @@ def uses_of(
     )
 
 
-def bars_of(linkage: pd.DataFrame, cohort: str, head: str | None, release: str, pool_size: int) -> list[dict[str, Any]]:
+def bars_of(linkage: pd.DataFrame, cohort: str, head: str | None, release: str, pool_size: int) -> Sequence[Row]:
     """The attackers at one N as rows: all who hold no more than the release, and whoever has the images.
 
     Where the raw images are released, what somebody could do with less is shown all the same.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def merged(rows: pd.DataFrame) -> pd.DataFrame:
     numbers = [c for c in rows if c in _MEANS]
     for key, runs in rows.groupby("key", sort=False):
         first = runs.iloc[0]
-        row: dict[str, Any] = {**first.to_dict(), "key": key, **runs[numbers].mean().to_dict()}
+        row: dict[Hashable, Any] = {**first.to_dict(), "key": key, **runs[numbers].mean().to_dict()}
         row |= {"runs": len(runs), "least": runs["measured"].min(), "most": runs["measured"].max()}
         row["family"] = family(first)
         row["sure"] = _sure(row)

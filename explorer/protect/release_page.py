@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ class AtRelease:
     lines: dict[str, pd.DataFrame]
     names: dict[str, str]
     uses: list[Use]
-    bars: list[dict[str, Any]]
+    bars: list[dict[Hashable, Any]]
     bar_names: list[str]
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from explorer.drawing.charts import Row
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import TOO_FEW, denominator, figure, of, too_few, upper
 from explorer.protect import curve
@@ -64,11 +65,11 @@ def settings(options: pd.DataFrame, kind: str) -> list[Release]:
     """Every measured setting of a kind of release, the tightest limit first."""
     rows = options[(options["kind"] == kind) & (options["family"] == frontier.RELEASE)]
     keys = [key_of(str(option)) for option in rows["option"]]
-    found = []
+    measured = []
     for _, runs in rows.groupby(keys, sort=False):
-        first = runs.iloc[0].to_dict()
-        found.append(Release(kind, float(f"{limit_of(first):.4g}"), tuple(runs["option"]), first))
-    return sorted(found, key=lambda one: one.limit)
+        first = {str(column): value for column, value in runs.iloc[0].items()}
+        measured.append(Release(kind, float(f"{limit_of(first):.4g}"), tuple(runs["option"]), first))
+    return sorted(measured, key=lambda release: release.limit)
 
 
 def what(release: Release) -> str:
@@ -95,7 +96,7 @@ def of_attacker(rows: pd.DataFrame, attacker: str, pool_size: int | None = None)
     return (found if pool_size is None else found[found["pool_size"] == pool_size]).sort_values("pool_size")
 
 
-def who_words(row: Mapping) -> str:
+def who_words(row: Row) -> str:
     """An attacker by name."""
     if row["attacker"] == frontier.LABELLED:
         return "Told one finding too"
@@ -162,7 +163,7 @@ ASSUMED = {
 def measured(
     release: Release,
     rows: pd.DataFrame,
-    before: Mapping | None,
+    before: Row | None,
     *,
     pool_size: int,
     out_of: int,
@@ -277,7 +278,7 @@ def uses(utility: pd.DataFrame, release: Release, cohort: str) -> list[Use]:
     }
     here = utility[utility["cohort"] == cohort]
 
-    def found(options: Sequence[str], use: str, group: str) -> Mapping | None:
+    def found(options: Sequence[str], use: str, group: str) -> Row | None:
         rows = here[here["option"].isin(options) & (here["use"] == use) & (here["findings"] == group)]
         numbers = ["auroc", "auroc_low", "auroc_high", "difference", "difference_low", "difference_high"]
         return None if rows.empty else rows[numbers].mean().to_dict()

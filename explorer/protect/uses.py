@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from explorer.drawing.charts import (
+    Row,
     axis,
     layout,
     note,
@@ -40,7 +41,7 @@ class Use:
     why: str = ""
 
 
-def use_of(name: str, row: Mapping | None, noise: Mapping | None, why: str = "") -> Use:
+def use_of(name: str, row: Row | None, noise: Row | None, why: str = "") -> Use:
     """A row from lab.utility: of a head, and of its noise-only control."""
     if row is None:
         return Use(name, why=why or "not measured")
@@ -53,7 +54,7 @@ def use_of(name: str, row: Mapping | None, noise: Mapping | None, why: str = "")
     )
 
 
-def _figures(row: Mapping, name: str) -> tuple[float, float, float]:
+def _figures(row: Row, name: str) -> tuple[float, float, float]:
     return float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])
 
 

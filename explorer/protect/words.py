@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
+from explorer.drawing.charts import (
+    Row,
+)
 from linkage_core.lab import measured
 
 MECHANISMS = {
@@ -62,7 +63,7 @@ def at(rows: pd.DataFrame | None, pool_size: int) -> pd.Series | None:
     return None if found.empty else found.iloc[0]
 
 
-def attacker_words(row: Mapping, n_own: int) -> str:
+def attacker_words(row: Row, n_own: int) -> str:
     """
     >>> attacker_words({"named": "known-pairs", "m": "1000"}, 10_795)
     'Knows 1,000 pairs'

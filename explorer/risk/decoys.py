@@ -71,7 +71,7 @@ def table(balance: pd.DataFrame, by: Sequence[str]) -> str:
     for key, name in ROWS.items():
         attribute, measure = key
         if key in known.index:
-            lines.append(_line(name, known.loc[key], measure))
+            lines.append(_line(name, known.loc[[key]].iloc[0], measure))
         elif attribute in by:
             lines.append(_gap(name, f"matched on: {STRATA[attribute]}"))
         elif measure == _JACCARD:

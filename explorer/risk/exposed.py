@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.drawing import sentences
-from explorer.drawing.charts import FONT, axis, chosen_line, layout, note, see_through, upright
+from explorer.drawing.charts import FONT, axis, chosen_line, filled, guessing_line, layout, note, see_through, upright
 from explorer.drawing.forest import decimals, even_ticks, figure_words, p_words, told_apart
 from explorer.drawing.palette import GUESSING_DASH, ModelStyle, Palette
 
@@ -70,27 +70,11 @@ def spread(
     traces: list[dict[str, Any]] = []
     if n_tail:
         tail = [i for i in at if i < n_tail]
-        traces.append(
-            {
-                "x": [0.9, 0.9, *(float(i + 1) for i in tail), n_tail, n_tail],
-                "y": [0, float(y[0]), *(float(y[i]) for i in tail), float(y[n_tail - 1]), 0],
-                "mode": "lines",
-                "fill": "toself",
-                "fillcolor": see_through(style.colour, 0.22),
-                "line": {"width": 0},
-                "hoverinfo": "skip",
-                "name": "the most exposed",
-            }
-        )
+        x_tail = [0.9, 0.9, *(float(i + 1) for i in tail), n_tail, n_tail]
+        y_tail = [0, float(y[0]), *(float(y[i]) for i in tail), float(y[n_tail - 1]), 0]
+        traces.append(filled(x_tail, y_tail, see_through(style.colour, 0.22), "the most exposed"))
     traces += [
-        {
-            "x": [0.9, n * 1.06],
-            "y": [chance, chance],
-            "mode": "lines",
-            "line": {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
-            "hoverinfo": "skip",
-            "name": "guessing",
-        },
+        guessing_line([0.9, n * 1.06], [chance, chance], palette),
         {
             "x": [float(place) for place in places],
             "y": [float(y[i]) for i in at],

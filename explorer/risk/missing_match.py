@@ -9,8 +9,19 @@ from html import escape
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.drawing.charts import CURVE_HEIGHT, axis, chosen_line, count_tick, layout, note, see_through, spread
-from explorer.drawing.palette import GUESSING_DASH, ModelStyle, Palette
+from explorer.drawing.charts import (
+    CURVE_HEIGHT,
+    axis,
+    band,
+    chosen_line,
+    count_tick,
+    guessing_line,
+    layout,
+    note,
+    see_through,
+    spread,
+)
+from explorer.drawing.palette import ModelStyle, Palette
 from explorer.drawing.sentences import interval, of, whole
 from linkage_core.audit.outcomes import FEWEST_LINKED, OpenWorld
 
@@ -118,16 +129,7 @@ def tradeoff(
     margin = {"l": 14 + 7 * max(map(len, y_words)), "r": 92, "t": 34, "b": 52}
     x_ticks = [10.0**p for p in range(round(math.log10(floor)), 1)]
     guessed = [floor ** (1 - i / 40) for i in range(41)]
-    traces: list[dict[str, object]] = [
-        {
-            "x": guessed,
-            "y": [x / world.pool_size for x in guessed],
-            "mode": "lines",
-            "line": {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH},
-            "hoverinfo": "skip",
-            "name": "guessing",
-        }
-    ]
+    traces = [guessing_line(guessed, [x / world.pool_size for x in guessed], palette)]
     notes: list[dict] = []
     shapes: list[dict] = []
     if world.note:
@@ -138,16 +140,7 @@ def tradeoff(
         x, y = line["fpir"].tolist(), line["dir"].tolist()
         low, high = line["dir_low"].tolist(), line["dir_high"].tolist()
         traces += [
-            {
-                "x": x + x[::-1],
-                "y": high + low[::-1],
-                "mode": "lines",
-                "fill": "toself",
-                "fillcolor": see_through(style.colour, 0.18),
-                "line": {"width": 0},
-                "hoverinfo": "skip",
-                "name": f"{label}, 95% interval",
-            },
+            band(x, low, high, see_through(style.colour, 0.18), label),
             {
                 "x": x,
                 "y": y,

@@ -334,8 +334,7 @@ def test_one_job_at_a_time_and_cancelled_by_its_progress():
     assert again is not None
     assert again.wait(10)
     assert (again.cancelled, again.error, again.share) == (False, None, 1.0)
-    jobs.forget("one")
-    assert jobs.of("one") is None
+    assert jobs.of("one") is again
 
 
 # -- words and pictures ----------------------------------------------------------------------------------------------

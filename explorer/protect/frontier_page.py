@@ -1,0 +1,262 @@
+"""Compare mitigations: what is asked, the answer, the picture and the table, each of which chooses a mitigation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from explorer.drawing import charts, downloads, palette, sentences
+from explorer.frame import kept, page, state
+from explorer.frame.controls import choice, model_control, pool_buttons, switch
+from explorer.protect import frontier, options
+
+TABLE_HEIGHT = 420
+WORDS = """
+- **Linked**: images of {out_of:,} whose report the attacker puts first in pools of N = {pool_size:,}. **Lift** is how
+  many times that is what guessing reaches. Measured on held-out patients: a better attacker may do better.
+- **Certified at most**: no attacker passes it, whatever else they know of the candidates. For *capped records* from one
+  record alone, not for a whole folder matched one to one; for *codes* also for the whole folder; for *statistics* about
+  the patients whose records were summed, beyond what the attacker already had. Heads have no such limit.
+- **Asked**: released records as their limit is, one image of each study drawn at random, every other study a candidate,
+  those of the same patient too. Heads and clean embeddings as on the other pages: every image, among reports of other
+  patients. A release thus compares with its limit exactly, with a head roughly. Where next to nothing is linked a
+  figure scatters.
+- **Attackers**: the worst of those tried; cosine alone; or one who knows the clean embedding of every candidate, whom
+  nobody can outdo. Without noise each embedding is its own, so that one finds them all: this follows, unmeasured.
+- **Use**: findings are read from what was released, or a reader is trained on it and used on the recipient's own
+  embeddings. Records teach only with labels, so there one random finding travels along: it doubles the limit, and the
+  worst attacker is told it. AUROC is the mean over findings: of two images, one with a finding and one without, how
+  often the first gets the higher score. Points are hundredths, against a reader of clean embeddings on the same images.
+- **Declared** findings are those a maker listed; **undeclared** ones are the others. What lists all 14 leaves none.
+- **Runs** that differ by their seed alone are one mitigation: their mean, and the range over them.
+- **Clean embeddings**, **nothing released** and **noise only** are there to compare with and are not counted.
+"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the mitigations are compared by. tolerance: points of AUROC that may be lost, as it stands in the URL."""
+
+    cohort: str
+    model: str
+    pool_size: int
+    attacker: str
+    use: str
+    keep: str
+    tolerance: str
+
+    @property
+    def out_of(self) -> int:
+        """How many images a rate is said of."""
+        return sentences.denominator(self.pool_size)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Every mitigation as a row, those that keep what has to be kept first, and the one that is chosen, if any."""
+
+    asked: Asked
+    known: kept.Options
+    rows: pd.DataFrame
+    selected: str | None
+
+    def picture(self, colours: palette.Palette) -> go.Figure:
+        return frontier.picture(
+            self.rows,
+            pool_size=self.asked.pool_size,
+            out_of=self.asked.out_of,
+            tolerance=float(self.asked.tolerance),
+            keep=self.asked.keep,
+            selected=self.selected,
+            palette=colours,
+        )
+
+
+# -- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def assumptions() -> None:
+    with st.popover("Tolerance", icon=":material/tune:"):
+        choice(
+            "tolerance",
+            "Findings are kept when AUROC falls by no more than",
+            frontier.TOLERANCES,
+            key="frontier tolerance",
+        )
+        model_control("frontier model")
+
+
+def pool_sizes(known: kept.Options, cohort: str) -> list[int]:
+    """The values of N to choose from, of those that were measured; none where nothing was."""
+    if not len(known.options) or not len(known.linkage):
+        return []
+    measured = sorted({int(n) for n in known.linkage.loc[known.linkage["cohort"] == cohort, "pool_size"]})
+    return [n for n in (100, 1000, 10_000) if n in measured] or measured[-1:]
+
+
+def nothing_yet(cohort: str, model: str) -> None:
+    page.problem_card(
+        "Nothing is compared here yet",
+        f"No mitigation of {state.cohort_label(cohort)}, {state.model_label(model)}, was measured for "
+        "this page: its table is made once, from the heads of the mitigation lab and the releases.",
+        "Choose another model or cohort, or make the table:",
+        options.COMMAND,
+    )
+
+
+def controls(cohort: str, model: str, sizes: Sequence[int]) -> Asked:
+    """The row of controls: attacker, N, use, what has to be kept."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="top"):
+        attacker = choice(
+            "attacker",
+            "Attacker",
+            frontier.WHO,
+            key="frontier attacker",
+            help="The worst of those tried, cosine alone, or one who knows the clean embedding of every candidate.",
+        )
+        pool_size = pool_buttons(sizes, "frontier N", "Pool size (N)")
+        use = choice(
+            "use",
+            "Use",
+            frontier.USES,
+            key="frontier use",
+            help="Findings are read from what was released; or a reader is trained on it and used on other embeddings.",
+        )
+        with st.container(width="content", gap=None):
+            st.html('<div class="fr-label">Must keep</div>')
+            switch("keep", "Undeclared findings too", "declared", "undeclared", key="frontier keep")
+    return Asked(cohort, model, pool_size, attacker, use, state.get("keep"), state.get("tolerance"))
+
+
+# -- the answer ------------------------------------------------------------------------------------------------------
+
+
+def compare(asked: Asked, known: kept.Options) -> Compared:
+    """Every mitigation; chosen is the one in the URL, or the best that keeps what has to be kept."""
+    table = kept.compared_options(asked.cohort, asked.model, asked.pool_size, asked.attacker, asked.use)
+    rows = options.ordered(options.merged(table), float(asked.tolerance), asked.keep)
+    selected = state.get("option")
+    if selected not in set(rows["key"]):
+        best = options.best(rows, float(asked.tolerance), asked.keep)
+        candidates = best if len(best) else rows
+        selected = str(candidates["key"].iloc[0]) if len(candidates) else None
+    return Compared(asked, known, rows, selected)
+
+
+def headline(compared: Compared) -> None:
+    """How many keep what has to be kept, and what qualifies that in grey."""
+    asked, rows = compared.asked, compared.rows
+    by = {"tolerance": asked.tolerance, "keep": asked.keep, "use": asked.use}
+    count, rest = frontier.answer(rows, **by, out_of=asked.out_of, pool_size=asked.pool_size)
+    small = frontier.facts(rows, **by, out_of=asked.out_of)
+    page.headline(count, rest, small=" · ".join(small), kind="le-line le-three fr-answer")
+
+
+def draw(compared: Compared, title_place: DeltaGenerator) -> None:
+    """The picture, the chosen mitigation in words, the table, and what can be saved."""
+    if compared.selected is None:
+        return
+    asked, rows, colours = compared.asked, compared.rows, palette.current()
+    st.html(frontier.legend(rows, colours))
+    st.plotly_chart(
+        compared.picture(colours),
+        theme=None,
+        config=charts.CONFIG,
+        key="frontier picture",
+        on_select=clicked,
+        selection_mode="points",
+        alt=frontier.words(rows, out_of=asked.out_of, pool_size=asked.pool_size),
+    )
+    chosen_one(compared)
+    show_table(compared)
+    with title_place:
+        save(compared)
+    with st.expander("Details: what the words mean", icon=":material/table:"):
+        st.markdown(WORDS.format(out_of=asked.out_of, pool_size=asked.pool_size))
+
+
+def clicked() -> None:
+    points = st.session_state["frontier picture"].selection.points
+    if points and points[0].get("customdata"):
+        data = points[0]["customdata"]
+        state.put("option", data if isinstance(data, str) else data[0])
+
+
+def chosen_one(compared: Compared) -> None:
+    """What is known of the chosen mitigation, in words, and the way to its page."""
+    asked, known = compared.asked, compared.known
+    row = compared.rows[compared.rows["key"] == compared.selected].iloc[0].to_dict()
+    heads = kept.lab_tables(asked.cohort, asked.model).heads
+    link = options.settings_link(row, known.options, heads, asked.pool_size)
+    with st.container(border=True, key="frontier one"):
+        words, way = st.columns([0.79, 0.21], gap="small", vertical_alignment="center")
+        words.html(frontier.one(row, asked.out_of, asked.pool_size))
+        if link:
+            way.page_link(
+                "pages/mitigation.py", label="Open in Mitigation", icon=":material/shield:", query_params=link
+            )
+        else:
+            way.html('<span class="le-small le-flat">Not on Mitigation</span>')
+
+
+def show_table(compared: Compared) -> None:
+    """Every mitigation as a row; the chosen one is marked, and another can be chosen."""
+    asked, keys = compared.asked, compared.rows["key"].tolist()
+    key = (
+        f"frontier table {asked.cohort} {asked.model} {asked.pool_size} {asked.attacker} {asked.use} {asked.keep} "
+        f"{asked.tolerance}"
+    )
+    selected = [keys.index(compared.selected)] if compared.selected in keys else []
+    if key not in st.session_state or st.session_state[key]["selection"]["rows"] != selected:
+        st.session_state[key] = {"selection": {"rows": selected, "columns": [], "cells": []}}
+
+    def choose() -> None:
+        rows = st.session_state[key].selection.rows
+        if rows:
+            state.put("option", keys[rows[0]])
+
+    column = st.column_config
+    st.dataframe(
+        frontier.table(compared.rows, asked.out_of, asked.pool_size),
+        hide_index=True,
+        height=TABLE_HEIGHT,
+        key=key,
+        on_select=choose,
+        selection_mode="single-row",
+        placeholder="–",
+        column_config={
+            "kept": column.TextColumn("Kept", width=42, help="Whether it loses no more than the tolerance."),
+            "protection": column.TextColumn("Protection", width=172),
+            "setting": column.TextColumn("Setting", width=124),
+            "linked": column.NumberColumn(f"Linked, of {asked.out_of:,}", width=112, format="%.1f"),
+            "interval": column.TextColumn(
+                "95% interval", width=98, help="Or, with the number of runs in brackets, the range over them."
+            ),
+            "certified": column.TextColumn("At most", width=66, help="Certified for every attacker."),
+            "declared": column.NumberColumn("Declared", width=70, format="%.3f", help="AUROC, mean over findings."),
+            "declared points": column.NumberColumn("points", width=56, format="%+.1f"),
+            "undeclared": column.NumberColumn("Undeclared", width=82, format="%.3f"),
+            "undeclared points": column.NumberColumn("points ", width=56, format="%+.1f"),
+        },
+    )
+
+
+def save(compared: Compared) -> None:
+    asked, rows = compared.asked, compared.rows
+    name = page.file_name("mitigations", asked.cohort, asked.model, asked.attacker, asked.use, f"N{asked.pool_size}")
+    title = f"Linkage against usefulness: {frontier.USES[asked.use].lower()}"
+    about = page.provenance(asked.pool_size, int(rows["n_queries"].max()))
+    file = page.filed_as_is(frontier.filed(rows), state.synthetic())
+    page.save(
+        ("Table (CSV)", f"{name}.csv", lambda: downloads.csv(file)),
+        (
+            "Picture (SVG)",
+            f"{name}.svg",
+            lambda: downloads.svg(compared.picture(palette.LIGHT), title=title, subtitle=about),
+        ),
+    )
