@@ -306,8 +306,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "an unknown split is empty, not refused",
-        "            if split not in SPLITS:\n",
-        "            if False:\n",
+        '            one_of("split", split, ("all", *SPLITS))\n            records =',
+        "            records =",
         ("test_store.py::test_an_absent_entry_lists_what_there_is",),
     ),
     # embedding and cohorts
@@ -673,9 +673,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a head is attacked on features of other weights",
-        "if entry.model != source.model or hashes[0] != hashes[1]:",
-        "if entry.model != source.model:",
-        ("test_seen.py::test_a_head_of_other_weights_is_refused",),
+        "if entry.model != other.model or hashes[0] != hashes[1]:",
+        "if entry.model != other.model:",
+        ("test_seen_by_door.py::test_a_head_of_other_weights_is_refused",),
     ),
     Fault(
         "a probe is read on patients who trained it",
@@ -1170,8 +1170,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "pairs that other weights made are trained on",
-        "    if hashes[0] != hashes[1]:\n        raise",
-        "    if False:\n        raise",
+        "    same_weights(entry, other)\n    return pairs_of",
+        "    return pairs_of",
         ("test_mitigation_finetune.py::test_pairs_beside_a_cohort_without_a_split_to_train_on",),
     ),
     Fault(

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from explorer.drawing import palette
+from explorer.drawing.words import MECHANISMS
 from explorer.examples import gallery, ranked, strip, viewer
 from explorer.frame import kept, state
 from explorer.frame.controls import epsilon_words, model_control, pool_slider
-from explorer.protect.words import MECHANISMS
 from linkage_core.audit.examples import Examples, RankedList
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import LinkageError

@@ -13,8 +13,8 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import TOO_FEW, figure, interval, of, too_few, upper
+from explorer.drawing.words import attacker_words
 from explorer.protect.uses import Use
-from explorer.protect.words import attacker_words
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 

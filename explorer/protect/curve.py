@@ -32,7 +32,7 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import denominator, interval, of
-from explorer.protect.words import ATTACKERS, at
+from explorer.drawing.words import ATTACKERS, at
 
 NOISE_DASH = "2px,4px"
 COSINE_DASH = "8px,5px"

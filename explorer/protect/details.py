@@ -16,7 +16,7 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import denominator, figure, interval, of, signed, whole
-from explorer.protect.words import ATTACKERS, CONTROLS, at, line, measures
+from explorer.drawing.words import ATTACKERS, CONTROLS, at, line, measures
 from linkage_core.lab import measured
 from linkage_core.store.entry import OFF_THE_SHELF
 

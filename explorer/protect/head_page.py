@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing import charts, downloads, palette
+from explorer.drawing.words import MECHANISMS, RELEASES
 from explorer.examples import ranked
 from explorer.frame import controls as frame_controls
 from explorer.frame import kept, page, state
@@ -18,7 +19,6 @@ from explorer.protect import bars, before_after, cards, curve, jobs, one_head, r
 from explorer.protect.before_after import N_BARS, Picture, Pictures
 from explorer.protect.details import ceiling_words, control_rows, external_words, finding_rows, trade_off
 from explorer.protect.one_head import AtSetting, OnDemand
-from explorer.protect.words import MECHANISMS, RELEASES
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting

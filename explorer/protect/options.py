@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from explorer.drawing.sentences import signed
-from explorer.protect.words import CONTROLS, MECHANISMS
+from explorer.drawing.words import CONTROLS, MECHANISMS
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.store.entry import OFF_THE_SHELF

@@ -12,10 +12,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing import downloads, palette, sentences
+from explorer.drawing import words as protect_words
 from explorer.examples import ranked
 from explorer.frame import controls, kept, page, state
 from explorer.protect import before_after, curve, releases
-from explorer.protect import words as protect_words
 from explorer.protect.bars import attackers, attackers_words
 from explorer.protect.before_after import N_BARS, Picture, Pictures
 from explorer.protect.options import COMMAND, key_of

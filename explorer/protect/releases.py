@@ -17,12 +17,12 @@ import pandas as pd
 from explorer.drawing.charts import Row
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import TOO_FEW, denominator, figure, of, too_few, upper
+from explorer.drawing.words import ATTACKERS
 from explorer.protect import curve
 from explorer.protect.cards import bar
 from explorer.protect.curve import Line
 from explorer.protect.options import HOW, KINDS, at_most, key_of, limit_of, name, setting, times
 from explorer.protect.uses import Use
-from explorer.protect.words import ATTACKERS
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.lab.measured import WORST

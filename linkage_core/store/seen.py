@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from linkage_core.errors import InputError
-from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
+from linkage_core.store.entry import OFF_THE_SHELF, Entry
 
 
 def refuse_seen(entry: Entry, head: str, split: str, source: Entry | None = None) -> None:
@@ -87,7 +87,3 @@ def noised(vectors: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nd
 def noise_of(entry: Entry, head: str, noise: float | None = None) -> float:
     """The output noise of a head, as given or else as its record says."""
     return float(entry.head_record(head).get("output_noise") or 0.0) if noise is None else float(noise)
-
-
-def _store(entry: Entry) -> Store:
-    return Store(entry.path.parent.parent)

@@ -9,8 +9,9 @@ import lab_store
 import pandas as pd
 import pytest
 
+from explorer.drawing import words
 from explorer.frame.kept import Lab
-from explorer.protect import cards, words
+from explorer.protect import cards
 from explorer.protect.one_head import (
     AtSetting,
     OnDemand,

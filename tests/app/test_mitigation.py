@@ -16,9 +16,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.drawing import downloads, palette, sentences
+from explorer.drawing.words import attacker_words
 from explorer.protect import bars, cards, curve, details, jobs
 from explorer.protect.uses import Use, usefulness
-from explorer.protect.words import attacker_words
 from linkage_core.audit import study
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
