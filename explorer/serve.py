@@ -16,10 +16,8 @@ from typing import Any
 from linkage_core import shipped
 from linkage_core.errors import InputError
 
-PORT = 8501
 
-
-def serve(store: Path, port: int = PORT, *, browser: bool = False) -> None:
+def serve(store: Path, port: int, *, browser: bool = False) -> None:
     """Serves the app over a store at http://127.0.0.1:PORT until it is stopped; `browser` opens it there.
 
     Raises InputError where there is no such folder, or where something else listens at that port.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -253,9 +254,12 @@ def served(installed: Installed, empty: Path) -> Iterator[int]:
     try:
         wait_until_well(port, process, log)
         yield port
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0, "Ctrl-C is how it is meant to end"
+        assert "Traceback" not in log.read_text()
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        process.kill()
+        process.wait()
 
 
 def wait_until_well(port: int, process: subprocess.Popen, log: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 import lab_store
 import pandas as pd
 import pytest
+from linkage_core.embedding import import_arrays
 
 from explorer.drawing import words
 from explorer.frame.kept import Lab
@@ -298,6 +299,13 @@ def test_a_cohort_without_labels_or_splits_says_why_nothing_can_be_run(store):
     assert "there are no pairs to train on" in public.problem.what
     aligned = next_step(at(bare, Setting("moment-oneshot", 1.0)))
     assert "no split attacker" in aligned.problem.what
+
+
+def test_own_images_are_those_of_the_split_an_attacker_has(store):
+    splits = ("heldout", "attacker", "attacker", "finetune")
+    cohort, images, texts = lab_store.cohort("uneven", 40, synthetic=False, seed=3, splits=splits)
+    uneven = import_arrays(cohort, lab_store.MODEL, images, texts, store)
+    assert at(uneven).n_own == 40, "two studies of each of 20 patients"
 
 
 # -- as tables -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from explorer.drawing import downloads, palette, sentences
 from explorer.drawing.words import attacker_words
 from explorer.protect import bars, cards, curve, details, jobs
 from explorer.protect.uses import Use, usefulness
+from linkage_core import shipped
 from linkage_core.audit import study
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
@@ -88,6 +89,18 @@ def test_the_two_cards_are_the_core_s(page, entry):
     assert attacker_words(after, 280).lower() in said
     assert str(times) not in re.findall(r"links (\d+) of", said), "two numbers, never one"
     assert len(app.get("plotly_chart")) == 3
+
+
+def test_a_store_that_came_with_the_package_is_looked_at_and_nothing_is_run_in_it(page, lab_root, monkeypatch):
+    pages = shipped.root()
+    monkeypatch.setattr(shipped, "_IN_THE_PACKAGE", lab_root.resolve())
+    monkeypatch.setattr(shipped, "root", lambda: pages)
+    app = page(N=100, epsilon="10")
+    assert not app.exception
+    assert "of 100" in card(app, 2)
+    assert not [b for b in app.button if b.key == "mitigation run"]
+    assert "came with the package and is only read" in words(app)
+    assert "<code>cp -r " in words(app)
 
 
 def test_raw_images_are_protected_by_no_head(page, entry):
