@@ -8,7 +8,6 @@ from dataclasses import FrozenInstanceError, replace
 import lab_store
 import pandas as pd
 import pytest
-from linkage_core.embedding import import_arrays
 
 from explorer.drawing import words
 from explorer.frame.kept import Lab
@@ -26,6 +25,7 @@ from explorer.protect.one_head import (
     spread_words,
 )
 from linkage_core.cohorts.base import LABELS
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab import grid
 from linkage_core.lab import measured as lab
