@@ -468,7 +468,7 @@ def test_too_little_to_choose_or_simulate_from_is_refused(entry: Entry) -> None:
     with pytest.raises(InputError, match=r"No attacker can act on the release 'embeddings' with m = 0"):
         attackers.attacks(entry.add_head("narrow", narrow, {}), "narrow", release="embeddings", m=0)
     with pytest.raises(InputError, match=r"draws is 1\."):
-        ceiling(entry, pool_sizes=[10], noise=0.5, draws=1)
+        ceiling.of_head(entry, pool_sizes=[10], noise=0.5, draws=1)
     with pytest.raises(InputError, match="no rng was given"):
         omniscient.omniscient_counts(np.eye(3), np.arange(3), np.arange(3), 0.5)
 
