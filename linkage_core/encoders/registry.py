@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from linkage_core import shipped
@@ -15,9 +16,32 @@ from linkage_core.errors import ModelError
 PHANTOM = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
 """The ladder of the built-in models, from the least to the most specialised."""
 
+
+@dataclass(frozen=True)
+class Code:
+    """What makes an encoder, by name: torch and transformers are slow to import, so only when it is needed."""
+
+    module: str
+    name: str
+
+    def load(self) -> Callable[..., Encoder]:
+        return getattr(import_module(f"linkage_core.encoders.{self.module}"), self.name)
+
+
+NAMED: dict[str, Code] = dict.fromkeys(PHANTOM, Code("phantom", "load_phantom"))
+"""Models of our own: name -> function of (name, root of the store) that loads it. They run on the processor."""
+
+FAMILIES: dict[str, Code] = {
+    "clip": Code("clip", "ClipEncoder"),
+    "siglip": Code("clip", "ClipEncoder"),
+    "biomedclip": Code("biomedclip", "BiomedClipEncoder"),
+    "biovil-t": Code("biovil", "BioVilEncoder"),
+    "open_clip": Code("openclip", "OpenClipEncoder"),
+}
+"""What hub.family_of says of a model's files -> class of (name, files, device, precisions) that reads them."""
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _SHIPPED = shipped.store()
-_FAMILIES = ("clip", "siglip", "biomedclip", "biovil-t")  # that load with the base set; the adapters import torch
 
 
 @dataclass(frozen=True)
@@ -45,12 +69,10 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
     """
     if device not in DEVICES:
         raise ModelError(f"{device!r} is no device.", f"Choose one of {', '.join(DEVICES)}.")
-    if name in PHANTOM:
-        from linkage_core.encoders.phantom import load_phantom
-
+    if name in NAMED:
         if device not in ("auto", "cpu"):
             raise ModelError(f"{name} is small and runs on the processor, not on {device}.", "Leave --device out.")
-        return load_phantom(name, store_root)
+        return NAMED[name].load()(name, store_root)
     opened = name.startswith("open_clip:")
     if opened:
         from linkage_core.encoders.openclip import repository, require
@@ -60,40 +82,22 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
     else:
         local = _resolve(name)
     chosen, reduced = _device(device)
-    adapter = _adapter("open_clip" if opened else hub.family_of(local.folder))
+    family = "open_clip" if opened else hub.family_of(local.folder)
+    adapter = FAMILIES.get(family or "", FAMILIES["clip"]).load()  # which says what is wrong with other files
     from linkage_core.encoders.towers import quietly
 
     with quietly():
         return adapter(name, local, chosen, reduced)
 
 
-def _adapter(family: str | None) -> Callable[..., Encoder]:
-    """The class for a family. torch and transformers are slow to import: only when needed."""
-    if family == "open_clip":
-        from linkage_core.encoders.openclip import OpenClipEncoder
-
-        return OpenClipEncoder
-    if family == "biomedclip":
-        from linkage_core.encoders.biomedclip import BiomedClipEncoder
-
-        return BiomedClipEncoder
-    if family == "biovil-t":
-        from linkage_core.encoders.biovil import BioVilEncoder
-
-        return BioVilEncoder
-    from linkage_core.encoders.clip import ClipEncoder
-
-    return ClipEncoder
-
-
 def known_models(store_root: Path | None = None) -> list[ModelInfo]:
     """Every model that has a name, and what else of a known family lies in the caches. Imports no torch."""
-    infos = [_phantom_info(name, store_root) for name in PHANTOM]
+    infos = [_named_info(name, store_root) for name in NAMED]
     infos += [_published_info(name, published) for name, published in hub.PUBLISHED.items()]
     named = {published.repo for published in hub.PUBLISHED.values()}
     for repo, kind in hub.cached_repositories():
         model = hub.resolve(repo)
-        if kind in _FAMILIES and repo not in named and model is not None:
+        if kind in FAMILIES and kind != "open_clip" and repo not in named and model is not None:
             infos.append(_info(f"hf:{repo}", kind, repo, "see its model card", model))
     return infos
 
@@ -130,7 +134,7 @@ def _resolve(name: str) -> hub.LocalModel:
                 f"`linkage pull {name}` downloads it.",
             )
         return local
-    known = [*PHANTOM, *hub.PUBLISHED]
+    known = [*NAMED, *hub.PUBLISHED]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]}? " if close else ""
     raise ModelError(
@@ -150,7 +154,10 @@ def _device(wanted: str) -> tuple[str, tuple]:
     return chosen, (torch.bfloat16,) if chosen == "cuda" else ()
 
 
-def _phantom_info(name: str, store_root: Path | None) -> ModelInfo:
+def _named_info(name: str, store_root: Path | None) -> ModelInfo:
+    """Of a rung of the ladder where its weights lie; other models of our own need no file."""
+    if name not in PHANTOM:
+        return ModelInfo(name, NAMED[name].module, None, None, "Apache-2.0", True, None, None, "")
     roots = [root for root in (store_root, _SHIPPED) if root is not None]
     places = [root / "phantom" / name / "weights.safetensors" for root in roots]
     found = next((place for place in places if place.is_file()), None)
