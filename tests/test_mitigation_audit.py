@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from linkage_core.mitigation import oneshot
+from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train, unit_norms
 from linkage_core.mitigation.noise import Seeded, Source, System
 from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives
@@ -410,3 +410,19 @@ def test_one_shot_noise() -> None:
         for twin in (on_the_labels_alone, one_draw_for_all):
             with pytest.raises(AssertionError):
                 check_gaussian(one_shot_residuals(twin, source), 2.0)
+
+
+@pytest.mark.parametrize("mechanism", oneshot.CLIP)
+def test_one_shot_heads_come_from_noise_of_multiplier_times_clip(
+    mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums that heads are made of, not the function that adds noise alone: its deviation is handed to it."""
+    names = list(oneshot.blocks(np.zeros((1, 8)), np.zeros((1, 8)), None if mechanism == oneshot.MOMENT else np.eye(8)))
+    clean = {name: np.full((8, 8), 5.0) for name in names}
+    clip = oneshot.CLIP[mechanism]
+    prepared = oneshot.Prepared(mechanism, clean, clip, "patient", 100, (), {})
+    monkeypatch.setattr(oneshot, "closed_form", lambda prepared, sums, deviation, width: (sums, deviation))
+    made = [prepared.heads(0.5, 1e-5, source) for source in (Seeded(4), System()) for _ in range(80)]
+    wanted = accounting.gaussian_sigma(0.5, 1e-5) * clip
+    assert [deviation for _, deviation in made] == pytest.approx([wanted] * len(made))
+    check_gaussian(tuple(np.stack([(sums[name] - 5.0).ravel() for sums, _ in made]) for name in names), wanted)

@@ -427,6 +427,12 @@ ALTERED: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
         False,
         "certified.2.alone is not what the bounds give",
     ),
+    "figure, by a thousandth": (
+        CODES,
+        lambda p: resign(p, lambda c: c["certified"][2].update(alone=c["certified"][2]["alone"] * 0.999)),
+        False,
+        "certified.2.alone is not what the bounds give",
+    ),
     "figure, unsigned": (
         CODES,
         lambda p: (

@@ -133,6 +133,16 @@ def test_the_same_keyed_release_costs_nothing_and_gives_the_first_entry(ledger: 
     assert ledger.verify() == []
 
 
+def test_the_same_images_at_another_price_are_another_release(ledger: Ledger) -> None:
+    keyed = ("secret", "images")
+    for cost in ({"lift": 2.0}, {"lift": 3.0}, {"mu": 0.1}, {"mu": 0.2}):
+        assert not ledger.charge("capped", {}, PATIENTS, keyed=keyed, **cost).repeated
+        assert ledger.charge("capped", {}, PATIENTS, keyed=keyed, **cost).repeated
+    spent = ledger.spent(PATIENTS)
+    assert spent.lift == pytest.approx(6.0)
+    assert spent.mu == pytest.approx(math.hypot(0.1, 0.2))
+
+
 def test_a_query_with_fresh_noise_is_charged_each_time(ledger: Ledger) -> None:
     query(ledger)
     assert not query(ledger).repeated
@@ -224,6 +234,27 @@ def test_a_row_added_by_hand_shows(ledger: Ledger) -> None:
     book.commit()
     book.close()
     assert any("charges of entry 1 were altered" in one for one in ledger.verify())
+
+
+def test_an_entry_of_another_past_shows(ledger: Ledger) -> None:
+    """Its own hash is right, and its charges too: only what stood before it was something else."""
+    query(ledger, 0.1)
+    older = ledger.path.read_bytes()
+    query(ledger, 0.5)
+    query(ledger, 0.2)
+    book = sqlite3.connect(ledger.path)
+    entry = book.execute("SELECT * FROM entries WHERE number = 3").fetchone()
+    charges = book.execute("SELECT * FROM charges WHERE number = 3").fetchall()
+    book.close()
+    ledger.path.write_bytes(older)
+    query(ledger, 0.01)
+    assert ledger.verify() == []
+    book = sqlite3.connect(ledger.path)
+    book.execute(f"INSERT INTO entries VALUES ({', '.join('?' * len(entry))})", entry)
+    book.executemany("INSERT INTO charges VALUES (?, ?, ?, ?)", charges)
+    book.commit()
+    book.close()
+    assert any("Entry 3, or what stands before it, was altered" in one for one in ledger.verify())
 
 
 def test_cut_off_entries_show_against_the_digest_in_a_certificate(ledger: Ledger) -> None:

@@ -168,6 +168,8 @@ def test_csv_cells_cannot_run_as_formulas():
     assert lines[1:4] == ["'=1+1,-1.5", "'+1,-1.5", "'-1,-1.5"]
     assert pd.read_csv(io.BytesIO(downloads.csv(rows)))["number"].eq(-1.5).all()
     assert "plain,-1.5" in lines
+    for start in ("=", "+", "-", "@", "\t", "\r", "\n"):
+        assert f"'{start}1".encode() in downloads.csv(pd.DataFrame({"text": [f"{start}1"]})), start
 
 
 @pytest.mark.parametrize("measure", ["recall", "lift", "rank"])

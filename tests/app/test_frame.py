@@ -6,6 +6,7 @@ import tomllib
 
 import fixture_store
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from explorer.frame import frame, state
 from linkage_core.store.entry import Store
@@ -19,6 +20,20 @@ def test_the_menu_has_the_pages_there_are_and_no_other():
     protect = ["Mitigation", "Compare mitigations"]
     assert groups == {"See": ["Start", "Examples"], "Measure": measure, "Protect": protect}
     assert all(len(title) <= 20 for titles in groups.values() for title in titles)
+
+
+def test_what_a_card_says_is_text():
+    """Names of cohorts and files are in it, and they are anybody's."""
+
+    def card():
+        from explorer.page import problem_card
+
+        problem_card("<b>bold</b>", "<script>alert(1)</script>", "Run `<i>linkage</i>`.")
+
+    (shown,) = (str(node.proto.body) for node in AppTest.from_function(card).run().get("html"))
+    for tag in ("<b>bold", "<script", "<i>"):
+        assert tag not in shown
+    assert "<code>&lt;i&gt;linkage&lt;/i&gt;</code>" in shown
 
 
 def test_a_synthetic_cohort_says_so_and_has_no_switch(open_page):
