@@ -73,10 +73,12 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "venv failed. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 
-## Not compiled: Python compiles what is imported at its first import, and most modules of these packages never are.
+## pip compiles on one core, after unpacking; here it is done on all. What does not compile is not imported either.
 $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
+	@$(BIN)/python -m compileall -qq -j 0 linkage_core explorer \
+	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.base

@@ -26,7 +26,7 @@ def test_what_a_card_says_is_text():
     """Names of cohorts and files are in it, and they are anybody's."""
 
     def card():
-        from explorer.page import problem_card
+        from explorer.frame.page import problem_card
 
         problem_card("<b>bold</b>", "<script>alert(1)</script>", "Run `<i>linkage</i>`.")
 
