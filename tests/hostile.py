@@ -41,15 +41,15 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from test_radiographs import dicom, jpeg, png
 
+from helpers.pictures import dicom, jpeg, png
+from helpers.places import SHARED
 from linkage_core.cohorts.registry import open_cohort
 from linkage_core.embed.embedding import embed
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.images import processes, read
 from linkage_core.store.entry import Store
 
-DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 Mutant = tuple[str, str, bytes | Callable[[Path], None]]
 """(suffix, what may become of it, bytes or what puts the thing at a path)."""
 
@@ -58,10 +58,10 @@ class Real:
     """A few real files, and the real pixels in every other form that is read."""
 
     def __init__(self, rng: random.Random) -> None:
-        pictures = sorted((DATA / "covid-chestxray" / "images").iterdir(), key=lambda path: path.stat().st_size)
+        pictures = sorted((SHARED / "covid-chestxray" / "images").iterdir(), key=lambda path: path.stat().st_size)
         chosen = rng.sample([path for path in pictures if path.stat().st_size < 500_000], 6)
         self.files = {f"real{i}{path.suffix}": path.read_bytes() for i, path in enumerate(chosen)}
-        self.files |= {f"dicom{i}.dcm": p.read_bytes() for i, p in enumerate(sorted((DATA / "dicom").glob("*.dcm")))}
+        self.files |= {f"dicom{i}.dcm": p.read_bytes() for i, p in enumerate(sorted((SHARED / "dicom").glob("*.dcm")))}
         shown = read.decode_radiograph(self.files["dicom0.dcm"], "a").pixels[::4, ::4]
         self.deep = shown // 16  # 12 bit
         self.grey = (shown // 257).astype(np.uint8)

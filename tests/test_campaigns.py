@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.places import ROOT
 from linkage_core.audit import study
 from linkage_core.cli import main
 from linkage_core.errors import STOPPED, LinkageError
 from linkage_core.store.entry import Entry, Store
 from linkage_core.store.files import read_tensors, write_tensors
 
-ROOT = Path(__file__).resolve().parents[1]
 EMBED = (
     "import sys; from linkage_core import cli, embedding, pipeline;"
     "embedding.SHARD_ROWS = 8; embedding.BATCH = 4; pipeline.CPU_BATCH = 4; cli.main(sys.argv[1:])"

@@ -6,10 +6,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from helpers.scripts import script
 from linkage_core.ranking import pools
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import Embeddings
-from tests.scripts import script
 
 
 @pytest.fixture(scope="module")

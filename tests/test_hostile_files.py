@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hostile import coded, crashing
 from pydicom.uid import JPEGLosslessSV1
-from test_radiographs import dicom
 
-ROOT = Path(__file__).resolve().parents[1]
+from helpers.pictures import dicom
+from helpers.places import ROOT, SHARED
+from hostile import coded, crashing
+
 EVERYWHERE = """
 import json, sys
 from pathlib import Path
@@ -34,8 +35,8 @@ print(json.dumps([list(checked["reason"]), list(entry.rejects()["reason"]), len(
 
 @pytest.mark.parametrize("mutants", [150, pytest.param(2400, marks=pytest.mark.soak)])
 def test_no_file_stops_a_run(mutants: int) -> None:
-    if not (ROOT / "../shared/data/dicom").is_dir():
-        pytest.skip("no real radiographs at ../shared/data")
+    if not (SHARED / "dicom").is_dir():
+        pytest.skip(f"no real radiographs at {SHARED}")
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     command = [sys.executable, str(ROOT / "tests" / "hostile.py"), str(mutants), "3"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)

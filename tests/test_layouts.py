@@ -2,11 +2,11 @@
 
 import dataclasses
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.places import SHIPPED
 from linkage_core.audit import study
 from linkage_core.cli import main
 from linkage_core.cohorts import phantom
@@ -17,7 +17,6 @@ from linkage_core.encoders.registry import load_encoder
 from linkage_core.heads import unit
 from linkage_core.store.entry import Store
 
-SHIPPED = Path(__file__).resolve().parents[1] / "cached_embeddings"
 STUDIES = 90
 
 

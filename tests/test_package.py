@@ -27,7 +27,8 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 from uv import find_uv_bin
 
-ROOT = Path(__file__).resolve().parents[1]
+from helpers.places import ROOT
+
 SHIPPED = "linkage_core/_shipped/"
 NOBODY = 65534
 PACKAGES = sysconfig.get_path("purelib")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_arrays, toy_records
 
+from helpers.toy import toy_arrays, toy_records
 from linkage_core.audit import compare, exposure, fusion, open_world, strata
 from linkage_core.audit import study as audit
 from linkage_core.cohorts import table

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import runpy
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from helpers.places import ROOT
 
 
 def test_the_files_are_made_from_pyproject() -> None:

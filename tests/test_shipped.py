@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import toy_arrays, toy_entry, toy_records
-from test_cli import linkage
 
+from helpers.command import linkage
+from helpers.places import ROOT
+from helpers.toy import toy_arrays, toy_entry, toy_records
 from linkage_core import shipped
 from linkage_core.audit.study import study
 from linkage_core.errors import StoreError
 from linkage_core.store.entry import Entry, Store
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture

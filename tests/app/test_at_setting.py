@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import FrozenInstanceError, replace
 
-import lab_store
 import pandas as pd
 import pytest
 
@@ -24,6 +23,7 @@ from explorer.protect.one_head import (
     run_facts,
     spread_words,
 )
+from helpers import lab_store
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, LinkageError

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import examples_store
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.examples import gallery
+from helpers import examples_store
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
 from linkage_core.store.entry import Store

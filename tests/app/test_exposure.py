@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
-import fixture_store
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.drawing import downloads, palette
 from explorer.risk import exposed
+from helpers import fixture_store
 from linkage_core.audit import exposure
 from linkage_core.audit.study import study
 from linkage_core.cohorts.base import LABELS

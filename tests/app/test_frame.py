@@ -4,11 +4,11 @@ import re
 import shutil
 import tomllib
 
-import fixture_store
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from explorer.frame import frame, state
+from helpers import fixture_store
 from linkage_core.store.entry import Store
 
 from .conftest import ROOT, buttons, go_to

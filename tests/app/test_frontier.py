@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs
 
-import frontier_store
-import lab_store
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.drawing import downloads, palette
 from explorer.frame import state
 from explorer.protect import frontier, options
+from helpers import frontier_store, lab_store
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier as core
 from linkage_core.lab import measured

@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import lab_store
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -19,6 +18,7 @@ from explorer.drawing import downloads, palette, sentences
 from explorer.drawing.words import attacker_words
 from explorer.protect import bars, cards, curve, details, jobs
 from explorer.protect.uses import Use, usefulness
+from helpers import lab_store
 from linkage_core import shipped
 from linkage_core.audit import study
 from linkage_core.audit.examples import Examples

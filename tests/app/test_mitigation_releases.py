@@ -10,8 +10,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
-import frontier_store
-import lab_store
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -19,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.drawing import downloads, palette
 from explorer.frame import state
 from explorer.protect import curve, details, releases, uses
+from helpers import frontier_store, lab_store
 from linkage_core.lab import frontier as core
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import fixture_store
 import numpy as np
 import pytest
 
 from explorer.drawing import sentences
+from helpers import fixture_store
 from linkage_core.audit import compare, strata
 from linkage_core.audit import study as audit
 from linkage_core.cohorts.base import LABELS

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-import examples_store
 import pytest
 from playwright.sync_api import Browser, Page, expect
+
+from helpers import examples_store
 
 from .conftest import Server, main_height, settled
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import frontier_store
-import lab_store
 import pytest
 from playwright.sync_api import Page, expect
 
+from helpers import frontier_store, lab_store
 from linkage_core.store.entry import Store
 
 from .conftest import answer, main_height, settled

@@ -2,9 +2,10 @@
 
 import re
 
-import fixture_store
 import pytest
 from playwright.sync_api import expect
+
+from helpers import fixture_store
 
 from .conftest import answer, main_height, settled
 

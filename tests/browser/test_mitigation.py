@@ -2,9 +2,10 @@
 
 import re
 
-import lab_store
 import pytest
 from playwright.sync_api import expect
+
+from helpers import lab_store
 
 from .conftest import main_height, settled
 

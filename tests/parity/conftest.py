@@ -1,14 +1,11 @@
 """Runs in an environment of its own (`make parity`), where torchvision, timm, open_clip and hi-ml-multimodal are."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from operators import define_missing_operators
 

@@ -15,7 +15,9 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_checkpoints import (
+
+from helpers.places import SHARED
+from helpers.tiny_checkpoints import (
     TEXTS,
     random_state,
     write_biomedclip_files,
@@ -23,10 +25,7 @@ from tiny_checkpoints import (
     write_clip,
     write_siglip,
 )
-
 from linkage_core.encoders import hub, pull
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 SPECIAL_TEXTS = [
     *TEXTS,
@@ -62,7 +61,7 @@ def _levels(std) -> np.ndarray:
 
 def real_images(limit: int) -> list[Path]:
     """Radiographs of shared/data whose channels are equal, so that grey is all there is to them; of both kinds."""
-    folder = DATA / "covid-chestxray"
+    folder = SHARED / "covid-chestxray"
     found = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
@@ -79,7 +78,7 @@ def real_images(limit: int) -> list[Path]:
 def real_reports(limit: int) -> list[str]:
     """Findings and impressions of the first Open-i reports."""
     texts: list[str] = []
-    with tarfile.open(DATA / "openi" / "NLMCXR_reports.tgz") as archive:
+    with tarfile.open(SHARED / "openi" / "NLMCXR_reports.tgz") as archive:
         for member in archive:
             if len(texts) >= limit:
                 break

@@ -10,16 +10,17 @@ import pytest
 import torch
 import transformers
 from compare import differences, ids_that_differ, load
-from official import DATA, FAMILIES, SPECIAL_TEXTS, as_published, real_images, real_reports
+from official import FAMILIES, SPECIAL_TEXTS, as_published, real_images, real_reports
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from helpers.places import SHARED
 from linkage_core.encoders import bert, biomedclip, biovil, clip, hub, openclip, pieces, pixels
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import ModelError
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the radiographs and reports of {DATA} are not here")
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the radiographs and reports of {SHARED} are not here")
 N_IMAGES = 3
 
 
@@ -265,7 +266,7 @@ def test_open_clips_own_names_lead_to_their_repositories():
     assert openclip.repository("ViT-B-32/openai") == "timm/vit_base_patch32_clip_224.openai"
     assert openclip.repository("org/name") == "org/name"
     with pytest.raises(ModelError, match="laion2B-s34B-b79K is not on this machine"):
-        load_encoder("open_clip:ViT-B-32/laion2b_s34b_b79k", store_root=DATA)
+        load_encoder("open_clip:ViT-B-32/laion2b_s34b_b79k", store_root=SHARED)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What the tests make their cohorts, stores and files with."""
