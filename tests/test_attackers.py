@@ -10,8 +10,10 @@ from scipy.stats import norm
 
 from linkage_core.attacks import attack as attackers
 from linkage_core.attacks import folds, learn_pairs, omniscient, turn_back
+from linkage_core.attacks import held as held_module
 from linkage_core.attacks.attack import attack, attacks, run, worst_of
-from linkage_core.attacks.held import ATTACKERS, HOLDS, Held, Known, allowed, hold
+from linkage_core.attacks.attackers import ATTACKERS, allowed
+from linkage_core.attacks.held import Held, Known, hold
 from linkage_core.attacks.omniscient import omniscient_counts
 from linkage_core.audit import study as audit
 from linkage_core.cohorts import table
@@ -103,13 +105,13 @@ def test_counts_equal_a_loop_over_pairs(attacker: str, monkeypatch: pytest.Monke
     """The scores an attacker arrives at, compared pair by pair; ties are those of identical texts alone."""
     held = simulated(rotation(), n_own=200, n_test=60, shared=True)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    real = attackers.match_counts
+    real = held_module.match_counts
 
     def watched(queries, candidates, match, **groups):
         seen.append((np.asarray(queries, float), np.asarray(candidates, float)))
         return real(queries, candidates, match, **groups)
 
-    monkeypatch.setattr(attackers, "match_counts", watched)
+    monkeypatch.setattr(held_module, "match_counts", watched)
     counts = run(held, attacker)[0]
     queries, candidates = seen[-1]
     for i in range(len(queries)):
@@ -152,7 +154,7 @@ def test_the_white_box_without_ridge_is_the_pseudo_inverse() -> None:
     held = simulated(rotation() * np.geomspace(1, 0.1, D))
     scaled = held.own_images / np.linalg.norm(held.heads.image(held.own_images), axis=1, keepdims=True)
     flat = replace(held, own_images=scaled, own_clean=held.heads.image(scaled), own_released=held.heads.image(scaled))
-    queries, chosen = turn_back.white_box(flat, 0)
+    queries, _, chosen = turn_back.white_box(flat, np.arange(0), 0, True)
     expected = held.images / np.linalg.norm(held.heads.image(held.images), axis=1, keepdims=True)
     assert chosen == "ridge 1e-08"
     assert np.allclose(queries, expected, atol=1e-3)
@@ -202,7 +204,7 @@ def test_a_label_head_keeps_label_information_only() -> None:
     told = replace(held, released=labels.astype(np.float32), heads=Heads(identity(N_LABELS), identity(N_LABELS)))
     best = told.count(2 * labels - 1, 2 * held.findings[:, :N_LABELS] - 1)
     limit = pools.expected_recall(best, 100, 1).mean()
-    found = {name: recall(held, name) for name in HOLDS["embeddings-and-heads"]}
+    found = {name: recall(held, name) for name in allowed("embeddings-and-heads")}
     assert max(found.values()) < limit < CLEAN
     assert found["reader"] == max(found[name] for name in LEARNERS)
     assert recall(held, "raw-images") > limit, "the images are not behind any head"
@@ -268,18 +270,18 @@ def test_nothing_is_chosen_on_the_queries() -> None:
 
 def test_known_images_are_nested_in_m_and_come_by_patient() -> None:
     held = simulated()
-    few, more = (set(folds._known(held, m, 0).tolist()) for m in (11, 60))
+    few, more = (set(folds.known_rows(held, m, 0).tolist()) for m in (11, 60))
     assert few < more
     assert len({held.own_group[row] for row in few}) == 6
     for m in (-1, 601, 2.5, True):
         with pytest.raises(InputError, match="from 0 to 600"):
-            folds._known(held, m, 0)
+            folds.known_rows(held, m, 0)
 
 
 def test_patients_stay_whole_in_the_folds() -> None:
     held = simulated()
-    known = folds._known(held, 101, 0)
-    for learn, left_out, public in folds._splits(held, known, 0):
+    known = folds.known_rows(held, 101, 0)
+    for learn, left_out, public in folds.own_splits(held, known, 0):
         assert not set(held.own_group[learn]) & set(held.own_group[left_out])
         assert not set(held.own_group[public]) & set(held.own_group[left_out])
         assert sorted([*learn, *left_out]) == known.tolist()
@@ -338,7 +340,7 @@ def test_no_attacker_is_above_the_ceiling(noise: float) -> None:
     rng = np.random.default_rng(0)
     clean = unit(held.heads.image(held.images))
     draws = [omniscient_counts(clean, ids, held.query_group, noise, rng) for _ in range(4)]
-    found = {attacker: run(held, attacker)[0] for attacker in HOLDS["embeddings-and-heads"]}
+    found = {attacker: run(held, attacker)[0] for attacker in allowed("embeddings-and-heads")}
     for pool_size, k in ((5, 1), (100, 1), (100, 5)):
         drawn = np.mean([pools.expected_recall(one, pool_size, k) for one in draws], axis=0)
         for attacker, counts in found.items():
@@ -376,7 +378,7 @@ def test_the_table_names_everything_and_repeats_itself(entry: Entry) -> None:
 
     rows = table_of()
     assert list(rows.columns) == list(attackers.COLUMNS)
-    assert set(rows["attacker"]) == set(HOLDS["embeddings-and-heads"])
+    assert set(rows["attacker"]) == set(allowed("embeddings-and-heads"))
     n_own = len(entry.records("attacker"))
     known = rows[rows["attacker"] == "known-images"]["known"].unique().tolist()
     assert known == [0, 10, n_own], "5,000 is more than there are: all of them"
@@ -422,7 +424,7 @@ def test_where_next_to_nobody_is_linked_the_interval_of_the_worst_is_wide(
 
     assert min(each) > 0
     assert all(held())
-    monkeypatch.setattr(attackers.statistics, "rate_intervals", attackers.statistics.cluster_bootstrap)
+    monkeypatch.setattr(attackers.intervals, "rate_intervals", attackers.intervals.cluster_bootstrap)
     assert not all(held()), "patients drawn again know nothing of the one that was not met"
 
 
@@ -467,7 +469,7 @@ def test_too_little_to_choose_or_simulate_from_is_refused(entry: Entry) -> None:
     with pytest.raises(InputError, match=r"No attacker can act on the release 'embeddings' with m = 0"):
         attackers.attacks(entry.add_head("narrow", narrow, {}), "narrow", release="embeddings", m=0)
     with pytest.raises(InputError, match=r"draws is 1\."):
-        ceiling(entry, pool_sizes=[10], noise=0.5, draws=1)
+        ceiling.of_head(entry, pool_sizes=[10], noise=0.5, draws=1)
     with pytest.raises(InputError, match="no rng was given"):
         omniscient.omniscient_counts(np.eye(3), np.arange(3), np.arange(3), 0.5)
 
