@@ -31,7 +31,8 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.attacks import attack
-from linkage_core.attacks.held import allowed, hold
+from linkage_core.attacks.attackers import allowed
+from linkage_core.attacks.held import hold
 from linkage_core.audit.study import Study
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from linkage_core.errors import InputError
 
@@ -24,6 +25,35 @@ image-to-report, report-to-image.
         return
     shown = [choice if isinstance(choice, str) else repr(choice) for choice in listed]
     raise InputError(f"{name} is {value!r}.{nearest(value, listed)}", f"It is one of: {', '.join(shown)}.")
+
+
+class Named(Protocol):
+    """A row of a table that is known by its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=Named)
+
+
+def by_name(what: str, *rows: Row) -> dict[str, Row]:
+    """A table: rows by their names, in their order. ValueError for a name that comes twice.
+
+    >>> from pathlib import PurePath
+    >>> by_name("file", PurePath("a/x"), PurePath("a/y"))["x"].parent.name
+    'a'
+    >>> by_name("file", PurePath("a/x"), PurePath("b/x"))
+    Traceback (most recent call last):
+    ...
+    ValueError: There are two rows for the file 'x'.
+    """
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row.name in found:
+            raise ValueError(f"There are two rows for the {what} {row.name!r}.")
+        found[row.name] = row
+    return found
 
 
 def nearest(value: object, choices: Iterable[object]) -> str:

@@ -666,8 +666,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "an attacker uses heads that were kept secret",
-        'public = head == OFF_THE_SHELF and release == "embeddings"',
-        'public = release == "embeddings"',
+        "head == OFF_THE_SHELF and release == EMBEDDINGS else release",
+        "release == EMBEDDINGS else release",
         ("test_attackers.py::test_who_may_act_on_what",),
     ),
     Fault(

@@ -7,6 +7,7 @@ import pandas as pd
 from explorer.drawing.charts import (
     Row,
 )
+from linkage_core.attacks.attackers import ATTACKERS, IMAGES
 from linkage_core.lab import measured
 
 MECHANISMS = {
@@ -17,17 +18,7 @@ MECHANISMS = {
     "paper": "As in the study",
 }
 RELEASES = {"embeddings": "Embeddings", "embeddings-and-heads": "With heads", "raw-images": "Raw images"}
-ATTACKERS = {
-    "cosine": "Cosine only",
-    "white-box": "Undoes the heads",
-    "known-images": "Knows {m} images",
-    "known-pairs": "Knows {m} pairs",
-    "bayes-gaussian": "Fits the law of {m} pairs",
-    "reader": "Reads findings, {m} pairs",
-    "raw-images": "Has the raw images",
-    "predictor": "Predicts the cell",
-}
-"""m: own images or pairs whose release is known to the attacker."""
+_PREDICTOR = ("predictor", "Predicts the cell", "predicts the cell")  # of cells: release.measured, not of the table
 CONTROLS = {
     "rotation": "Image head turned at random",
     "random-heads": "Random heads",
@@ -37,6 +28,39 @@ CONTROLS = {
     "public-labels": "Label head, public labels only",
     "nonprivate": "Label head without noise",
 }
+
+
+# -- attackers --------------------------------------------------------------------------------------------------------
+
+
+def attackers() -> tuple[str, ...]:
+    """Their names in the tables, in the order in which they are shown."""
+    return (*ATTACKERS, _PREDICTOR[0])
+
+
+def attacker_label(name: object, m: str) -> str:
+    """An attacker in users' words; m: own images or pairs whose release is known to it. An unknown name stays.
+
+    >>> attacker_label("reader", "own")
+    'Reads findings, own pairs'
+    """
+    labels = {row.name: row.label for row in ATTACKERS.values()} | {_PREDICTOR[0]: _PREDICTOR[1]}
+    return labels.get(str(name), str(name)).format(m=m)
+
+
+def deed(name: object) -> str | None:
+    """What an attacker does, in a few words; None where nothing is said.
+
+    >>> deed("white-box"), deed("cosine")
+    ('undoes the heads', None)
+    """
+    deeds = {row.name: row.deed for row in ATTACKERS.values() if row.deed} | {_PREDICTOR[0]: _PREDICTOR[2]}
+    return deeds.get(str(name))
+
+
+def sees_images(name: object) -> bool:
+    """Whether an attacker needs the raw images, and so does not depend on any head."""
+    return str(name) in ATTACKERS and IMAGES in ATTACKERS[str(name)].holds
 
 
 # -- rows of the lab's tables ----------------------------------------------------------------------------------------
@@ -68,8 +92,7 @@ def attacker_words(row: Row, n_own: int) -> str:
     >>> attacker_words({"named": "known-pairs", "m": "1000"}, 10_795)
     'Knows 1,000 pairs'
     """
-    m = f"{n_own:,}" if row["m"] == "all" else f"{int(row['m']):,}"
-    return ATTACKERS.get(str(row["named"]), str(row["named"])).format(m=m)
+    return attacker_label(row["named"], f"{n_own:,}" if row["m"] == "all" else f"{int(row['m']):,}")
 
 
 def measures(utility: pd.DataFrame, head: str, cohort: str) -> dict[str, pd.Series]:

@@ -19,6 +19,7 @@ from explorer.drawing.charts import (
 from explorer.drawing.marks import places, segment
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import figure, interval, of
+from explorer.drawing.words import sees_images
 
 BAR_HEIGHT = 40
 
@@ -57,7 +58,7 @@ def attackers(
     traces: list[dict[str, object]] = []
     notes = []
     for place, (row, name) in enumerate(zip(rows, names, strict=True)):
-        colour = palette.before if row["attacker"] == "raw-images" else palette.after
+        colour = palette.before if sees_images(row["attacker"]) else palette.after
         value, low, high = (out_of * float(row[c]) for c in ("recall", "recall_low", "recall_high"))
         words = f"{escape(name)}: {of(row['recall'], out_of)} ({interval(low / out_of, high / out_of, out_of)})"
         traces.append(

@@ -32,7 +32,7 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import denominator, interval, of
-from explorer.drawing.words import ATTACKERS, at
+from explorer.drawing.words import at, attacker_label, attackers
 
 NOISE_DASH = "2px,4px"
 COSINE_DASH = "8px,5px"
@@ -167,7 +167,8 @@ def _n_words(drawn: Mapping[str, pd.DataFrame]) -> str:
 def _point_words(row: Row, name: str) -> str:
     n = int(row["pool_size"])
     out_of = denominator(n)
-    who = f"<br>{ATTACKERS.get(str(row['named']), '').format(m='its own')}" if row.get("named") else ""
+    named = row.get("named")
+    who = f"<br>{attacker_label(named, 'its own') if named in attackers() else ''}" if named else ""
     said = f"{of(row['recall'], out_of)} ({interval(row['recall_low'], row['recall_high'], out_of)})"
     return f"{escape(name)}, N = {n:,}: {said}{who}"
 

@@ -16,7 +16,7 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import denominator, figure, interval, of, signed, whole
-from explorer.drawing.words import ATTACKERS, CONTROLS, at, line, measures
+from explorer.drawing.words import CONTROLS, at, attacker_label, line, measures
 from linkage_core.lab import measured
 from linkage_core.store.entry import OFF_THE_SHELF
 
@@ -95,7 +95,7 @@ def control_rows(
             {
                 "control": names[mechanism],
                 f"worst links, of {out_of:,}": round(out_of * float(worst["recall"]), 2),
-                "by": ATTACKERS.get(str(worst["named"]), "").format(m="its own"),
+                "by": attacker_label(worst["named"], "its own"),
                 f"cosine links, of {out_of:,}": None if cosine is None else round(out_of * float(cosine["recall"]), 2),
                 "AUROC, probe": _rounded(use.get("declared")),
                 "AUROC, zero-shot": _rounded(use.get("zero-shot")),
@@ -140,7 +140,7 @@ def attacker_rows(linkage: pd.DataFrame, head: str, release: str, pool_size: int
             "cohort": rows["cohort"],
             "when": np.where(rows["head"] == OFF_THE_SHELF, "before", "after"),
             "attacker": np.where(rows["attacker"] == measured.WORST, "worst", rows["attacker"]),
-            "who": [ATTACKERS.get(str(name), str(name)).format(m="its own") for name in rows["named"]],
+            "who": [attacker_label(name, "its own") for name in rows["named"]],
             "knows": rows["m"],
             f"links, of {out_of:,}": (out_of * rows["recall"].astype(float)).round(3),
             "low": (out_of * rows["recall_low"].astype(float)).round(3),

@@ -20,7 +20,8 @@ from explorer.drawing import charts, sentences
 from explorer.drawing.charts import FONT, layout, note, see_through
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import signed
-from explorer.protect.options import EVERY, FAMILIES, HOW, at_most, best, counted, full_name, keeps, plus
+from explorer.drawing.words import deed
+from explorer.protect.options import EVERY, FAMILIES, at_most, best, counted, full_name, keeps, plus
 from linkage_core.lab import frontier, measured
 
 WHO = {measured.WORST: "Worst tried", "cosine": "Cosine only", frontier.OMNISCIENT: "Knows all"}
@@ -453,7 +454,7 @@ def linked_words(row: Mapping, out_of: int, pool_size: int) -> str:
         return f"{linked}, as by guessing"
     if row["sure"]:
         return f"{linked}: without noise every embedding is its own, so this follows"
-    who = HOW.get(str(row["named"]), "") if row["attacker"] == measured.WORST else ""
+    who = (deed(row["named"]) or "") if row["attacker"] == measured.WORST else ""
     by = f" by an attacker who {who}" if who else ""
     ends = sentences.interval(row["measured_low"] / pool_size, row["measured_high"] / pool_size, out_of)
     if row["kind"] == "statistics":

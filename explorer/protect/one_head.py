@@ -323,7 +323,7 @@ def bars_of(linkage: pd.DataFrame, cohort: str, head: str | None, release: str, 
     holds = COSINE_HOLDS if release == "raw-images" else release
     own = measured[(measured["head"] == head) & (measured["release"] == holds)]
     raw = measured[(measured["head"] == OFF_THE_SHELF) & (measured["release"] == "raw-images")]
-    order = {name: i for i, name in enumerate(words.ATTACKERS)}
+    order = {name: i for i, name in enumerate(words.attackers())}
     return pd.concat([own.sort_values("attacker", key=lambda names: names.map(order)), raw]).to_dict("records")
 
 

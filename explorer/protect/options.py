@@ -16,15 +16,6 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.store.entry import OFF_THE_SHELF
 
-HOW = {
-    "white-box": "undoes the heads",
-    "known-images": "knows own images",
-    "known-pairs": "knows own pairs",
-    "bayes-gaussian": "fits the law of own pairs",
-    "reader": "reads findings",
-    "predictor": "predicts the cell",
-}
-"""What the worst attacker does, in a few words."""
 KINDS = {
     "statistics": "Statistics",
     "codes": "Codes",

@@ -126,7 +126,7 @@ def at_release(
         "worst": "after, worst attacker",
         "cosine": "after, cosine only",
     }
-    order = [*protect_words.ATTACKERS, frontier.LABELLED, frontier.OMNISCIENT]
+    order = [*protect_words.attackers(), frontier.LABELLED, frontier.OMNISCIENT]
     bars = rows[(rows["pool_size"] == pool_size) & (rows["attacker"] != WORST)].to_dict("records")
     bars.sort(key=lambda row: order.index(row["attacker"]) if row["attacker"] in order else len(order))
     return AtRelease(

@@ -17,11 +17,11 @@ import pandas as pd
 from explorer.drawing.charts import Row
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import TOO_FEW, denominator, figure, of, too_few, upper
-from explorer.drawing.words import ATTACKERS
+from explorer.drawing.words import attacker_label, deed
 from explorer.protect import curve
 from explorer.protect.cards import bar
 from explorer.protect.curve import Line
-from explorer.protect.options import HOW, KINDS, at_most, key_of, limit_of, name, setting, times
+from explorer.protect.options import KINDS, at_most, key_of, limit_of, name, setting, times
 from explorer.protect.uses import Use
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
@@ -102,7 +102,7 @@ def who_words(row: Row) -> str:
         return "Told one finding too"
     if row["attacker"] == frontier.OMNISCIENT:
         return "Knows every other patient" if "every other patient" in str(row["named"]) else KNOWS_ALL
-    return ATTACKERS.get(str(row["attacker"]), str(row["attacker"])).format(m="own")
+    return attacker_label(row["attacker"], "own")
 
 
 # -- card 1: the limit -----------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def measured(
     if summed:
         small.append("Measured in draws of summed patients; this attacker also has the candidates' images and findings")
     else:
-        how = HOW.get(str(now["named"]), ATTACKERS.get(str(now["named"]), str(now["named"])).lower())
+        how = deed(now["named"]) or attacker_label(now["named"], "own").lower()
         small.append(f"Worst: {how}")
         if top_of is not None:
             small.append(f"tick: who knows every candidate's embedding, {figure(top_of, out_of)}; nobody can outdo it")

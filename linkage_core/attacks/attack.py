@@ -22,21 +22,16 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from linkage_core.attacks.attackers import ATTACKERS, COSINE, EVERYTHING, IMAGES, allowed, takes_m
 from linkage_core.attacks.folds import known_rows
-from linkage_core.attacks.held import ATTACKERS, NONE_KNOWN, Held, Known, allowed, hold
-from linkage_core.attacks.learn_pairs import learn
-from linkage_core.attacks.turn_back import known_images, shelf_texts, white_box
+from linkage_core.attacks.held import Held, Known, hold
 from linkage_core.audit.study import PoolSize, Study
 from linkage_core.errors import InputError
-from linkage_core.heads import unit
 from linkage_core.progress import Progress, silent
 from linkage_core.ranking import intervals
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.validate import one_of
-
-# -------------------------------------------------------------------------------------------------- what is held
-
 
 # ----------------------------------------------------------------------------------------------------- one attack
 
@@ -83,8 +78,8 @@ COLUMNS = (
 def attack(
     entry: Entry,
     head: str = OFF_THE_SHELF,
-    attacker: str = "cosine",
-    release: str = "embeddings-and-heads",
+    attacker: str = COSINE,
+    release: str = EVERYTHING,
     m: Known = "all",
     seed: int = 0,
     *,
@@ -98,7 +93,7 @@ def attack(
         attacker, release: keys of ATTACKERS and RELEASES; InputError if the release does not give what the attacker
             needs.
         m: of how many of its own images (or pairs) the attacker knows the release. "all" is its whole split, which
-            whoever has the heads can embed. Cosine and white-box take none.
+            whoever has the heads can embed. Who knows nothing takes none.
         seed: of the choice of known images, of the folds and of output noise.
         source, noise: as for `hold`; `held` is what `hold` made of the same arguments, to be used again.
     """
@@ -109,14 +104,14 @@ def attack(
             f"With it can act: {', '.join(allowed(release, head))}.",
         )
     held = held or hold(entry, head, source=source, noise=noise, seed=seed)
-    knows_heads = release == "embeddings-and-heads" or head == OFF_THE_SHELF
+    knows_heads = release == EVERYTHING or head == OFF_THE_SHELF
     with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for each other
         counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
     split = entry.default_split
     queries = entry.records(split)
     n_candidates = len(held.text_of)
     study = Study(entry, head, "image-to-report", "other-patients", split, counts, queries, n_candidates, seed)
-    return Attack(study, attacker, release, "all" if attacker in NONE_KNOWN else m, known, chosen)
+    return Attack(study, attacker, release, m if takes_m(attacker) else "all", known, chosen)
 
 
 def run(
@@ -131,25 +126,17 @@ def factors(
     held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
 ) -> tuple[np.ndarray, np.ndarray, int, str]:
     """The scores of `run` as their factors: (queries (n_queries, p), of_text (n_texts, p), known, chosen)."""
-    known = known_rows(held, m, seed)
-    if attacker == "cosine":
-        return held.released, unit(held.heads.text(held.texts)), 0, "as released"
-    if attacker == "white-box":
-        queries, chosen = white_box(held, seed)
-        return queries, shelf_texts(held), 0, chosen
-    if attacker == "known-images":
-        queries, chosen = known_images(held, known, seed)
-        return queries, shelf_texts(held), len(known), chosen
-    if not len(known):
+    row, known = ATTACKERS[attacker], known_rows(held, m, seed)
+    if row.knows == "pairs" and not len(known):
         raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
-    scores, chosen = learn(held, attacker, known, seed, knows_heads)
-    return *scores(held), len(known), chosen
+    queries, of_text, chosen = row.scores(held, known, seed, knows_heads)
+    return queries, of_text, len(known) if takes_m(attacker) else 0, chosen
 
 
 def attacks(
     entry: Entry,
     head: str = OFF_THE_SHELF,
-    release: str = "embeddings-and-heads",
+    release: str = EVERYTHING,
     m: Known | Sequence[Known] = "all",
     seed: int = 0,
     *,
@@ -163,16 +150,12 @@ def attacks(
     the head.
     """
     public: list[Attack] = []
-    if release == "raw-images":
-        shelf = attacks(
-            entry, OFF_THE_SHELF, "embeddings-and-heads", m, seed, source=source, noise=0.0, progress=progress
-        )
+    if release == IMAGES:
+        shelf = attacks(entry, OFF_THE_SHELF, EVERYTHING, m, seed, source=source, noise=0.0, progress=progress)
         public = [replace(one, release=release) for one in shelf]
     held = hold(entry, head, source=source, noise=noise, seed=seed)
     wanted = [m] if isinstance(m, (int, str)) else list(m)
-    plan = [
-        (attacker, n) for attacker in allowed(release, head) for n in _sensible(attacker, wanted, held, release, head)
-    ]
+    plan = [(attacker, n) for attacker in allowed(release, head) for n in _sensible(attacker, wanted, held)]
     found = []
     for done, (attacker, n) in enumerate(plan):
         progress("attackers", done, len(plan))
@@ -186,17 +169,16 @@ def attacks(
     return [*public, *found]
 
 
-def _sensible(attacker: str, wanted: list[Known], held: Held, release: str, head: str) -> list[Known]:
-    if attacker in NONE_KNOWN:
+def _sensible(attacker: str, wanted: list[Known], held: Held) -> list[Known]:
+    """Those of the wanted m that an attacker can act with."""
+    if not takes_m(attacker):
         return ["all"]
     n_own = len(held.own_group)
     sizes = [n for n in wanted if n == "all" or n < n_own]
     if any(n != "all" and n >= n_own for n in wanted) and "all" not in sizes:
         sizes.append("all")
-    if attacker != "known-images":
-        return [n for n in sizes if n != 0]
-    unaligned = held.released.shape[1] == len(held.off_the_shelf.text.weight)
-    return [n for n in sizes if n != 0 or unaligned]
+    as_they_are = held.released.shape[1] == len(held.off_the_shelf.text.weight)  # no known image is needed to compare
+    return [n for n in sizes if n != 0 or (ATTACKERS[attacker].knows == "images" and as_they_are)]
 
 
 # ------------------------------------------------------------------------------------------------- the worst one
@@ -281,16 +263,4 @@ def cross_fitted(recalls: np.ndarray, patients: np.ndarray, seed: int = 0) -> tu
 
 
 def _named(one: Attack) -> str:
-    return one.attacker if one.attacker in NONE_KNOWN else f"{one.attacker} ({one.m})"
-
-
-# --------------------------------------------------------------------------------------- which images are known
-
-
-# ------------------------------------------------------------------------------- into the off-the-shelf space
-
-
-# ------------------------------------------------------------------------------------------ learnt from pairs
-
-
-# ------------------------------------------------------------------------------------------------------ the ceiling
+    return f"{one.attacker} ({one.m})" if takes_m(one.attacker) else one.attacker

@@ -1,4 +1,4 @@
-"""What an attacker holds: the release, the candidates, its own data, and who may act on which release."""
+"""What an attacker holds: the release, the candidates and its own data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from linkage_core.heads import Heads, unit
 from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.store.seen import noise_of, noised, usable
-from linkage_core.validate import one_of
 
 Known = int | Literal["all"]
 """How many of its own images or pairs an attacker has seen released."""
@@ -24,24 +23,8 @@ RELEASES = {
     "embeddings": "the embeddings, their heads kept secret",
     "embeddings-and-heads": "the embeddings and both heads",
 }
-ATTACKERS = {
-    "cosine": "cosine of the released embedding with the report under the released text head; adapts nothing",
-    "white-box": "undoes the released image head and compares with off-the-shelf reports; no known pair",
-    "known-images": "aligns the released embeddings of m own images with their off-the-shelf ones",
-    "known-pairs": "learns the report's text features from m own released embeddings",
-    "bayes-gaussian": "fits the law of the release given the report from m own pairs, and ranks by likelihood",
-    "reader": "the better at home of known-pairs and bayes-gaussian, and reads the 14 findings of each report",
-    "raw-images": "as reader, on the features of the public encoder that no head has touched",
-}
-_WITHOUT_HEADS = ("known-images", "known-pairs", "bayes-gaussian", "reader")
-HOLDS: dict[str, tuple[str, ...]] = {
-    "raw-images": ("raw-images",),
-    "embeddings": _WITHOUT_HEADS,
-    "embeddings-and-heads": ("cosine", "white-box", *_WITHOUT_HEADS),
-}
-"""Who can act on which release. Off-the-shelf heads are public, so nothing is withheld by not sending them."""
-KNOWN: tuple[Known, ...] = (0, 10, 100, 1000, 5000, "all")
-NONE_KNOWN = ("cosine", "white-box")  # take no m
+RECORDS = "records"
+"""Released records in place of embeddings, with the description of how they were made (release.measured)."""
 
 
 @dataclass(frozen=True)
@@ -174,14 +157,3 @@ def hold(
         off_the_shelf=shelf,
         noise=sigma,
     )
-
-
-def allowed(release: str, head: str = OFF_THE_SHELF) -> tuple[str, ...]:
-    """The attackers who hold no more than the release gives; InputError for an unknown release.
-
-    >>> allowed("embeddings", "my-head")
-    ('known-images', 'known-pairs', 'bayes-gaussian', 'reader')
-    """
-    one_of("release", release, RELEASES)
-    public = head == OFF_THE_SHELF and release == "embeddings"
-    return HOLDS["embeddings-and-heads" if public else release]

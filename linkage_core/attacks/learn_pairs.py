@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import product
 
 import numpy as np
 
@@ -195,29 +196,51 @@ _FIRST = {
 }
 
 
-def _kinds(attacker: str, has_findings: bool) -> list[_Variant]:
-    """What an attacker chooses among, before any regularisation is chosen."""
+@dataclass(frozen=True)
+class Ways:
+    """What an attacker who learns from pairs chooses among, before any regularisation is chosen: see _Variant.
+
+    findings: whether the report's labels are read, where there are any; (False, True) tries both. cosine: whether the
+    off-the-shelf cosine, for which the images are needed, is tried too.
+    """
+
     families: tuple[str, ...]
-    sees: tuple[str, ...]
-    if attacker == "raw-images":
-        families, sees = ("ridge", "gaussian"), ("features", "embedding")
-    else:
-        sees = ("release",)
-        families = {"known-pairs": ("ridge",), "bayes-gaussian": ("gaussian", "through")}.get(
-            attacker, ("ridge", "gaussian", "through")
-        )
-    findings = {"reader": (has_findings,), "raw-images": (False, True) if has_findings else (False,)}
-    found = [
-        _Variant(family, seen, read, labels)
-        for family in families
-        for seen in sees
-        for read in (("features",) if attacker == "known-pairs" else ("features", "embedding"))
-        for labels in findings.get(attacker, (False,))
-    ]
-    return [_Variant("cosine", "embedding", "embedding", False)] * (attacker == "raw-images") + found
+    sees: tuple[str, ...] = ("release",)
+    reads: tuple[str, ...] = ("features", "embedding")
+    findings: tuple[bool, ...] = (False,)
+    cosine: bool = False
+
+    def variants(self, has_findings: bool) -> list[_Variant]:
+        labels = self.findings if has_findings else (False,)
+        every = product(self.families, self.sees, self.reads, labels)
+        return [_Variant("cosine", "embedding", "embedding", False)] * self.cosine + [_Variant(*each) for each in every]
 
 
-def learn(held: Held, attacker: str, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[Scores, str]:
+def known_pairs(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+    return _learnt(held, Ways(("ridge",), reads=("features",)), known, seed, knows_heads)
+
+
+def bayes_gaussian(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+    return _learnt(held, Ways(("gaussian", "through")), known, seed, knows_heads)
+
+
+def reader(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+    return _learnt(held, Ways(("ridge", "gaussian", "through"), findings=(True,)), known, seed, knows_heads)
+
+
+def raw_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+    ways = Ways(("ridge", "gaussian"), ("features", "embedding"), findings=(False, True), cosine=True)
+    return _learnt(held, ways, known, seed, knows_heads)
+
+
+def _learnt(
+    held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool
+) -> tuple[np.ndarray, np.ndarray, str]:
+    scores, chosen = learn(held, ways, known, seed, knows_heads)
+    return *scores(held), chosen
+
+
+def learn(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[Scores, str]:
     """Learn from own pairs, in the way that ranks own reports best in left-out folds of own patients.
 
     First each kind of variant at a middling regularisation, then the winner at every other one. Judged by the mean
@@ -241,7 +264,7 @@ def learn(held: Held, attacker: str, known: np.ndarray, seed: int, knows_heads: 
                     judged[variant] += float(pools.expected_reciprocal_rank(counts, size).sum())
         return max(judged, key=lambda variant: judged[variant])
 
-    kinds = _kinds(attacker, held.own_findings.shape[1] > 0 and held.findings.shape[1] > 0)
+    kinds = ways.variants(held.own_findings.shape[1] > 0 and held.findings.shape[1] > 0)
     first = judge(replace(kind, ridge=a, second=b) for kind in kinds for a, b in _FIRST[kind.family])
     best = judge(replace(first, ridge=a, second=b) for a, b in _LEVELS[first.family])
     how = f"best of {len(judged)} at home" if folds else "too few own pairs to choose"

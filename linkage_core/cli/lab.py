@@ -137,8 +137,9 @@ def attack(
     json_to: JsonOption = None,
 ) -> None:
     """Attackers who adapt: each one, the worst one before and after, and the ceiling that none can pass."""
-    from linkage_core.attacks import held
     from linkage_core.attacks.attack import attacks, worst_of
+    from linkage_core.attacks.attackers import ATTACKERS
+    from linkage_core.attacks.held import RELEASES
     from linkage_core.release import ceiling
 
     where = cli_options.store_at(store)
@@ -179,8 +180,8 @@ def attack(
         "schema": 1,
         "provenance": {
             **_provenance(entry, other),
-            "release": held.RELEASES[release],
-            "attackers": {one: held.ATTACKERS[one] for one in dict.fromkeys(rows["attacker"])},
+            "release": RELEASES[release],
+            "attackers": {one: ATTACKERS[one].says for one in dict.fromkeys(rows["attacker"])},
             "scope": "measured with the attackers listed; a better one may do better",
         },
         "rows": tables.rows(rows),

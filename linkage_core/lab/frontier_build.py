@@ -18,6 +18,7 @@ from scipy.special import logsumexp, ndtri
 from threadpoolctl import threadpool_limits
 
 from linkage_core.attacks import attack
+from linkage_core.attacks.attackers import COSINE, READER
 from linkage_core.audit.study import Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.heads import unit
@@ -284,7 +285,7 @@ def nothing(entry: Entry, public: Entry, before: Probe | None = None) -> Entry:
             "flag": "",
         }
         for n in sizes
-        for who in (lab.WORST, "cosine", frontier.OMNISCIENT)
+        for who in (lab.WORST, COSINE, frontier.OMNISCIENT)
     ]
     probe = clean_probe(public, public.default_split)
     used = [
@@ -464,11 +465,11 @@ def told(
     known[np.arange(len(own)), column + len(LABELS) * ~own[np.arange(len(own)), column]] = 1
     stated = np.column_stack([held.findings == 1, held.findings != 1]).astype(np.float64)
     with threadpool_limits(1, user_api="blas"):
-        queries, texts, _, _ = attack.factors(game.held, "reader", "all", seed)
+        queries, texts, _, _ = attack.factors(game.held, READER, "all", seed)
         much = 1e3 * max(float(np.abs(queries[:200] @ texts.T).max()), 1e-6)
         counts = game.count(np.column_stack([queries, much * known]), np.column_stack([texts, stated]))
     study = game.study(entry, name, counts, seed)
-    common = {"cohort": entry.cohort, "k": 1, "also": "", "attacker": frontier.LABELLED, "named": "reader"}
+    common = {"cohort": entry.cohort, "k": 1, "also": "", "attacker": frontier.LABELLED, "named": READER}
     common |= {"n_queries": _asked(study)}
     return [{**row, **common} for row in frontier.dicts(study.table(lab.pool_sizes(study)[0], (1,)))]
 

@@ -23,7 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from linkage_core.attacks import attack
 from linkage_core.attacks.attack import Attack
-from linkage_core.attacks.held import Known, allowed, hold
+from linkage_core.attacks.attackers import ATTACKERS, COSINE, EMBEDDINGS, EVERYTHING, IMAGES, allowed
+from linkage_core.attacks.held import Known, hold
 from linkage_core.audit.study import Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
@@ -52,7 +53,6 @@ ILLUSTRATION = (
 )
 
 LINKAGE, UTILITY = "lab/linkage.parquet", "lab/utility.parquet"
-_BY_M = ("known-images", "known-pairs")  # shown at every m
 
 HEAD_COLUMNS = (
     *("head", "mechanism", "like", "kind", "epsilon", "delta", "unit", "seed", "accuracy", "private", "reproducible"),
@@ -126,7 +126,7 @@ def linkage(entry: Entry) -> pd.DataFrame:
     """What was measured (COLUMNS); no rows where nothing was, or where the head was replaced since.
 
     One row for each head, cohort, release, attacker, m and N (k = 1): recall with its patient-clustered 95% interval.
-    attacker is a key of attackers.ATTACKERS or "worst": then `named` says who, `also` whom one half of the patients
+    attacker is a key of ATTACKERS or "worst": then `named` says who, `also` whom one half of the patients
     chose instead. The release raw-images does not depend on a head and stands with off-the-shelf.
     """
     return _table(entry, LINKAGE, COLUMNS)
@@ -252,7 +252,7 @@ def measure(
     """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is.
 
     Rows go into the entry's tables in place of earlier ones of the same head and cohort; the entry that knows them is
-    returned. `known`: own images of known-images and known-pairs; all others use their whole split. An external cohort
+    returned. `known`: own images of whoever is shown by m (Attacker.by_m); others use their whole split. Another cohort
     gets the attackers, probes and heads of this entry, nothing is trained anew. seed: of bootstrap, folds and output
     noise. Raises InputError as attackers.hold does, such as for a head that has seen the held-out patients.
     """
@@ -301,24 +301,27 @@ def _attacked(
     by_release: dict[str, list[Attack]] = {}
     plan = [
         (release, attacker, m)
-        for release in ("embeddings-and-heads", "embeddings")
+        for release in (EVERYTHING, EMBEDDINGS)
         for attacker in allowed(release, name)
-        for m in (known if attacker in _BY_M else ("all",))
+        for m in (known if ATTACKERS[attacker].by_m else ("all",))
         if m == "all" or m < len(held.own_group)
     ]
     for done, (release, attacker, m) in enumerate(plan):
         if tell:
             tell(attacker, 0.9 * done / len(plan))
         # without output noise the heads add nothing to what somebody with all his own images has
-        key = (attacker, str(m), held.noise > 0 and release == "embeddings")
+        key = (attacker, str(m), held.noise > 0 and release == EMBEDDINGS)
         if key not in made:
             made[key] = attack.attack(entry, name, attacker, release, m, seed, source=source, held=held)
         by_release.setdefault(release, []).append(replace(made[key], release=release))
     if name == OFF_THE_SHELF:
-        raw = attack.attack(entry, name, "raw-images", "raw-images", "all", seed, source=source, held=held)
+        raw = [
+            attack.attack(entry, name, attacker, IMAGES, "all", seed, source=source, held=held)
+            for attacker in allowed(IMAGES)
+        ]
         # whoever has the images can make the public embeddings too
-        public = [replace(one, release="raw-images") for one in by_release["embeddings-and-heads"] if one.m == "all"]
-        by_release["raw-images"] = [raw, *public]
+        public = [replace(one, release=IMAGES) for one in by_release[EVERYTHING] if one.m == "all"]
+        by_release[IMAGES] = [*raw, *public]
     return pd.concat([_rows(found, seed) for found in by_release.values()], ignore_index=True)
 
 
@@ -327,9 +330,9 @@ def _rows(found: Sequence[Attack], seed: int) -> pd.DataFrame:
     some, steps = pool_sizes(found[0].study)
     tables = []
     for one in found:
-        if one.release == "raw-images" and one.attacker != "raw-images":
-            continue
-        table = one.study.table(steps if one.attacker == "cosine" else some, (1,))
+        if one.release == IMAGES and IMAGES not in ATTACKERS[one.attacker].holds:
+            continue  # its rows stand with the off-the-shelf embeddings
+        table = one.study.table(steps if one.attacker == COSINE else some, (1,))
         tables.append(table.assign(attacker=one.attacker, release=one.release, m=str(one.m), named=one.attacker))
     whole = [one for one in found if one.m == "all"]
     worst = [attack.worst_of(whole, size, 1, seed) for size in steps]

@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 from linkage_core.attacks import attack
 from linkage_core.attacks import held as attacks_held
 from linkage_core.attacks.attack import Attack
-from linkage_core.attacks.held import Held, Known
+from linkage_core.attacks.attackers import on_records
+from linkage_core.attacks.held import RECORDS, Held, Known
 from linkage_core.audit.study import Study
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
@@ -31,10 +32,8 @@ from linkage_core.store import seen
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.validate import one_of
 
-RECORDS = "records"
-"""The release class: released records and the mechanism's description, nothing else of the image."""
-ATTACKERS = ("cosine", "known-pairs", "bayes-gaussian", "reader")
 PREDICTOR = "predictor"
+"""Of the attackers on records of cells: it needs to know them, which attacks does not."""
 
 ROUNDS = 8
 """How often images are drawn, and noise with them, where one image a study is asked."""
@@ -154,7 +153,7 @@ def attacks(
     held = hold(entry, mechanism, source=source, seed=seed)
     game = ask(held, mechanism, population, seed)
     alike = held.released.shape[1] == len(held.heads.text.weight)  # else no cosine with a report can be taken
-    plan = [*(ATTACKERS if alike else ATTACKERS[1:]), *([PREDICTOR] if mechanism.cells else [])]
+    plan = [*on_records(alike), *([PREDICTOR] if mechanism.cells else [])]
     found = []
     for done, attacker in enumerate(plan):
         progress(attacker, done, len(plan))

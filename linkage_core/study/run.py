@@ -18,7 +18,8 @@ import pandas as pd
 
 from linkage_core import tables
 from linkage_core.attacks import attack
-from linkage_core.attacks.held import allowed, hold
+from linkage_core.attacks.attackers import COSINE, allowed
+from linkage_core.attacks.held import hold
 from linkage_core.audit import compare
 from linkage_core.audit import study as auditing
 from linkage_core.cohorts.base import Cohort
@@ -221,11 +222,11 @@ def _changes(entry: Entry, cohort: Entry, linkage: pd.DataFrame, design: Preset)
         found = {
             name: attack.attack(cohort, head, name, RELEASE, "all", design.seed, source=source, held=held)
             for name in allowed(RELEASE, head)
-            if name in {*chosen, "cosine"}
+            if name in {*chosen, COSINE}
         }
         worst = [one.study.recall(n, 1)[0] for name, one in found.items() if name in chosen]
         return {
-            "cosine": found["cosine"].study.recall(n, 1)[0],
+            COSINE: found[COSINE].study.recall(n, 1)[0],
             measured.WORST: attack.cross_fitted(np.column_stack(worst), patients, design.seed)[0],
         }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from linkage_core.attacks.attackers import COSINE
 from linkage_core.mitigation import mechanisms
 from linkage_core.store.entry import Entry
 from linkage_core.study.design import UNSTATED, StudyRun, heads_of, strongest, training_cohort
@@ -124,7 +125,7 @@ def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
                 )
                 for one in mine.to_dict("records"):
                     published = UNSTATED
-                    if study and one["attacker"] == "cosine":
+                    if study and one["attacker"] == COSINE:
                         published = "-61.8% at N=10,000" if where == "MIMIC-CXR" else "transfers without retraining"
                     what = f"N={one['pool_size']:,}: {one['before']:.4f} to {one['after']:.4f}"
                     row(
@@ -151,4 +152,4 @@ def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
 
 
 def _attacker(attacker: str) -> str:
-    return "cosine" if attacker == "cosine" else "worst attacker"
+    return attacker if attacker == COSINE else "worst attacker"

@@ -14,7 +14,8 @@ from linkage_core.attacks import attack as attackers
 from linkage_core.attacks import folds, learn_pairs, omniscient, turn_back
 from linkage_core.attacks import held as held_module
 from linkage_core.attacks.attack import attack, attacks, run, worst_of
-from linkage_core.attacks.held import ATTACKERS, HOLDS, Held, Known, allowed, hold
+from linkage_core.attacks.attackers import ATTACKERS, allowed
+from linkage_core.attacks.held import Held, Known, hold
 from linkage_core.attacks.omniscient import omniscient_counts
 from linkage_core.audit import study as audit
 from linkage_core.cohorts import table
@@ -100,7 +101,7 @@ def test_the_white_box_without_ridge_is_the_pseudo_inverse() -> None:
     held = simulated(rotation() * np.geomspace(1, 0.1, D))
     scaled = held.own_images / np.linalg.norm(held.heads.image(held.own_images), axis=1, keepdims=True)
     flat = replace(held, own_images=scaled, own_clean=held.heads.image(scaled), own_released=held.heads.image(scaled))
-    queries, chosen = turn_back.white_box(flat, 0)
+    queries, _, chosen = turn_back.white_box(flat, np.arange(0), 0, True)
     expected = held.images / np.linalg.norm(held.heads.image(held.images), axis=1, keepdims=True)
     assert chosen == "ridge 1e-08"
     assert np.allclose(queries, expected, atol=1e-3)
@@ -150,7 +151,7 @@ def test_a_label_head_keeps_label_information_only() -> None:
     told = replace(held, released=labels.astype(np.float32), heads=Heads(identity(N_LABELS), identity(N_LABELS)))
     best = told.count(2 * labels - 1, 2 * held.findings[:, :N_LABELS] - 1)
     limit = pools.expected_recall(best, 100, 1).mean()
-    found = {name: recall(held, name) for name in HOLDS["embeddings-and-heads"]}
+    found = {name: recall(held, name) for name in allowed("embeddings-and-heads")}
     assert max(found.values()) < limit < CLEAN
     assert found["reader"] == max(found[name] for name in LEARNERS)
     assert recall(held, "raw-images") > limit, "the images are not behind any head"
@@ -286,7 +287,7 @@ def test_no_attacker_is_above_the_ceiling(noise: float) -> None:
     rng = np.random.default_rng(0)
     clean = unit(held.heads.image(held.images))
     draws = [omniscient_counts(clean, ids, held.query_group, noise, rng) for _ in range(4)]
-    found = {attacker: run(held, attacker)[0] for attacker in HOLDS["embeddings-and-heads"]}
+    found = {attacker: run(held, attacker)[0] for attacker in allowed("embeddings-and-heads")}
     for pool_size, k in ((5, 1), (100, 1), (100, 5)):
         drawn = np.mean([pools.expected_recall(one, pool_size, k) for one in draws], axis=0)
         for attacker, counts in found.items():
@@ -324,7 +325,7 @@ def test_the_table_names_everything_and_repeats_itself(entry: Entry) -> None:
 
     rows = table_of()
     assert list(rows.columns) == list(attackers.COLUMNS)
-    assert set(rows["attacker"]) == set(HOLDS["embeddings-and-heads"])
+    assert set(rows["attacker"]) == set(allowed("embeddings-and-heads"))
     n_own = len(entry.records("attacker"))
     known = rows[rows["attacker"] == "known-images"]["known"].unique().tolist()
     assert known == [0, 10, n_own], "5,000 is more than there are: all of them"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linkage_core.attacks import attack, held
+from linkage_core.attacks import attack, attackers, held
 from linkage_core.audit import study
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
@@ -107,7 +107,7 @@ def test_each_release_has_the_attackers_it_allows(built: Entry) -> None:
     rotated = rows[rows["head"] == "rotation-seed0"]
     for release in ("embeddings", "embeddings-and-heads"):
         there = set(rotated.loc[rotated["release"] == release, "attacker"])
-        assert there == {*held.allowed(release, "rotation-seed0"), measured.WORST}
+        assert there == {*attackers.allowed(release, "rotation-seed0"), measured.WORST}
     shelf = rows[rows["head"] == OFF_THE_SHELF]
     assert set(shelf["release"]) == set(held.RELEASES)
     raw = shelf[(shelf["release"] == "raw-images") & (shelf["cohort"] == "toy")]
