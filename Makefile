@@ -52,6 +52,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/release_second_site.py
 	$(BIN)/python benchmarks/embed_throughput.py
 	$(BIN)/python benchmarks/scaled_jpeg.py
+	$(BIN)/python benchmarks/help.py
 
 browser:
 	@sh tests/browser/chromium.sh
