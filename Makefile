@@ -63,6 +63,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/embed_throughput.py
 	$(BIN)/python benchmarks/scaled_jpeg.py
 	$(BIN)/python benchmarks/package.py
+	$(BIN)/python benchmarks/help.py
 
 browser:
 	@sh tests/browser/chromium.sh

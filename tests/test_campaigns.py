@@ -26,8 +26,8 @@ from linkage_core.store.entry import Entry, Store
 from linkage_core.store.files import read_tensors, write_tensors
 
 EMBED = (
-    "import sys; from linkage_core import cli, embedding, pipeline;"
-    "embedding.SHARD_ROWS = 8; embedding.BATCH = 4; pipeline.CPU_BATCH = 4; cli.main(sys.argv[1:])"
+    "import sys; from linkage_core.cli import main; from linkage_core.embed import embedding, pipeline;"
+    "embedding.SHARD_ROWS = 8; embedding.BATCH = 4; pipeline.CPU_BATCH = 4; main.main(sys.argv[1:])"
 )
 
 
@@ -172,9 +172,10 @@ def test_a_writer_killed_in_the_middle_of_a_file_leaves_the_old_one(tmp_path: Pa
     path = tmp_path / "some.safetensors"
     write_tensors(path, {"x": np.arange(4.0)}, {"which": "old"})
     code = (
-        "import resource, signal, sys; from pathlib import Path; import numpy as np; from linkage_core import store;"
+        "import resource, signal, sys; from pathlib import Path; import numpy as np;"
+        "from linkage_core.store import files;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
-        "store.write_tensors(Path(sys.argv[1]), {'x': np.arange(9999.0)}, {})"
+        "files.write_tensors(Path(sys.argv[1]), {'x': np.arange(9999.0)}, {})"
     )
     assert subprocess.run([sys.executable, "-c", code, path], cwd=ROOT).returncode == -signal.SIGXFSZ
     assert read_tensors(path)[1] == {"which": "old"}

@@ -13,6 +13,7 @@ import pandas as pd
 
 from linkage_core import tables
 from linkage_core.audit import strata as same_findings
+from linkage_core.audit.questions import DIRECTIONS, HARD_NEGATIVES, POOLS, SAME_TEXT
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads
@@ -25,15 +26,6 @@ from linkage_core.store.seen import refuse_seen
 from linkage_core.validate import one_of
 
 SCHEMA = 1
-DIRECTIONS = ("image-to-report", "report-to-image")
-POOLS = {
-    "other-patients": "the match and reports of other patients",
-    "all": "the match and any other report, the patient's own included",
-    "same-text-counts": "as other-patients, and a report with the match's text counts as the match",
-    "same-findings": "the match and reports of other patients with the identical 14 labels",
-}
-HARD_NEGATIVES = "same-findings"
-SAME_TEXT = "same-text-counts"
 PoolSize = int | Literal["full"]
 
 

@@ -1,20 +1,12 @@
-"""`linkage app`: the pages, served; added to `linkage` by cli.py."""
+"""`linkage app`: the pages, served."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from linkage_core import shipped
-from linkage_core.cli import options
-from linkage_core.cli.options import StoreOption
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("app")(serve)
+from linkage_core.cli.options import StoreOption, before_command
 
 
 def serve(
@@ -24,7 +16,15 @@ def serve(
         bool, typer.Option("--browser/--no-browser", help="Open it in the browser of this machine.")
     ] = True,
 ) -> None:
-    """The pages in a browser, for this machine only. Ctrl-C ends it."""
-    root = store or options.before_command.store or shipped.default_store()
+    """The pages in a browser, for this machine only. Ctrl-C ends it.
+
+    For example:
+        linkage app --port 9000 --no-browser
+    """
+    from importlib import import_module
+
+    from linkage_core import shipped
+
+    root = store or before_command.store or shipped.default_store()
     # By name: the core stands below the app and starts it without knowing it.
     import_module("explorer.serve").serve(root, port, browser=browser)

@@ -7,12 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from linkage_core.cli import (
-    printing,
-)
 from linkage_core.cli.options import (
+    AS_IT_IS,
     MORE,
+    OUTPUT,
+    RANDOM,
+    WHICH,
+    HeadOption,
     JsonOption,
+    PoolSizeOption,
     QuietOption,
     StoreOption,
     parts_of,
@@ -23,36 +26,34 @@ from linkage_core.cli.options import (
     whole_number,
     write_json,
 )
-from linkage_core.cli.printing import output
 from linkage_core.errors import InputError
-from linkage_core.tables import rows
 
 
-def audit(
+def run(
     target: Annotated[str, typer.Argument(metavar="COHORT[/MODEL]", help="Without a model: all of the cohort's.")],
-    head: Annotated[str, typer.Option("--head", help="Name of the head.")] = "off-the-shelf",
-    pool_size: Annotated[
-        str | None, typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000,full.")
-    ] = None,
+    head: HeadOption = AS_IT_IS,
+    pool_size: PoolSizeOption = None,
     k: Annotated[str, typer.Option("--k", help="Numbers, comma-separated.")] = "1,5,10",
     direction: Annotated[
-        str, typer.Option("--direction", help="image-to-report or report-to-image.")
+        str, typer.Option("--direction", help="One of: {linkage_core.audit.questions.DIRECTIONS}.", **WHICH)
     ] = "image-to-report",
     pool: Annotated[
         str | None,
         typer.Option(
             "--pool",
-            help="Who else is in it: other-patients, all, same-text-counts or same-findings.",
+            help="Who else is in it: {linkage_core.audit.questions.POOLS}.",
             show_default="other-patients",
+            **WHICH,
         ),
     ] = None,
     hard_negatives: Annotated[
-        bool, typer.Option("--hard-negatives", help="Decoys of other patients with the same findings.")
+        bool, typer.Option("--hard-negatives", help="Decoys of other patients with the same findings.", **WHICH)
     ] = False,
     strata: Annotated[
-        str | None, typer.Option("--strata", help="With hard negatives: view, sex, age, length, comma-separated.")
+        str | None,
+        typer.Option("--strata", help="With hard negatives: view, sex, age, length, comma-separated.", **WHICH),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="heldout, attacker, finetune or all.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="heldout, attacker, finetune or all.", **WHICH)] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Paired differences between the models, with tests.", **MORE)
     ] = False,
@@ -91,17 +92,23 @@ def audit(
     full: Annotated[
         Path | None,
         typer.Option(
-            "--full", metavar="DIR", help="All of it, as Parquet, CSV and audit.json in a new folder.", **MORE
+            "--full", metavar="DIR", help="All of it, as Parquet, CSV and audit.json in a new folder.", **OUTPUT
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.", **RANDOM)] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """How often is the right report among the first k of a pool of N? Exact in N, with intervals over patients."""
+    """How often is the right report among the first k of a pool of N? Exact in N, with intervals over patients.
+
+    For example:
+        linkage audit phantom --pool-size 100,full --k 1,5
+        linkage audit phantom/phantom-radiology --hard-negatives --strata view,sex
+    """
     from linkage_core.audit import study as auditing
     from linkage_core.audit.full import FullAudit, Fused, Settings, write
+    from linkage_core.tables import rows
 
     where = store_at(store)
     cohort_name, _, model = target.partition("/")
@@ -162,7 +169,10 @@ def audit(
         result |= {"tables": shown, "left_out": made.left_out}
     write_json(result, json_to)
     if speaks(quiet, json_to):
+        from linkage_core.cli import printing
+        from linkage_core.cli.console import say
+
         printing.audit(result, studies)
         printing.audit_tables(tables, made.left_out)
         if full:
-            output.print(f"Every table, with what its columns mean: {full / 'audit.json'}")
+            say(f"Every table, with what its columns mean: {full / 'audit.json'}")

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import pandas as pd
 import typer
 
-from linkage_core import tables
-from linkage_core.cli import (
-    printing,
-)
 from linkage_core.cli.options import (
+    HOW,
+    RANDOM,
     ImageFolderOption,
     JsonOption,
     KindArgument,
@@ -38,14 +32,24 @@ from linkage_core.cli.options import (
     target_parts,
     write_json,
 )
-from linkage_core.cli.printing import messages, output
 from linkage_core.errors import InputError
-from linkage_core.store.entry import Entry
-from linkage_core.validate import one_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from linkage_core.store.entry import Entry
+
+DRAWN: dict[str, Any] = {"rich_help_panel": "How they are drawn"}
 
 
 def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonOption = None) -> None:
-    """What this machine has: processor, GPU, decoders, models at hand, store, and what to do about what is missing."""
+    """What this machine has: processor, GPU, decoders, models at hand, store, and what to do about what is missing.
+
+    For example:
+        linkage doctor
+    """
+    from linkage_core.cli import printing
     from linkage_core.cli.doctor import examine
 
     found = examine(store_at(store).root)
@@ -69,7 +73,14 @@ def cohort(
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """Read and check a cohort: images, studies, patients, views, labels, reports, rejects with reasons, splits."""
+    """Read and check a cohort: images, studies, patients, views, labels, reports, rejects with reasons, splits.
+
+    For example:
+        linkage cohort folder my-folder --rejects rejects.csv
+        linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
+    """
+    from linkage_core import tables
+    from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
 
@@ -103,21 +114,34 @@ def embed(
     image_folder: ImageFolderOption = None,
     seed: SeedOption = None,
     name: NameOption = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.")] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.", **HOW)] = "float32",
     store_text: Annotated[
-        bool, typer.Option("--store-text", help="Keep report text in the store. Your data-use agreement may forbid it.")
+        bool,
+        typer.Option(
+            "--store-text", help="Keep report text in the store. Your data-use agreement may forbid it.", **HOW
+        ),
     ] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make shards again that are already there.")] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make shards again that are already there.", **HOW)
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", **HOW)] = "auto",
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes that read images; default: one a core.")
+        int | None, typer.Option("--workers", min=1, help="Processes that read images; default: one a core.", **HOW)
     ] = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """Frozen features of every image and report into the store. A run that was stopped goes on where it stood."""
+    """Frozen features of every image and report into the store. A run that was stopped goes on where it stood.
+
+    For example:
+        linkage embed folder my-folder --model phantom-radiology
+        linkage embed mimic-cxr-jpg /data/mimic-cxr-jpg --model clip --section impression
+    """
+    import dataclasses
+    from functools import partial
+
     from linkage_core.audit import study as auditing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.embed.embedding import embed as run
@@ -158,12 +182,18 @@ def import_(
     text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
     records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
     seed: SeedOption = None,
-    store_text: Annotated[bool, typer.Option("--store-text", help="Keep the report column in the store.")] = False,
+    store_text: Annotated[
+        bool, typer.Option("--store-text", help="Keep the report column in the store.", **HOW)
+    ] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """Audit your own embeddings: n rows of images and of texts, aligned with n records."""
+    """Audit your own embeddings: n rows of images and of texts, aligned with n records.
+
+    For example:
+        linkage import mine/my-model --image image.npy --text text.npy --records records.csv
+    """
     from linkage_core.audit import study as auditing
     from linkage_core.cohorts import table
     from linkage_core.embed.embedding import import_arrays
@@ -183,7 +213,13 @@ def verify(
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost."""
+    """Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost.
+
+    For example:
+        linkage verify phantom
+    """
+    from linkage_core.cli.console import say
+
     where = store_at(store)
     cohort_name, _, model = (target or "").partition("/")
     cohorts = [cohort_name] if cohort_name else where.cohorts()
@@ -192,7 +228,7 @@ def verify(
     write_json(findings, json_to)
     if speaks(quiet, json_to):
         for name, found in findings.items():
-            output.print(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"))
+            say(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"))
     damaged = [finding for found in findings.values() for finding in found]
     if damaged:
         raise InputError(
@@ -202,21 +238,28 @@ def verify(
 
 def pull(
     model: Annotated[
-        str, typer.Argument(help="clip, pubmedclip, biomedclip, biovil-t, hf:ORG/NAME or open_clip:ORG/NAME.")
+        str, typer.Argument(help="{linkage_core.encoders.hub.PUBLISHED}, hf:ORG/NAME or open_clip:ORG/NAME.")
     ],
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Download a model into the user's own cache. The only command that opens a connection."""
+    """Download a model into the user's own cache. The only command that opens a connection.
+
+    For example:
+        linkage pull clip
+    """
+    from linkage_core.cli.console import note, say
     from linkage_core.encoders import pull as encoders_pull
 
-    found = encoders_pull.pull(model, None if quiet or before_command.quiet else lambda line: messages.print(line))
+    found = encoders_pull.pull(model, None if quiet or before_command.quiet else note)
     if speaks(quiet, None):
-        output.print(f"{model} is at hand: {found.folder}")
+        say(f"{model} is at hand: {found.folder}")
 
 
 def phantom_build(
-    seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.", **RANDOM)
+    ] = None,
     splits: Annotated[
         str | None, typer.Option("--splits", help="finetune: embed that split with the models as they are.")
     ] = None,
@@ -232,7 +275,12 @@ def phantom_build(
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Make the synthetic cohort again from its seed: train the four encoders, embed, count. About half an hour."""
+    """Make the synthetic cohort again from its seed: train the four encoders, embed, count. About half an hour.
+
+    For example:
+        linkage phantom build --scale small --store trial
+    """
+    from linkage_core.cli.console import say
     from linkage_core.lab import phantom as building
 
     options: dict[str, Any] = {"scale": scale}
@@ -245,7 +293,7 @@ def phantom_build(
     with progress_bars(quiet) as progress:
         (building.build_lab if lab else building.build)(store_at(store, writes=True).root, progress=progress, **options)
     if speaks(quiet, None):
-        output.print("Built. See it with: " + ("make app, page Mitigation" if lab else "linkage audit phantom"))
+        say("Built. See it with: " + ("make app, page Mitigation" if lab else "linkage audit phantom"))
 
 
 def phantom_export(
@@ -253,7 +301,7 @@ def phantom_export(
     layout: Annotated[
         str,
         typer.Option(
-            "--layout", help="folder (images and manifest.csv), mimic-cxr, mimic-cxr-jpg, chexpert-plus or openi."
+            "--layout", help="folder (images and manifest.csv), {linkage_core.cohorts.phantom.layouts.LAYOUTS}."
         ),
     ] = "folder",
     studies: Annotated[int, typer.Option("--studies", min=1, help="How many.")] = 100,
@@ -261,15 +309,23 @@ def phantom_export(
         Literal["png", "dicom"],
         typer.Option("--format", help="Of folder (png: 16 bit) and chexpert-plus (png: 8 bit): png or dicom."),
     ] = "png",
-    size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Pixels a side.")] = 512,
-    site: Annotated[Literal["A", "B"], typer.Option("--site", help="A or B.")] = "A",
-    seed: Annotated[int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.")] = None,
+    size: Annotated[int, typer.Option("--size", min=32, max=2048, help="Pixels a side.", **DRAWN)] = 512,
+    site: Annotated[Literal["A", "B"], typer.Option("--site", help="A or B.", **DRAWN)] = "A",
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Default: the seed of the shipped phantom.", **DRAWN)
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write synthetic radiographs and reports out as files that `linkage embed LAYOUT DIR` reads."""
+    """Write synthetic radiographs and reports out as files that `linkage embed LAYOUT DIR` reads.
+
+    For example:
+        linkage phantom export my-exercise --studies 200 --format dicom
+    """
     from itertools import islice
 
+    from linkage_core.cli.console import say
     from linkage_core.cohorts.phantom import export, layouts, population
+    from linkage_core.validate import one_of
 
     one_of("--layout", layout, ("folder", *layouts.LAYOUTS))
     used = population.SEED if seed is None else seed
@@ -285,11 +341,14 @@ def phantom_export(
                 directory, layout, chosen, size=size, seed=used, dicom=dicom, progress=progress
             )
     if speaks(quiet, None):
-        output.print(f"{len(chosen)} studies: {written}")
+        say(f"{len(chosen)} studies: {written}")
 
 
 def _array(path: Path) -> np.ndarray:
     """A matrix of floats from .npy, .npz (one array) or Parquet (all columns numbers). Never a pickle."""
+    import numpy as np
+    import pandas as pd
+
     remedy = "Give a matrix of floats as .npy, .npz or Parquet."
     if not path.is_file():
         raise InputError(f"There is no file {path}.", remedy)
@@ -312,20 +371,23 @@ def _entry_done(
 ) -> None:
     write_json({"entry": f"{entry.cohort}/{entry.model}", **entry.manifest["counts"]}, json_to)
     if speaks(quiet, json_to):
+        from linkage_core.cli import printing
+        from linkage_core.cli.console import say
+
         counts = entry.manifest["counts"]
-        output.print(
+        say(
             f"{entry.cohort}/{entry.model}: {counts['images']:,} images of {counts['studies']:,} studies and "
             f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
             highlight=False,
         )
         printing.rejects(rejects)
         if from_files and len(rejects):
-            output.print("Rejected files are read again when they change, or with --rebuild.")
+            say("Rejected files are read again when they change, or with --rebuild.")
         cut = entry.manifest.get("truncated_reports", {})
         if cut.get("truncated"):
             limit = entry.manifest["model"]["text_limit"]
-            output.print(
+            say(
                 f"{cut['truncated']:,} of {cut['distinct']:,} distinct reports are longer than the model's "
                 f"{limit} tokens and lost their end."
             )
-        output.print(f"Next: linkage audit {entry.cohort}/{entry.model}")
+        say(f"Next: linkage audit {entry.cohort}/{entry.model}")

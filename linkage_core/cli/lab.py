@@ -1,82 +1,117 @@
-"""Commands of the mitigation lab, added to `linkage` by cli.py."""
+"""Commands of the mitigation lab: finetune, attack, utility and canary."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
-from linkage_core import tables
-from linkage_core.cli import options as cli_options
-from linkage_core.cli import printing
-from linkage_core.cli.options import JsonOption, NameOption, QuietOption, StoreOption
-from linkage_core.cli.printing import output, plain
-from linkage_core.cohorts.base import LABELS
+from linkage_core.cli.options import (
+    AS_IT_IS,
+    OUTPUT,
+    RANDOM,
+    WHICH,
+    HeadOption,
+    JsonOption,
+    QuietOption,
+    StoreOption,
+    parts_of,
+    progress_bars,
+    speaks,
+    store_at,
+    target_parts,
+    whole_number,
+    write_json,
+)
 from linkage_core.errors import InputError
-from linkage_core.mitigation import finetune as lab
-from linkage_core.mitigation import mechanisms, training
-from linkage_core.store.entry import OFF_THE_SHELF, Entry
-from linkage_core.store.files import versions
-from linkage_core.store.seen import same_weights
 
+if TYPE_CHECKING:
+    from linkage_core.store.entry import Entry
 
-def register(app: typer.Typer) -> None:
-    """Add the lab's commands."""
-    app.command()(finetune)
-    app.command()(attack)
-    app.command()(utility)
-    app.command()(canary)
+PROMISE: dict[str, Any] = {"rich_help_panel": "The promise"}
+DEFAULT_MECHANISM = "Default: {linkage_core.mitigation.mechanisms.LABEL}."
+TRAINING: dict[str, Any] = {"rich_help_panel": "Training"}
 
 
 def finetune(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose heads.")],
-    mechanism: Annotated[str, typer.Option("--mechanism", help=", ".join(mechanisms.MECHANISMS))] = mechanisms.LABEL,
+    mechanism: Annotated[
+        str | None,
+        typer.Option("--mechanism", help=f"{{linkage_core.mitigation.mechanisms.MECHANISMS}}. {DEFAULT_MECHANISM}"),
+    ] = None,
     epsilon: Annotated[
         str | None, typer.Option("--epsilon", help="Above 0; inf for no noise, which is not private.")
     ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the head. Default: by mechanism and epsilon.")] = None,
     delta: Annotated[
-        float | None, typer.Option("--delta", help="Default: 1e-6 or a tenth of 1/n, whichever is less.")
+        float | None, typer.Option("--delta", help="Default: 1e-6 or a tenth of 1/n, whichever is less.", **PROMISE)
     ] = None,
     allow_large_delta: Annotated[
-        bool, typer.Option("--allow-large-delta", help="Take a delta of 1/n or more all the same.")
+        bool, typer.Option("--allow-large-delta", help="Take a delta of 1/n or more all the same.", **PROMISE)
     ] = False,
-    unit: Annotated[str, typer.Option("--unit", help="patient or pair.")] = "patient",
+    unit: Annotated[str, typer.Option("--unit", help="patient or pair.", **PROMISE)] = "patient",
     findings: Annotated[
-        str | None, typer.Option("--findings", help="The declared list, comma-separated. Default: all 14.")
+        str | None, typer.Option("--findings", help="The declared list, comma-separated. Default: all 14.", **WHICH)
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="closed-form or opacus (pairs only).")] = "closed-form",
-    like: Annotated[str | None, typer.Option("--like", help="What noise-only and nonprivate follow.")] = None,
     public: Annotated[
-        str | None, typer.Option("--public", help="Public cohort of the store, for public-negatives, public-labels.")
+        str | None,
+        typer.Option("--public", help="Public cohort of the store, for public-negatives, public-labels.", **WHICH),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="{linkage_core.mitigation.mechanisms.ENGINES} (pairs only).", **TRAINING)
+    ] = "closed-form",
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            help="What noise-only and nonprivate follow: {linkage_core.mitigation.mechanisms.LIKE}.",
+            **TRAINING,
+        ),
+    ] = None,
+    q: Annotated[float | None, typer.Option("--q", help="Chance of each unit to be in a step.", **TRAINING)] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Private steps.", **TRAINING)] = None,
+    clip: Annotated[float | None, typer.Option("--clip", help="Bound of one unit's gradient.", **TRAINING)] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Learning rate.", **TRAINING)] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", min=1, help="For truncate and moment-oneshot.", **TRAINING)
+    ] = None,
+    output_noise: Annotated[
+        float | None,
+        typer.Option(
+            "--output-noise",
+            help="Deviation in each coordinate, for output-noise. "
+            "Default: {linkage_core.mitigation.mechanisms.OUTPUT_NOISE}.",
+            **TRAINING,
+        ),
     ] = None,
     reproducible: Annotated[
-        bool, typer.Option("--reproducible", help="Keep the seed of the noise. Not private: for synthetic data.")
+        bool,
+        typer.Option("--reproducible", help="Keep the seed of the noise. Not private: for synthetic data.", **RANDOM),
     ] = False,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of a reproducible run.")] = None,
-    q: Annotated[float | None, typer.Option("--q", help="Chance of each unit to be in a step.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Private steps.")] = None,
-    clip: Annotated[float | None, typer.Option("--clip", help="Bound of one unit's gradient.")] = None,
-    rate: Annotated[float | None, typer.Option("--rate", help="Learning rate.")] = None,
-    width: Annotated[int | None, typer.Option("--width", min=1, help="For truncate and moment-oneshot.")] = None,
-    output_noise: Annotated[
-        float, typer.Option("--output-noise", help="Deviation in each coordinate, for output-noise.")
-    ] = mechanisms.OUTPUT_NOISE,
-    name: NameOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of a reproducible run.", **RANDOM)] = None,
     into: Annotated[
-        str | None, typer.Option("--into", help="Cohorts that get the head, comma-separated. Default: the one named.")
+        str | None,
+        typer.Option("--into", help="Cohorts that get the head, comma-separated. Default: the one named.", **OUTPUT),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a head of this name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a head of this name.", **OUTPUT)] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """Finetune the two heads, with or without differential privacy, and keep them with their full record."""
-    where = cli_options.store_at(store)
-    entry = where.open(*cli_options.target_parts(target))
+    """Finetune the two heads, with or without differential privacy, and keep them with their full record.
+
+    For example:
+        linkage finetune phantom/phantom-radiology --epsilon 1 --name mine
+    """
+    from linkage_core.cohorts.base import LABELS
+    from linkage_core.mitigation import finetune as lab
+    from linkage_core.mitigation import mechanisms
+    from linkage_core.store.seen import same_weights
+
+    mechanism = mechanism or mechanisms.LABEL
+    where = store_at(store)
+    entry = where.open(*target_parts(target))
     if seed is not None and not reproducible:
         raise InputError(f"--seed {seed} was given.", "A private run keeps no seed. Add --reproducible.")
     if reproducible and seed is None:
@@ -86,7 +121,7 @@ def finetune(
         delta=delta,
         allow_large_delta=allow_large_delta,
         unit=unit,
-        findings=LABELS if findings is None else tuple(cli_options.parts_of(findings, "--findings")),
+        findings=LABELS if findings is None else tuple(parts_of(findings, "--findings")),
         engine=engine,
         like=like,
         public=public,
@@ -96,76 +131,88 @@ def finetune(
         clip=clip,
         rate=rate,
         width=width,
-        output_noise=output_noise,
+        output_noise=mechanisms.OUTPUT_NOISE if output_noise is None else output_noise,
     )
-    cohorts = [entry.cohort] if into is None else cli_options.parts_of(into, "--into")
+    cohorts = [entry.cohort] if into is None else parts_of(into, "--into")
     goals = [where.open(cohort, entry.model) for cohort in cohorts]
     for goal in goals:
         same_weights(entry, goal)
         goal.refuse_taken(name or lab.default_name(mechanism, options), replace=replace)  # before the work, not after
-    with cli_options.progress_bars(quiet or json_to == "-") as progress:
+    with progress_bars(quiet or json_to == "-") as progress:
         heads, record = lab.finetune(entry, mechanism, options, name=name or "", progress=progress)
         record |= lab.beside(record)
     paths = [goal.add_head(record["head"], heads, record, replace=replace).path for goal in goals]
-    cli_options.write_json(record, json_to)
-    if cli_options.speaks(quiet, json_to):
+    write_json(record, json_to)
+    if speaks(quiet, json_to):
         _done(record, paths)
 
 
 def attack(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose embeddings are released.")],
-    head: Annotated[str, typer.Option("--head", help="Name of the head.")] = OFF_THE_SHELF,
+    head: HeadOption = AS_IT_IS,
     release: Annotated[
-        str, typer.Option("--release", help="raw-images, embeddings or embeddings-and-heads.")
+        str, typer.Option("--release", help="What leaves: {linkage_core.attacks.held.RELEASES}.")
     ] = "embeddings-and-heads",
     known: Annotated[
         str, typer.Option("--known", help="m, own images whose release is known: numbers or all, comma-separated.")
     ] = "0,10,100,1000,5000,all",
     pool_size: Annotated[
-        str | None, typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000.")
+        str | None,
+        typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000.", **WHICH),
     ] = None,
-    k: Annotated[str, typer.Option("--k", help="Numbers, comma-separated.")] = "1",
+    k: Annotated[str, typer.Option("--k", help="Numbers, comma-separated.", **WHICH)] = "1",
     source: Annotated[
-        str | None, typer.Option("--source", help="Cohort with the head and the attacker's own split, if another.")
+        str | None,
+        typer.Option("--source", help="Cohort with the head and the attacker's own split, if another.", **WHICH),
     ] = None,
     noise: Annotated[
-        float | None, typer.Option("--noise", min=0, help="Output noise. Default: what the head's record says.")
+        float | None,
+        typer.Option("--noise", min=0, help="Output noise. Default: what the head's record says.", **RANDOM),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of known images, folds, noise and bootstrap.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of known images, folds, noise and bootstrap.", **RANDOM)
+    ] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """Attackers who adapt: each one, the worst one before and after, and the ceiling that none can pass."""
+    """Attackers who adapt: each one, the worst one before and after, and the ceiling that none can pass.
+
+    The attackers: {linkage_core.attacks.attackers.ATTACKERS}.
+
+    For example:
+        linkage attack phantom/phantom-radiology --head label-dpsgd-eps1-seed0 --known 100
+    """
+    import pandas as pd
+
+    from linkage_core import tables
     from linkage_core.attacks.attack import attacks, worst_of
     from linkage_core.attacks.attackers import ATTACKERS
     from linkage_core.attacks.held import RELEASES
     from linkage_core.release import ceiling
+    from linkage_core.store.entry import OFF_THE_SHELF
 
-    where = cli_options.store_at(store)
-    entry = where.open(*cli_options.target_parts(target))
+    where = store_at(store)
+    entry = where.open(*target_parts(target))
     other = where.open(source, entry.model) if source else None
     largest = _largest(entry)
     if pool_size is None:
         sizes: list[Any] = [n for n in (100, 1000, 10_000) if n <= largest] or ["full"]
     else:
-        sizes = [
-            n if n == "full" else cli_options.whole_number(n, "--pool-size")
-            for n in cli_options.parts_of(pool_size, "--pool-size")
-        ]
+        sizes = [n if n == "full" else whole_number(n, "--pool-size") for n in parts_of(pool_size, "--pool-size")]
     for n in sizes:
         if n != "full" and n > largest:
             raise InputError(
                 f"A pool of {n} reports is larger than any image can fill.", f"The largest possible N is {largest}."
             )
-    ks = [cli_options.whole_number(part, "--k") for part in cli_options.parts_of(k, "--k")]
-    wanted = [_known(part) for part in cli_options.parts_of(known, "--known")]
+    ks = [whole_number(part, "--k") for part in parts_of(k, "--k")]
+    wanted = [_known(part) for part in parts_of(known, "--known")]
     runs: dict[str, list[Any]] = {}
     for when, name in {"before": OFF_THE_SHELF, "after": head}.items():
         if when == "after" and head == OFF_THE_SHELF and not noise:
             continue
         sigma = noise if when == "after" else 0.0
-        with cli_options.progress_bars(quiet or json_to == "-") as progress:
+        with progress_bars(quiet or json_to == "-") as progress:
             runs[when] = attacks(entry, name, release, wanted, seed, source=other, noise=sigma, progress=progress)
     rows = pd.concat([one.table(sizes, ks) for one in runs.get("after", runs["before"])], ignore_index=True)
     worst = [
@@ -188,36 +235,45 @@ def attack(
         "worst": tables.rows(pd.DataFrame(worst)),
         "ceiling": tables.rows(top),
     }
-    cli_options.write_json(content, json_to)
-    if cli_options.speaks(quiet, json_to):
+    write_json(content, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli import printing
+
         printing.attack(content, entry.synthetic)
 
 
 def utility(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose images are read.")],
-    head: Annotated[str, typer.Option("--head", help="Name of the head.")] = OFF_THE_SHELF,
+    head: HeadOption = AS_IT_IS,
     source: Annotated[
         str | None, typer.Option("--source", help="Transfer: cohort with the head and the split that trains the probe.")
     ] = None,
-    train_split: Annotated[str, typer.Option("--train-split", help="Split that trains the probe.")] = "attacker",
+    train_split: Annotated[
+        str, typer.Option("--train-split", help="Split that trains the probe.", **WHICH)
+    ] = "attacker",
     findings: Annotated[
         str | None, typer.Option("--findings", help="The declared list. Default: what the head's record says.")
     ] = None,
     missing: Annotated[
-        str, typer.Option("--missing", help="A finding not mentioned is: negative, or left out.")
+        str, typer.Option("--missing", help="A finding not mentioned is: negative, or left out.", **WHICH)
     ] = "negative",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds, noise and bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds, noise and bootstrap.", **RANDOM)] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """What can still be read from the embeddings: probe and zero-shot AUROC by finding, before and after a head."""
+    """What can still be read from the embeddings: probe and zero-shot AUROC by finding, before and after a head.
+
+    For example:
+        linkage utility phantom/phantom-radiology --head label-dpsgd-eps1-seed0
+    """
+    from linkage_core import tables
     from linkage_core.utility import table as useful
 
-    where = cli_options.store_at(store)
-    entry = where.open(*cli_options.target_parts(target))
+    where = store_at(store)
+    entry = where.open(*target_parts(target))
     other = where.open(source, entry.model) if source else None
-    declared = None if findings is None else cli_options.parts_of(findings, "--findings")
+    declared = None if findings is None else parts_of(findings, "--findings")
     rows = useful.utility_table(
         entry, head, source=other, train_split=train_split, declared=declared, missing=missing, seed=seed
     )
@@ -226,8 +282,10 @@ def utility(
         "provenance": {**_provenance(entry, other), "measures": useful.MEASURES, "missing": missing},
         "rows": tables.rows(rows),
     }
-    cli_options.write_json(content, json_to)
-    if cli_options.speaks(quiet, json_to):
+    write_json(content, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli import printing
+
         printing.utility(content, entry.synthetic)
 
 
@@ -245,6 +303,8 @@ def _known(part: str) -> Any:
 
 def _provenance(entry: Entry, source: Entry | None) -> dict[str, Any]:
     """What the numbers were made from."""
+    from linkage_core.store.files import versions
+
     return {
         "cohort": {key: value for key, value in entry.manifest["cohort"].items() if key != "root"},
         "model": entry.manifest["model"],
@@ -255,6 +315,10 @@ def _provenance(entry: Entry, source: Entry | None) -> dict[str, Any]:
 
 
 def _epsilon(value: str | None, mechanism: str) -> float:
+    import math
+
+    from linkage_core.mitigation import mechanisms
+
     row = mechanisms.known(mechanism)
     if value is None:
         if row.kind == "control" and mechanism != "noise-only":
@@ -269,10 +333,12 @@ def _epsilon(value: str | None, mechanism: str) -> float:
 
 
 def _done(record: dict[str, Any], paths: list[Path]) -> None:
+    from linkage_core.cli.console import plain, say
+
     for path in paths:
-        output.print(plain(f"Head {record['head']} written: {path / 'heads' / record['head']}.safetensors"))
+        say(plain(f"Head {record['head']} written: {path / 'heads' / record['head']}.safetensors"))
     if record.get("sigma") is not None:
-        output.print(
+        say(
             plain(
                 f"noise multiplier {record['sigma']:.4g}, q {record['q']:.4g}, {record['steps']} steps, clip "
                 f"{record['clip']:.4g}, unit {record['unit']}, relation {record['relation']}; {record['delta_note']}"
@@ -280,25 +346,28 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
         )
     if "epsilons" in record:
         figures = ", ".join(f"{name.upper()} {value:.4g}" for name, value in record["epsilons"].items() if value)
-        output.print(f"epsilon of this noise by each accountant: {figures}")
-    output.print(f"[bold]Guarantee:[/bold] {plain(record['claim'])}.")
+        say(f"epsilon of this noise by each accountant: {figures}")
+    say(f"[bold]Guarantee:[/bold] {plain(record['claim'])}.")
     if "scope" in record:
-        output.print(f"It covers {plain(record['scope'])}.")
+        say(f"It covers {plain(record['scope'])}.")
     trained = record.get("trained_on")
     if trained:
-        output.print(
+        say(
             f"Trained on {trained['n_pairs']:,} pairs of {trained['n_patients']:,} patients of "
             f"{plain(trained['cohort'])}{' (synthetic)' if trained.get('synthetic') else ''}."
         )
     first = paths[0]
-    output.print(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
+    say(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
 
 
 def canary(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose finetuning pairs are trained on.")],
-    mechanism: Annotated[str, typer.Option("--mechanism", help="label-dpsgd or label-oneshot.")] = mechanisms.LABEL,
+    mechanism: Annotated[
+        str | None,
+        typer.Option("--mechanism", help=f"{{linkage_core.mitigation.canary_run.MECHANISMS}}. {DEFAULT_MECHANISM}"),
+    ] = None,
     epsilon: Annotated[float, typer.Option("--epsilon", help="The epsilon that is claimed.")] = 1.0,
-    delta: Annotated[float | None, typer.Option("--delta", help="As for finetune.")] = None,
+    delta: Annotated[float | None, typer.Option("--delta", help="As for finetune.", **PROMISE)] = None,
     canaries: Annotated[int, typer.Option("--canaries", min=1, help="Patients to plant, half of them used.")] = 1000,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -307,12 +376,18 @@ def canary(
     """Does the training leak more than its epsilon says? One run with planted patients gives a lower bound.
 
     Nothing is kept of the run. A bound above the claimed epsilon refutes the implementation; one below proves nothing.
-    """
-    from linkage_core.mitigation import accounting, canary_run
 
-    pairs = training.training_pairs(cli_options.store_at(store).open(*cli_options.target_parts(target)))
+    For example:
+        linkage canary phantom/phantom-radiology --epsilon 1
+    """
+    from dataclasses import asdict
+
+    from linkage_core.mitigation import accounting, canary_run, mechanisms, training
+
+    mechanism = mechanism or mechanisms.LABEL
+    pairs = training.training_pairs(store_at(store).open(*target_parts(target)))
     delta, _ = accounting.delta_for(len(set(pairs.patients)) + canaries, delta)
-    with cli_options.progress_bars(quiet or json_to == "-") as progress:
+    with progress_bars(quiet or json_to == "-") as progress:
         found, run = canary_run.audit(
             mechanism,
             canary_run.Real(pairs.images, pairs.texts, pairs.labels, pairs.patients),
@@ -321,14 +396,16 @@ def canary(
         )
     refuted = found.refutes(run.epsilon)
     said = {"mechanism": mechanism, "claimed": run.record(), **asdict(found), "refuted": refuted}
-    cli_options.write_json(said, json_to)
-    if cli_options.speaks(quiet, json_to):
-        output.print(
+    write_json(said, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import say
+
+        say(
             f"Claimed epsilon {run.epsilon:.3g} at delta {delta:.1g}. With {found.n_canaries:,} planted patients, "
             f"{found.n_right} of {found.n_guesses} guesses right: epsilon is at least {found.epsilon_low:.3g} with "
             f"confidence {found.level:.0%}."
         )
-        output.print(
+        say(
             "[bold]The claim is refuted: do not use this implementation.[/bold]"
             if refuted
             else "The claim stands, which proves nothing: the bound is one-sided."

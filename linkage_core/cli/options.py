@@ -1,22 +1,31 @@
-"""Options that several commands share, and how their values are read and results written."""
+"""Options that several commands share, and how their values are read and results written.
+
+Imported with every command and by `linkage --help`: nothing here needs more than typer until it is called.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from linkage_core import shipped
-from linkage_core.cli.printing import messages, plain
+from linkage_core.cli.screens import STORE_AND_OUTPUT
 from linkage_core.errors import InputError
-from linkage_core.store.entry import Store
+
+if TYPE_CHECKING:
+    from linkage_core.store.entry import Store
+
+# What an option stands under; without one of these it is on the first screen, where three have room.
+OUTPUT: dict[str, Any] = {"rich_help_panel": STORE_AND_OUTPUT}
+WHICH: dict[str, Any] = {"rich_help_panel": "Which records"}
+MORE: dict[str, Any] = {"rich_help_panel": "More questions"}
+HOW: dict[str, Any] = {"rich_help_panel": "How it runs"}
+RANDOM: dict[str, Any] = {"rich_help_panel": "Random numbers"}
 
 StoreOption = Annotated[
     Path | None,
@@ -25,24 +34,25 @@ StoreOption = Annotated[
         help="Folder of the store. Default: ./cached_embeddings; where there is none yet, a command that only reads "
         "takes the phantom that comes along.",
         show_default=False,
+        **OUTPUT,
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no tables, for scripts.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no tables, for scripts.", **OUTPUT)]
 JsonOption = Annotated[
-    str | None, typer.Option("--json", help="Write the result as JSON to this file; - is standard output.")
+    str | None, typer.Option("--json", help="Write the result as JSON to this file; - is standard output.", **OUTPUT)
 ]
 MaxRejectsOption = Annotated[
     int | None, typer.Option("--max-rejects", min=0, help="Exit with 1 if more than this many are rejected.")
 ]
-KindArgument = Annotated[
-    str,
-    typer.Argument(
-        help="folder, mimic-cxr, mimic-cxr-jpg, chexpert-plus, openi, covid-chestxray, phantom or phantom-site-b."
-    ),
-]
+KindArgument = Annotated[str, typer.Argument(help="One of: {linkage_core.cohorts.registry.KINDS}.")]
 RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the cohort; none for the phantom.")]
+TargetArgument = Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose records.")]
+HeadOption = Annotated[str, typer.Option("--head", help="Name of the head.")]
+PoolSizeOption = Annotated[
+    str | None, typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000,full.")
+]
 SectionOption = Annotated[
-    str, typer.Option("--section", help="Part of the report: findings, impression, both or whole.")
+    str, typer.Option("--section", help="Part of the report: findings, impression, both or whole.", **WHICH)
 ]
 SplitsOption = Annotated[
     Literal["seeded", "own"] | None,
@@ -50,6 +60,7 @@ SplitsOption = Annotated[
         "--splits",
         help="Of MIMIC-CXR and CheXpert Plus: seeded (by patient, the default) or the dataset's own.",
         show_default=False,
+        **WHICH,
     ),
 ]
 LabelsOption = Annotated[
@@ -58,19 +69,23 @@ LabelsOption = Annotated[
         "--labels",
         help="Of MIMIC-CXR: chexpert or negbio; of CheXpert Plus: impression_fixed, report_fixed or findings_fixed.",
         show_default=False,
+        **WHICH,
     ),
 ]
 ImageFolderOption = Annotated[
     str | None,
-    typer.Option("--image-folder", help="Of CheXpert Plus: PNG, DICOM or another of its folders.", show_default=False),
+    typer.Option(
+        "--image-folder", help="Of CheXpert Plus: PNG, DICOM or another of its folders.", show_default=False, **WHICH
+    ),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", help="Of the patient-level split (default 0); of the phantom: of everything.")
+    int | None,
+    typer.Option("--seed", help="Of the patient-level split (default 0); of the phantom: of everything.", **WHICH),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of the cohort in the store.")]
 
-
-MORE: dict[str, Any] = {"rich_help_panel": "More questions"}
+AS_IT_IS = "off-the-shelf"
+"""What store.entry calls the heads that a model came with; here without the store."""
 
 
 @dataclasses.dataclass
@@ -85,6 +100,9 @@ before_command = _Global()
 
 
 def store_at(store: Path | None, *, writes: bool = False) -> Store:
+    from linkage_core import shipped
+    from linkage_core.store.entry import Store
+
     return Store(store or before_command.store or shipped.default_store(writes=writes))
 
 
@@ -135,6 +153,8 @@ def target_parts(target: str) -> tuple[str, str]:
 def write_json(content: Any, json_to: str | None) -> None:
     if json_to is None:
         return
+    import json
+
     text = json.dumps(content, indent=1, allow_nan=False, default=str) + "\n"
     if json_to == "-":
         sys.stdout.write(text)
@@ -148,6 +168,17 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     if quiet or before_command.quiet:
         yield lambda stage, done, total: None
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from linkage_core.cli.console import messages, plain
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -155,7 +186,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=messages) as bars:
+    with Progress(*columns, console=messages()) as bars:
         tasks: dict[str, Any] = {}
 
         def update(stage: str, done: int, total: int) -> None:
@@ -171,5 +202,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 def bound_rejects(n_rejects: int, max_rejects: int | None) -> None:
     if max_rejects is not None and n_rejects > max_rejects:
-        messages.print(f"{n_rejects} rejects, more than --max-rejects {max_rejects}.")
+        from linkage_core.cli.console import note
+
+        note(f"{n_rejects} rejects, more than --max-rejects {max_rejects}.")
         raise typer.Exit(1)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from linkage_core.audit.full import TABLES
-from linkage_core.audit.study import Study
+from linkage_core.cli.console import plain, say
 
-output = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-messages = Console(stderr=True, highlight=False)
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from linkage_core.audit.study import Study
 
 LABEL_STATES = ("positive", "uncertain", "negative", "missing")
-
-
-def plain(text: str) -> str:
-    """Text of users shown as it is, not read as markup."""
-    return text.replace("[", r"\[")
 
 
 def _cell(value: Any) -> str:
@@ -59,17 +52,17 @@ def cohort(summary: dict[str, Any]) -> None:
     facts = Table(box=None, show_header=False, pad_edge=False)
     for name, line in lines.items():
         facts.add_row(name, line)
-    output.print(facts)
+    say(facts)
     splits = Table("split", "images", "studies", "patients", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, counts in summary["splits"].items():
         splits.add_row(name, *(f"{counts[unit]:,}" for unit in ("images", "studies", "patients")))
-    output.print(splits)
+    say(splits)
     labels = Table("label", *LABEL_STATES, box=box.SIMPLE_HEAD, pad_edge=False)
     for name, counts in summary["labels"].items():
         labels.add_row(name, *(f"{counts[state]:,}" for state in LABEL_STATES))
-    output.print(labels)
+    say(labels)
     for note in summary["notes"]:
-        output.print(f"Note: {plain(note)}.")
+        say(f"Note: {plain(note)}.")
 
 
 def rejects(rejects: pd.DataFrame, most: int = 200) -> None:
@@ -79,9 +72,9 @@ def rejects(rejects: pd.DataFrame, most: int = 200) -> None:
     table = Table("item", "reason", "what", "remedy", title=f"{len(rejects):,} rejected", title_justify="left")
     for row in rejects.head(most).itertuples(index=False):
         table.add_row(*(plain(str(cell)) for cell in row))
-    output.print(table)
+    say(table)
     if len(rejects) > most:
-        output.print(f"... and {len(rejects) - most:,} more.")
+        say(f"... and {len(rejects) - most:,} more.")
 
 
 def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
@@ -103,11 +96,11 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
             *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", f"{row['median_rank']:,.1f}", f"{row['n_queries']:,}"),
             f"{row['n_excluded']:,}",
         )
-    output.print(table)
+    say(table)
     for one in studies:
         if one.hard_negatives:
-            output.print(_label_matched(one.model, result["provenance"][f"{one.cohort}/{one.model}"]))
-    output.print(
+            say(_label_matched(one.model, result["provenance"][f"{one.cohort}/{one.model}"]))
+    say(
         f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
         "It measures cosine similarity alone: another attacker may do better.",
     )
@@ -135,6 +128,8 @@ PRINTED = {
 
 def audit_tables(tables: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> None:
     """The further tables of `linkage audit`, and what could not be made."""
+    from linkage_core.audit.full import TABLES
+
     for name, columns in PRINTED.items():
         if name not in tables:
             continue
@@ -148,11 +143,11 @@ def audit_tables(tables: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]
             table.add_column(column, no_wrap=column.startswith("model"))
         for row in shown.itertuples(index=False):
             table.add_row(*(f"({notes.index(one) + 1})" if one in notes else _figure(one) for one in row))
-        output.print(table)
+        say(table)
         for i, note in enumerate(notes, start=1):
-            output.print(f"({i}) {plain(note)}")
+            say(f"({i}) {plain(note)}")
     for name, why in left_out.items():
-        output.print(f"Left out, {plain(name)}: {plain(why)}")
+        say(f"Left out, {plain(name)}: {plain(why)}")
 
 
 def _figure(value: Any) -> str:
@@ -193,7 +188,7 @@ def attack(content: dict[str, Any], synthetic: bool) -> None:
     )
     for row in content["rows"]:
         table.add_row(row["attacker"], row["m"], *_recall(row), plain(row["chosen"]))
-    output.print(table)
+    say(table)
     worst = Table(
         *("worst attacker", "", "m", "N", "k", "Recall@k", "95% interval", "chance", "lift"),
         box=box.SIMPLE_HEAD,
@@ -201,12 +196,12 @@ def attack(content: dict[str, Any], synthetic: bool) -> None:
     )
     for row in content["worst"]:
         worst.add_row(row["when"], row["attacker"], row["m"], *_recall(row))
-    output.print(worst)
+    say(worst)
     for row in content["ceiling"]:
         size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
         error = f", simulation error {row['error']:.2%}" if row["error"] else ", exact"
-        output.print(f"No attacker at all passes {row['ceiling']:.2%} at N={size}, k={row['k']}{error}.")
-    output.print(
+        say(f"No attacker at all passes {row['ceiling']:.2%} at N={size}, k={row['k']}{error}.")
+    say(
         "The worst is chosen on half of the patients and scored on the other. "
         "Measured with the attackers listed; a better one may do better."
     )
@@ -244,10 +239,10 @@ def utility(content: dict[str, Any], synthetic: bool) -> None:
             *counts,
             plain(row["flag"]),
         )
-    output.print(table)
+    say(table)
     if any(row["declared"] for row in content["rows"]):
-        output.print("* declared: a finding that the head was made to keep.")
-    output.print(
+        say("* declared: a finding that the head was made to keep.")
+    say(
         "95% intervals over patients, paired; patients: those of the rarer class. The probe was trained on other "
         f"patients; a finding not mentioned is {content['provenance']['missing']}."
     )
@@ -274,18 +269,18 @@ def doctor(found: dict[str, Any]) -> None:
     missing = [row["name"] for row in found["dicom"] if not row["present"]]
     facts.add_row("DICOM", "all known syntaxes" if not missing else f"cannot read {', '.join(missing)}")
     facts.add_row("connections", "none, except for `linkage pull`")
-    output.print(facts)
+    say(facts)
     models = Table("model", "here", "family", "size", "revision", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in found["models"]:
         size = _size(row["size"]) if row["size"] else "-"
         models.add_row(row["name"], _cell(row["present"]), row["family"], size, (row["revision"] or "-")[:12])
-    output.print(models)
+    say(models)
     entries = Table("store", "size", "readable", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in found["store"]["entries"]:
         entries.add_row(f"{row['cohort']}/{row['model']}", _size(row["size"]), _cell(row["readable"]))
-    output.print(entries if found["store"]["entries"] else f"The store {found['store']['root']} is empty.")
+    say(entries if found["store"]["entries"] else f"The store {found['store']['root']} is empty.")
     for line in _remedies(found):
-        output.print(plain(line))
+        say(plain(line))
 
 
 def _remedies(found: Any) -> list[str]:

@@ -1,95 +1,103 @@
-"""`linkage release`, `linkage receive` and `linkage ledger`, added to `linkage` by cli.py."""
+"""`linkage release`, `linkage receive` and `linkage ledger`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
-from linkage_core import tables
-from linkage_core.cli import options as cli_options
-from linkage_core.cli.options import JsonOption, QuietOption, StoreOption
-from linkage_core.cli.printing import output, plain
-from linkage_core.errors import InputError
-from linkage_core.store.entry import OFF_THE_SHELF
-
-ledger_app = typer.Typer(
-    help="The site's book of releases: what each patient's data were used for, and what is left of the budget.\n\n"
-    "It is kept at the site, with the key beside it, and entries are only ever added.",
-    no_args_is_help=True,
+from linkage_core.cli.options import (
+    AS_IT_IS,
+    RANDOM,
+    WHICH,
+    JsonOption,
+    QuietOption,
+    StoreOption,
+    TargetArgument,
+    parts_of,
+    progress_bars,
+    speaks,
+    store_at,
+    target_parts,
+    write_json,
 )
-_TARGET = typer.Argument(metavar="COHORT/MODEL", help="Whose records.")
-_FILE = typer.Argument(metavar="FILE", help="The ledger; its key is FILE.key.")
+from linkage_core.errors import InputError
+
+LIMITS: dict[str, Any] = {"rich_help_panel": "How far it can be linked"}
+SECRET: dict[str, Any] = {"rich_help_panel": "Secret and ledger"}
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The ledger; its key is FILE.key.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(release)
-    app.command()(receive)
-    ledger_app.command("create")(ledger_create)
-    ledger_app.command("show")(ledger_show)
-    ledger_app.command("add")(ledger_add)
-    ledger_app.command("verify")(ledger_verify)
-    ledger_app.command("confirm")(ledger_confirm)
-    app.add_typer(ledger_app, name="ledger")
-
-
-def release(
-    target: Annotated[str, _TARGET],
-    kind: Annotated[str, typer.Option("--kind", help="statistics, codes, capped, scores or embeddings.")],
+def write(
+    target: TargetArgument,
+    kind: Annotated[str, typer.Option("--kind", help="One of: {linkage_core.release.certificate.KINDS}.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder that is made; it must not exist.")],
-    limit: Annotated[
-        float | None, typer.Option("--limit", help="codes: K cells. capped: L, times better than guessing at most.")
-    ] = None,
-    epsilon: Annotated[
-        float | None, typer.Option("--epsilon", help="statistics: of the query. capped: for each record besides L.")
-    ] = None,
-    delta: Annotated[
-        float | None, typer.Option("--delta", help="statistics; default: 1e-6 or a tenth of 1/n, whichever is less.")
-    ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Which records. Default: the cohort's own.")] = None,
-    head: Annotated[str, typer.Option("--head", help="Whose embeddings.")] = OFF_THE_SHELF,
-    secret: Annotated[
-        Path | None, typer.Option("--secret", metavar="FILE", help="The site's secret for this cohort; it keys noise.")
-    ] = None,
-    new_secret: Annotated[bool, typer.Option("--new-secret", help="Make that secret: once for a cohort.")] = False,
     ledger: Annotated[
         Path | None, typer.Option("--ledger", metavar="FILE", help="Charged first; needed unless synthetic.")
     ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option("--limit", help="codes: K cells. capped: L, times better than guessing at most.", **LIMITS),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option("--epsilon", help="statistics: of the query. capped: for each record besides L.", **LIMITS),
+    ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option("--delta", help="statistics; default: 1e-6 or a tenth of 1/n, whichever is less.", **LIMITS),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Which records. Default: the cohort's own.", **WHICH)
+    ] = None,
+    head: Annotated[str, typer.Option("--head", help="Whose embeddings.", **WHICH)] = AS_IT_IS,
+    secret: Annotated[
+        Path | None,
+        typer.Option("--secret", metavar="FILE", help="The site's secret for this cohort; it keys noise.", **SECRET),
+    ] = None,
+    new_secret: Annotated[
+        bool, typer.Option("--new-secret", help="Make that secret: once for a cohort.", **SECRET)
+    ] = False,
     unlimited: Annotated[
         bool,
         typer.Option(
             "--unlimited",
             help="Enter scores or clean embeddings in the ledger: no limit holds; later record releases of these "
             "patients will be refused.",
+            **SECRET,
         ),
     ] = False,
     public: Annotated[
-        str | None, typer.Option("--public", metavar="COHORT", help="Public cohort of the store, with labels.")
+        str | None,
+        typer.Option("--public", metavar="COHORT", help="Public cohort of the store, with labels.", **WHICH),
     ] = None,
     one_label: Annotated[
-        bool, typer.Option("--one-label", help="The state of one random finding a record; doubles the limit.")
+        bool,
+        typer.Option("--one-label", help="The state of one random finding a record; doubles the limit.", **LIMITS),
     ] = False,
     findings: Annotated[
-        str | None, typer.Option("--findings", help="For statistics, scores and --one-label. Default: all 14.")
+        str | None,
+        typer.Option("--findings", help="For statistics, scores and --one-label. Default: all 14.", **WHICH),
     ] = None,
     least: Annotated[
-        int | None, typer.Option("--least", help="codes: records of the smallest cell that leaves. Default: 5.")
+        int | None,
+        typer.Option("--least", help="codes: records of the smallest cell that leaves. Default: 5.", **LIMITS),
     ] = None,
     per_patient: Annotated[
-        int | None, typer.Option("--per-patient", min=1, help="At most so many records of a patient: limits multiply.")
+        int | None,
+        typer.Option("--per-patient", min=1, help="At most so many records of a patient: limits multiply.", **LIMITS),
     ] = None,
     noise: Annotated[
-        float | None, typer.Option("--noise", metavar="SIGMA", help="embeddings: deviation in each coordinate.")
+        float | None,
+        typer.Option("--noise", metavar="SIGMA", help="embeddings: deviation in each coordinate.", **LIMITS),
     ] = None,
     reproducible: Annotated[
-        bool, typer.Option("--reproducible", help="Noise that anybody can make again. Not private: synthetic data.")
+        bool,
+        typer.Option(
+            "--reproducible", help="Noise that anybody can make again. Not private: synthetic data.", **RANDOM
+        ),
     ] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -97,18 +105,24 @@ def release(
 ) -> None:
     """Write a folder that may leave the site: data, a certificate of how well anybody can link it, a page about it.
 
-    [bold]statistics[/bold] --epsilon E: noisy sums over patients; for who trains classifiers. The first choice.\n
-    [bold]codes[/bold] --limit K --public COHORT: each record as one of K cells.\n
-    [bold]capped[/bold] --limit L: each record as a random direction near its embedding.\n
-    [bold]scores[/bold] --public COHORT and [bold]embeddings[/bold] [--noise SIGMA]: for comparison; hardly limited.
+    The kinds, with what each needs:
+        statistics --epsilon E           noisy sums over patients, to train classifiers; first choice
+        codes --limit K --public COHORT  each record as one of K cells
+        capped --limit L                 each record as a random direction near its embedding
+        scores --public COHORT           for comparison; hardly limited
+        embeddings [--noise SIGMA]       for comparison; hardly limited
 
-    For example: linkage release phantom/phantom-radiology --kind statistics --epsilon 1 --out DIR, or --kind capped
-    --limit 30 --per-patient 1 --secret FILE --new-secret --out DIR
+    For example:
+        linkage release phantom/phantom-radiology --kind statistics --epsilon 1 --out my-release
+        linkage release phantom/phantom-radiology --kind capped --limit 30 --per-patient 1 \\
+          --secret site.secret --new-secret --out my-release
     """
+    from dataclasses import asdict
+
     from linkage_core.release.make import Options, make
 
-    where = cli_options.store_at(store)
-    entry = where.open(*cli_options.target_parts(target))
+    where = store_at(store)
+    entry = where.open(*target_parts(target))
     options = Options(
         kind=kind,
         limit=limit,
@@ -116,7 +130,7 @@ def release(
         delta=delta,
         split=split,
         head=head,
-        findings=None if findings is None else tuple(cli_options.parts_of(findings, "--findings")),
+        findings=None if findings is None else tuple(parts_of(findings, "--findings")),
         public=None if public is None else where.open(public, entry.model),
         one_label=one_label,
         least=least,
@@ -128,17 +142,19 @@ def release(
         unlimited=unlimited,
         reproducible=reproducible,
     )
-    with cli_options.progress_bars(quiet or json_to == "-") as progress:
+    with progress_bars(quiet or json_to == "-") as progress:
         made = make(entry, out, options, progress)
     charge = None if made.charge is None else _plain_entry(asdict(made.charge))
     content = {"schema": 1, "path": str(made.path), "certificate": made.certificate.content, "charge": charge}
-    cli_options.write_json(content, json_to)
-    if cli_options.speaks(quiet, json_to):
+    write_json(content, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
         _certificate(made.certificate.content)
         if made.charge is not None:
             again = ", which stood there already: nothing more was charged" if made.charge.repeated else ""
-            output.print(f"Ledger entry {made.charge.number}{again}.")
-        output.print(plain(f"Written: {made.path}. Look at {made.path / 'release.html'}; check: linkage receive {out}"))
+            say(f"Ledger entry {made.charge.number}{again}.")
+        say(plain(f"Written: {made.path}. Look at {made.path / 'release.html'}; check: linkage receive {out}"))
 
 
 def receive(
@@ -149,7 +165,7 @@ def receive(
     split: Annotated[
         str | None, typer.Option("--split", help="Which of your records. Default: the cohort's own.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and bootstrap.", **RANDOM)] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
@@ -158,6 +174,9 @@ def receive(
 
     Without --cohort it checks alone. With it, a probe is trained from the release and tested on your own embeddings of
     the same model: AUROC of each finding with intervals.
+
+    For example:
+        linkage receive my-release --cohort phantom-site-b/phantom-radiology
     """
     from linkage_core.release.folder import check
 
@@ -165,27 +184,30 @@ def receive(
     rows: list[dict[str, Any]] = []
     caution = None
     if cohort is not None:
+        from linkage_core import tables
         from linkage_core.release import receive as kit
 
-        entry = cli_options.store_at(store).open(*cli_options.target_parts(cohort))
+        entry = store_at(store).open(*target_parts(cohort))
         rows, caution = tables.rows(kit.receive(folder, entry, split, seed=seed)), kit.caution(found, entry)
-    cli_options.write_json({"schema": 1, "certificate": found.content, "rows": rows, "caution": caution}, json_to)
-    if cli_options.speaks(quiet, json_to):
-        output.print("[bold]As certified[/bold]: files, columns and figures are what the certificate says.")
+    write_json({"schema": 1, "certificate": found.content, "rows": rows, "caution": caution}, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
+        say("[bold]As certified[/bold]: files, columns and figures are what the certificate says.")
         _certificate(found.content)
         if rows:
             _worth(rows)
         if caution is not None:
-            output.print(f"[bold]{plain(caution)}[/bold]")
+            say(f"[bold]{plain(caution)}[/bold]")
         told = "Whether the site did what it says only the site can tell."
         if found.content["ledger"] is not None:
             told += " The site can confirm it: linkage ledger confirm LEDGER DIR."
-        output.print(f"{told} Digest {found.digest}")
+        say(f"{told} Digest {found.digest}")
 
 
 def ledger_create(
-    file: Annotated[Path, _FILE],
-    target: Annotated[str, _TARGET],
+    file: FileArgument,
+    target: TargetArgument,
     epsilon: Annotated[float, typer.Option("--epsilon", help="Budget of a patient for all statistics together.")],
     lift: Annotated[
         float, typer.Option("--lift", help="Budget of a patient for all records together: limits multiply.")
@@ -197,17 +219,20 @@ def ledger_create(
 ) -> None:
     """Begin a ledger for all patients of a cohort, with the site's budget for each of them; it is never begun again.
 
-    For example: linkage ledger create site.ledger phantom/phantom-radiology --epsilon 1 --lift 1000
+    For example:
+        linkage ledger create site.ledger phantom/phantom-radiology --epsilon 1 --lift 1000
     """
     from linkage_core.release.ledger import Ledger
 
-    entry = cli_options.store_at(store).open(*cli_options.target_parts(target))
+    entry = store_at(store).open(*target_parts(target))
     patients = entry.records("all")["patient_id"].unique()
     made = Ledger.create(file, entry.cohort, patients, epsilon=epsilon, delta=delta, lift=lift)
     budget = {"epsilon": made.epsilon, "delta": made.delta, "mu": made.mu, "lift": made.lift}
-    cli_options.write_json({"schema": 1, "ledger": str(file), "patients": len(patients), "budget": budget}, json_to)
-    if cli_options.speaks(quiet, json_to):
-        output.print(
+    write_json({"schema": 1, "ledger": str(file), "patients": len(patients), "budget": budget}, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
+        say(
             plain(
                 f"{file}: {len(patients):,} patients, each with epsilon {epsilon:g} (delta {delta:g}) for statistics "
                 f"and a lift of {lift:g} for records. Keep {file} and {file}.key at the site, and back both up."
@@ -216,7 +241,7 @@ def ledger_create(
 
 
 def ledger_show(
-    file: Annotated[Path, _FILE],
+    file: FileArgument,
     target: Annotated[
         str | None, typer.Option("--cohort", metavar="COHORT/MODEL", help="Say what its patients have left.")
     ] = None,
@@ -225,10 +250,14 @@ def ledger_show(
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
-    """What was released, oldest first; with --cohort also what is left to the patient who has least."""
+    """What was released, oldest first; with --cohort also what is left to the patient who has least.
+
+    For example:
+        linkage ledger show site.ledger --cohort phantom/phantom-radiology
+    """
     from linkage_core.release.ledger import Ledger
 
-    entry = None if target is None else cli_options.store_at(store).open(*cli_options.target_parts(target))
+    entry = None if target is None else store_at(store).open(*target_parts(target))
     book = Ledger.open(file, None if entry is None else entry.cohort)
     history = book.history()
     content: dict[str, Any] = {
@@ -241,9 +270,14 @@ def ledger_show(
     if entry is not None:
         spent = book.spent(entry.records(split)["patient_id"].unique())
         content["left"] = {"epsilon": spent.epsilon_left, "lift": spent.lift_left, "patients": len(spent.mu)}
-    cli_options.write_json(content, json_to)
-    if not cli_options.speaks(quiet, json_to):
+    write_json(content, json_to)
+    if not speaks(quiet, json_to):
         return
+    from rich import box
+    from rich.table import Table
+
+    from linkage_core.cli.console import plain, say
+
     names = ("entry", "time (UTC)", "release", "mu", "lift a record", "patients", "records", "digest")
     table = Table(*names, box=box.SIMPLE_HEAD)
     for row in content["entries"]:
@@ -253,18 +287,18 @@ def ledger_show(
             *(str(row["number"]), plain(row["time"]), plain(row["mechanism"]), *cost),
             *(f"{row['n_patients']:,}", f"{row['n_records']:,}", plain(row["digest"][:8])),
         )
-    output.print(table if len(history) else "Nothing was released.")
-    output.print(f"Budget of a patient: epsilon {book.epsilon:g} (delta {book.delta:g}), lift {book.lift:g}.")
+    say(table if len(history) else "Nothing was released.")
+    say(f"Budget of a patient: epsilon {book.epsilon:g} (delta {book.delta:g}), lift {book.lift:g}.")
     if content["left"] is not None:
-        output.print(
+        say(
             f"Least left to any of {content['left']['patients']:,} patients: epsilon {content['left']['epsilon']:.3g}, "
             f"lift {content['left']['lift']:.4g}."
         )
 
 
 def ledger_add(
-    file: Annotated[Path, _FILE],
-    target: Annotated[str, _TARGET],
+    file: FileArgument,
+    target: TargetArgument,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
@@ -273,22 +307,25 @@ def ledger_add(
 
     For patients who came after it was begun. Nobody is ever removed, and no budget begins anew.
 
-    For example: linkage ledger add site.ledger phantom/phantom-radiology
+    For example:
+        linkage ledger add site.ledger phantom/phantom-radiology
     """
     from linkage_core.release.ledger import Ledger
 
     book = Ledger.open(file)
-    entry = cli_options.store_at(store).open(*cli_options.target_parts(target))
+    entry = store_at(store).open(*target_parts(target))
     made = book.add(entry.cohort, entry.records("all")["patient_id"].unique())
     added = 0 if made is None else made.n_patients
-    cli_options.write_json({"schema": 1, "ledger": str(file), "added": added}, json_to)
-    if cli_options.speaks(quiet, json_to):
+    write_json({"schema": 1, "ledger": str(file), "added": added}, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
         said = f"{added:,} patients added, entry {made.number}." if made else "it knows all patients of this cohort."
-        output.print(plain(f"{file}: {said}"))
+        say(plain(f"{file}: {said}"))
 
 
 def ledger_verify(
-    file: Annotated[Path, _FILE],
+    file: FileArgument,
     release: Annotated[
         list[Path] | None,
         typer.Option("--release", metavar="DIR", help="A release that left: does the ledger hold it? May be repeated."),
@@ -300,6 +337,9 @@ def ledger_verify(
 
     An older copy of a ledger that was put back is whole in itself: only a release that it does not hold shows it. Keep
     the certificates of what left, and name their folders with --release.
+
+    For example:
+        linkage ledger verify site.ledger --release my-release
     """
     from linkage_core.release.ledger import Ledger
     from linkage_core.release.make import confirm
@@ -308,16 +348,18 @@ def ledger_verify(
     found = book.verify()
     if not found:
         found = [one for path in release or [] for one in confirm(book, path)]
-    cli_options.write_json({"schema": 1, "ledger": str(file), "differences": found}, json_to)
+    write_json({"schema": 1, "ledger": str(file), "differences": found}, json_to)
     if found:
         raise InputError(f"{file}: {' '.join(found)}", "Restore it from a backup, and ask who had access.")
-    if cli_options.speaks(quiet, json_to):
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
         held = f", {len(release):,} releases among them" if release else ""
-        output.print(plain(f"{file}: as entered, {len(book.history()):,} entries{held}."))
+        say(plain(f"{file}: as entered, {len(book.history()):,} entries{held}."))
 
 
 def ledger_confirm(
-    file: Annotated[Path, _FILE],
+    file: FileArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A release folder, as it came back or was kept.")],
     quiet: QuietOption = False,
     json_to: JsonOption = None,
@@ -327,30 +369,42 @@ def ledger_confirm(
     Exit code 2 where not, naming what differs: a folder that was altered or certified elsewhere, another ledger, or an
     older copy of this one.
 
-    For example: linkage ledger confirm site.ledger DIR
+    For example:
+        linkage ledger confirm site.ledger my-release
     """
     from linkage_core.release.ledger import Ledger
     from linkage_core.release.make import confirm
 
     book = Ledger.open(file)
     found = book.verify() or confirm(book, folder)
-    cli_options.write_json({"schema": 1, "ledger": str(file), "release": str(folder), "differences": found}, json_to)
+    write_json({"schema": 1, "ledger": str(file), "release": str(folder), "differences": found}, json_to)
     if found:
         raise InputError(" ".join(found), "This ledger does not stand for this folder.")
-    if cli_options.speaks(quiet, json_to):
-        output.print(plain(f"{folder}: data, mechanism and cost are those that {file} holds."))
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
+        say(plain(f"{folder}: data, mechanism and cost are those that {file} holds."))
 
 
 def _plain_entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     """An entry of the ledger for JSON, which has no infinity: a lift without limit is null, and `unlimited` says so."""
+    import math
+
+    from linkage_core import tables
+
     return {**{name: tables.null(one) for name, one in row.items()}, "unlimited": row["lift"] == math.inf}
 
 
 def _certificate(content: dict[str, Any]) -> None:
     """The sentences and the table of a certificate."""
-    output.print(f"[bold]{plain(content['sentences'][0])}[/bold]")
+    from rich import box
+    from rich.table import Table
+
+    from linkage_core.cli.console import plain, say
+
+    say(f"[bold]{plain(content['sentences'][0])}[/bold]")
     for one in content["sentences"][1:]:
-        output.print(plain(one))
+        say(plain(one))
     rows = content["certified"]
     if rows[0]["alone"] is None:
         return
@@ -364,13 +418,18 @@ def _certificate(content: dict[str, Any]) -> None:
     for row in rows:
         figures = ("no limit" if row[name] >= 1 else f"{row[name]:.3%}" for name in names)
         table.add_row(f"{row['n']:,}", f"{row['guessing']:.3%}", *figures)
-    output.print(table)
+    say(table)
 
 
 def _worth(rows: list[dict[str, Any]]) -> None:
     """What the recipient's probe is worth: one line a row, the columns as the kit gives them."""
+    from rich import box
+    from rich.table import Table
+
+    from linkage_core.cli.console import plain, say
+
     names = [name for name in rows[0] if not isinstance(rows[0][name], dict | list)]
     table = Table(*(name.replace("_", " ") for name in names), box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(f"{row[n]:.3f}" if isinstance(row[n], float) else plain(str(row[n])) for n in names))
-    output.print(table)
+    say(table)

@@ -1,41 +1,53 @@
-"""`linkage study`: a published study's whole design in one command, added to `linkage` by cli.py."""
+"""`linkage study`: a published study's whole design in one command."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from linkage_core.cli import options
-from linkage_core.cli.options import JsonOption, QuietOption, StoreOption
-from linkage_core.cli.printing import output, plain
+from linkage_core.cli.options import (
+    HOW,
+    RANDOM,
+    JsonOption,
+    QuietOption,
+    StoreOption,
+    parts_of,
+    progress_bars,
+    speaks,
+    store_at,
+    write_json,
+)
+
+DESIGN: dict[str, Any] = {"rich_help_panel": "The design"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(study)
-
-
-def study(
+def run(
     mimic: Annotated[str, typer.Option("--mimic", help="Folder of MIMIC-CXR or MIMIC-CXR-JPG, or a stored cohort.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder for the tables.")],
-    preset: Annotated[str, typer.Option("--preset", help="The study.")] = "arxiv-2606.02276",
+    preset: Annotated[
+        str, typer.Option("--preset", help="The study: {linkage_core.study.design.PRESETS}.", **DESIGN)
+    ] = "arxiv-2606.02276",
     chexpert: Annotated[
         str, typer.Option("--chexpert", help="Folder of CheXpert Plus, or a stored cohort: the external one.")
     ] = "",
-    models: Annotated[str | None, typer.Option("--models", help="Comma-separated. Default: the study's four.")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", help="Comma-separated. Default: the study's four.", **DESIGN)
+    ] = None,
     mitigate: Annotated[
-        str | None, typer.Option("--mitigate", help="Models to mitigate, comma-separated. Default: the strongest.")
+        str | None,
+        typer.Option("--mitigate", help="Models to mitigate, comma-separated. Default: the strongest.", **DESIGN),
     ] = None,
     section: Annotated[
-        str | None, typer.Option("--section", help="Part of the report: findings, impression, both or whole.")
+        str | None,
+        typer.Option("--section", help="Part of the report: findings, impression, both or whole.", **DESIGN),
     ] = None,
     reproducible: Annotated[
-        bool, typer.Option("--reproducible", help="Keep the seed of the noise. Not private: for synthetic data.")
+        bool,
+        typer.Option("--reproducible", help="Keep the seed of the noise. Not private: for synthetic data.", **RANDOM),
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", **HOW)] = "auto",
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
@@ -43,6 +55,9 @@ def study(
     """A published study on your own copy of its data: split, pairs, pools, hard negatives, mitigation and use.
 
     Its tables stand side by side with the published figures. A run that was stopped goes on where it stood.
+
+    For example:
+        linkage study --mimic /data/mimic-cxr --chexpert /data/chexpert-plus --out my-study
     """
     import dataclasses
 
@@ -54,30 +69,34 @@ def study(
     if section is not None:
         design = dataclasses.replace(design, section=section)
     new_folder(out)
-    with options.progress_bars(quiet or json_to == "-") as progress:
+    with progress_bars(quiet or json_to == "-") as progress:
         found = studies.run(
-            options.store_at(store, writes=True),
+            store_at(store, writes=True),
             design,
             mimic=mimic,
             chexpert=chexpert,
-            models=() if models is None else options.parts_of(models, "--models"),
-            mitigate=() if mitigate is None else options.parts_of(mitigate, "--mitigate"),
+            models=() if models is None else parts_of(models, "--models"),
+            mitigate=() if mitigate is None else parts_of(mitigate, "--mitigate"),
             reproducible=reproducible,
             device=device,
             progress=progress,
         )
     content = studies.write(found, out)
-    options.write_json(content, json_to)
-    if options.speaks(quiet, json_to):
+    write_json(content, json_to)
+    if speaks(quiet, json_to):
+        from rich.table import Table
+
+        from linkage_core.cli.console import plain, say
+
         table = Table("figure", "published", "here", "95%", "what", title=design.name)
         for row in content["side_by_side"]:
             shown = [_figure(row[name]) for name in ("here", "low", "high")]
             interval = f"{shown[1]} to {shown[2]}" if row["low"] is not None else ""
             table.add_row(plain(row["figure"]), plain(str(row["published"])), shown[0], interval, plain(row["what"]))
-        output.print(table)
+        say(table)
         for what, why in found.left_out.items():
-            output.print(plain(f"Left out: {what}: {why}"))
-        output.print(f"Every table: {out}", highlight=False)
+            say(plain(f"Left out: {what}: {why}"))
+        say(f"Every table: {out}", highlight=False)
 
 
 def _figure(value: float | None) -> str:

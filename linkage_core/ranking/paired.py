@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import binomtest
 
 from linkage_core.errors import InputError
 from linkage_core.ranking.counts import MatchCounts
@@ -79,7 +78,11 @@ def mcnemar_exact(hits_a: np.ndarray, hits_b: np.ndarray) -> float:
     if not both.any():
         return float("nan")
     only_a, only_b = int((hits_a > hits_b).sum()), int((hits_b > hits_a).sum())
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    if not only_a + only_b:
+        return 1.0
+    from scipy.stats import binomtest  # slow to import, and asked for only where models are compared
+
+    return float(binomtest(only_a, only_a + only_b).pvalue)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -179,8 +179,8 @@ def test_doctor_lists_models_by_name(store: Store, capsys: pytest.CaptureFixture
 
 def test_the_module_is_the_command_and_audit_starts_without_torch(entry: Entry, store: Store) -> None:
     script = (
-        "import sys; from linkage_core import cli\n"
-        f"try: cli.main(['audit', 'toy', '--store', {str(store.root)!r}, '--quiet'])\n"
+        "import sys; from linkage_core.cli import main\n"
+        f"try: main.main(['audit', 'toy', '--store', {str(store.root)!r}, '--quiet'])\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
         "assert 'streamlit' not in sys.modules\n"
