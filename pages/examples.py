@@ -56,7 +56,7 @@ def caption(name: str, beside: str | None) -> str:
     """What stands above a list."""
     if name == state.MITIGATED:
         chosen = state.setting()
-        return f"After: {words.MECHANISMS[chosen.mechanism].lower()}, ε = {controls.epsilon_words(chosen.epsilon)}"
+        return f"After: {words.mechanisms()[chosen.mechanism].lower()}, ε = {controls.epsilon_words(chosen.epsilon)}"
     label = state.model_label(name)
     return f"Before: the {label} model as it came" if beside == state.MITIGATED else f"Ranked by the {label} model"
 

@@ -18,7 +18,7 @@ from explorer.protect import bars, before_after, cards, curve, jobs, one_head, r
 from explorer.protect.before_after import N_BARS, Picture, Pictures
 from explorer.protect.details import ceiling_words, control_rows, external_words, finding_rows, trade_off
 from explorer.protect.one_head import AtSetting, OnDemand
-from explorer.protect.words import MECHANISMS, RELEASES
+from explorer.protect.words import RELEASES, mechanisms
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
@@ -54,7 +54,7 @@ def controls(sizes: Sequence[int]) -> int:
             frame_controls.choice(
                 "mechanism",
                 "Mechanism",
-                MECHANISMS | releases.MECHANISMS,
+                mechanisms() | releases.MECHANISMS,
                 key="mitigation mechanism",
                 help="What is done to the heads, the last layer of each tower; or what is released in place of "
                 "embeddings.",

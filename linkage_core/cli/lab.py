@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,9 @@ from linkage_core.mitigation import mechanisms, training
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.store.files import versions
 from linkage_core.store.seen import same_weights
+
+_SHADOWS = " and ".join(row.name for row in mechanisms.MECHANISMS.values() if row.keeps)
+_NEED_PUBLIC = ", ".join(row.name for row in mechanisms.MECHANISMS.values() if row.public)
 
 
 def register(app: typer.Typer) -> None:
@@ -49,9 +51,9 @@ def finetune(
         str | None, typer.Option("--findings", help="The declared list, comma-separated. Default: all 14.")
     ] = None,
     engine: Annotated[str, typer.Option("--engine", help="closed-form or opacus (pairs only).")] = "closed-form",
-    like: Annotated[str | None, typer.Option("--like", help="What noise-only and nonprivate follow.")] = None,
+    like: Annotated[str | None, typer.Option("--like", help=f"What {_SHADOWS} follow.")] = None,
     public: Annotated[
-        str | None, typer.Option("--public", help="Public cohort of the store, for public-negatives, public-labels.")
+        str | None, typer.Option("--public", help=f"Public cohort of the store, for {_NEED_PUBLIC}.")
     ] = None,
     reproducible: Annotated[
         bool, typer.Option("--reproducible", help="Keep the seed of the noise. Not private: for synthetic data.")
@@ -257,11 +259,9 @@ def _provenance(entry: Entry, source: Entry | None) -> dict[str, Any]:
 def _epsilon(value: str | None, mechanism: str) -> float:
     row = mechanisms.known(mechanism)
     if value is None:
-        if row.kind == "control" and mechanism != "noise-only":
-            return math.inf
-        if mechanism == mechanisms.PAPER:
-            return mechanisms.PAPER_EPSILON
-        raise InputError(f"{mechanism} needs an epsilon.", "Give --epsilon, for example --epsilon 1.")
+        if row.epsilon is None:
+            raise InputError(f"{mechanism} needs an epsilon.", "Give --epsilon, for example --epsilon 1.")
+        return row.epsilon
     try:
         return float(value)
     except ValueError as error:
