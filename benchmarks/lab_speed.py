@@ -89,7 +89,7 @@ def main() -> int:
     options = parser.parse_args()
     entry = Store(options.store).open("phantom", "phantom-radiology")
     rows = []
-    for mechanism in oneshot.CLIP:
+    for mechanism in oneshot.FORMS:
         cold = timed(lambda m=mechanism: _curve(settings.live(entry, Setting(m, 1.0, seed=None)).study))
         rows.append(row(f"{mechanism}, first time in a process", [cold]))
         studies: list[Any] = []

@@ -1,16 +1,20 @@
-"""A new attacker is a function and a row: the command, the lab, releases and the app know it from there."""
+"""A new attacker or mechanism is a function and a row: the command, the lab and the app know it from there."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from explorer.drawing import palette, words
-from explorer.protect import bars, details
+from explorer.frame import state
+from explorer.protect import bars, details, options
 from helpers.toy import toy_arrays, toy_records
 from linkage_core.attacks.attack import attack, attacks
 from linkage_core.attacks.attackers import ATTACKERS, COSINE, Attacker, allowed, on_records
@@ -20,7 +24,13 @@ from linkage_core.cli import main
 from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
-from linkage_core.lab import measured
+from linkage_core.heads import Heads, Linear
+from linkage_core.lab import frontier, measured
+from linkage_core.lab.setting import Setting, noise_only, stored
+from linkage_core.mitigation import accounting
+from linkage_core.mitigation.mechanisms import MECHANISMS, Mechanism
+from linkage_core.mitigation.noise import Source
+from linkage_core.mitigation.work import Options, Work
 from linkage_core.store.entry import Entry, Store
 from linkage_core.validate import by_name
 
@@ -123,6 +133,99 @@ def test_a_new_attacker_is_in_the_tables_of_the_lab_and_in_the_words_of_the_app(
         palette=palette.LIGHT,
     )
     assert palette.LIGHT.before in str(drawn.data[1].line.color), "who has the images does not depend on a head"
+
+
+# ------------------------------------------------------------------------------------------------------- mechanisms
+
+
+def faint(work: Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
+    """The heads as they came, a hundredth as long: nothing is learnt, so any epsilon holds."""
+    shelf = work.entry.heads()
+    made = Heads(*(Linear(head.weight / 100, head.bias / 100) for head in (shelf.image, shelf.text)))
+    multiplier = accounting.gaussian_sigma(work.options.epsilon, work.delta)
+    run = accounting.Run(multiplier, 1.0, 1, 1.0, work.options.unit, work.delta, accountant=accounting.GAUSSIAN)
+    return made, run, {"engine": "by hand", "signal": work.signal}
+
+
+def swapped(entry: Entry, asked: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
+    """Each tower's dimensions in the other order: a rotation that keeps every cosine."""
+    shelf = entry.heads()
+    return Heads(*(Linear(head.weight[::-1].copy(), head.bias[::-1].copy()) for head in (shelf.image, shelf.text))), {}
+
+
+@pytest.fixture
+def more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in (
+        Mechanism("faint", "private", "next to nothing", label="Faint", trained=faint, sensitivity="0", epsilon=2.0),
+        Mechanism("swapped", "control", "back to front", label="Back to front", dataless=swapped, epsilon=math.inf),
+    ):
+        monkeypatch.setitem(MECHANISMS, row.name, row)
+
+
+@pytest.mark.usefixtures("more")
+def test_the_command_runs_a_new_mechanism(entry: Entry, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> dict[str, Any]:
+        asked = ["finetune", "toy/m", "--reproducible", "--seed", "1", "--store", str(entry.store.root), "--json", "-"]
+        main.app(args=[*asked, *arguments], standalone_mode=False)
+        return json.loads(capsys.readouterr().out)
+
+    record = said("--mechanism", "faint")
+    assert (record["head"], record["engine"], record["sensitivity"]) == ("faint-eps2-seed1", "by hand", "0")
+    assert "seed of its noise is stored" in record["claim"]
+    assert record["signal"]
+    silent = said("--mechanism", "noise-only", "--like", "faint", "--epsilon", "1")
+    assert (silent["head"], silent["signal"]) == ("noise-only-faint-eps1-seed1", False)
+    assert silent["noise_of_epsilon"] == pytest.approx(1.0, rel=1e-3)
+    loud = said("--mechanism", "nonprivate", "--like", "faint")
+    assert (loud["head"], loud["signal"], loud["sigma"]) == ("nonprivate-faint-seed1", True, 0.0)
+    control = said("--mechanism", "swapped")
+    assert control["head"] == "swapped-seed1"
+    assert control["claim"] == "none: a control. Back to front."
+    with pytest.raises(InputError, match=r"faint, swapped\. Did you mean faint\?"):
+        said("--mechanism", "fain")
+
+
+@pytest.mark.usefixtures("more")
+def test_a_new_mechanism_is_in_the_tables_of_the_lab_and_in_the_words_of_the_app(entry: Entry) -> None:
+    names = [
+        measured.train(entry, mechanism, Options(epsilon=epsilon, seed=0, like=like))
+        for mechanism, epsilon, like in (("faint", 1.0, None), ("noise-only", 1.0, "faint"), ("swapped", 1.0, None))
+    ]
+    heads = measured.heads(entry.again()).set_index("head").loc[names]
+    assert heads["kind"].tolist() == ["private", "control", "control"]
+    assert heads["epsilon"].fillna(0.0).tolist() == [1.0, 1.0, 0.0]
+    chosen = Setting("faint", 1.0)
+    assert stored(heads.reset_index(), chosen) == names[0]
+    assert noise_only(heads.reset_index(), chosen) == (names[1], 1.0, True)
+    assert not chosen.one_shot
+    assert list(words.mechanisms())[-1] == "faint"
+    assert words.controls()["swapped"] == "Back to front"
+    assert state._parse("mechanism", "faint") == "faint"
+    assert state._parse("mechanism", "swapped") is None, "a control is no mitigation"
+
+    def row(head: str, family: str) -> dict[str, Any]:
+        return {"kind": heads.loc[head, "mechanism"], "family": family, "option": head, "value": 1.0}
+
+    assert options.family(row(names[0], frontier.HEAD)) == "aligned", "it learns no finding"
+    assert options.name(row(names[0], "aligned")) == "Faint"
+    assert options.name(row(names[1], "noise")) == "Noise only: faint"
+    assert options.name(row(names[2], "control")) == "Back to front"
+
+
+def test_what_ships_is_named_in_the_help_and_opens_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["finetune", "--help"])
+    shown = re.sub(r"[\s│]+", "", capsys.readouterr().out)
+    assert ",".join(MECHANISMS) in shown
+    assert next(iter(words.mechanisms())) == state.DEFAULTS["mechanism"]
+    assert all(row.label or row.keeps for row in MECHANISMS.values())
+
+
+def test_a_mechanism_makes_heads_in_one_way() -> None:
+    with pytest.raises(ValueError, match="'both' makes heads in 2 ways"):
+        Mechanism("both", "control", "too much", trained=faint, dataless=swapped)
+    with pytest.raises(ValueError, match="'none' makes heads in 0 ways"):
+        Mechanism("none", "control", "too little")
 
 
 def test_a_table_has_no_name_twice() -> None:

@@ -9,25 +9,23 @@ from explorer.drawing.charts import (
 )
 from linkage_core.attacks.attackers import ATTACKERS, IMAGES
 from linkage_core.lab import measured
+from linkage_core.mitigation.mechanisms import MECHANISMS, mitigations
 
-MECHANISMS = {
-    "label-oneshot": "Label head, instant",
-    "label-dpsgd": "Label head, trained",
-    "public-negatives": "Aligned, public negatives",
-    "moment-oneshot": "Aligned, instant",
-    "paper": "As in the study",
-}
 RELEASES = {"embeddings": "Embeddings", "embeddings-and-heads": "With heads", "raw-images": "Raw images"}
 _PREDICTOR = ("predictor", "Predicts the cell", "predicts the cell")  # of cells: release.measured, not of the table
-CONTROLS = {
-    "rotation": "Image head turned at random",
-    "random-heads": "Random heads",
-    "truncate": "Embedding cut short",
-    "output-noise": "Noise on each embedding",
-    "concept-span": "Span of public prompts",
-    "public-labels": "Label head, public labels only",
-    "nonprivate": "Label head without noise",
-}
+
+
+# -- mechanisms -------------------------------------------------------------------------------------------------------
+
+
+def mechanisms() -> dict[str, str]:
+    """What can be chosen as a mitigation, by name in the tables: name in users' words."""
+    return {name: MECHANISMS[name].label for name in mitigations()}
+
+
+def controls() -> dict[str, str]:
+    """What mitigations are compared with. Noise alone has no name by itself: it is that of what it follows."""
+    return {row.name: row.label for row in MECHANISMS.values() if row.kind == "control" and row.label}
 
 
 # -- attackers --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer.drawing import palette
-from explorer.drawing.words import MECHANISMS
+from explorer.drawing.words import mechanisms
 from explorer.examples import gallery, ranked, strip, viewer
 from explorer.frame import kept, state
 from explorer.frame.controls import epsilon_words, model_control, pool_slider
@@ -300,7 +300,7 @@ def caption(name: str, beside: str | None) -> str:
     """What stands above a list."""
     if name == state.MITIGATED:
         chosen = state.setting()
-        return f"After: {MECHANISMS[chosen.mechanism].lower()}, ε = {epsilon_words(chosen.epsilon)}"
+        return f"After: {mechanisms()[chosen.mechanism].lower()}, ε = {epsilon_words(chosen.epsilon)}"
     label = state.model_label(name)
     return f"Before: the {label} model as it came" if beside == state.MITIGATED else f"Ranked by the {label} model"
 

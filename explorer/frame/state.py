@@ -19,7 +19,7 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab import frontier, measured
 from linkage_core.lab.setting import Setting
-from linkage_core.mitigation import accounting, mechanisms, oneshot
+from linkage_core.mitigation import accounting, mechanisms
 from linkage_core.store.entry import LADDER
 
 LARGEST_N = 10**9
@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "rule": "score",
     "group": "sex",
     "list": "records",
-    "mechanism": oneshot.LABEL,
+    "mechanism": mechanisms.FIRST,
     "epsilon": "0.34",
     "release": "embeddings-and-heads",
     "findings": "",
@@ -62,7 +62,6 @@ CHOICES = {"tab": ("curve", "compare", "decoys"), "decoys": ("any", "same"), "ru
     "list": ("records", "with", "groups"),
 }
 CHOICES |= {
-    "mechanism": (oneshot.LABEL, mechanisms.LABEL, mechanisms.PUBLIC, oneshot.MOMENT, mechanisms.PAPER, *RELEASE_KINDS),
     "release": ("embeddings", "embeddings-and-heads", "raw-images"),
     "unit": accounting.UNITS,
     "delta": ("", "1e-8", "1e-7", "1e-6", "6e-6", "1e-5", "1e-4"),
@@ -146,6 +145,8 @@ def _parse(name: str, text: str) -> Any:
     if name == "findings":
         listed = text.split(",")
         return ",".join(each for each in LABELS if each in listed) if set(listed) <= set(LABELS) else None
+    if name == "mechanism":
+        return text if text in (*mechanisms.mitigations(), *RELEASE_KINDS) else None
     if name in CHOICES:
         return text if text in CHOICES[name] else None
     if name == "alike":

@@ -17,6 +17,7 @@ from explorer.drawing.words import attacker_words
 from explorer.protect.uses import Use
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
+from linkage_core.mitigation.mechanisms import known
 
 # -- card 1: the guarantee -------------------------------------------------------------------------------------------
 
@@ -62,11 +63,8 @@ def guarantee(made: Guarantee, palette: Palette) -> str:
 
 def why_none(setting: Setting, claim: str = "") -> str:
     """Why card 1 has no number."""
-    if setting.mechanism == "paper":
-        return (
-            "The study reports ε = 0.34, but in its training one pair can move the sum by more than the clipping "
-            "bound, so this analysis does not establish it. Shown to be measured beside the others."
-        )
+    if setting.as_reported:
+        return known(setting.mechanism).why_none
     if math.isinf(setting.epsilon):
         return "No noise was added, so nothing hides whether a patient was used."
     return upper(claim) if claim else "Nothing is claimed for this head."

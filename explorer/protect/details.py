@@ -16,7 +16,7 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import denominator, figure, interval, of, signed, whole
-from explorer.drawing.words import CONTROLS, at, attacker_label, line, measures
+from explorer.drawing.words import at, attacker_label, controls, line, measures
 from linkage_core.lab import measured
 from linkage_core.store.entry import OFF_THE_SHELF
 
@@ -82,7 +82,7 @@ def control_rows(
 ) -> pd.DataFrame:
     """Every measured control as a row: images linked by the worst attacker and by cosine, AUROC."""
     rows = []
-    names = {OFF_THE_SHELF: "None: as the model came", **CONTROLS}
+    names = {OFF_THE_SHELF: "None: as the model came", **controls()}
     for head, mechanism in zip(heads["head"], heads["mechanism"], strict=True):
         if mechanism not in names:
             continue

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing import charts, downloads, palette
-from explorer.drawing.words import MECHANISMS, RELEASES
+from explorer.drawing.words import RELEASES, mechanisms
 from explorer.examples import ranked
 from explorer.frame import controls as frame_controls
 from explorer.frame import kept, page, state
@@ -54,7 +54,7 @@ def controls(sizes: Sequence[int]) -> int:
             frame_controls.choice(
                 "mechanism",
                 "Mechanism",
-                MECHANISMS | releases.MECHANISMS,
+                mechanisms() | releases.MECHANISMS,
                 key="mitigation mechanism",
                 help="What is done to the heads, the last layer of each tower; or what is released in place of "
                 "embeddings.",

@@ -92,7 +92,7 @@ class AtSetting:
 
     @property
     def title(self) -> str:
-        return f"{words.MECHANISMS[self.chosen.mechanism]}, ε = {epsilon_words(self.chosen.epsilon)}"
+        return f"{words.mechanisms()[self.chosen.mechanism]}, ε = {epsilon_words(self.chosen.epsilon)}"
 
     @property
     def before_row(self) -> pd.Series | None:
@@ -274,7 +274,7 @@ def guarantee_of(
             return cards.Guarantee(None, cards.why_none(chosen, str(row["claim"])))
         facts = cards.guarantee_facts(row["epsilon"], row["delta"], row["unit"])
         return cards.Guarantee(float(row["accuracy"]), "", facts, bool(row["reproducible"]))
-    if chosen.mechanism == "paper" or math.isinf(chosen.epsilon):
+    if chosen.as_reported or math.isinf(chosen.epsilon):
         return cards.Guarantee(None, cards.why_none(chosen))
     if isinstance(run, LinkageError):
         return cards.Guarantee(None, f"{run.what} {run.remedy}")

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from explorer.drawing.sentences import signed
-from explorer.drawing.words import CONTROLS, MECHANISMS
+from explorer.drawing.words import controls, mechanisms
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
+from linkage_core.mitigation.mechanisms import MECHANISMS, NOISE_ONLY
 from linkage_core.store.entry import OFF_THE_SHELF
 
 KINDS = {
@@ -90,12 +91,12 @@ def family(row: Mapping | pd.Series) -> str:
         return "before"
     if kind == frontier.NOTHING:
         return "nothing"
-    if kind == "noise-only":
+    if kind == NOISE_ONLY:
         return "noise"
     if row["family"] == frontier.RELEASE and kind in KINDS:
         return kind
     if row["family"] == frontier.HEAD:
-        return "label" if kind.startswith("label") else "aligned"
+        return "label" if kind in MECHANISMS and MECHANISMS[kind].labels else "aligned"
     return "control"
 
 
@@ -104,7 +105,8 @@ def _sure(row: Mapping) -> bool:
 
     release.ceiling: without noise the likelihood is 1 at the record's own embedding and 0 elsewhere.
     """
-    embeddings = row["family"] in ("before", "label", "aligned", "control") and row["kind"] != "output-noise"
+    noisy = row["kind"] in MECHANISMS and MECHANISMS[row["kind"]].noisy_output
+    embeddings = row["family"] in ("before", "label", "aligned", "control") and not noisy
     asked = row["attacker"] == frontier.OMNISCIENT
     return bool(embeddings and asked and math.isnan(row["measured"]))
 
@@ -116,10 +118,10 @@ def name(row: Mapping) -> str:
         return "Clean embeddings"
     if kind == frontier.NOTHING:
         return "Nothing released"
-    if kind == "noise-only":
-        like = next((one for one in MECHANISMS if f"noise-only-{one}" in str(row["option"])), "")
-        return f"Noise only: {MECHANISMS[like][:1].lower()}{MECHANISMS[like][1:]}" if like else "Noise only"
-    words = {**MECHANISMS, **CONTROLS, **KINDS}
+    if kind == NOISE_ONLY:
+        like = next((words for one, words in mechanisms().items() if f"{NOISE_ONLY}-{one}" in str(row["option"])), "")
+        return f"Noise only: {like[:1].lower()}{like[1:]}" if like else "Noise only"
+    words = {**mechanisms(), **controls(), **KINDS}
     if kind == "embeddings" and row["value"] != row["value"]:
         return "Embeddings"
     return words.get(kind, kind)
@@ -213,7 +215,7 @@ def settings_link(row: Mapping, options: pd.DataFrame, heads: pd.DataFrame, pool
     if row["kind"] in ("statistics", "codes", "capped"):
         option = options[options["option"] == row["option"]].iloc[0].to_dict()
         return here | {"limit": f"{limit_of(option):.4g}"}
-    if row["kind"] not in MECHANISMS:
+    if row["kind"] not in mechanisms():
         return None
     stored = heads[heads["head"] == row["head"]]
     if stored.empty:

@@ -56,7 +56,11 @@ def finetune(
     ] = None,
     public: Annotated[
         str | None,
-        typer.Option("--public", help="Public cohort of the store, for public-negatives, public-labels.", **WHICH),
+        typer.Option(
+            "--public",
+            help="Public cohort of the store, for {linkage_core.mitigation.mechanisms.NEED_PUBLIC}.",
+            **WHICH,
+        ),
     ] = None,
     engine: Annotated[
         str, typer.Option("--engine", help="{linkage_core.mitigation.mechanisms.ENGINES} (pairs only).", **TRAINING)
@@ -65,7 +69,7 @@ def finetune(
         str | None,
         typer.Option(
             "--like",
-            help="What noise-only and nonprivate follow: {linkage_core.mitigation.mechanisms.LIKE}.",
+            help="What {linkage_core.mitigation.mechanisms.SHADOWS} follow: any but a control.",
             **TRAINING,
         ),
     ] = None,
@@ -315,17 +319,14 @@ def _provenance(entry: Entry, source: Entry | None) -> dict[str, Any]:
 
 
 def _epsilon(value: str | None, mechanism: str) -> float:
-    import math
 
     from linkage_core.mitigation import mechanisms
 
     row = mechanisms.known(mechanism)
     if value is None:
-        if row.kind == "control" and mechanism != "noise-only":
-            return math.inf
-        if mechanism == mechanisms.PAPER:
-            return mechanisms.PAPER_EPSILON
-        raise InputError(f"{mechanism} needs an epsilon.", "Give --epsilon, for example --epsilon 1.")
+        if row.epsilon is None:
+            raise InputError(f"{mechanism} needs an epsilon.", "Give --epsilon, for example --epsilon 1.")
+        return row.epsilon
     try:
         return float(value)
     except ValueError as error:

@@ -46,7 +46,8 @@ def planned(mechanism: str, epsilon: float = math.inf, seed: int = 0, **more: An
 def grid(declared: Sequence[str]) -> list[Planned]:
     """Everything that ships for the phantom, what matters most first. All runs are reproducible, hence not private.
 
-    `declared`: the shorter list of findings whose heads show what becomes of the others.
+    `declared`: the shorter list of findings whose heads show what becomes of the others. A plan and no table: what is
+    shipped was settled beforehand, so that a new mechanism is not in it by itself.
     """
     label, shot, every = mechanisms.LABEL, oneshot.LABEL, KNOWN
     public, moment, paper = mechanisms.PUBLIC, oneshot.MOMENT, mechanisms.PAPER
@@ -54,12 +55,12 @@ def grid(declared: Sequence[str]) -> list[Planned]:
     rest = [epsilon for epsilon in EPSILONS if epsilon not in MAIN]
     return [
         *(planned(kind, epsilon, known=every, external=True) for epsilon in MAIN for kind in (shot, label)),
-        *(planned("noise-only", epsilon, like=kind) for epsilon in MAIN for kind in (shot, label)),
+        *(planned(mechanisms.NOISE_ONLY, epsilon, like=kind) for epsilon in MAIN for kind in (shot, label)),
         planned(paper, mechanisms.PAPER_EPSILON, known=every, external=True),
-        planned("noise-only", mechanisms.PAPER_EPSILON, like=paper),
+        planned(mechanisms.NOISE_ONLY, mechanisms.PAPER_EPSILON, like=paper),
         *(planned(control) for control in ("rotation", "random-heads", "truncate", "output-noise", "concept-span")),
         planned("public-labels"),
-        planned("nonprivate", like=label, external=True),
+        planned(mechanisms.NONPRIVATE, like=label, external=True),
         *(planned(shot, epsilon, **few) for epsilon in MAIN),
         *(planned(label, epsilon, **few) for epsilon in MAIN),
         *(planned(shot, epsilon) for epsilon in STEPS if epsilon not in MAIN),
@@ -107,7 +108,7 @@ def build(
         )
     plan = list(grid(frequent(entry)) if plan is None else plan)
     others = [store.open(name, model) for name in externals]
-    for mechanism in oneshot.CLIP:
+    for mechanism in oneshot.FORMS:
         kept = prepared(entry, mechanism)
         if kept is None or kept.about["trained_on"] != training.said():
             entry = finetuning.keep_sums(entry, finetuning.prepare(mechanism, training, findings=findings))
@@ -117,7 +118,7 @@ def build(
         progress("heads", done, len(plan))
         if one.name not in names:
             acts = one.options.like or one.mechanism
-            kept = finetuning.stored_sums(entry, acts, one.options) if acts in oneshot.CLIP else None
+            kept = finetuning.stored_sums(entry, acts, one.options) if mechanisms.known(acts).one_shot else None
             pairs = None if kept else training
             train(entry, one.mechanism, one.options, one.name, training=pairs, replace_it=True)
     progress("heads", len(plan), len(plan))

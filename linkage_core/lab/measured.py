@@ -142,8 +142,7 @@ def prepared(entry: Entry, mechanism: str, unit_of: str = "patient") -> oneshot.
 
     Raises InputError for a mechanism that is none.
     """
-    if mechanism not in oneshot.CLIP:
-        raise InputError(f"{mechanism!r} is no one-shot mechanism.", f"They are: {', '.join(oneshot.CLIP)}.")
+    oneshot.form_of(mechanism)
     relative = finetuning.sums_file(mechanism, unit_of)
     if relative not in entry.manifest["files"]:
         return None

@@ -38,11 +38,16 @@ class Setting:
 
     @property
     def one_shot(self) -> bool:
-        return self.mechanism in oneshot.CLIP
+        return mechanisms.known(self.mechanism).one_shot is not None
 
     @property
     def learns_findings(self) -> bool:
         return mechanisms.known(self.mechanism).labels
+
+    @property
+    def as_reported(self) -> bool:
+        """Whether unit and delta are those of a reported recipe, whatever is chosen."""
+        return mechanisms.known(self.mechanism).kind == "reported"
 
     def options(self) -> finetune.Options:
         return finetune.Options(
@@ -80,7 +85,7 @@ def stored(heads: pd.DataFrame, setting: Setting) -> str | None:
     unless the seed is asked for."""
     found = _alike(heads, setting)
     found = found[_mask(found, [_findings_meet(text, setting) for text in found["findings"]])]
-    if setting.mechanism != mechanisms.PAPER:
+    if not setting.as_reported:
         found = found[found["unit"] == setting.unit]
         if setting.delta is None:
             found = found[found["delta"] <= accounting.DELTA]
@@ -111,7 +116,7 @@ def fewer(heads: pd.DataFrame, setting: Setting) -> tuple[str, int] | None:
 def noise_only(heads: pd.DataFrame, setting: Setting) -> tuple[str, float, bool] | None:
     """(head, its epsilon, whether it declares the same findings) of the stored noise-only control of a mechanism: of
     the same findings if there is one, then of the noise nearest in ratio."""
-    found = heads[(heads["mechanism"] == "noise-only") & (heads["like"] == setting.mechanism)]
+    found = heads[(heads["mechanism"] == mechanisms.NOISE_ONLY) & (heads["like"] == setting.mechanism)]
     found = found[found["epsilon"].notna()]
     if found.empty:
         return None
@@ -131,7 +136,7 @@ def seeds_of(heads: pd.DataFrame, setting: Setting) -> list[str]:
     """All stored heads of a setting whatever their seed: runs that differ by their noise alone."""
     found = _alike(heads, setting)
     found = found[_mask(found, [_findings_meet(text, setting) for text in found["findings"]])]
-    if setting.mechanism != mechanisms.PAPER:
+    if not setting.as_reported:
         found = found[found["unit"] == setting.unit]
     return [str(name) for name in found["head"]]
 
@@ -151,7 +156,7 @@ def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
         raise InputError("Without noise nothing is left of a noise-only control.", "Choose a finite epsilon.")
     source = System() if setting.seed is None else Seeded(setting.seed)
     heads = made.heads(setting.epsilon, delta, source)
-    if setting.mechanism == oneshot.LABEL:
+    if setting.learns_findings:
         heads = _rows(heads, [made.findings.index(name) for name in setting.findings])
     name = f"{setting.mechanism}-eps{setting.epsilon:g}"
     return Live(heads, made.run(setting.epsilon, delta), study_of(entry, name, heads))
@@ -181,8 +186,8 @@ def sums(entry: Entry, setting: Setting) -> oneshot.Prepared:
     the guarantee stays. Raises InputError where there is nothing to make them from.
     """
     kept = measured.prepared(entry, setting.mechanism, setting.unit)
-    needed = setting.findings if setting.mechanism == oneshot.LABEL else ()
-    if not needed and setting.mechanism == oneshot.LABEL:
+    needed = setting.findings if setting.learns_findings else ()
+    if not needed and setting.learns_findings:
         raise InputError("No finding is declared.", "A label head needs at least one.")
     if kept is not None and set(needed) <= set(kept.findings):
         return kept

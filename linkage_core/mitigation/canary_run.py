@@ -132,7 +132,7 @@ def audit(
             accounting.gaussian_sigma(design.epsilon, delta),
             1.0,
             1,
-            oneshot.CLIP[mechanism],
+            oneshot.FORMS[mechanism].clip,
             "patient",
             delta,
             accountant=accounting.GAUSSIAN,

@@ -8,75 +8,44 @@ well images of others can be linked, which is measured.
 from __future__ import annotations
 
 import math
-import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.heads import Heads, unit
-from linkage_core.mitigation import accounting, controls, oneshot
-from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train
-from linkage_core.mitigation.mechanisms import (
-    ENGINES,
-    LABEL,
-    LIKE,
-    MECHANISMS,
-    OUTPUT_NOISE,
-    PAPER,
-    PUBLIC,
-    Mechanism,
-    known,
-)
+from linkage_core.heads import Heads
+from linkage_core.mitigation import accounting, oneshot
+from linkage_core.mitigation.dataless import new_seed
+from linkage_core.mitigation.mechanisms import Mechanism, followed, known
 from linkage_core.mitigation.noise import Seeded, Source, System
-from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, known_findings, targets
-from linkage_core.mitigation.training import (
-    Training,
-    pairs_of,
-    public_bank,
-    public_entry,
-    refuse_dominant,
-    training_pairs,
-)
+from linkage_core.mitigation.objectives import known_findings
+from linkage_core.mitigation.training import Training, refuse_dominant, training_pairs
+from linkage_core.mitigation.work import ENGINES, Options, Work
 from linkage_core.progress import Progress, silent
 from linkage_core.store.entry import Entry
 from linkage_core.store.files import versions
 from linkage_core.tables import null
 from linkage_core.validate import one_of
 
+__all__ = [
+    "Options",
+    "beside",
+    "default_name",
+    "finetune",
+    "keep_sums",
+    "new_seed",
+    "prepare",
+    "stored_sums",
+    "sums_file",
+]
+
 SCOPE = (
     "the training pairs of these heads, and only what the heads tell about them; not how well an image is linked, and "
     "not what the frozen encoder saw in its own training"
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to finetune; everything here is public. None takes the mechanism's default.
-
-    delta: see accounting.delta_for. like: what a noise-only or nonprivate control follows. public: cohort of the same
-    model whose pairs are public (bank of public-negatives, labels of public-labels). seed: of a reproducible run, which
-    is not private. width: dimensions kept by truncate and moment-oneshot. output_noise: deviation in each coordinate.
-    """
-
-    epsilon: float = math.inf
-    delta: float | None = None
-    allow_large_delta: bool = False
-    unit: str = "patient"
-    findings: tuple[str, ...] = LABELS
-    engine: str = ENGINES[0]
-    like: str | None = None
-    public: str | None = None
-    seed: int | None = None
-    q: float | None = None
-    steps: int | None = None
-    clip: float | None = None
-    rate: float | None = None
-    width: int | None = None
-    output_noise: float = OUTPUT_NOISE
 
 
 def finetune(
@@ -97,14 +66,14 @@ def finetune(
     options = options or Options()
     row = known(mechanism)
     _checked(row, options)
-    followed = options.like if mechanism in ("noise-only", "nonprivate") else None
-    acts = followed or mechanism
+    like = options.like if row.keeps else None
+    acts = known(like) if like else row
     source: Source = System() if options.seed is None else Seeded(options.seed)
     name = name or default_name(mechanism, options)
     record: dict[str, Any] = {
         "mechanism": mechanism,
         "says": row.says,
-        "like": followed,
+        "like": like,
         "head": name,
         "engine": None,
         "epsilon": None,
@@ -115,156 +84,40 @@ def finetune(
         "reproducible": options.seed is not None,
         "seed": options.seed,
         "private": False,
-        "sensitivity": MECHANISMS[acts].sensitivity,
-        "findings": list(options.findings) if MECHANISMS[acts].labels else None,
+        "sensitivity": acts.sensitivity,
+        "findings": list(options.findings) if acts.labels else None,
         "model": entry.model,
         "weights_sha256": entry.manifest["model"].get("weights_sha256"),
         "trained_on": None,
         "versions": versions(),
     }
-    if acts in _DATALESS:
-        heads, more = _DATALESS[acts](entry, options, source)
+    if acts.dataless:
+        heads, more = acts.dataless(entry, options, source)
         return heads, record | more | {"claim": f"none: a control. {row.says.capitalize()}."}
-    if mechanism == "nonprivate":
+    if row.keeps == "signal":
         options = replace(options, epsilon=math.inf)
-    signal = mechanism != "noise-only"
+    signal = row.keeps != "noise"
     made = None
-    if acts in oneshot.CLIP:
-        made = stored_sums(entry, acts, options) if training is None else None
-        made = made or prepare(acts, training or training_pairs(entry), options.unit, options.findings)
+    if acts.one_shot:
+        made = stored_sums(entry, acts.name, options) if training is None else None
+        made = made or prepare(acts.name, training or training_pairs(entry), options.unit, options.findings)
         n_units, trained_on = made.n_units, made.about["trained_on"]
     else:
         training = training or training_pairs(entry)
         refuse_dominant(training)
         n_units, trained_on = len(np.unique(training.units(options.unit))), training.said()
-    delta, note = accounting.delta_for(n_units, _delta(acts, options), options.allow_large_delta or acts == PAPER)
+    delta, note = accounting.delta_for(
+        n_units,
+        acts.delta if options.delta is None else options.delta,
+        options.allow_large_delta or acts.kind == "reported",
+    )
     if made:
         heads = (made if signal else made.without_signal()).heads(options.epsilon, delta, source, options.width)
         run, more = made.run(options.epsilon, delta), {"engine": ENGINES[0]}
-    elif training:
-        heads, run, more = _TRAINED[acts](_Work(entry, training, options, delta, source, progress, signal))
+    elif acts.trained and training:
+        heads, run, more = acts.trained(Work(entry, training, options, delta, source, progress, signal))
     record |= run.record() | {"delta_note": note, "trained_on": trained_on, **more}
     return heads, record | _claims(row, run, options)
-
-
-@dataclass(frozen=True)
-class _Work:
-    entry: Entry
-    training: Training
-    options: Options
-    delta: float
-    source: Source
-    progress: Progress
-    signal: bool
-
-    def pairs(self, images: np.ndarray, texts: np.ndarray, constant: float) -> Pairs:
-        return Pairs.of(images, texts, self.training.units(self.options.unit), constant)
-
-
-def _label_dpsgd(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
-    """Unit rows and no bias: a cosine sees neither the scale of the features nor of the logits."""
-    t = work.training
-    pairs = work.pairs(oneshot.unit_rows(t.images), oneshot.unit_rows(t.texts), 0.0)
-    objective = Label(targets(t.labels, work.options.findings)[pairs.order])
-    k = len(work.options.findings)
-    start = Towers(np.zeros((k, pairs.images.shape[1] + 1)), np.zeros((k, pairs.texts.shape[1] + 1)))
-    return _descend(work, start, pairs, objective, clip=0.1, rate=50.0)
-
-
-def _public_negatives(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
-    """From the off-the-shelf heads; clip and rate are in units of their weights, which are public."""
-    shelf, t = work.entry.heads(), work.training
-    bank_images, bank_texts, said = public_bank(work.entry, work.options.public)
-    objective = PublicNegatives(unit(shelf.image(bank_images)), unit(shelf.text(bank_texts)))
-    start = Towers.of(shelf)
-    scale = start.norm / math.sqrt(len(start.image))  # of one row of the weights
-    return _descend(
-        work, start, work.pairs(t.images, t.texts, 1.0), objective, clip=1.0 / scale, rate=0.005 * scale**2, more=said
-    )
-
-
-def _descend(
-    work: _Work,
-    start: Towers,
-    pairs: Pairs,
-    objective: Objective,
-    *,
-    clip: float,
-    rate: float,
-    more: dict[str, Any] | None = None,
-) -> tuple[Heads, accounting.Run, dict[str, Any]]:
-    options = work.options
-    q = _given(options.q, min(1.0, max(0.05, 200 / pairs.n_units)))
-    steps = int(_given(options.steps, 200))
-    clip, rate = _given(options.clip, clip), _given(options.rate, rate)
-    multiplier = accounting.dpsgd_sigma(options.epsilon, work.delta, q, steps)
-    recipe = Recipe(clip, q, steps, rate, multiplier, momentum=0.9, unit=options.unit)
-    engine = ClosedForm()
-    if options.engine == "opacus":
-        from linkage_core.mitigation.opacus_engine import Opacus
-
-        engine = Opacus()
-    loss = objective if work.signal else Nothing()
-    heads = train(start, pairs, loss, recipe, work.source, engine, work.progress).heads()
-    run = accounting.Run(multiplier, q, steps, clip, options.unit, work.delta)
-    kept = {key: value for key, value in asdict(recipe).items() if key in ("rate", "momentum", "average")}
-    return heads, run, {"engine": engine.name, **kept, **(more or {})}
-
-
-def _paper(work: _Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
-    from linkage_core.mitigation import paper
-
-    usual = paper.PaperRecipe()
-    recipe = replace(usual, clip=_given(work.options.clip, usual.clip), rate=_given(work.options.rate, usual.rate))
-    t = work.training
-    pairs = Pairs.of(t.images, t.texts, t.units("pair"), 1.0)
-    q, steps = recipe.sampling(len(pairs.unit))
-    multiplier = accounting.dpsgd_sigma(work.options.epsilon, work.delta, q, steps)
-    trained = paper.train(
-        Towers.of(work.entry.heads()), pairs, multiplier, recipe, work.source, work.progress, signal=work.signal
-    )
-    run = accounting.Run(multiplier, q, steps, recipe.clip, "pair", work.delta)
-    return trained.heads(), run, {"engine": "opacus", "recipe": asdict(recipe)}
-
-
-_TRAINED: dict[str, Callable[[_Work], tuple[Heads, accounting.Run, dict[str, Any]]]] = {
-    LABEL: _label_dpsgd,
-    PUBLIC: _public_negatives,
-    PAPER: _paper,
-}
-
-
-def _public_labels(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
-    other = public_entry(entry, options.public)
-    pairs = pairs_of(other, other.default_split)
-    heads = controls.public_labels(pairs.images, pairs.texts, pairs.labels, options.findings)
-    return heads, {"trained_on": pairs.said()}
-
-
-def _concept_span(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
-    from linkage_core.encoders.registry import load_encoder
-
-    sentences = controls.prompts(options.findings)
-    encoder = load_encoder(entry.manifest["model"]["name"], store_root=entry.store.root)
-    return controls.concept_span(entry.heads(), encoder.text_features(sentences)), {"prompts": sentences}
-
-
-def _truncate(entry: Entry, options: Options, source: Source) -> tuple[Heads, dict[str, Any]]:
-    width = options.width or len(options.findings)
-    return controls.truncate(entry.heads(), width), {"width": width}
-
-
-_DATALESS: dict[str, Callable[[Entry, Options, Source], tuple[Heads, dict[str, Any]]]] = {
-    "random-heads": lambda entry, options, source: (controls.random_heads(entry.heads(), source), {}),
-    "rotation": lambda entry, options, source: (controls.rotation(entry.heads(), source), {}),
-    "truncate": _truncate,
-    "output-noise": lambda entry, options, source: (
-        entry.heads(),
-        {"output_noise": options.output_noise, "output_seed": new_seed() if options.seed is None else options.seed},
-    ),
-    "concept-span": _concept_span,
-    "public-labels": _public_labels,
-}
 
 
 def prepare(
@@ -278,7 +131,7 @@ def prepare(
         training.texts,
         training.units(unit),
         training.labels,
-        known_findings(findings) if mechanism == oneshot.LABEL else (),
+        known_findings(findings) if known(mechanism).labels else (),
         unit=unit,
         about={
             "trained_on": training.said(),
@@ -306,7 +159,7 @@ def stored_sums(entry: Entry, mechanism: str, options: Options) -> oneshot.Prepa
     if relative not in entry.manifest["files"]:
         return None
     made = oneshot.Prepared.read(entry.file(relative))
-    wanted = options.findings if mechanism == oneshot.LABEL else ()
+    wanted = options.findings if known(mechanism).labels else ()
     return made if made.findings == wanted else None
 
 
@@ -317,10 +170,10 @@ def sums_file(mechanism: str, unit: str) -> str:
 
 def default_name(mechanism: str, options: Options) -> str:
     """label-dpsgd-eps0.34; noise-only-label-dpsgd-eps0.34; rotation."""
-    parts = [mechanism]
-    if options.like and mechanism in ("noise-only", "nonprivate"):
+    row, parts = known(mechanism), [mechanism]
+    if options.like and row.keeps:
         parts.append(options.like)
-    if mechanism == "noise-only" or MECHANISMS[mechanism].kind != "control":
+    if row.epsilon != math.inf:
         parts.append(f"eps{options.epsilon:g}")
     if options.seed is not None:
         parts.append(f"seed{options.seed}")
@@ -333,23 +186,6 @@ def beside(record: dict[str, Any]) -> dict[str, Any]:
         return {}
     epsilons = asdict(accounting.Run.of_record(record).epsilons)
     return {"epsilons": {name: null(value) for name, value in epsilons.items()}}
-
-
-def new_seed() -> int:
-    """For a reproducible run that names none."""
-    return secrets.randbits(32)
-
-
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
-
-
-def _delta(acts: str, options: Options) -> float | None:
-    if acts == PAPER and options.delta is None:
-        from linkage_core.mitigation import paper
-
-        return paper.DELTA
-    return options.delta
 
 
 def _checked(row: Mechanism, options: Options) -> None:
@@ -366,16 +202,15 @@ def _checked(row: Mechanism, options: Options) -> None:
         if value is not None and not (0 < value <= most and math.isfinite(value)):
             raise InputError(f"{field} is {value}.", "Give a number above 0" + (", at most 1." if most == 1 else "."))
     known_findings(options.findings)
-    if row.name in ("noise-only", "nonprivate") and options.like not in LIKE:
-        raise InputError(f"{row.name} follows {options.like!r}.", f"Name what it follows (--like): {', '.join(LIKE)}.")
+    if row.keeps and options.like not in followed():
+        names = ", ".join(followed())
+        raise InputError(f"{row.name} follows {options.like!r}.", f"Name what it follows (--like): {names}.")
 
 
 def _claims(row: Mechanism, run: accounting.Run, options: Options) -> dict[str, Any]:
     """What may be said: `private` and `claim`; epsilon is null where none is claimed."""
     if row.kind == "reported":
-        from linkage_core.mitigation.paper import CLAIM
-
-        return {"epsilon": None, "reported_epsilon": run.record()["epsilon"], "claim": CLAIM}
+        return {"epsilon": None, "reported_epsilon": run.record()["epsilon"], "claim": row.claim}
     if row.kind == "control":
         nominal = run.record()["epsilon"]
         return {"epsilon": None, "noise_of_epsilon": nominal, "claim": f"none: a control. {row.says.capitalize()}."}

@@ -15,7 +15,7 @@ number of units is taken as public.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from linkage_core.mitigation.objectives import targets
 from linkage_core.store.files import read_tensors, write_tensors
 
 LABEL, MOMENT = "label-oneshot", "moment-oneshot"
-CLIP = {LABEL: 2 * math.sqrt(2), MOMENT: math.sqrt(3)}
 _CODE = 2.0  # norm of a pair's findings
 _FLOOR = 1e-4  # ridge without noise, as a share of the units
 _EDGE = 1.25
@@ -87,7 +86,7 @@ class Prepared:
     @classmethod
     def read(cls, path: Path) -> Prepared:
         sums, note = read_tensors(path)
-        if note.get("mechanism") not in CLIP:
+        if note.get("mechanism") not in FORMS:
             raise InputError(f"{path} holds no clipped sums.", "Prepare them with `linkage finetune`.")
         return cls(sums=sums, **{**note, "findings": tuple(note["findings"])})
 
@@ -107,17 +106,16 @@ def prepare(
 
     Raises InputError for rows that do not fit, features that are not finite, and as objectives.targets.
     """
-    if mechanism not in CLIP:
-        raise InputError(f"{mechanism!r} is no one-shot mechanism.", f"They are: {', '.join(CLIP)}.")
+    form = form_of(mechanism)
     pairs = Pairs.of(images, texts, units)
     codes = None
-    if mechanism == LABEL:
+    if form.labels:
         if labels is None or len(labels) != len(images):
-            raise InputError(f"{LABEL} got no labels for {len(images)} pairs.", "Give one row of 14 a pair.")
+            raise InputError(f"{mechanism} got no labels for {len(images)} pairs.", "Give one row of 14 a pair.")
         codes = clipped_codes(targets(labels, findings)[pairs.order])
     x, t = unit_rows(pairs.images), unit_rows(pairs.texts)
-    sums = clipped_sums(blocks(x, t, codes), pairs.unit, CLIP[mechanism])
-    return Prepared(mechanism, sums, CLIP[mechanism], unit, pairs.n_units, tuple(findings), about or {})
+    sums = clipped_sums(blocks(x, t, codes), pairs.unit, form.clip)
+    return Prepared(mechanism, sums, form.clip, unit, pairs.n_units, tuple(findings), about or {})
 
 
 def blocks(x: np.ndarray, t: np.ndarray, codes: np.ndarray | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -149,14 +147,53 @@ def closed_form(prepared: Prepared, sums: dict[str, np.ndarray], deviation: floa
     norm of the noise that is left in a d x d block (the edge of the semicircle law).
     """
     moments = {tower: _regular(sums[f"{tower}_{tower}"], deviation, prepared.n_units) for tower in ("image", "text")}
-    if prepared.mechanism == LABEL:
-        weights = [np.linalg.solve(moments[tower], sums[f"{tower}_label"]).T for tower in ("image", "text")]
-        return _heads(weights)
+    return _heads(form_of(prepared.mechanism).weights(sums, moments, width))
+
+
+def _regression(
+    sums: dict[str, np.ndarray], moments: dict[str, np.ndarray], width: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge regression of the findings on the features of each tower."""
+    image, text = (np.linalg.solve(moments[tower], sums[f"{tower}_label"]).T for tower in ("image", "text"))
+    return image, text
+
+
+def _directions(
+    sums: dict[str, np.ndarray], moments: dict[str, np.ndarray], width: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `width` leading canonical directions of images and reports, each tower's by the root of its strength."""
     roots = [_inverse_root(moments[tower]) for tower in ("image", "text")]
     left, strength, right = np.linalg.svd(roots[0] @ sums["image_text"] @ roots[1], full_matrices=False)
     kept = slice(0, width or len(strength))
     scale = np.sqrt(strength[kept])[:, None]
-    return _heads([scale * (left.T[kept] @ roots[0]), scale * (right[kept] @ roots[1])])
+    return scale * (left.T[kept] @ roots[0]), scale * (right[kept] @ roots[1])
+
+
+@dataclass(frozen=True)
+class Form:
+    """What tells one one-shot mechanism from another.
+
+    clip: the norm of one pair's blocks at most, and of a unit's. labels: whether the blocks are of the findings, or of
+    images with reports. weights: (noised sums, regular second moments of each tower, width or None for all) -> weights
+    of the image and the text head, a row a dimension.
+    """
+
+    clip: float
+    labels: bool
+    weights: Callable[[dict[str, np.ndarray], dict[str, np.ndarray], int | None], tuple[np.ndarray, np.ndarray]]
+
+
+FORMS = {
+    LABEL: Form(2 * math.sqrt(2), labels=True, weights=_regression),
+    MOMENT: Form(math.sqrt(3), labels=False, weights=_directions),
+}
+
+
+def form_of(mechanism: str) -> Form:
+    """InputError for a mechanism that is trained, or makes nothing of sums."""
+    if mechanism not in FORMS:
+        raise InputError(f"{mechanism!r} is no one-shot mechanism.", f"They are: {', '.join(FORMS)}.")
+    return FORMS[mechanism]
 
 
 def clipped_codes(findings: np.ndarray) -> np.ndarray:
@@ -183,7 +220,7 @@ def _inverse_root(moment: np.ndarray) -> np.ndarray:
     return (vectors / np.sqrt(np.maximum(values, least))) @ vectors.T
 
 
-def _heads(weights: list[np.ndarray]) -> Heads:
+def _heads(weights: Sequence[np.ndarray]) -> Heads:
     image, text = (
         Linear(np.ascontiguousarray(w, dtype=np.float32), np.zeros(len(w), dtype=np.float32)) for w in weights
     )

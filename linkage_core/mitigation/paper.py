@@ -23,11 +23,6 @@ from linkage_core.mitigation.noise import Source
 from linkage_core.mitigation.opacus_engine import TwoHeads
 from linkage_core.progress import Progress, silent
 
-DELTA = 6e-6  # as the study reports it
-CLAIM = (
-    "none: in-batch negatives leave the sum unbounded by C, so this analysis does not establish the reported epsilon"
-)
-
 
 @dataclass(frozen=True)
 class PaperRecipe:

@@ -329,7 +329,7 @@ def test_wrong_sampling_is_caught(twin: type[ClosedForm]) -> None:
 def one_shot_batches(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     units = np.repeat(np.arange(6), [1, 2, 3, 5, 8, 1])
     n = len(units)
-    for mechanism in oneshot.CLIP:
+    for mechanism in oneshot.FORMS:
         for scale in (1e-3, 1.0, 1e4):
             same = np.ones((n, 1))
             yield (
@@ -352,7 +352,7 @@ def furthest_one_shot_move(clipped_sums: Sums, seed: int) -> float:
     for mechanism, images, texts, units, labels in one_shot_batches(np.random.default_rng(seed)):
         x, t = oneshot.unit_rows(images), oneshot.unit_rows(texts)
         codes = oneshot.clipped_codes(labels) if mechanism == oneshot.LABEL else None
-        factors, clip = oneshot.blocks(x, t, codes), oneshot.CLIP[mechanism]
+        factors, clip = oneshot.blocks(x, t, codes), oneshot.FORMS[mechanism].clip
         whole = clipped_sums(factors, units, clip)
         for left_out in range(6):
             kept = units != left_out

@@ -131,7 +131,7 @@ def test_without_noise_nothing_is_claimed(mine: Entry) -> None:
     assert record["claim"] == "none: no noise was added, so this is not private"
 
 
-@pytest.mark.parametrize("like", mechanisms.LIKE)
+@pytest.mark.parametrize("like", mechanisms.followed())
 def test_noise_only_has_the_noise_of_what_it_follows_and_none_of_its_signal(mine: Entry, like: str) -> None:
     options = replace(FAST, seed=1)
     heads, record = lab.finetune(mine, "noise-only", replace(options, like=like))
