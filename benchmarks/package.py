@@ -131,10 +131,10 @@ def with_uvx(folder: Path, wheel: Path) -> dict[str, Any]:
     empty.mkdir()
     command = [str(Path(find_uv_bin()).with_name("uvx")), "--cache-dir", str(folder / "cache"), "--from", str(wheel)]
     took = until_served([*command, "linkage", "app", "--no-browser", "--port", str(port)], empty, port)
-    cache = sum(
-        path.stat().st_size for path in (folder / "cache").rglob("*") if path.is_file() and not path.is_symlink()
-    )
-    return {"what": "uvx --from WHEEL linkage app, to its answer", **took, "cache_megabytes": cache / 1e6}
+    files = [path.stat() for path in (folder / "cache").rglob("*") if path.is_file() and not path.is_symlink()]
+    once = {state.st_ino: state.st_size for state in files}  # the environment is links into the cache
+    took |= {"cache_megabytes": sum(once.values()) / 1e6, "load": os.getloadavg()[0]}
+    return {"what": "uvx --from WHEEL linkage app, to its answer"} | {name: round(n, 1) for name, n in took.items()}
 
 
 def main() -> int:

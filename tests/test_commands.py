@@ -252,13 +252,14 @@ def test_the_examples_of_help_parse(row: main.Row, command: Any) -> None:
 
 
 def test_help_takes_its_names_from_the_tables(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from linkage_core.attacks.held import ATTACKERS, RELEASES
+    from linkage_core.attacks.attackers import ATTACKERS
+    from linkage_core.attacks.held import RELEASES
     from linkage_core.audit.study import DIRECTIONS, POOLS
     from linkage_core.cohorts.phantom.layouts import LAYOUTS
     from linkage_core.cohorts.registry import KINDS
     from linkage_core.encoders.hub import PUBLISHED
     from linkage_core.mitigation.canary_run import MECHANISMS as WITH_CANARIES
-    from linkage_core.mitigation.mechanisms import LIKE, MECHANISMS
+    from linkage_core.mitigation.mechanisms import MECHANISMS, NEED_PUBLIC, SHADOWS
     from linkage_core.release.certificate import KINDS as RELEASE_KINDS
     from linkage_core.study.design import PRESETS
 
@@ -269,7 +270,7 @@ def test_help_takes_its_names_from_the_tables(command: Any, monkeypatch: pytest.
         "pull": [PUBLISHED],
         "audit": [DIRECTIONS, POOLS],
         "attack": [ATTACKERS, RELEASES],
-        "finetune": [MECHANISMS, LIKE],
+        "finetune": [MECHANISMS, SHADOWS, NEED_PUBLIC],
         "canary": [WITH_CANARIES],
         "release": [RELEASE_KINDS],
         "study": [PRESETS],

@@ -412,14 +412,14 @@ def test_one_shot_noise() -> None:
                 check_gaussian(one_shot_residuals(twin, source), 2.0)
 
 
-@pytest.mark.parametrize("mechanism", oneshot.CLIP)
+@pytest.mark.parametrize("mechanism", oneshot.FORMS)
 def test_one_shot_heads_come_from_noise_of_multiplier_times_clip(
     mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sums that heads are made of, not the function that adds noise alone: its deviation is handed to it."""
     names = list(oneshot.blocks(np.zeros((1, 8)), np.zeros((1, 8)), None if mechanism == oneshot.MOMENT else np.eye(8)))
     clean = {name: np.full((8, 8), 5.0) for name in names}
-    clip = oneshot.CLIP[mechanism]
+    clip = oneshot.FORMS[mechanism].clip
     prepared = oneshot.Prepared(mechanism, clean, clip, "patient", 100, (), {})
     monkeypatch.setattr(oneshot, "closed_form", lambda prepared, sums, deviation, width: (sums, deviation))
     made = [prepared.heads(0.5, 1e-5, source) for source in (Seeded(4), System()) for _ in range(80)]
