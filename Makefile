@@ -58,6 +58,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/release_bounds.py --ceiling
 	$(BIN)/python benchmarks/release_breaks.py
 	$(BIN)/python benchmarks/release_speed.py
+	$(BIN)/python benchmarks/limits.py
 	$(BIN)/python benchmarks/frontier.py
 	$(BIN)/python benchmarks/release_second_site.py
 	$(BIN)/python benchmarks/embed_throughput.py

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.toy import toy_arrays, toy_records
+from helpers.toy import read_back, toy_arrays, toy_records
 from linkage_core.audit import compare, exposure, fusion, open_world, strata
 from linkage_core.audit import study as audit
-from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
@@ -36,12 +35,10 @@ class Case:
         name: str = "case",
     ) -> None:
         self.store = store or Store(folder / "store")
-        folder.mkdir(exist_ok=True)
-        records.to_csv(folder / f"{name}.csv", index=False)
+        read = read_back(records, folder, name)
         self.entries: list[Entry] = []
         for seed, model in enumerate(("m", "n")):
             images, texts = arrays(seed) if arrays else toy_arrays(records, 1.0, seed=seed)
-            read = table.read(folder / f"{name}.csv", name)
             self.entries.append(import_arrays(read, model, images, texts, self.store))
         self.one = self.entries[0]
 

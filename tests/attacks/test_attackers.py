@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from helpers.attacked import N_LABELS, N_TEST, D, simulated
-from helpers.toy import toy_records
+from helpers.toy import read_back, toy_records
 from linkage_core.attacks import attack as attackers
 from linkage_core.attacks import folds, learn_pairs, omniscient, turn_back
 from linkage_core.attacks import held as held_module
@@ -18,7 +18,6 @@ from linkage_core.attacks.attackers import ATTACKERS, allowed
 from linkage_core.attacks.held import Held, Known, hold
 from linkage_core.attacks.omniscient import omniscient_counts
 from linkage_core.audit import study as audit
-from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear, identity, unit
@@ -303,12 +302,11 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
     """A toy cohort with an attacker's split, whose images lean towards their reports."""
     folder = tmp_path_factory.mktemp("input")
     records = toy_records(240)
-    records.to_csv(folder / "records.csv", index=False)
     rng = np.random.default_rng(1)
     codes = np.unique(records["report"], return_inverse=True)[1]
     texts = rng.standard_normal((codes.max() + 1, 16))[codes].astype(np.float32)
     images = (texts + rng.standard_normal(texts.shape)).astype(np.float32)
-    found = replace(table.read(folder / "records.csv", "toy"), default_split="heldout")
+    found = replace(read_back(records, folder), default_split="heldout")
     return import_arrays(found, "m", images, texts, Store(folder / "store"))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.toy import toy_records
+from helpers.toy import read_back, toy_records
 from linkage_core.audit import compare, exposure, fusion, open_world, strata
 from linkage_core.audit import study as audit
 from linkage_core.audit.full import LONGEST_CSV, SECTIONS, TABLES, FullAudit, Fused, Settings, write
@@ -32,11 +32,10 @@ def store(tmp_path_factory) -> Store:
                 for column in ("record_id", "patient_id", "study_id"):
                     records[column] = "o" + records[column]
             records["record_id"] = "=" + records["record_id"]  # what a spreadsheet would run
-            (folder / "records.csv").write_text(records.to_csv(index=False))
             rng = np.random.default_rng(len(cohort))
             texts = rng.standard_normal((len(records), 16))[pd.factorize(records["report"])[0]]
             images = signal * texts + rng.standard_normal(texts.shape)
-            read = record_table.read(folder / "records.csv", cohort)
+            read = read_back(records, folder, cohort)
             import_arrays(read, model, images.astype("f4"), texts.astype("f4"), store, store_text=True)
     return store
 

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.toy import toy_arrays, toy_entry, toy_records
+from helpers.toy import read_back, toy_arrays, toy_entry, toy_records
 from linkage_core.audit import fusion
 from linkage_core.audit import study as audit
-from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.ranking import pools
@@ -337,10 +336,8 @@ def other_site(store: Store, folder: Path, signal: float = 1.0, same_people: boo
         records["report"] = [text.replace("Finding", "Film") for text in records["report"]]
         for column in ("record_id", "patient_id", "study_id"):
             records[column] = "b" + records[column]
-    folder.mkdir()
-    records.to_csv(folder / "records.csv", index=False)
     images, texts = toy_arrays(records, signal, seed=1 if same_people else 9, d=d)
-    return import_arrays(table.read(folder / "records.csv", "site-b"), "m", images, texts, store)
+    return import_arrays(read_back(records, folder, "site-b"), "m", images, texts, store)
 
 
 def test_another_gallery_equals_a_loop(entry: Entry, store: Store, tmp_path: Path) -> None:

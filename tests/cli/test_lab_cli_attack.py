@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.toy import toy_arrays, toy_records
+from helpers.toy import read_back, toy_arrays, toy_records
 from linkage_core.cli import main
-from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.store.entry import Store
 
@@ -17,8 +16,7 @@ from linkage_core.store.entry import Store
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     records = toy_records(160)
-    records.to_csv(tmp_path / "records.csv", index=False)
-    found = replace(table.read(tmp_path / "records.csv", "toy"), default_split="heldout")
+    found = replace(read_back(records, tmp_path), default_split="heldout")
     entry = import_arrays(found, "m", *toy_arrays(records, 1.0), Store(tmp_path / "store"))
     entry.add_head("copy", entry.heads(), {"findings": ["Pneumonia"]})
     return tmp_path / "store"

@@ -118,7 +118,7 @@ def test_a_recipient_trains_from_the_folder_alone(store: Store, site: Path, caps
 def test_the_benchmark_runs_at_a_small_size() -> None:
     found = runpy.run_path(str(BENCHMARKS / "release_speed.py"))["measured"](1500, 16)
     assert [row["kind"] for row in found["rows"]] == ["codes", "capped"]
-    assert all(row["seconds"] < 30 for row in found["rows"])
+    assert [row["records"] for row in found["rows"]] == [1500, 1500]
 
 
 @pytest.mark.parametrize(

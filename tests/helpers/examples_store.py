@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from helpers.toy import fill
 from linkage_core.cohorts import phantom
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.embed.embedding import import_arrays
 from linkage_core.store.entry import Store
 
 SECRET = "Quokkagram"
@@ -45,19 +45,11 @@ def clinic(folder: Path) -> Cohort:
     return cohort
 
 
-def fill(store: Store, cohort: Cohort, model: str, signal: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    vectors = {text: rng.standard_normal(16) for text in cohort.records["report"].unique()}
-    texts = np.stack([vectors[text] for text in cohort.records["report"]]).astype(np.float32)
-    images = (signal * texts + rng.standard_normal(texts.shape)).astype(np.float32)
-    import_arrays(cohort, model, images, texts, store)
-
-
 def build(root: Path) -> Path:
     """The store below `root`; made in a second or two."""
     store = Store(root / "store")
     drawn = phantom.read(split="heldout", patients=70)
     for model, signal, seed in (("phantom-general", 0.2, 1), ("phantom-radiology", 0.7, 2)):
-        fill(store, drawn, model, signal, seed)
-    fill(store, clinic(root / "clinic"), "ours", 0.8, 3)
+        fill(store, drawn, model, signal, seed, store_text=False)
+    fill(store, clinic(root / "clinic"), "ours", 0.8, 3, store_text=False)
     return store.root

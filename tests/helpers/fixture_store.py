@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table
-from linkage_core.embed.embedding import import_arrays
-from linkage_core.errors import ImageError
-from linkage_core.images.pixels import Radiograph
+from helpers.toy import fill, toy_cohort
+from linkage_core.cohorts.base import LABELS, Cohort
 from linkage_core.store.entry import LADDER, Store
 
 SIGNAL = dict(zip(LADDER, (0.15, 0.3, 0.5, 0.9), strict=True))
@@ -22,10 +20,6 @@ FINDINGS = (
     "Heart size is mildly enlarged.",
     "Nodule in the right upper zone.",
 )
-
-
-def _no_image(row: object) -> Radiograph:
-    raise ImageError("absent", "This cohort has no image files.", "None is needed: it is made for tests.")
 
 
 def cohort(name: str, n_studies: int, *, synthetic: bool, seed: int) -> Cohort:
@@ -42,33 +36,14 @@ def cohort(name: str, n_studies: int, *, synthetic: bool, seed: int) -> Cohort:
                     "record_id": f"{name}-{study:04d}-{image}",
                     "patient_id": f"{name}-p{study // 2:04d}",
                     "study_id": f"{name}-s{study:04d}",
-                    "image": "",
                     "view": "PA" if image == 0 else "LATERAL",
                     "sex": "FM"[study % 2],
                     "age": 20.0 + study % 60,
-                    "split": "heldout",
                     **labels,
                     "report": text,
                 }
             )
-    return Cohort(
-        name=name,
-        kind="folder",
-        root=None,
-        records=pd.DataFrame(rows)[list(RECORD_COLUMNS)],
-        rejects=rejects_table([]),
-        read_image=_no_image,
-        synthetic=synthetic,
-    )
-
-
-def fill(store: Store, made: Cohort, model: str, signal: float, seed: int, d: int = 16) -> None:
-    """One entry: a report's vector is noise of its text, an image's the same vector under noise of its own."""
-    rng = np.random.default_rng(seed)
-    texts = {text: rng.normal(size=d) for text in made.records["report"].unique()}
-    reports = np.stack([texts[text] for text in made.records["report"]]).astype(np.float32)
-    images = (signal * reports + rng.normal(size=reports.shape)).astype(np.float32)
-    import_arrays(made, model, images, reports, store, store_text=True)
+    return toy_cohort(name, pd.DataFrame(rows), synthetic=synthetic)
 
 
 def build(root: Path) -> Path:

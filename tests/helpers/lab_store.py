@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from helpers.fixture_store import _no_image
-from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table
+from helpers.toy import toy_cohort, two_each
+from linkage_core.cohorts.base import LABELS, Cohort
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.lab import grid, measured
 from linkage_core.mitigation.finetune import Options
@@ -28,30 +27,14 @@ def cohort(
     states = (rng.random((n, len(LABELS))) < 0.4).astype(float)
     texts = np.column_stack([2 * states, rng.standard_normal((n, 10))]).astype(np.float32)
     images = (texts + 0.7 * rng.standard_normal(texts.shape)).astype(np.float32)
-    records = pd.DataFrame(
-        {
-            "record_id": [f"{name}-{i}" for i in range(n)],
-            "patient_id": [f"{name}-p{i // 2}" for i in range(n)],
-            "study_id": [f"{name}-s{i}" for i in range(n)],
-            "image": "",
-            "view": "PA",
-            "sex": "F",
-            "age": 50.0,
-            "split": [splits[(i // 2) % len(splits)] for i in range(n)],
-            **dict(zip(LABELS, states.T if labels else np.full((len(LABELS), n), np.nan), strict=True)),
-            "report": [f"Report {i} of {name}." for i in range(n)],
-        }
+    labelled = states if labels else np.full(states.shape, np.nan)
+    records = two_each(
+        name,
+        n_patients,
+        split=[splits[(i // 2) % len(splits)] for i in range(n)],
+        **dict(zip(LABELS, labelled.T, strict=True)),
     )
-    found = Cohort(
-        name=name,
-        kind="folder",
-        root=None,
-        records=records[list(RECORD_COLUMNS)],
-        rejects=rejects_table([]),
-        read_image=_no_image,
-        synthetic=synthetic,
-        default_split="heldout",
-    )
+    found = toy_cohort(name, records, synthetic=synthetic, default_split="heldout")
     return found, images, texts
 
 
@@ -65,7 +48,8 @@ def build(root: Path) -> Path:
         ("clinic", 300, {"synthetic": False, "seed": 1, "splits": every}),
         ("bare", 60, {"synthetic": False, "seed": 2, "splits": ("heldout",), "labels": False}),
     ):
-        import_arrays(*_ordered(*cohort(name, n_patients, **options)), store, store_text=True)  # type: ignore[arg-type]
+        found, images, texts = cohort(name, n_patients, **options)  # type: ignore[arg-type]
+        import_arrays(found, MODEL, images, texts, store, store_text=True)
     few = {"findings": FEW, "suffix": f"-{len(FEW)}findings"}
     plan = [
         grid.planned("label-oneshot", 0.34),
@@ -78,7 +62,3 @@ def build(root: Path) -> Path:
     # trained, and not yet measured
     measured.train(entry, "label-dpsgd", Options(epsilon=3.0, seed=0, steps=3))
     return root
-
-
-def _ordered(found: Cohort, images: np.ndarray, texts: np.ndarray) -> tuple[Cohort, str, np.ndarray, np.ndarray]:
-    return found, MODEL, images, texts

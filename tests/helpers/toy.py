@@ -1,16 +1,28 @@
-"""Small cohorts and stores, made through the real writers."""
+"""Small cohorts and stores, made through the real writers.
+
+Records are rows of `toy_records` or `two_each`, or a test's own. They become an entry through the reader of tables
+(`put`), or a cohort without files (`toy_cohort`), whose embeddings come from elsewhere or are noise (`fill`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts import table
+from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table
 from linkage_core.embed.embedding import import_arrays
+from linkage_core.errors import ImageError
+from linkage_core.images.pixels import Radiograph
 from linkage_core.store.entry import Entry, Store
 from linkage_core.store.files import write_manifest
+
+SAME = {"image": "", "view": "PA", "sex": "F", "age": 50.0, "split": "heldout"} | dict.fromkeys(LABELS, np.nan)
+"""What is the same for all records of a cohort where a test does not say otherwise."""
 
 
 def toy_records(n_patients: int, seed: int = 0) -> pd.DataFrame:
@@ -37,6 +49,20 @@ def toy_records(n_patients: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def two_each(name: str, n_patients: int, **columns: Any) -> pd.DataFrame:
+    """Two studies a patient, one image a study, every report another; further columns as given."""
+    rows = range(2 * n_patients)
+    return pd.DataFrame(
+        {
+            "record_id": [f"{name}-{i}" for i in rows],
+            "patient_id": [f"{name}-p{i // 2}" for i in rows],
+            "study_id": [f"{name}-s{i}" for i in rows],
+            "report": [f"Report {i} of {name}." for i in rows],
+            **columns,
+        }
+    )
+
+
 def toy_arrays(records: pd.DataFrame, signal: float, seed: int = 1, d: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """(images, texts): texts depend on the report alone, images lean towards theirs by `signal`."""
     rng = np.random.default_rng(seed)
@@ -46,15 +72,51 @@ def toy_arrays(records: pd.DataFrame, signal: float, seed: int = 1, d: int = 16)
     return images, texts
 
 
+def toy_cohort(name: str, records: pd.DataFrame, *, synthetic: bool = False, default_split: str = "all") -> Cohort:
+    """A cohort without files: what `records` lacks is the same for all (SAME), and asking for an image is an error."""
+
+    def no_image(row: Mapping[str, Any]) -> Radiograph:
+        raise ImageError("absent", "This cohort has no image files.", "None is needed: it is made for tests.")
+
+    whole = records.assign(**{column: value for column, value in SAME.items() if column not in records})
+    return Cohort(
+        name=name,
+        kind="folder",
+        root=None,
+        records=whole[list(RECORD_COLUMNS)],
+        rejects=rejects_table([]),
+        read_image=no_image,
+        synthetic=synthetic,
+        default_split=default_split,
+    )
+
+
+def fill(
+    store: Store, cohort: Cohort, model: str, signal: float, seed: int, *, d: int = 16, store_text: bool = True
+) -> None:
+    """One entry: a report's vector is noise of its text, an image's the same vector under noise of its own."""
+    rng = np.random.default_rng(seed)
+    texts = {text: rng.standard_normal(d) for text in cohort.records["report"].unique()}
+    reports = np.stack([texts[text] for text in cohort.records["report"]]).astype(np.float32)
+    images = (signal * reports + rng.standard_normal(reports.shape)).astype(np.float32)
+    import_arrays(cohort, model, images, reports, store, store_text=store_text)
+
+
+def read_back(records: pd.DataFrame, folder: Path, name: str = "toy") -> Cohort:
+    """The cohort that the reader of tables makes of these records, written below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records.to_csv(folder / f"{name}.csv", index=False)
+    return table.read(folder / f"{name}.csv", name)
+
+
 def toy_entry(
     store: Store, folder: Path, *, cohort: str = "toy", model: str = "m", n_patients: int = 80, signal: float = 1.0
 ) -> Entry:
     """An imported entry with its report text stored."""
-    folder.mkdir(parents=True, exist_ok=True)
     records = toy_records(n_patients)
-    records.to_csv(folder / "records.csv", index=False)
-    images, texts = toy_arrays(records, signal)
-    return import_arrays(table.read(folder / "records.csv", cohort), model, images, texts, store, store_text=True)
+    return import_arrays(
+        read_back(records, folder, cohort), model, *toy_arrays(records, signal), store, store_text=True
+    )
 
 
 def of_other_weights(entry: Entry) -> Entry:

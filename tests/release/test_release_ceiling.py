@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from helpers.attacked import simulated
+from helpers.toy import read_back
 from linkage_core.attacks.attack import run
-from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
@@ -222,11 +222,9 @@ def flat_entry(folder: Path, n: int = 120) -> Entry:
     rng = np.random.default_rng(0)
     records = pd.DataFrame({"record_id": [f"r{i}" for i in range(n)], "patient_id": [f"p{i}" for i in range(n)]})
     records["study_id"], records["report"] = [f"s{i}" for i in range(n)], [f"Report {i}." for i in range(n)]
-    folder.mkdir(exist_ok=True)
-    records.to_csv(folder / "flat.csv", index=False)
     texts = rng.standard_normal((n, 16)).astype(np.float32)
     images = texts + rng.standard_normal((n, 16)).astype(np.float32)
-    return import_arrays(table.read(folder / "flat.csv", "flat"), "m", images, texts, Store(folder / "store"))
+    return import_arrays(read_back(records, folder, "flat"), "m", images, texts, Store(folder / "store"))
 
 
 @pytest.mark.parametrize("population", list(ceiling.POPULATIONS))

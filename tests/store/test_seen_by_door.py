@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 
 from helpers.command import linkage
-from helpers.toy import of_other_weights, toy_arrays, toy_records
+from helpers.toy import of_other_weights, read_back, toy_arrays, toy_records
 from linkage_core.attacks import attack
 from linkage_core.audit import study
-from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.release import ceiling
@@ -32,9 +31,7 @@ def placed(store: Store, folder: Path, cohort: str, change: Callable[[pd.DataFra
     records["split"] = [SPLITS[int(patient[1:]) % 3] for patient in records["patient_id"]]
     images, texts = toy_arrays(records, 1.0)
     records = change(records)
-    path = folder / f"{cohort}.csv"
-    records.drop(columns="split").to_csv(path, index=False)
-    read = table.read(path, cohort)
+    read = read_back(records.drop(columns="split"), folder, cohort)
     found = replace(read, records=read.records.assign(split=records["split"].astype("str")), default_split="heldout")
     return import_arrays(found, "m", images, texts, store)
 

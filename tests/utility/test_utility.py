@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from helpers import places
-from linkage_core.cohorts import table
+from helpers.toy import read_back, two_each
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, ModelError
@@ -176,16 +176,8 @@ def labelled(folder: Path, cohort: str, seed: int, n_patients: int = 400) -> Ent
     instance = rng.standard_normal((n, 10))
     images = np.column_stack([2 * states + rng.standard_normal((n, 6)), instance + 0.5 * rng.standard_normal((n, 10))])
     texts = np.column_stack([2 * states, instance]).astype(np.float32)
-    rows = {
-        "record_id": [f"{cohort}{i}" for i in range(n)],
-        "patient_id": [f"{cohort}-p{i // 2}" for i in range(n)],
-        "study_id": [f"{cohort}-s{i}" for i in range(n)],
-        "report": [f"Report {i} of {cohort}." for i in range(n)],
-        **dict(zip(DECLARED + OTHERS, states.T, strict=True)),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(folder / f"{cohort}.csv", index=False)
-    found = replace(table.read(folder / f"{cohort}.csv", cohort), default_split="heldout")
+    rows = two_each(cohort, n_patients, **dict(zip(DECLARED + OTHERS, states.T, strict=True)))
+    found = replace(read_back(rows, folder, cohort), default_split="heldout")
     return import_arrays(found, "m", images.astype(np.float32), texts, Store(folder / "store"))
 
 
