@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.table import Table
+from typer.core import TyperCommand, TyperOption
 
 from linkage_core import tables
 from linkage_core.cli import options as cli_options
@@ -28,9 +30,28 @@ _TARGET = typer.Argument(metavar="COHORT/MODEL", help="Whose records.")
 _FILE = typer.Argument(metavar="FILE", help="The ledger; its key is FILE.key.")
 
 
+_KINDS = "(the kinds of release)"
+"""Where the help of `linkage release` lists them."""
+
+
+class _Listing(TyperCommand):
+    """A command whose help lists the kinds of release: the table is read when help is asked for, and not before."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from linkage_core.release.table import KINDS
+
+        lines = "\n\n".join(f"[bold]{name}[/bold] {plain(kind.usage)}" for name, kind in KINDS.items())
+        self.help = inspect.cleandoc(release.__doc__ or "").replace(_KINDS, lines)
+        *others, last = KINDS
+        for option in self.params:
+            if option.name == "kind" and isinstance(option, TyperOption):
+                option.help = f"{', '.join(others)} or {last}."
+        super().format_help(ctx, formatter)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(release)
+    app.command(cls=_Listing)(release)
     app.command()(receive)
     ledger_app.command("create")(ledger_create)
     ledger_app.command("show")(ledger_show)
@@ -42,7 +63,7 @@ def register(app: typer.Typer) -> None:
 
 def release(
     target: Annotated[str, _TARGET],
-    kind: Annotated[str, typer.Option("--kind", help="statistics, codes, capped, scores or embeddings.")],
+    kind: Annotated[str, typer.Option("--kind", help=_KINDS)],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder that is made; it must not exist.")],
     limit: Annotated[
         float | None, typer.Option("--limit", help="codes: K cells. capped: L, times better than guessing at most.")
@@ -97,10 +118,7 @@ def release(
 ) -> None:
     """Write a folder that may leave the site: data, a certificate of how well anybody can link it, a page about it.
 
-    [bold]statistics[/bold] --epsilon E: noisy sums over patients; for who trains classifiers. The first choice.\n
-    [bold]codes[/bold] --limit K --public COHORT: each record as one of K cells.\n
-    [bold]capped[/bold] --limit L: each record as a random direction near its embedding.\n
-    [bold]scores[/bold] --public COHORT and [bold]embeddings[/bold] [--noise SIGMA]: for comparison; hardly limited.
+    (the kinds of release)
 
     For example: linkage release phantom/phantom-radiology --kind statistics --epsilon 1 --out DIR, or --kind capped
     --limit 30 --per-patient 1 --secret FILE --new-secret --out DIR
@@ -348,6 +366,8 @@ def _plain_entry(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _certificate(content: dict[str, Any]) -> None:
     """The sentences and the table of a certificate."""
+    from linkage_core.release.table import kind_of
+
     output.print(f"[bold]{plain(content['sentences'][0])}[/bold]")
     for one in content["sentences"][1:]:
         output.print(plain(one))
@@ -358,7 +378,7 @@ def _certificate(content: dict[str, Any]) -> None:
     names += ["with_before"] if rows[0]["with_before"] is not None else []
     words = {"alone": "one record", "joint": "the whole folder", "together": "all records of one patient"}
     words["with_before"] = "it with what left before"
-    if content["kind"] == "statistics":
+    if not kind_of(content["kind"]).per_record:
         words["alone"] = "this file"
     table = Table("N", "guessing", *(f"at most, from {words[name]}" for name in names), box=box.SIMPLE_HEAD)
     for row in rows:
