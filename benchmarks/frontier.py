@@ -21,8 +21,8 @@ import pandas as pd
 
 from linkage_core.lab import frontier, frontier_build
 from linkage_core.lab.measured import WORST
-from linkage_core.release import measured
 from linkage_core.release.ceiling import POPULATIONS
+from linkage_core.release.kinds.embeddings import gaussian
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
 N = 10_000
@@ -57,7 +57,7 @@ def clean_in_both_games(entry: Entry) -> dict[str, Any]:
     """Lift of the worst attacker on clean embeddings with its interval, by population and N."""
     found: dict[str, Any] = {}
     for population, said in POPULATIONS.items():
-        rows = frontier_build.linked(entry, "clean", measured.gaussian(0.0), population=population)
+        rows = frontier_build.linked(entry, "clean", gaussian(0.0), population=population)
         of_n = {
             str(row["pool_size"]): [number(row[f"recall{end}"] * row["pool_size"]) for end in ("", "_low", "_high")]
             for row in rows
@@ -73,7 +73,7 @@ def above_limit(entry: Entry) -> tuple[int, list[dict[str, Any]]]:
     compared, found = 0, []
     for row in frontier.dicts(frontier.linkage(entry)):
         option, n = options[row["option"]], row["pool_size"]
-        if option["kind"] not in frontier.RECORDS or row["attacker"] == frontier.OMNISCIENT:
+        if not frontier.labelled(option["kind"]) or row["attacker"] == frontier.OMNISCIENT:
             continue
         compared += 1
         limit = frontier.certified(option, n) * (2 if row["attacker"] == frontier.LABELLED else 1)

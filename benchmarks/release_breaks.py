@@ -26,12 +26,13 @@ from linkage_core.attacks import attack
 from linkage_core.attacks.held import Held
 from linkage_core.cohorts.base import LABELS
 from linkage_core.heads import unit
-from linkage_core.lab import frontier_build, grid
+from linkage_core.lab import grid
 from linkage_core.ranking import intervals, pools
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.release import measured
 from linkage_core.release.kind import Mechanism
-from linkage_core.release.kinds.capped import Cap
+from linkage_core.release.kinds import codes
+from linkage_core.release.kinds.capped import Cap, directed
 from linkage_core.store.entry import Entry, Store
 
 CELLS, LIMIT, N = 64, 30.0, 10_000
@@ -204,13 +205,13 @@ def main() -> None:
     options = parser.parse_args()
     store = Store(options.store)
     entry, public = (store.open(name, "phantom-radiology") for name in ("phantom", "phantom-site-b"))
-    book = frontier_build.public_codebook(public, CELLS, grid.frequent(entry))
+    book = codes.public_codebook(public, CELLS, grid.frequent(entry))
     cap = Cap.of(64, LIMIT)
     started = time.monotonic()
     result: dict[str, Any] = {}
     for name, mechanism, limit in (
-        (f"codes, K = {CELLS}", frontier_build.coded(book), CELLS),
-        (f"capped, L = {LIMIT:g}", frontier_build.capped(cap), LIMIT),
+        (f"codes, K = {CELLS}", codes.coded(book), CELLS),
+        (f"capped, L = {LIMIT:g}", directed(cap), LIMIT),
     ):
         held = measured.hold(entry, mechanism)
         out: dict[str, Any] = {"certified": limit, "alone": {}}

@@ -24,7 +24,9 @@ from linkage_core.lab import frontier, frontier_build, grid
 from linkage_core.lab.measured import WORST
 from linkage_core.release import measured
 from linkage_core.release.kind import Mechanism
-from linkage_core.release.kinds.capped import Cap
+from linkage_core.release.kinds import codes
+from linkage_core.release.kinds.capped import Cap, directed
+from linkage_core.release.kinds.embeddings import gaussian
 from linkage_core.store.entry import Entry, Store
 from linkage_core.utility.probe import states_of
 
@@ -34,12 +36,12 @@ LIMITS, SEEDS, SIZES = (30, 100), (0, 1, 2), (100, 1000)
 def mechanisms(public: Entry, listed: tuple[str, ...], seed: int) -> Iterator[tuple[str, dict[str, Any], Mechanism]]:
     """(name, option as frontier.certified takes it, mechanism)."""
     none = dict.fromkeys(("mu", "limit", "epsilon"), np.nan)
-    yield "clean", {**none, "kind": "embeddings"}, measured.gaussian(0.0)
+    yield "clean", {**none, "kind": "embeddings"}, gaussian(0.0)
     for limit in LIMITS:
-        book = frontier_build.public_codebook(public, limit, listed, seed)
-        yield f"codes, K = {limit}", {**none, "kind": "codes", "limit": limit}, frontier_build.coded(book)
+        book = codes.public_codebook(public, limit, listed, seed)
+        yield f"codes, K = {limit}", {**none, "kind": "codes", "limit": limit}, codes.coded(book)
         cap = Cap.of(len(public.heads().image.weight), limit)
-        yield f"capped, L = {limit}", {**none, "kind": "capped", "limit": limit}, frontier_build.capped(cap)
+        yield f"capped, L = {limit}", {**none, "kind": "capped", "limit": limit}, directed(cap)
 
 
 def measure(site_a: Entry, site_b: Entry, public: Entry, seed: int) -> Iterator[dict[str, Any]]:

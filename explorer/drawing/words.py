@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 
 from explorer.drawing.charts import (
@@ -13,6 +15,77 @@ from linkage_core.mitigation.mechanisms import MECHANISMS, mitigations
 
 RELEASES = {"embeddings": "Embeddings", "embeddings-and-heads": "With heads", "raw-images": "Raw images"}
 _PREDICTOR = ("predictor", "Predicts the cell", "predicts the cell")  # of cells: release.measured, not of the table
+
+
+# -- releases -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OfRelease:
+    """What the pages say and draw of one kind of release; its name and title stand in linkage_core.release.table.
+
+    symbol, sign: its mark in the picture (of plotly) and in the legend; hollow or filled, of this size. setting: of a
+    limit, which `{times}` stands for. unset: what it is called where it has no setting, if not by its title.
+
+    The others are of kinds whose every release has a limit; only those are shown on Mitigation. what: what leaves, in
+    place of the control for it, `{value}` being the setting. limit: goes on from "Among 100 equally likely reports,
+    whoever gets", `{most}` being as in "3 of 100"; guessing: whether that by guessing stands behind it. assumed: what
+    the limit rests on, in a line. about: what a certified figure is about, behind it. follows: which number the limit
+    is, for the details; "" where they say more.
+    """
+
+    symbol: str
+    sign: str
+    hollow: bool = False
+    size: int = 11
+    setting: str = "limit {times}"
+    unset: str = ""
+    what: str = ""
+    limit: str = ""
+    guessing: bool = True
+    assumed: str = ""
+    about: str = ""
+    follows: str = ""
+
+
+OF_RELEASES = {
+    "statistics": OfRelease(
+        symbol="diamond",
+        sign="◆",
+        what="Sums over patients with noise; no single record",
+        limit="these statistics picks that of a summed patient at most {most} times",
+        assumed="About the patients summed, beyond what the attacker already had; whatever else that is. Another "
+        "query about the same patients adds to it. Illustration: the noise measured here can be repeated; a release "
+        "takes secret noise.",
+        about=", about a patient who was summed",
+    ),
+    "codes": OfRelease(
+        symbol="square",
+        sign="■",
+        size=10,
+        setting="{times} cells",
+        what="One of {value:,.0f} public cells a record",
+        limit="this record picks the right one at most {most} times",
+        assumed="Whatever else they know of the candidates; an average over records. Holds also for the whole folder "
+        "matched one to one. One random finding beside each record, as training needs, doubles it.",
+        about=", also for the whole folder",
+        follows="number of cells K: K/N for one record, and for the whole folder matched one to one",
+    ),
+    "capped": OfRelease(
+        symbol="triangle-up",
+        sign="▲",
+        what="One noisy direction for each record",
+        limit="this record picks the right one at most {most} times, from this record alone",
+        guessing=False,  # the scale below says what guessing is
+        assumed="Whatever else they know of the candidates; an average over records. Not for the whole folder matched "
+        "one to one (see Details). One random finding beside each record, as training needs, doubles it. Illustration: "
+        "a release takes secret noise.",
+        about=", from one record alone",
+    ),
+    "scores": OfRelease(symbol="pentagon", sign="⬟"),
+    "embeddings": OfRelease(symbol="pentagon", sign="⬠", hollow=True, unset="Embeddings"),
+}
+"""By kind, one for each row of the table."""
 
 
 # -- mechanisms -------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from linkage_core.lab import frontier, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Live, Setting
 from linkage_core.ranking.pools import log_pool_sizes
+from linkage_core.release.table import KINDS
 from linkage_core.store.entry import Entry, Store
 
 P = ParamSpec("P")
@@ -48,7 +49,7 @@ class Options:
     utility: pd.DataFrame
 
 
-RELEASE_KINDS = ("statistics", "codes", "capped")
+RELEASE_KINDS = tuple(name for name, kind in KINDS.items() if kind.always_limited)
 """What Mitigation shows beside heads: releases whose linkage is limited for every attacker."""
 SEED = 0
 """Of the noise that a picture is drawn with where the cohort is real: the picture repeats, and is no release."""

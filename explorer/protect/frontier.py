@@ -20,8 +20,8 @@ from explorer.drawing import charts, sentences
 from explorer.drawing.charts import FONT, layout, note, see_through
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import signed
-from explorer.drawing.words import deed
-from explorer.protect.options import EVERY, FAMILIES, at_most, best, counted, full_name, keeps, plus
+from explorer.drawing.words import OF_RELEASES, deed
+from explorer.protect.options import EVERY, FAMILIES, at_most, best, counted, full_name, keeps, plus, summed
 from linkage_core.lab import frontier, measured
 
 WHO = {measured.WORST: "Worst tried", "cosine": "Cosine only", frontier.OMNISCIENT: "Knows all"}
@@ -113,11 +113,10 @@ def styles(palette: Palette) -> dict[str, dict[str, Any]]:
         "aligned": solid("hexagon", after),
         "control": hollow("triangle-down", after),
         "noise": solid("x", palette.noise_only, 9),
-        "statistics": solid("diamond", release),
-        "codes": solid("square", release, 10),
-        "capped": solid("triangle-up", release),
-        "scores": solid("pentagon", release),
-        "embeddings": hollow("pentagon", release),
+        **{
+            kind: (hollow if words.hollow else solid)(words.symbol, release, words.size)
+            for kind, words in OF_RELEASES.items()
+        },
     }
 
 
@@ -266,7 +265,7 @@ def _images(lift: float, pool_size: int, out_of: int) -> str:
 
 def _n_images(rows: pd.DataFrame) -> float:
     """How many images the linkage was measured on; statistics are measured in draws of patients."""
-    return float(rows.loc[rows["kind"] != "statistics", "n_queries"].max())
+    return float(rows.loc[~rows["kind"].map(summed), "n_queries"].max())
 
 
 def _clean(rows: pd.DataFrame, group: str) -> float | None:
@@ -448,7 +447,7 @@ def linked_words(row: Mapping, out_of: int, pool_size: int) -> str:
     """How many images are linked, by whom, and how sure that is."""
     if row["measured"] != row["measured"]:
         return "linkage not measured for this attacker"
-    what = "summed patients picked" if row["kind"] == "statistics" else "images linked"
+    what = "summed patients picked" if summed(row["kind"]) else "images linked"
     linked = f"{sentences.of(row['measured'] / pool_size, out_of)} {what}"
     if row["family"] == "nothing":
         return f"{linked}, as by guessing"
@@ -457,7 +456,7 @@ def linked_words(row: Mapping, out_of: int, pool_size: int) -> str:
     who = (deed(row["named"]) or "") if row["attacker"] == measured.WORST else ""
     by = f" by an attacker who {who}" if who else ""
     ends = sentences.interval(row["measured_low"] / pool_size, row["measured_high"] / pool_size, out_of)
-    if row["kind"] == "statistics":
+    if summed(row["kind"]):
         by = " by an attacker who knows every other patient"
     if row["runs"] > 1:
         ends = sentences.interval(row["least"] / pool_size, row["most"] / pool_size, out_of)
@@ -472,12 +471,8 @@ def certified_words(row: Mapping, out_of: int, pool_size: int) -> str:
         return "no limit is certified: a better attacker may do better"
     if row["family"] == "nothing":
         return "nobody can do better"
-    about = {
-        "capped": ", from one record alone",
-        "statistics": ", about a patient who was summed",
-        "codes": ", also for the whole folder",
-    }.get(str(row["kind"]), "")
-    if row["use"] == "trained" and row["kind"] in frontier.RECORDS:
+    about = OF_RELEASES[row["kind"]].about if row["kind"] in OF_RELEASES else ""
+    if row["use"] == "trained" and frontier.labelled(row["kind"]):
         about += "; one random finding travels along, which doubles the limit"
     return f"certified: at most {at_most(value, pool_size, out_of)} for every attacker{about}"
 
@@ -491,11 +486,7 @@ def legend(rows: pd.DataFrame, palette: Palette) -> str:
         "aligned": "⬢",
         "control": "▽",
         "noise": "×",
-        "statistics": "◆",
-        "codes": "■",
-        "capped": "▲",
-        "scores": "⬟",
-        "embeddings": "⬠",
+        **{kind: words.sign for kind, words in OF_RELEASES.items()},
     }
     present = [kind for kind in FAMILIES if kind in set(rows["family"])]
     items = [

@@ -11,19 +11,15 @@ import numpy as np
 import pandas as pd
 
 from explorer.drawing.sentences import signed
-from explorer.drawing.words import controls, mechanisms
+from explorer.drawing.words import OF_RELEASES, controls, mechanisms
+from explorer.frame.kept import RELEASE_KINDS
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.mitigation.mechanisms import MECHANISMS, NOISE_ONLY
+from linkage_core.release import table
 from linkage_core.store.entry import OFF_THE_SHELF
 
-KINDS = {
-    "statistics": "Statistics",
-    "codes": "Codes",
-    "capped": "Capped records",
-    "scores": "Scores",
-    "embeddings": "Noisy embeddings",
-}
+KINDS = {name: kind.title for name, kind in table.KINDS.items()}
 """Releases, by kind."""
 FAMILIES = {
     "before": "nothing done",
@@ -122,8 +118,8 @@ def name(row: Mapping) -> str:
         like = next((words for one, words in mechanisms().items() if f"{NOISE_ONLY}-{one}" in str(row["option"])), "")
         return f"Noise only: {like[:1].lower()}{like[1:]}" if like else "Noise only"
     words = {**mechanisms(), **controls(), **KINDS}
-    if kind == "embeddings" and row["value"] != row["value"]:
-        return "Embeddings"
+    if kind in OF_RELEASES and row["value"] != row["value"]:
+        return OF_RELEASES[kind].unset or words[kind]
     return words.get(kind, kind)
 
 
@@ -133,12 +129,18 @@ def setting(row: Mapping) -> str:
     if row["parameter"] == "epsilon" and value == value:
         parts.append(f"ε = {'∞' if math.isinf(value) else f'{value:g}'}")
     elif row["parameter"] == "limit" and value == value:
-        parts.append(f"{value:,.0f} cells" if kind == "codes" else f"limit {times(value)}")
+        words = OF_RELEASES[kind].setting if kind in OF_RELEASES else "limit {times}"
+        parts.append(words.format(times=times(value)))
     elif row["parameter"] and value == value:
         parts.append(f"{row['parameter']} {value:g}")
-    if 0 < int(row["listed"]) < EVERY or (kind == "statistics" and int(row["listed"])):
+    if 0 < int(row["listed"]) < EVERY or (summed(kind) and int(row["listed"])):
         parts.append(f"{int(row['listed'])} findings")
     return ", ".join(parts)
+
+
+def summed(kind: str) -> bool:
+    """Whether it is a release of something over patients, and not of a row for each record."""
+    return kind in table.KINDS and not table.KINDS[kind].per_record
 
 
 def times(value: float) -> str:
@@ -212,7 +214,7 @@ def limit_of(option: Mapping) -> float:
 def settings_link(row: Mapping, options: pd.DataFrame, heads: pd.DataFrame, pool_size: int) -> dict[str, str] | None:
     """The URL parameters that show a row on Mitigation; None for what that page does not have."""
     here = {"N": str(pool_size), "mechanism": str(row["kind"])}
-    if row["kind"] in ("statistics", "codes", "capped"):
+    if row["kind"] in RELEASE_KINDS:
         option = options[options["option"] == row["option"]].iloc[0].to_dict()
         return here | {"limit": f"{limit_of(option):.4g}"}
     if row["kind"] not in mechanisms():

@@ -112,7 +112,7 @@ def at_release(
 
     Statistics have no before: clean embeddings would be released in their place, not before them.
     """
-    summed = release.kind == "statistics"
+    summed = release.summed
     rows = releases.rows_of(known.linkage, release, cohort)
     before = protect_words.line(linkage, OFF_THE_SHELF, "embeddings-and-heads", WORST, cohort)
     lines = {
@@ -195,7 +195,7 @@ def pictures_of(at: AtRelease, colours: palette.Palette) -> Pictures:
         return usefulness(at.uses, with_colours, (releases.PUBLIC, "star", with_colours.guessing))
 
     def draw_attackers(with_colours: palette.Palette) -> go.Figure:
-        summed = at.release.kind == "statistics"
+        summed = at.release.summed
         return attackers(
             at.bars,
             at.bar_names,

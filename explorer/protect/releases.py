@@ -17,26 +17,20 @@ import pandas as pd
 from explorer.drawing.charts import Row
 from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import TOO_FEW, denominator, figure, of, too_few, upper
-from explorer.drawing.words import attacker_label, deed
+from explorer.drawing.words import OF_RELEASES, OfRelease, attacker_label, deed
+from explorer.frame.kept import RELEASE_KINDS
 from explorer.protect import curve
 from explorer.protect.cards import bar
 from explorer.protect.curve import Line
-from explorer.protect.options import KINDS, at_most, key_of, limit_of, name, setting, times
+from explorer.protect.options import KINDS, at_most, key_of, limit_of, name, setting, summed, times
 from explorer.protect.uses import Use
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.lab.measured import WORST
 from linkage_core.mitigation import accounting
 from linkage_core.ranking.pools import log_pool_sizes
-from linkage_core.release import bounds
 
-MECHANISMS = {kind: f"Release: {KINDS[kind].lower()}" for kind in ("statistics", "codes", "capped")}
-WHAT = {
-    "statistics": "Sums over patients with noise; no single record",
-    "codes": "One of {value:,.0f} public cells a record",
-    "capped": "One noisy direction for each record",
-}
-"""What leaves, in place of the control for it. value: the setting."""
+MECHANISMS = {kind: f"Release: {KINDS[kind].lower()}" for kind in RELEASE_KINDS}
 LIMIT_HELP = "Smaller: every attacker learns less from it, and so does whoever reads it. At N = 10,000."
 KNOWS_ALL = "Knows all embeddings"
 PUBLIC = "public labels, nothing released"
@@ -56,6 +50,16 @@ class Release:
         said = setting(self.first)
         return f"{name(self.first)}, {said}" if said else name(self.first)
 
+    @property
+    def words(self) -> OfRelease:
+        """What is said of its kind."""
+        return OF_RELEASES[self.kind]
+
+    @property
+    def summed(self) -> bool:
+        """Whether it is over patients, and not a row for each record."""
+        return summed(self.kind)
+
     def certified(self, pool_size: int) -> float:
         """The largest lift of any attacker at N; NaN for none."""
         return frontier.certified(self.first, pool_size)
@@ -74,9 +78,9 @@ def settings(options: pd.DataFrame, kind: str) -> list[Release]:
 
 def what(release: Release) -> str:
     """What leaves, in a few words."""
-    said = WHAT[release.kind].format(value=release.first["value"])
+    said = release.words.what.format(value=release.first["value"])
     listed = int(release.first["listed"])
-    return f"{said} ({listed} findings listed)" if listed and release.kind == "statistics" else said
+    return f"{said} ({listed} findings listed)" if listed and release.summed else said
 
 
 def rows_of(linkage: pd.DataFrame, release: Release, cohort: str) -> pd.DataFrame:
@@ -126,7 +130,7 @@ def limit(release: Release, pool_size: int, out_of: int, palette: Palette) -> st
     )
     return (
         f'<div class="mi-card">{head}<p class="mi-big">{big}</p>{scale}'
-        f'<p class="mi-small">{escape(ASSUMED[release.kind])} Nothing else of the images may leave.</p></div>'
+        f'<p class="mi-small">{escape(release.words.assumed)} Nothing else of the images may leave.</p></div>'
     )
 
 
@@ -135,26 +139,9 @@ def limit_sentence(kind: str, most: str, pool_size: int, out_of: int) -> str:
     >>> limit_sentence("codes", "64 of 100", 100, 100).removeprefix("Among 100 equally likely reports, ")
     'whoever gets this record picks the right one at most 64 of 100 times. Guessing: 1.'
     """
-    guess = figure(1 / pool_size, out_of)
-    among = f"Among {pool_size:,} equally likely reports, whoever gets"
-    if kind == "statistics":
-        return f"{among} these statistics picks that of a summed patient at most {most} times. Guessing: {guess}."
-    if kind == "capped":  # the scale below says what guessing is
-        return f"{among} this record picks the right one at most {most} times, from this record alone."
-    return f"{among} this record picks the right one at most {most} times. Guessing: {guess}."
-
-
-ASSUMED = {
-    "statistics": "About the patients summed, beyond what the attacker already had; whatever else that is. Another "
-    "query about the same patients adds to it. Illustration: the noise measured here can be repeated; a release "
-    "takes secret noise.",
-    "codes": "Whatever else they know of the candidates; an average over records. Holds also for the whole folder "
-    "matched one to one. One random finding beside each record, as training needs, doubles it.",
-    "capped": "Whatever else they know of the candidates; an average over records. Not for the whole folder matched "
-    "one to one (see Details). One random finding beside each record, as training needs, doubles it. Illustration: a "
-    "release takes secret noise.",
-}
-"""What the limit rests on, in a line."""
+    words = OF_RELEASES[kind]
+    said = f"Among {pool_size:,} equally likely reports, whoever gets {words.limit.format(most=most)}."
+    return f"{said} Guessing: {figure(1 / pool_size, out_of)}." if words.guessing else said
 
 
 # -- card 2: measured linkage ----------------------------------------------------------------------------------------
@@ -170,7 +157,7 @@ def measured(
     palette: Palette,
 ) -> str:
     """HTML of card 2: the worst attacker with its interval, and as a tick the one nobody can outdo."""
-    summed = release.kind == "statistics"
+    summed = release.summed
     whom = "patients who were summed" if summed else "patients who were held out"
     head = f'<p class="mi-head"><b>2 · Measured linkage</b> on {whom}</p>'
     worst, known = (of_attacker(rows, who, pool_size) for who in (WORST, frontier.OMNISCIENT))
@@ -238,7 +225,7 @@ def lines(release: Release, rows: pd.DataFrame, largest: int, palette: Palette) 
         drawn.append(Line("limit for every attacker", steps, values, {"color": palette.release, "width": 2.5}, mark))
     known = of_attacker(rows, frontier.OMNISCIENT)
     known = known[known["recall"] > 0]
-    if len(known) and release.kind != "statistics":
+    if len(known) and not release.summed:
         edge = {"color": palette.after, "width": 2}
         drawn.append(
             Line(
@@ -290,7 +277,7 @@ def uses(utility: pd.DataFrame, release: Release, cohort: str) -> list[Use]:
             made.append(Use(title, why=f"all {len(LABELS)} findings are listed"))
             continue
         if row is None:
-            why = "nothing to read: no single records" if (release.kind, use) == ("statistics", "read") else ""
+            why = "nothing to read: no single records" if release.summed and use == "read" else ""
             made.append(Use(title, why=why or "not measured at this setting"))
             continue
         clean = row["auroc"] - row["difference"]
@@ -345,7 +332,7 @@ def facts(release: Release, sizes: Sequence[int]) -> list[tuple[str, str]]:
         lift = release.certified(n)
         if not math.isnan(lift):
             said.append((f"At most, N = {n:,}", f"{times(lift)} times guessing: {at_most(lift, n, denominator(n))}"))
-    if release.kind == "statistics" and not math.isnan(first["mu"]):
+    if release.summed and not math.isnan(first["mu"]):
         mu = float(first["mu"])
         said.append(("Gaussian μ of all queries", f"{mu:.4g}, unit: patient, {accounting.RELATION}"))
         epsilon = first["value"] if first["parameter"] == "epsilon" else first["epsilon"]
@@ -353,17 +340,16 @@ def facts(release: Release, sizes: Sequence[int]) -> list[tuple[str, str]]:
             small = f"{accounting.gaussian_delta(1 / mu, float(epsilon)):.2g}".replace("e-0", "e-")
             said.append(("ε and δ", f"ε = {epsilon:g}, δ = {small}"))
         said.append(("Limit", "Φ(Φ⁻¹(1/N) + μ); reference: the same data without the patient"))
-    if release.kind in frontier.RECORDS:
+    if frontier.labelled(release.kind):
         for n in sizes:
             twice = at_most(2 * release.certified(n), n, denominator(n))
             said.append((f"With one finding beside each, N = {n:,}", f"at most {twice}: twice the limit"))
-    if release.kind == "codes":
-        said.append(("Limit", "number of cells K: K/N for one record, and for the whole folder matched one to one"))
-    if release.kind == "capped":
-        epsilon = None if math.isnan(first["epsilon"]) else float(first["epsilon"])
+    if release.words.follows:
+        said.append(("Limit", release.words.follows))
+    jointly = frontier.jointly(first)
+    if jointly is not None:
         for n in sizes:
-            joint = float(bounds.joint_capped(min(release.limit, n), n, epsilon=epsilon))
-            said.append((f"Whole folder, N = {n:,}", f"at most {at_most(joint * n, n, denominator(n))}"))
+            said.append((f"Whole folder, N = {n:,}", f"at most {at_most(jointly(n) * n, n, denominator(n))}"))
     if len(release.options) > 1:
         said.append(("Runs", f"{len(release.options)} with other seeds; figures are their mean"))
     return said

@@ -32,7 +32,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The ledger; 
 
 def write(
     target: TargetArgument,
-    kind: Annotated[str, typer.Option("--kind", help="One of: {linkage_core.release.certificate.KINDS}.")],
+    kind: Annotated[str, typer.Option("--kind", help="One of: {linkage_core.release.table.KINDS}.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder that is made; it must not exist.")],
     ledger: Annotated[
         Path | None, typer.Option("--ledger", metavar="FILE", help="Charged first; needed unless synthetic.")
@@ -106,11 +106,7 @@ def write(
     """Write a folder that may leave the site: data, a certificate of how well anybody can link it, a page about it.
 
     The kinds, with what each needs:
-        statistics --epsilon E           noisy sums over patients, to train classifiers; first choice
-        codes --limit K --public COHORT  each record as one of K cells
-        capped --limit L                 each record as a random direction near its embedding
-        scores --public COHORT           for comparison; hardly limited
-        embeddings [--noise SIGMA]       for comparison; hardly limited
+    {linkage_core.release.table.USAGE}
 
     For example:
         linkage release phantom/phantom-radiology --kind statistics --epsilon 1 --out my-release
@@ -401,6 +397,7 @@ def _certificate(content: dict[str, Any]) -> None:
     from rich.table import Table
 
     from linkage_core.cli.console import plain, say
+    from linkage_core.release.table import kind_of
 
     say(f"[bold]{plain(content['sentences'][0])}[/bold]")
     for one in content["sentences"][1:]:
@@ -412,7 +409,7 @@ def _certificate(content: dict[str, Any]) -> None:
     names += ["with_before"] if rows[0]["with_before"] is not None else []
     words = {"alone": "one record", "joint": "the whole folder", "together": "all records of one patient"}
     words["with_before"] = "it with what left before"
-    if content["kind"] == "statistics":
+    if not kind_of(content["kind"]).per_record:
         words["alone"] = "this file"
     table = Table("N", "guessing", *(f"at most, from {words[name]}" for name in names), box=box.SIMPLE_HEAD)
     for row in rows:

@@ -10,7 +10,7 @@ are files of the entry (`lab/frontier-*.parquet`); limits are numbers, worked ou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ import pandas as pd
 from linkage_core.errors import InputError
 from linkage_core.lab import measured as lab
 from linkage_core.release import bounds
+from linkage_core.release.table import KINDS
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.store.files import read_table, write_table
 from linkage_core.validate import one_of
@@ -36,7 +37,6 @@ OMNISCIENT = "omniscient"
 
 LABELLED = "worst, told one finding"
 """Of the attackers: the worst, where one random finding travels with each record, as it must for `trained`."""
-RECORDS = ("codes", "capped")
 
 OPTIONS, LINKAGE, UTILITY = (f"lab/frontier-{name}.parquet" for name in ("options", "linkage", "utility"))
 OPTION_COLUMNS = ("option", "family", "kind", "parameter", "value", "seed", "listed", "head", "mu", "limit", "epsilon")
@@ -102,7 +102,7 @@ def frontier(
         row: dict[str, Any] = {name: option[name] for name in COLUMNS if name in option}
         row |= {"cohort": cohort, "pool_size": pool_size, "attacker": attacker, "use": use}
         row["certified"] = certified(option, pool_size)
-        of_whom, with_label = asked, use == "trained" and option["kind"] in RECORDS
+        of_whom, with_label = asked, use == "trained" and labelled(option["kind"])
         if with_label:
             row["certified"] = 2 * row["certified"]
             of_whom = told if attacker == lab.WORST else told.iloc[:0]
@@ -131,17 +131,30 @@ def certified(option: dict[str, Any], pool_size: int) -> float:
     >>> certified({"kind": "codes", "limit": 64.0, "mu": math.nan, "epsilon": math.nan}, 10_000)
     64.0
     """
-    kind, limit = option["kind"], option["limit"]
-    if kind == NOTHING:
+    if option["kind"] == NOTHING:
         return 1.0
     if not math.isnan(option["mu"]):
         return float(bounds.gaussian(option["mu"], pool_size)) * pool_size
-    if kind == "codes":
-        return float(bounds.cells(int(limit), pool_size)) * pool_size
-    if kind == "capped":
-        epsilon = None if math.isnan(option["epsilon"]) else option["epsilon"]
-        return float(bounds.capped(min(limit, pool_size), pool_size, epsilon=epsilon)) * pool_size
-    return math.nan
+    kind = KINDS.get(option["kind"])
+    return math.nan if kind is None or kind.limit is None else kind.limit.at(option, pool_size) * pool_size
+
+
+def jointly(option: dict[str, Any]) -> Callable[[int], float] | None:
+    """N -> the largest recall for who holds the whole folder and matches it one to one; None where that is no more than
+    from one record, or nothing is known of it."""
+    kind = KINDS.get(option["kind"])
+    if kind is None or kind.limit is None or kind.limit.jointly is None:
+        return None
+    return partial(kind.limit.jointly, option)
+
+
+def labelled(kind: str) -> bool:
+    """Do records of this kind teach a reader only where the state of one random finding travels with each?
+
+    >>> labelled("codes"), labelled("statistics"), labelled("label-oneshot")
+    (True, False, False)
+    """
+    return kind in KINDS and KINDS[kind].labelled
 
 
 def options_of(entry: Entry) -> pd.DataFrame:

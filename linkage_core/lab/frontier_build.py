@@ -21,7 +21,6 @@ from linkage_core.attacks import attack
 from linkage_core.attacks.attackers import COSINE, READER
 from linkage_core.audit.study import Study
 from linkage_core.cohorts.base import LABELS
-from linkage_core.heads import unit
 from linkage_core.lab import frontier
 from linkage_core.lab import measured as lab
 from linkage_core.lab.frontier import CONTROL, GROUPS, HEAD, NOTHING, RELEASE
@@ -33,11 +32,9 @@ from linkage_core.progress import Progress, silent
 from linkage_core.release import ceiling as ceilings
 from linkage_core.release import measured
 from linkage_core.release.ceiling import UNIFORM
-from linkage_core.release.kind import Mechanism
-from linkage_core.release.kinds.capped import Cap
-from linkage_core.release.kinds.codes import LEAST, Codebook, suppress
+from linkage_core.release.kind import Measured, Mechanism, Options
 from linkage_core.release.kinds.statistics import Frame, PatientSums, Query, Start, prepare
-from linkage_core.release.receive import errors_in_directions
+from linkage_core.release.table import KINDS
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.utility import auroc
 from linkage_core.utility import table as usefulness
@@ -94,10 +91,10 @@ def build(
 
     def records_of(release: Released) -> Callable[[Entry, dict[str, Any]], Entry]:
         def make(now: Entry, option: dict[str, Any]) -> Entry:
-            mechanism, seed, reader = release.mechanism, option["seed"], release.reader
+            mechanism, seed, reader = release.measured.mechanism, option["seed"], release.measured.reader
             top = None
-            if release.of is not None:
-                top = partial(ceilings.ceiling, now, _known(release.of, mechanism, now), seed=seed)
+            if release.measured.of is not None:
+                top = partial(ceilings.ceiling, now, _known(release.measured.of, mechanism, now), seed=seed)
             now = records(now, option, mechanism, top, seed=seed)
             return now if reader is None else taught(now, option, mechanism, reader, training, before, seed)
 
@@ -124,35 +121,35 @@ def build(
 
 @dataclass(frozen=True)
 class Released:
-    """A release of records on the frontier.
+    """A release of records on the frontier: its name and setting, and how its kind is measured there."""
 
-    of: what the ceiling knows it by, "cells" for codes and None for what has none. reader: who is taught by it, where
-    one finding travels with each record (see `taught`).
-    """
+    setting: dict[str, Any]
+    measured: Measured
 
-    option: dict[str, Any]
-    mechanism: Mechanism
-    of: Any = None
-    reader: Callable[[np.ndarray, np.ndarray], Probe] | None = None
+    @property
+    def option(self) -> dict[str, Any]:
+        """Its row of frontier.OPTION_COLUMNS."""
+        return {**self.setting, "listed": self.measured.listed, "mu": self.measured.mu}
 
 
 def released(entry: Entry, public: Entry, grid: Grid | None = None) -> Iterator[Released]:
     """Every release of records of the grid, in their order; the arguments are those of `build`."""
-    grid, listed, dimension = grid or Grid(), frequent(entry), len(entry.heads().image.weight)
+    grid, listed = grid or Grid(), tuple(frequent(entry))
+    kinds = [(kind, kind.measured) for kind in KINDS.values() if kind.measured is not None]
     for limit in grid.limits:
         for seed in grid.seeds if limit in grid.several else grid.seeds[:1]:
-            option = _option("codes", "limit", limit, seed)
-            mechanism = coded(public_codebook(public, limit, listed, seed))
-            yield Released({**option, "limit": limit, "listed": len(listed)}, mechanism, "cells", of_cells)
-            cap = Cap.of(dimension, limit)
-            # half a sphere is as wide as a whole one: nothing can be told of the covariance
-            reader = None if cap.q == 0.5 else partial(of_directions, cap)
-            yield Released({**_option("capped", "limit", limit, seed), "limit": limit}, capped(cap), cap, reader)
-    probe = clean_probe(public, public.default_split)
-    yield Released({**_option("scores", "", math.nan), "listed": 7}, scored(probe, listed))
-    for sigma in grid.noises:
-        option = {**_option("embeddings", "noise", sigma), "mu": 1 / sigma}
-        yield Released(option, measured.gaussian(sigma), ceilings.Gaussian(sigma))
+            for kind, measure in kinds:
+                if "limit" in kind.takes:
+                    found = measure(entry, Options(kind.name, limit=limit, findings=listed, public=public), seed)
+                    yield Released({**_option(kind.name, "limit", limit, seed), "limit": limit}, found)
+    for kind, measure in kinds:
+        if "noise" in kind.takes:
+            for sigma in grid.noises:
+                found = measure(entry, Options(kind.name, noise=sigma, findings=listed, public=public), 0)
+                yield Released(_option(kind.name, "noise", sigma), found)
+        elif "limit" not in kind.takes:
+            found = measure(entry, Options(kind.name, findings=listed, public=public), 0)
+            yield Released(_option(kind.name, "", math.nan), found)
 
 
 def _option(kind: str, parameter: str, value: float, seed: int = 0) -> dict[str, Any]:
@@ -160,17 +157,6 @@ def _option(kind: str, parameter: str, value: float, seed: int = 0) -> dict[str,
     set_to = "" if math.isnan(value) else f"-{parameter}{value:g}"
     option = {"option": f"{kind}{set_to}-seed{seed}", "family": RELEASE, "kind": kind, "parameter": parameter}
     return {**option, "value": float(value), "seed": seed}
-
-
-def of_cells(vectors: np.ndarray, states: np.ndarray) -> Probe:
-    """A reader taught by the centres of cells; suppressed records teach nothing."""
-    kept = np.abs(vectors).any(axis=1)
-    return train_probe(vectors[kept], states[kept], np.arange(int(kept.sum())))
-
-
-def of_directions(cap: Cap, vectors: np.ndarray, states: np.ndarray) -> Probe:
-    """A reader taught by capped directions, whose noise it knows (receive.errors_in_directions)."""
-    return errors_in_directions(vectors.astype(np.float64) * cap.gain, cap, states)
 
 
 def _known(of: Any, mechanism: Mechanism, entry: Entry) -> Any:
@@ -492,46 +478,6 @@ def read_by(
         return lambda clean: shares[mechanism.cells(clean)]  # type: ignore[misc]
     probe = train_probe(mechanism.vectors(own, rng), states, patients)
     return lambda clean: probe(mechanism.vectors(clean, rng))
-
-
-def public_codebook(public: Entry, n_cells: int, listed: Sequence[str] = LABELS, seed: int = 0) -> Codebook:
-    """A codebook from a public cohort's embeddings and its labels of the listed findings."""
-    records = public.records(public.default_split)
-    clean = public.clean_images(records["record_id"])
-    states = states_of(records)
-    states[:, [name not in listed for name in LABELS]] = np.nan
-    about = {"public": public.cohort, "findings": list(listed)}
-    patients = records["patient_id"].to_numpy(str)
-    return Codebook.build(clean, states, n_cells, patients=patients, seed=seed, about=about)
-
-
-def coded(book: Codebook, least: int = LEAST) -> Mechanism:
-    """What everybody knows of a codebook: the cell, and its centre as the vector. Cells below `least` say nothing."""
-
-    def cells(rows: np.ndarray) -> np.ndarray:
-        return suppress(book.assign(unit(rows)), least)
-
-    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        found = cells(rows)
-        return np.where(found[:, None] >= 0, book.centres[found], 0.0).astype(np.float32)
-
-    return Mechanism(vectors, 0.0, cells, book.n_cells)
-
-
-def capped(cap: Cap) -> Mechanism:
-    """Unbiased for the embedding, r / gain, with the standard deviation of a coordinate as if it were alike in all."""
-
-    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return np.asarray(cap.release(unit(rows), rng) / cap.gain, dtype=np.float32)
-
-    return Mechanism(vectors, math.sqrt(max(1 / cap.gain**2 - 1, 0.0) / cap.dimension))
-
-
-def scored(probe: Probe, listed: Sequence[str]) -> Mechanism:
-    """Scores of the listed findings by a public probe, scaled alike: nothing of it is limited."""
-    kept = np.array([name in listed for name in LABELS]) & probe.trained
-    weights = probe.weights[:, kept] / np.linalg.norm(probe.weights[:, kept], axis=0)
-    return Mechanism(lambda rows, rng: np.asarray((rows - probe.mean) @ weights, dtype=np.float32))
 
 
 # ----------------------------------------------------------------------------------------------------- statistics

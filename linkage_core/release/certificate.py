@@ -10,39 +10,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from linkage_core.errors import InputError
-from linkage_core.release import bounds
-from linkage_core.release import stated as parts
-from linkage_core.release.kinds.capped import Cap
-from linkage_core.release.stated import CAPPED, CODES, EMBEDDINGS, KEYED, SCORES, STATISTICS
+from linkage_core.release import bounds, limits
+from linkage_core.release import stated as shapes
+from linkage_core.release.kind import Limit
+from linkage_core.release.table import KINDS, kind_of
 
 SCHEMA = 2
 FIGURES = ("alone", "joint", "together", "with_before")
 POOL_SIZES = (100, 1_000, 10_000)
 TRIES = 10_000  # what the page counts successes out of
 
-KINDS = {
-    STATISTICS: "noisy sums over patients, from which a classifier is trained; no records",
-    CODES: "each record as one of K cells of a public codebook",
-    CAPPED: "each record as a random direction near its embedding, at most L times denser than uniform",
-    SCORES: "each record as scores of declared findings, by a probe made from public data",
-    EMBEDDINGS: "each record as its embedding, clean or with Gaussian noise",
-}
-PER_RECORD = (CODES, CAPPED, SCORES, EMBEDDINGS)
-LABELLED = (CODES, CAPPED)
-"""Kinds with which one random label a record may travel."""
-FRESH = "fresh, from the operating system, not kept"
-
 STATED = (
     *("schema", "kind", "cohort", "mechanism", "one_label", "reproducible", "secret", "ledger", "versions", "files"),
 )
-FILES = ("records.parquet", "codebook.safetensors", "statistics.safetensors", "release.html")
+PAGE = "release.html"
 DERIVED = ("limit", "certified", "holds_for", "sentences", "assumptions", "must_not_travel_along", "use")
 
 NEVER = (
@@ -102,14 +89,16 @@ def digest_of(content: dict[str, Any]) -> str:
 
 
 def derived(stated: dict[str, Any]) -> dict[str, Any]:
-    """DERIVED from STATED. Raises InputError for a kind that there is not, and as stated.require."""
+    """DERIVED from STATED. Raises InputError for a kind that there is not, for a part that is not as it can be, and for
+    parts that do not agree."""
     if not isinstance(stated["kind"], str) or stated["kind"] not in KINDS:
         raise InputError(f"{reprlib.repr(stated['kind'])} is no kind of release.", f"They are: {', '.join(KINDS)}.")
-    if stated["one_label"] is not None and stated["kind"] not in LABELLED:
+    if stated["one_label"] is not None and not kind_of(stated["kind"]).labelled:
         raise InputError(
-            f"A release of {stated['kind']} cannot carry labels.", f"One a record goes with: {', '.join(LABELLED)}."
+            f"A release of {stated['kind']} cannot carry labels.",
+            f"One a record goes with: {', '.join(name for name, kind in KINDS.items() if kind.labelled)}.",
         )
-    parts.require(stated, SCHEMA, FILES)
+    _require(stated)
     return {
         "limit": limit_of(stated),
         "certified": [figures(stated, n) for n in POOL_SIZES],
@@ -121,15 +110,47 @@ def derived(stated: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _require(stated: dict[str, Any]) -> None:
+    """InputError that names the first part which is not as it can be, or does not agree with another."""
+    kind = kind_of(stated["kind"])
+    listed = dict.fromkeys([*(name for row in KINDS.values() for name in row.data_files), PAGE])
+    shape: shapes.Shape = {
+        "schema": shapes.one_of(SCHEMA),
+        "kind": shapes.one_of(kind.name),
+        "cohort": shapes.OF_RECORDS if kind.per_record else shapes.COHORT,
+        "mechanism": kind.parts(stated["mechanism"]),
+        "one_label": shapes.none_or({"findings": shapes.findings}),
+        "reproducible": shapes.one_of(True, False),
+        "secret": shapes.none_or(shapes.text("[0-9a-f]{16}")),
+        "ledger": shapes.none_or({"entry": shapes.whole(1), "digest": shapes.HASH, "before": shapes.BEFORE}),
+        "versions": dict.fromkeys(shapes.PACKAGES, shapes.text(r"\d[0-9A-Za-z.+!-]{0,30}")),
+        "files": {f"{name}?": shapes.FILE for name in listed},
+    }
+    where = shapes.misfit(shape, stated) or _disagreement(stated)
+    if where:
+        raise InputError(where, "A certificate states what its kind asks for, and nothing beside it.")
+
+
+def _disagreement(stated: dict[str, Any]) -> str:
+    """Which two parts cannot both be so, in words; empty where all agree."""
+    kind, cohort, repeatable = kind_of(stated["kind"]), stated["cohort"], stated["reproducible"]
+    if repeatable and (stated["ledger"] is not None or not cohort["synthetic"]):
+        return "reproducible is true, for a cohort that is not synthetic or an entry of a ledger."
+    if (stated["secret"] is None) != (repeatable or not kind.per_record):
+        return f"secret is {stated['secret']!r}, and reproducible {repeatable}."
+    if kind.per_record and cohort["most_records_of_a_patient"] > cohort["n_records"]:
+        return "cohort.most_records_of_a_patient is more than n_records."
+    return kind.disagreement(stated)
+
+
 # ----------------------------------------------------------------------------------------------------------- figures
 
 
 def limit_of(stated: dict[str, Any]) -> float | None:
     """The lift that holds for every N: K or L, doubled by one random label a record; None where there is none."""
-    mechanism = stated["mechanism"]
-    if not _certified(stated) or stated["kind"] not in (CODES, CAPPED):
-        return None
-    return float(mechanism["cells"] if stated["kind"] == CODES else mechanism["limit"]) * _labels(stated)
+    limit = _limit(stated)
+    lift = None if limit is None else limit.lift(stated["mechanism"])
+    return None if lift is None else lift * limits.labels(stated)
 
 
 def figures(stated: dict[str, Any], n: int) -> dict[str, Any]:
@@ -149,104 +170,23 @@ def figures(stated: dict[str, Any], n: int) -> dict[str, Any]:
     return row
 
 
-def _bounds(stated: dict[str, Any]) -> dict[str, Callable[[int], float]]:
-    """Upper bounds on Recall@1 as functions of N.
-
-    One random label a record: the release is (r, i, s), i a finding drawn independently of the data and s its state, of
-    which there are two. Sum over r, i and s of the largest p(r|x_j) P(i) [s = s_ij] is at most twice the sum over r and
-    i of the largest p(r|x_j) P(i): twice the bound. Jointly, it adds at most ln 2 nats to what a record tells.
-    """
-    if not _certified(stated):
-        return {}
-    mechanism, m, twice = stated["mechanism"], _most(stated), _labels(stated)
-    if stated["kind"] == STATISTICS:
-        mu = float(mechanism["mu"])
-        return {
-            "alone": lambda n: bounds.central(mu, n),
-            "together": lambda n: bounds.central(mu, n),
-            **_with_before(stated, 1.0, mu),
-        }
-    if stated["kind"] == EMBEDDINGS:
-        mu = 1 / float(mechanism["sigma"])  # unit rows: radius 1
-        return {
-            "alone": lambda n: bounds.gaussian(mu, n),
-            "joint": lambda n: bounds.joint_gaussian(mu, n),
-            "together": lambda n: bounds.gaussian(bounds.compose_mu([mu] * m), n),
-            **_with_before(stated, 1.0, mu * math.sqrt(m)),
-        }
-    if stated["kind"] == CODES:
-        cells = int(mechanism["cells"])
-        # given which finding each record and candidate carries, each group is a deterministic public code of 2K cells
-        groups = 1 if twice == 1 else twice * len(stated["one_label"]["findings"])
-        return {
-            "alone": lambda n: twice * bounds.cells(cells, n),
-            "joint": lambda n: min(groups * cells / n, bounds.joint_information(math.log(twice * cells), n)),
-            "together": lambda n: _power(twice * cells, m, n) / n,
-            **_with_before(stated, float(twice * cells), 0.0),
-        }
-    cap = Cap(int(mechanism["dimension"]), float(mechanism["limit"]), float(mechanism["p"]))
-    told = cap.nats + math.log(twice)
-    one = bounds.joint_information if twice == 2 else lambda nats, n: cap.certified_jointly(n)
-    return {
-        "alone": lambda n: twice * cap.certified(n) if cap.limit <= n else 1.0,
-        "joint": lambda n: one(told, n) if cap.limit <= n else 1.0,
-        "together": lambda n: _power(twice * cap.limit, m, n) / n,
-        **_with_before(stated, twice * cap.limit, 0.0),
-    }
+def _limit(stated: dict[str, Any]) -> Limit | None:
+    """What its kind certifies; None for what has no limit, and where the noise can be repeated."""
+    mechanism, limit = stated["mechanism"], kind_of(stated["kind"]).limit
+    if stated["reproducible"] or mechanism.get("seed") is not None:
+        return None
+    return limit
 
 
-def _with_before(stated: dict[str, Any], limit: float, mu: float) -> dict[str, Callable[[int], float]]:
-    """The bound for who also holds what left before of the patient: mu_b of statistics, lift_b of records.
-
-        Recall@1 <= limit^m lift_b Phi(Phi^-1(1/N) + root(mu^2 + mu_b^2))
-
-    Given J, all releases are independent: their coins are. One record has p_j(r) <= L q(r), q one law for all j (a code
-    of K values: L = K and q = 1/K), so with any others, s,
-        (1/N) sum over r and s of max_j p_j(r) p_j(s) <= L (1/N) sum over s of max_j p_j(s),
-    L times the bound of the others. So with each record of the patient, m in this release and those before, until only
-    Gaussian releases are left, which are one of the root of the summed squares (bounds.compose_mu). As candidates may
-    have had less of either, the largest of each is taken.
-    """
-    said = before_of(stated)
-    if said is None:
-        return {}
-    m, lift, mu = _most(stated), said["lift"], bounds.compose_mu([mu, said["mu"]])
-    if lift is None:
-        return {"with_before": lambda n: 1.0}
-    return {"with_before": lambda n: _power(limit, m, n) * lift * float(bounds.gaussian(mu, n))}
-
-
-def before_of(stated: dict[str, Any]) -> dict[str, Any] | None:
-    """{"mu", "lift"} of what had left before, by the site's ledger; lift None: without limit. None: nothing had."""
-    before = {"mu": 0, "lift": 1} if stated["ledger"] is None else stated["ledger"]["before"]
-    return None if before["mu"] == 0 and before["lift"] == 1 else dict(before)
+def _bounds(stated: dict[str, Any]) -> limits.Bounds:
+    """Upper bounds on Recall@1."""
+    limit = _limit(stated)
+    return {} if limit is None else limit.bounds(stated)
 
 
 def _rate(bound: Callable[[int], float], n: int) -> float:
     """Between guessing and 1."""
     return float(min(max(bound(n), 1 / n), 1.0))
-
-
-def _power(limit: float, m: int, n: int) -> float:
-    """limit^m, and n where it is more."""
-    return float(limit**m) if m * math.log(limit) < math.log(n) else float(n)
-
-
-def _certified(stated: dict[str, Any]) -> bool:
-    """Is there a limit at all? Not for scores, clean embeddings, or noise that can be repeated."""
-    kind, mechanism = stated["kind"], stated["mechanism"]
-    if stated["reproducible"] or mechanism.get("seed") is not None or kind == SCORES:
-        return False
-    return bool(kind != EMBEDDINGS or float(mechanism["sigma"]) > 0)
-
-
-def _labels(stated: dict[str, Any]) -> int:
-    return 2 if stated["one_label"] else 1
-
-
-def _most(stated: dict[str, Any]) -> int:
-    """Records of the patient who has most; statistics are over patients, and do not say how many images anybody has."""
-    return 1 if stated["kind"] == STATISTICS else int(stated["cohort"]["most_records_of_a_patient"])
 
 
 # --------------------------------------------------------------------------------------------------------- sentences
@@ -255,46 +195,37 @@ def _most(stated: dict[str, Any]) -> int:
 def _sentences(stated: dict[str, Any]) -> list[str]:
     """The certificate in words, the first one its heart."""
     said: list[str] = []
-    limit, m = limit_of(stated), _most(stated)
+    kind, limit, m = kind_of(stated["kind"]), limit_of(stated), limits.most(stated)
     rows = [figures(stated, n) for n in POOL_SIZES]
     if stated["reproducible"]:
         said.append("Synthetic and not private: anybody can make the noise again, so no limit holds. For tests alone.")
+    elif kind.limit is None or rows[0]["alone"] is None:
+        said.append(
+            "No limit is certified. What is known of linkage was measured with the attackers that Linkage Explorer "
+            "lists; a better one may do better."
+        )
     elif limit is not None:
         said.append(
             f"Among N equally likely reports, whoever gets one record of this release picks the right report with "
             f"probability at most {limit:g}/N, whatever else they know about the candidates; an average over records, "
             "for one release."
         )
-    elif stated["kind"] == STATISTICS:
-        said.append(
-            "Whoever gets this file, and may know every other patient, picks one patient's report among N equally "
-            f"likely ones with probability {_numbers(rows, 'alone')}. That is beyond what they already had."
-        )
-    elif rows[0]["alone"] is not None:
-        said.append(
-            "Among N equally likely reports, whoever gets one record of this release picks the right report with "
-            f"probability {_numbers(rows, 'alone')}. The advantage over guessing grows with N: never quote it "
-            "without N."
-        )
     else:
-        said.append(
-            "No limit is certified. What is known of linkage was measured with the attackers that Linkage Explorer "
-            "lists; a better one may do better."
-        )
+        said.append(kind.limit.sentence(rows))
     if stated["one_label"] and rows[0]["alone"] is not None:
         said.append("Each record carries the state of one finding, drawn at random; that doubles the limit, as stated.")
-    if stated["kind"] in PER_RECORD and rows[0]["joint"] is not None:
+    if rows[0]["joint"] is not None:
         whole = "somebody who holds the whole folder and knows that its N records and N reports match one to one"
         if all(row["joint"] == row["alone"] for row in rows):
             said.append(f"The same holds, on average over the records, for {whole}.")
         else:
-            said.append(f"For {whole}, less is proved: right on average for {_numbers(rows, 'joint')}.")
-    if stated["kind"] in PER_RECORD and m > 1 and rows[0]["together"] is not None:
+            said.append(f"For {whole}, less is proved: right on average for {limits.numbers(rows, 'joint')}.")
+    if m > 1 and rows[0]["together"] is not None:
         said.append(
             f"One patient has up to {m} records here. For somebody who can see that they belong together the limits "
-            f"multiply: {_numbers(rows, 'together')}."
+            f"multiply: {limits.numbers(rows, 'together')}."
         )
-    before = before_of(stated)
+    before = limits.before_of(stated)
     if before is not None and rows[0]["with_before"] is not None:
         left = [f"Gaussian noise with a mu of {before['mu']:.4g}"] if before["mu"] else []
         if before["lift"] != 1:
@@ -302,114 +233,28 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
             left[-1] += " limit"
         said.append(
             f"By the site's ledger other releases left before; of the patient with most: {' and '.join(left)}. For "
-            f"somebody who holds them too, and sees what is of one patient: {_numbers(rows, 'with_before')}."
+            f"somebody who holds them too, and sees what is of one patient: {limits.numbers(rows, 'with_before')}."
         )
     if stated["cohort"]["synthetic"]:
         said.append("The cohort is synthetic: nothing in this folder is a patient.")
     return said
 
 
-def _numbers(rows: list[dict[str, Any]], name: str) -> str:
-    """The most that Recall@1 can be, at each N, in words: "at most 3% at N = 1,000; ..."; 1 is no limit."""
-    limited = [f"{row[name] * 100:.3g}% at N = {row['n']:,}" for row in rows if row[name] < 1]
-    free = [f"{row['n']:,}" for row in rows if row[name] >= 1]
-    said = ["at most " + "; ".join(limited)] if limited else []
-    if free:
-        said.append("no limit at N = " + ", ".join(free))
-    return "; ".join(said)
-
-
 def _holds_for(stated: dict[str, Any]) -> str:
     """Which N the figures are about."""
-    if not _certified(stated):
-        return "No figure is certified, for any N."
-    if stated["kind"] == STATISTICS:
-        return (
-            "N reports of patients who may have been in the sums, each equally likely to the attacker before the file "
-            "was seen. A smaller N, from age, date or text, gives its own row."
-        )
-    return (
-        f"N reports that are equally likely to the attacker before the record is seen, the right one among them; the "
-        f"release has {stated['cohort']['n_records']:,} records. Whatever shrinks N (age, date, hospital) shrinks it "
-        "before the table is read: take the row of the N that is left."
-    )
+    limit = kind_of(stated["kind"]).limit
+    return limit.holds_for(stated) if limit and _bounds(stated) else "No figure is certified, for any N."
 
 
 def _assumptions(stated: dict[str, Any]) -> list[str]:
     """What the figures rest on; nothing where there are none."""
-    if not _certified(stated):
-        return []
-    kind, mechanism = stated["kind"], stated["mechanism"]
-    if kind == STATISTICS:
-        return [
-            f"Unit: the patient, add or remove one; noise {FRESH}; mu = {_figure(mechanism['mu'])}.",
-            "The number of patients is public.",
-            "For this one query: others on the same patients add up (mu in squares); the site's ledger counts them.",
-            "What the sums say about everybody, such as how a finding looks, is not about one patient.",
-            "Proved for real numbers; the computer's are 32 and 64 bits long.",
-        ]
-    said = [
-        "N equally likely candidates. An average over records: one record may stand out more than the mean.",
-        "One release an image: a second, different release multiplies the limits. The site's ledger counts them.",
-        _nothing_else(stated),
-    ]
-    if kind == CODES:
-        said += [
-            f"The codebook was made from {mechanism['public']} alone, before it saw a record; the code has no noise.",
-            f"Cells with fewer than {mechanism['least']} records are left out, a policy of the site "
-            f"({mechanism['suppressed']:,} records); pools are of the records that are in the folder.",
-        ]
-    elif kind in (CAPPED, EMBEDDINGS) and mechanism.get("noise"):
-        said += [
-            f"The noise is {KEYED}. Whoever has the secret has the noise, and then nothing holds.",
-            "Proved for real numbers and random noise; here numbers are 32 and 64 bits long, and the noise is "
-            "pseudo-random (HMAC-SHA256, SHAKE-256).",
-        ]
-        if kind == CAPPED and mechanism["epsilon"] is None:
-            said.append(
-                "It limits who is picked, not who is ruled out: candidates far from a vector cannot be its own."
-            )
-    return said
-
-
-def _nothing_else(stated: dict[str, Any]) -> str:
-    besides = "" if before_of(stated) is None else ", besides what the ledger counts"
-    return f"Nothing else computed from these images has left the site{besides}."
+    limit = kind_of(stated["kind"]).limit
+    return limit.assumptions(stated) if limit and _bounds(stated) else []
 
 
 def _use(stated: dict[str, Any]) -> list[str]:
     """What the recipient types."""
     said = ["linkage receive DIR"]
-    if stated["one_label"] or stated["kind"] in (STATISTICS, CODES):  # something to train on
+    if stated["one_label"] or kind_of(stated["kind"]).reader is not None:  # something to train on
         said.append(f"linkage receive DIR --cohort COHORT/{stated['cohort']['model']}")
     return said
-
-
-def _figure(value: Any) -> str:
-    return "unlimited" if value is None else f"{float(value):.4g}"
-
-
-# ----------------------------------------------------------------------------------------------------------- compared
-
-
-def difference(stated: Any, found: Any, path: str = "") -> str | None:
-    """Where two JSON values differ first, None where nowhere; numbers may differ in the last digits."""
-    if isinstance(stated, dict) and isinstance(found, dict):
-        for name in sorted({*stated, *found}, key=str):
-            if name not in stated or name not in found:
-                return f"{path}{name}"
-            if where := difference(stated[name], found[name], f"{path}{name}."):
-                return where
-        return None
-    if _is_list(stated) and _is_list(found) and len(stated) == len(found):
-        for i, (one, other) in enumerate(zip(stated, found, strict=True)):
-            if where := difference(one, other, f"{path}{i}."):
-                return where
-        return None
-    numbers = [isinstance(one, int | float) and not isinstance(one, bool) for one in (stated, found)]
-    same = math.isclose(stated, found, rel_tol=1e-6) if all(numbers) else stated == found
-    return None if same else path.rstrip(".") or "everything"
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)

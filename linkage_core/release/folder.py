@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,21 +29,17 @@ import pyarrow.parquet as pq
 from linkage_core import __version__
 from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.release import certificate, page, stated
-from linkage_core.release.certificate import CODES, PER_RECORD, SCHEMA, STATISTICS, Certificate
-from linkage_core.release.kinds import codes, statistics
-from linkage_core.release.records import CODEBOOK, COLUMNS, LABEL_COLUMNS, TABLE
+from linkage_core.release.certificate import PAGE, SCHEMA, Certificate
+from linkage_core.release.checks import ASK
+from linkage_core.release.kind import Column
+from linkage_core.release.records import LABEL_COLUMNS, TABLE
+from linkage_core.release.table import kind_of
 from linkage_core.store.files import sha256, write_json
 
-CERTIFICATE, PAGE, SUMS = "certificate.json", "release.html", "statistics.safetensors"
-FILES = {**dict.fromkeys(PER_RECORD, (TABLE,)), CODES: (TABLE, CODEBOOK), STATISTICS: (SUMS,)}
-"""Data files of each kind."""
+CERTIFICATE = "certificate.json"
 
 NUMBER_BYTES = 8
 """Of a record number, written as twice as many hexadecimal digits."""
-
-_ABOUT = {"cohort": "name", "model": "model", "head": "head"}
-_OFF_SPHERE = 1e-3
-_ASK = "Ask the site for the release again, and tell them what this said."
 
 
 def require_free(out: Path) -> None:
@@ -168,15 +163,13 @@ def check(folder: Path) -> Certificate:
     try:
         content = _content(folder)
         _require_files(folder, content)
-        if content["kind"] == STATISTICS:
-            _check_sums(folder / SUMS, content)
-        else:
-            _check_records(folder, content)
+        kind = kind_of(content["kind"])
+        kind.check(folder, content, _checked_records(folder, content) if kind.per_record else None)
         _require_page(folder, content)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise StoreError(f"{folder} holds what has no meaning ({_short(error)}).", _ASK) from error
+        raise StoreError(f"{folder} holds what has no meaning ({_short(error)}).", ASK) from error
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{folder} cannot be read ({_short(error)}).", _ASK) from error
+        raise StoreError(f"{folder} cannot be read ({_short(error)}).", ASK) from error
     return Certificate(content)
 
 
@@ -192,39 +185,39 @@ def _content(folder: Path) -> dict[str, Any]:
     """The certificate's JSON, if it is whole, unaltered, and what the bounds give."""
     path = folder / CERTIFICATE
     if path.is_symlink() or not path.is_file():
-        raise InputError(f"{folder} has no {CERTIFICATE}.", "A release without it promises nothing. " + _ASK)
+        raise InputError(f"{folder} has no {CERTIFICATE}.", "A release without it promises nothing. " + ASK)
     try:
         said = path.read_text(encoding="utf-8")
         content = json.loads(said)
     except ValueError as error:
-        raise StoreError(f"{path} cannot be read ({_short(error)}).", _ASK) from error
+        raise StoreError(f"{path} cannot be read ({_short(error)}).", ASK) from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise StoreError(f"{path} is no certificate of schema {SCHEMA}.", _ASK)
+        raise StoreError(f"{path} is no certificate of schema {SCHEMA}.", ASK)
     known = {*certificate.STATED, *certificate.DERIVED, "digest"}
     if odd := sorted(known ^ set(content)):
         has = "has" if odd[0] in content else "lacks"
-        raise StoreError(f"{path} {has} the part {reprlib.repr(odd[0])}.", _ASK)
+        raise StoreError(f"{path} {has} the part {reprlib.repr(odd[0])}.", ASK)
     if content["digest"] != certificate.digest_of(content):
-        raise StoreError(f"{path} was altered since it was written: its digest differs.", _ASK)
+        raise StoreError(f"{path} was altered since it was written: its digest differs.", ASK)
     try:
         fresh = certificate.derived({name: content[name] for name in certificate.STATED})
     except LinkageError as error:
-        raise StoreError(f"{path} states what has no meaning: {error.what}", _ASK) from error
-    where = certificate.difference({name: content[name] for name in certificate.DERIVED}, fresh)
+        raise StoreError(f"{path} states what has no meaning: {error.what}", ASK) from error
+    where = stated.difference({name: content[name] for name in certificate.DERIVED}, fresh)
     if where:
         raise StoreError(
             f"{path}: {reprlib.repr(where)[1:-1]} is not what the bounds give for this release.",
             "It was altered, or written by another version of Linkage Explorer "
-            f"({content['versions']['linkage-explorer']}). " + _ASK,
+            f"({content['versions']['linkage-explorer']}). " + ASK,
         )
     if said != json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n":  # as write_json writes it
-        raise StoreError(f"{path} is not written as certificates are: a space or a part stands there twice.", _ASK)
+        raise StoreError(f"{path} is not written as certificates are: a space or a part stands there twice.", ASK)
     return content
 
 
 def _require_files(folder: Path, content: dict[str, Any]) -> None:
     """Exactly the files of the kind, as plain files, each as certified. The page may be left out, see _require_page."""
-    said, wanted = content["files"], {*FILES[content["kind"]], PAGE}
+    said, wanted = content["files"], {*kind_of(content["kind"]).data_files, PAGE}
     found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     if extra := sorted(found - wanted - {CERTIFICATE}):
         raise StoreError(
@@ -237,20 +230,21 @@ def _require_files(folder: Path, content: dict[str, Any]) -> None:
             f"The certificate lists {odd[0]!r}, which is no part of this release."
             if odd[0] in said
             else f"The certificate does not list {odd[0]}.",
-            _ASK,
+            ASK,
         )
     if _other_version(content) and PAGE not in found:
         wanted.remove(PAGE)
     for name in sorted(wanted):
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise StoreError(f"{path} is missing.", _ASK)
-    if TABLE in wanted:
-        _require_columns(folder / TABLE, content)
+            raise StoreError(f"{path} is missing.", ASK)
+    column = kind_of(content["kind"]).column
+    if column is not None:
+        _require_columns(folder / TABLE, content, column)
     for name in sorted(wanted):
         path = folder / name
         if path.stat().st_size != said[name]["bytes"] or sha256(path) != said[name]["sha256"]:
-            raise StoreError(f"{path} was altered since it was certified: its sha256 differs.", _ASK)
+            raise StoreError(f"{path} was altered since it was certified: its sha256 differs.", ASK)
 
 
 def _other_version(content: dict[str, Any]) -> bool:
@@ -275,19 +269,17 @@ def _require_page(folder: Path, content: dict[str, Any]) -> None:
             f"{content['versions']['linkage-explorer']}, and this is {__version__}.",
             f"Delete {PAGE} unread and check again: {CERTIFICATE} then stands alone. Or check with that version.",
         )
-    raise StoreError(f"{path} is not the page of its certificate.", _ASK)
+    raise StoreError(f"{path} is not the page of its certificate.", ASK)
 
 
-def _require_columns(path: Path, content: dict[str, Any]) -> None:
+def _require_columns(path: Path, content: dict[str, Any], column: Column) -> None:
     """Exactly the columns of the kind, of the right types, with nothing written beside them."""
     try:
         with pq.ParquetFile(path) as file:
             schema, notes, writer = file.schema_arrow, file.metadata.metadata, file.metadata.created_by
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path} is not a whole Parquet file ({_short(error)}).", _ASK) from error
-    kind, mechanism = content["kind"], content["mechanism"]
-    value = COLUMNS[kind]
-    wanted = ("record", value, *(LABEL_COLUMNS if content["one_label"] else ()))
+        raise StoreError(f"{path} is not a whole Parquet file ({_short(error)}).", ASK) from error
+    wanted = ("record", column.name, *(LABEL_COLUMNS if content["one_label"] else ()))
     if extra := [name for name in schema.names if name not in wanted]:
         raise StoreError(
             f"{path} has the column {reprlib.repr(extra[0])}, which is no part of this release.",
@@ -295,9 +287,8 @@ def _require_columns(path: Path, content: dict[str, Any]) -> None:
         )
     if tuple(schema.names) != wanted:
         raise StoreError(f"{path} has the columns {', '.join(schema.names)}.", f"It should have {', '.join(wanted)}.")
-    width = len(mechanism["findings"]) if "findings" in mechanism else mechanism.get("dimension", 1)
-    types = {"record": pa.string(), "finding": pa.int8(), "present": pa.bool_(), "code": pa.int32()}
-    types |= dict.fromkeys(("vector", "scores"), pa.list_(pa.float32(), width))
+    types = {"record": pa.string(), "finding": pa.int8(), "present": pa.bool_()}
+    types |= {column.name: column.type(content["mechanism"])}
     for field in schema:
         if field.type != types[field.name]:
             raise StoreError(
@@ -307,26 +298,19 @@ def _require_columns(path: Path, content: dict[str, Any]) -> None:
     named = {*wanted, "element", "item"}
     beside = schema.metadata or {*(notes or {})} - {b"ARROW:schema"}
     if beside or any(field.metadata or field.name not in named for field in fields):
-        raise StoreError(f"{path} carries metadata beside its columns.", _ASK)
+        raise StoreError(f"{path} carries metadata beside its columns.", ASK)
     if not re.fullmatch(r"parquet-cpp-arrow version [0-9.]{1,20}(-SNAPSHOT)?", writer or ""):
-        raise StoreError(f"{path} carries a note of its writer: {reprlib.repr(writer)}.", _ASK)
+        raise StoreError(f"{path} carries a note of its writer: {reprlib.repr(writer)}.", ASK)
 
 
-def read_vectors(folder: Path) -> np.ndarray:
-    """(n, d) float32: the vectors or scores of a release, in the order of its table."""
-    column = pq.read_table(folder / TABLE).column(1).combine_chunks()
-    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), -1)
-
-
-def _check_records(folder: Path, content: dict[str, Any]) -> None:
-    """Numbers opaque, unique and in order, as many rows as stated; codes of cells that are large enough; rows on the
-    sphere."""
-    table, kind, mechanism = pq.read_table(folder / TABLE), content["kind"], content["mechanism"]
+def _checked_records(folder: Path, content: dict[str, Any]) -> pa.Table:
+    """The table of records: numbers opaque, unique and in order, as many rows as stated, findings of the list."""
     path = folder / TABLE
+    table = pq.read_table(path)
     if len(table) != content["cohort"]["n_records"]:
-        raise StoreError(f"{path} has {len(table):,} records, not {content['cohort']['n_records']:,}.", _ASK)
+        raise StoreError(f"{path} has {len(table):,} records, not {content['cohort']['n_records']:,}.", ASK)
     if any(column.null_count for column in table.columns):
-        raise StoreError(f"{path} has empty cells.", _ASK)
+        raise StoreError(f"{path} has empty cells.", ASK)
     opaque = pc.match_substring_regex(table.column("record"), f"^[0-9a-f]{{{2 * NUMBER_BYTES}}}$")
     if not pc.all(opaque).as_py():
         raise StoreError(
@@ -335,123 +319,9 @@ def _check_records(folder: Path, content: dict[str, Any]) -> None:
         )
     numbers = table.column("record").to_numpy()
     if (numbers[1:] <= numbers[:-1]).any():
-        raise StoreError(f"{path}: rows do not stand in the order of their numbers.", _ASK)
+        raise StoreError(f"{path}: rows do not stand in the order of their numbers.", ASK)
     if content["one_label"]:
         which = table.column("finding").to_numpy()
         if not ((which >= 0) & (which < len(content["one_label"]["findings"]))).all():
-            raise StoreError(f"{path}: a finding lies outside the list of the certificate.", _ASK)
-    if kind == CODES:
-        cells = table.column("code").to_numpy()
-        if not ((cells >= 0) & (cells < mechanism["cells"])).all():
-            raise StoreError(f"{path}: a code lies outside the {mechanism['cells']} cells.", _ASK)
-        counts = np.bincount(cells)
-        if counts[counts > 0].min() < mechanism["least"]:
-            few = int(np.flatnonzero((counts > 0) & (counts < mechanism["least"]))[0])
-            raise StoreError(
-                f"{path}: cell {few} holds {counts[few]} records, fewer than the {mechanism['least']} of the policy.",
-                _ASK,
-            )
-        _check_codebook(folder / CODEBOOK, content)
-        return
-    rows = read_vectors(folder).astype(np.float64)
-    if not np.isfinite(rows).all():
-        raise StoreError(f"{path}: a number is not finite.", _ASK)
-    if "dimension" in mechanism:
-        off = np.flatnonzero(np.abs(np.linalg.norm(rows, axis=1) - 1) > _OFF_SPHERE)
-        if len(off):
-            raise StoreError(f"{path}: the vector of record {numbers[off[0]]} is off the sphere.", _ASK)
-
-
-def _check_codebook(path: Path, content: dict[str, Any]) -> None:
-    """The codebook is one of the certificate's cells, and carries its numbers and where it is from, nothing else."""
-    book, mechanism = codes.Codebook.read(path), content["mechanism"]
-    if book.n_cells != mechanism["cells"]:
-        raise StoreError(f"{path} has {book.n_cells} cells, not {mechanism['cells']}.", _ASK)
-    doubles = dict.fromkeys(("mean", "weights", "places", "prices", "scores"), "F64")
-    _require_tensors(
-        path,
-        {**doubles, "centres": "F32", "occupancy": "I64", "trained": "U8"},
-        {
-            "codebook": {
-                "cohort": stated.NAME,
-                "model": stated.one_of(content["cohort"]["model"]),
-                "head_sha256": stated.HASH,
-                "seed": stated.whole(0),
-                "public_records": stated.whole(1),
-            }
-        },
-    )
-    said = book.about
-    if mechanism["public"] != f"{said['cohort']} ({said['public_records']:,} records)":
-        raise StoreError(f"{path} was made from another cohort than {mechanism['public']}.", _ASK)
-
-
-def _require_tensors(path: Path, types: Mapping[str, str], note: stated.Shape) -> None:
-    """A safetensors file of exactly these tensors, {name: type}, with one note of that shape and nothing around it."""
-    with path.open("rb") as file:
-        said = file.read(int.from_bytes(file.read(8), "little"))
-    head = json.loads(said)
-    held = head.pop("__metadata__", {})
-    if odd := sorted({*head} ^ {*types}):
-        raise StoreError(f"{path} {'has' if odd[0] in head else 'lacks'} the tensor {reprlib.repr(odd[0])}.", _ASK)
-    for name, kind in types.items():
-        if head[name]["dtype"] != kind:
-            raise StoreError(f"{path}: {name} is of type {head[name]['dtype']}, not {kind}.", _ASK)
-    if set(held) != {"note"}:
-        raise StoreError(f"{path} carries other notes than its own.", _ASK)
-    told = json.loads(held["note"])
-    if where := stated.misfit(note, told):
-        raise StoreError(f"{path}: in its note {where}", _ASK)
-    plain = json.dumps({"__metadata__": held, **head}, separators=(",", ":"), ensure_ascii=False).encode()
-    if held["note"] != json.dumps(told, sort_keys=True) or len(said.rstrip(b" ")) != len(plain) or len(said) % 8:
-        raise StoreError(f"{path}: its header holds more than it says.", _ASK)
-
-
-def _check_sums(path: Path, content: dict[str, Any]) -> None:
-    """The sums are those of the certificate's mechanism: findings, patients, noise; with nothing else in the file."""
-    made, mechanism, cohort = statistics.Statistics.read(path), content["mechanism"], content["cohort"]
-    for name, found in sums_mechanism(made).items():
-        where = certificate.difference(mechanism[name], found)
-        if where:
-            raise StoreError(f"{path}: its {name} is not the certificate's.", _ASK)
-    k, e, r = len(mechanism["findings"]), *made.query.frame.to.shape
-    shapes = {"prevalence": (k,), "weights": (k,)}
-    for name, shape in shapes.items():
-        if getattr(made.query, name).shape != shape:
-            raise StoreError(f"{path}: {name} is not of shape {shape}.", _ASK)
-    frame = made.query.frame
-    if frame.centre.shape != (e,) or frame.back.shape != (e, r):
-        raise StoreError(f"{path}: its frame is not of one shape.", _ASK)
-    finite = (made.label, made.second, made.query.prevalence, made.query.weights, frame.centre, frame.to, frame.back)
-    if not all(np.isfinite(one).all() for one in finite):
-        raise StoreError(f"{path}: a number is not finite.", _ASK)
-    doubles = ["prevalence", "weights", "centre", "to", "back"]
-    source = stated.one_of(mechanism["public"])
-    note: dict[str, Any] = {
-        "kind": stated.one_of(STATISTICS),
-        "schema": stated.whole(1),
-        "made_from": source,
-        "findings": stated.findings,
-        "about": {name: stated.one_of(cohort[of]) for name, of in _ABOUT.items()},
-        "seed": stated.one_of(mechanism["seed"]),
-        **{name: stated.number(0.0) for name in ("second", "constant", "clip", "n_patients", "multiplier", "delta")},
-    }
-    if made.query.start is not None:
-        note["start_from"] = source
-        doubles += [f"start_{name}" for name in ("weights", "intercept", "variance", "curvature")]
-    _require_tensors(path, {**dict.fromkeys(doubles, "F64"), "label": "F32", "second": "F32"}, note)
-
-
-def sums_mechanism(made: statistics.Statistics) -> dict[str, Any]:
-    """What the certificate says of the sums: the numbers of the mechanism, from the file alone."""
-    return {
-        "name": "Gaussian mechanism on clipped sums over patients",
-        "findings": list(made.query.findings),
-        "n_patients": made.n_patients,
-        "clip": made.query.clip,
-        "multiplier": made.multiplier,
-        "delta": made.delta,
-        "mu": None if not made.multiplier else made.mu,
-        "public": made.query.frame.made_from,
-        "seed": made.seed,
-    }
+            raise StoreError(f"{path}: a finding lies outside the list of the certificate.", ASK)
+    return table

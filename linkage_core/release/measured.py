@@ -28,7 +28,6 @@ from linkage_core.ranking import pools
 from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.release.ceiling import ATTACKED, POPULATIONS, UNIFORM, one_image_a_study
 from linkage_core.release.kind import Mechanism
-from linkage_core.store import seen
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.validate import one_of
 
@@ -41,13 +40,6 @@ ROUNDS = 8
 _SIMULATED = 200  # images drawn for each text, by which the predictor learns where they fall
 _LOGISTIC = (0.03, 0.3)
 _HOME_POOL = 1000
-
-
-def gaussian(sigma: float) -> Mechanism:
-    """Output noise on each coordinate. Raises InputError for a sigma that is no standard deviation."""
-    if not (np.isfinite(sigma) and sigma >= 0):
-        raise InputError(f"sigma is {sigma}.", "It is a standard deviation: zero or more.")
-    return Mechanism(lambda rows, rng: seen.noised(rows, sigma, rng), sigma)
 
 
 def hold(

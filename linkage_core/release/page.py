@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from linkage_core.release.certificate import KINDS, TRIES, Certificate
+from linkage_core.release.certificate import TRIES, Certificate
+from linkage_core.release.records import TABLE
+from linkage_core.release.table import kind_of
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#5a6675;--line:#d9dfe6;--ground:#f6f7f9;--card:#fff;--accent:#0b6b74;
@@ -42,18 +44,6 @@ margin:.5rem 0}
 @media print{body{background:#fff}main{padding:0}}
 """
 
-_WHAT = {
-    "records.parquet": "one row a record: an opaque number and {column}",
-    "codebook.safetensors": "the public codebook: centres of the cells, and how findings stand in them",
-    "statistics.safetensors": "noisy sums over patients",
-}
-_COLUMN = {
-    "codes": "its cell",
-    "capped": "a random unit vector near its embedding",
-    "scores": "its scores",
-    "embeddings": "its embedding",
-}
-
 
 def render(made: Certificate) -> str:
     """The page of a certificate whose data files are described; without scripts, pictures or links."""
@@ -65,7 +55,7 @@ def render(made: Certificate) -> str:
     certified = content["certified"][0]["alone"] is not None
     parts = [
         "<header><p>Release with a certificate · Linkage Explorer</p>",
-        f"<h1>{_text(_title(made))}</h1>",
+        f"<h1>{_text(kind_of(made.kind).heading(content))}</h1>",
         "<p>" + "".join(f'<span class="tag">{_text(tag)}</span>' for tag in tags) + "</p></header>",
         f'<section class="limit{"" if certified else " none"}"><p>{_text(first)}</p>',
         *(f'<p class="note">{_text(one)}</p>' for one in others),
@@ -91,30 +81,17 @@ def render(made: Certificate) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{_text(_title(made))}</title><style>{_STYLE}</style></head><body><main>"
+        f"<title>{_text(kind_of(made.kind).heading(content))}</title><style>{_STYLE}</style></head><body><main>"
         + "\n".join(parts)
         + "</main></body></html>\n"
     )
 
 
-def _title(made: Certificate) -> str:
-    cohort = made.content["cohort"]
-    if made.kind == "statistics":
-        return f"Statistics over {made.content['mechanism']['n_patients']:,} patients"
-    what = {
-        "codes": "codes of a public codebook",
-        "capped": "capped vectors",
-        "scores": "scores of findings",
-        "embeddings": "embeddings with noise" if made.content["mechanism"].get("sigma") else "embeddings",
-    }
-    return f"{cohort['n_records']:,} records as {what[made.kind]}"
-
-
 def _figures(content: dict[str, Any]) -> str:
     """N, and of 10,000 tries how many can be right."""
-    per_record, m = content["kind"] != "statistics", content["cohort"].get("most_records_of_a_patient", 1)
+    per_record, m = kind_of(content["kind"]).per_record, content["cohort"].get("most_records_of_a_patient", 1)
     names = {"alone": "at most, from one record" if per_record else "at most, from this file"}
-    if per_record:
+    if content["certified"][0]["joint"] is not None:
         names["joint"] = "at most, from the whole folder"
     if per_record and m > 1:
         names["together"] = f"at most, from {m} records of one patient"
@@ -143,10 +120,13 @@ def _times(lift: float, n: int) -> str:
 
 
 def _files(content: dict[str, Any]) -> str:
-    rows = []
+    rows, kind = [], kind_of(content["kind"])
+    words = dict(kind.files)
+    if kind.column is not None:
+        words[TABLE] = f"one row a record: an opaque number and {kind.column.words}"
     for name, said in sorted(content["files"].items()):
-        what = _WHAT.get(name, "").format(column=_COLUMN.get(content["kind"], ""))
-        if name == "records.parquet" and content["one_label"]:
+        what = words.get(name, "")
+        if name == TABLE and content["one_label"]:
             what += (
                 f", and whether one of {len(content['one_label']['findings'])} findings, drawn at random, is present"
             )
@@ -159,7 +139,7 @@ def _files(content: dict[str, Any]) -> str:
         "</td><td></td><td></td></tr>"
     )
     return (
-        f"<p>{_text(KINDS[content['kind']][0].upper() + KINDS[content['kind']][1:])}.</p>"
+        f"<p>{_text(kind.words[0].upper() + kind.words[1:])}.</p>"
         '<div class="scroll"><table><thead><tr><th>file</th><th>size</th><th>sha256</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

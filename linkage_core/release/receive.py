@@ -18,11 +18,9 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.ranking import intervals
 from linkage_core.release import folder
-from linkage_core.release.certificate import CAPPED, CODES, STATISTICS, Certificate
-from linkage_core.release.kinds.capped import Cap, dot_cdf
-from linkage_core.release.kinds.codes import Codebook
-from linkage_core.release.kinds.statistics import Moments, Statistics, fisher
-from linkage_core.release.records import CODEBOOK, TABLE
+from linkage_core.release.certificate import Certificate
+from linkage_core.release.records import TABLE
+from linkage_core.release.table import kind_of
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.utility import auroc
 from linkage_core.utility.probe import Probe, states_of, train_probe
@@ -31,8 +29,6 @@ from linkage_core.utility.table import MACRO
 COLUMNS = ("label", "auroc", "auroc_low", "auroc_high")
 OWN = (*("own", "own_low", "own_high", "difference", "difference_low", "difference_high"),)
 COUNTS = ("n", "n_positive", "n_patients", "flag", "trained_on")
-_LEAST = 10  # records of each state of a finding
-_GRID = 20_001
 
 
 def receive(
@@ -107,92 +103,21 @@ def caution(found: Certificate, entry: Entry) -> str | None:
 def reader(path: Path, found: Certificate, seed: int = 0) -> tuple[str, Probe | None]:
     """(what it was trained on, a probe of the 14 findings) from a checked folder; (why not, None) where none can be
     trained. A finding that the release does not know is not `trained`."""
-    if found.kind == STATISTICS:
-        made = Statistics.read(path / folder.SUMS)
-        if "space" in made.about:
-            return f"the sums are of {made.about['space']}, not of embeddings", None
-        return "sums over patients", _of_all(made.query.findings, made.probe())
-    carried = found.content["one_label"]
-    if found.kind == CODES and not carried:
-        return "the codebook's public scores of each cell", _of_codebook(path)
+    kind, carried = kind_of(found.kind), found.content["one_label"]
     if not carried:
-        return "nothing to train: the release carries no labels", None
+        if kind.reader is None:
+            return "nothing to train: the release carries no labels", None
+        said, findings, probe = kind.reader(path)
+        return said, None if probe is None else _of_all(findings, probe)
+    if kind.taught is None:
+        return "nothing to train: nobody knows how from such records", None
     findings = tuple(carried["findings"])
     table = pq.read_table(path / TABLE)
     which = table.column("finding").to_numpy()
     states = np.full((len(table), len(findings)), np.nan)
     states[np.arange(len(table)), which] = table.column("present").to_numpy(zero_copy_only=False)
-    if found.kind == CAPPED:
-        mechanism = found.content["mechanism"]
-        cap = Cap(int(mechanism["dimension"]), float(mechanism["limit"]), float(mechanism["p"]))
-        vectors = folder.read_vectors(path).astype(np.float64)
-        return "capped directions with one label each", _of_all(findings, errors_in_directions(vectors, cap, states))
-    rows = Codebook.read(path / CODEBOOK).centres[_codes(path)]
-    probe = train_probe(rows, states, np.arange(len(rows)), seed)
-    return "centres of cells with one label each", _of_all(findings, probe)
-
-
-def errors_in_directions(rows: np.ndarray, cap: Cap, states: np.ndarray) -> Probe:
-    """Fisher's direction for clean embeddings from capped ones: errors in variables with a known law.
-
-    A release of x is r = t x + sqrt(1 - t^2) u, u uniform across x: E[r | x] = gain x and, with b = (1 - E t^2)/(d-1),
-    E[r r^T | x] = (E t^2 - b) x x^T + b I. Both are undone; E t^2 comes from the law of t. rows (n, d) unit; states
-    (n, K) 1, 0, NaN not told. Noise of an entry: r has variance about 1/d in each coordinate.
-    """
-    n, d = rows.shape
-    square = second_of_dot(cap)
-    b = (1 - square) / (d - 1)
-    if abs(square - b) < 1e-6:
-        raise InputError(
-            f"Directions of a cap with L = {cap.limit:g} are as wide as none: they tell nothing of the covariance.",
-            "Ask for another limit.",
-        )
-    mean = rows.mean(axis=0) / cap.gain
-    covariance = (rows.T @ rows / n - b * np.eye(d)) / (square - b) - np.outer(mean, mean)
-    k = states.shape[1]
-    cross, prevalence, count, trained = np.zeros((k, d)), np.full(k, 0.5), np.ones(k), np.zeros(k, bool)
-    for i in range(k):
-        known = ~np.isnan(states[:, i])
-        y = states[known, i]
-        if min((y == 1).sum(), (y == 0).sum()) < _LEAST:
-            continue
-        trained[i], count[i], prevalence[i] = True, len(y), y.mean()
-        cross[i] = (y - y.mean()) @ (rows[known] / cap.gain - mean) / len(y)
-    moments = Moments(
-        n=count,
-        mean=mean,
-        covariance=covariance,
-        cross=cross,
-        prevalence=prevalence,
-        cross_noise=np.sqrt(prevalence * (1 - prevalence) / count / d) / cap.gain,
-        covariance_noise=1 / (d * np.sqrt(n) * (square - b)),
-    )
-    weights = np.where(trained, fisher(moments, np.ones(d)).T, 0.0)
-    return Probe(mean, weights, np.full(k, np.nan), trained)
-
-
-def second_of_dot(cap: Cap) -> float:
-    """E t^2 of t = r . x: 1 less the integral of 2 t P(r . x <= t) over -1 .. 1, by Simpson's rule."""
-    from scipy.integrate import simpson
-
-    t = np.linspace(-1, 1, _GRID)
-    return float(1 - simpson(2 * t * dot_cdf(cap, t), x=t))
-
-
-def _of_codebook(path: Path) -> Probe:
-    """The cells' public scores, made linear: least squares over the centres, each counted as often as it occurs."""
-    book = Codebook.read(path / CODEBOOK)
-    weight = np.sqrt(np.maximum(np.bincount(_codes(path), minlength=book.n_cells), 1e-3))[:, None]
-    mean = np.average(book.centres, axis=0, weights=weight[:, 0] ** 2)
-    x, y = (book.centres - mean) * weight, (book.scores - book.scores.mean(axis=0)) * weight
-    shrink = 1e-2 * np.trace(x.T @ x) / x.shape[1] * np.eye(x.shape[1])
-    weights = np.linalg.solve(x.T @ x + shrink, x.T @ y)
-    trained = np.asarray(book.trained, dtype=bool)
-    return Probe(mean, np.where(trained, weights, 0.0), np.full(len(LABELS), np.nan), trained)
-
-
-def _codes(path: Path) -> np.ndarray:
-    return np.asarray(pq.read_table(path / TABLE).column("code").to_numpy())
+    said, probe = kind.taught(path, found.content["mechanism"], states, seed)
+    return said, _of_all(findings, probe)
 
 
 def _of_all(findings: tuple[str, ...], probe: Probe) -> Probe:

@@ -8,33 +8,28 @@ numbers, which has nothing to do with the store's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from scipy.special import ndtri
-from threadpoolctl import threadpool_limits
+import pyarrow.parquet as pq
 
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
-from linkage_core.release.certificate import CAPPED, CODES, EMBEDDINGS, KEYED, SCORES
 from linkage_core.release.keyed import Secret, image_key
-from linkage_core.release.kinds import codes
-from linkage_core.release.kinds.capped import Cap
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.store.seen import same_weights
-from linkage_core.utility.probe import states_of, train_probe
+from linkage_core.utility.probe import states_of
 
-TABLE, CODEBOOK = "records.parquet", "codebook.safetensors"
-COLUMNS = {CODES: "code", CAPPED: "vector", SCORES: "scores", EMBEDDINGS: "vector"}
+TABLE = "records.parquet"
 LABEL_COLUMNS = ("finding", "present")
 
 _NUMBER_BYTES = 8
-_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -60,18 +55,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Released:
-    """What would be written: which rows of the source are in it, what was done, and the table in its released order.
+    """What would be written: what was done, writers of data files beside the table of records, and that table in its
+    released order with the rows of the source that are in it; no table and no rows for what is not by record.
 
-    purpose names the release to the secret and the ledger: equal for a release that is made again, another where a
-    codebook or reader differs in one number, so that records of two releases cannot be joined by their numbers.
+    purpose names a release of records to the secret and the ledger: equal for a release that is made again, another
+    where a codebook or reader differs in one number, so that records of two releases cannot be joined by their numbers.
     """
 
-    kind: str
     mechanism: dict[str, Any]
-    rows: np.ndarray
-    table: pa.Table
-    purpose: str
-    codebook: codes.Codebook | None = None
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    table: pa.Table = None
+    purpose: str = ""
+    data: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
 
 def gather(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None) -> Source:
@@ -114,15 +109,20 @@ def thinned(source: Source, secret: Secret, most: int) -> Source:
     )
 
 
-def public_of(source: Source, public: Entry | None, kind: str) -> tuple[Entry, np.ndarray, np.ndarray, np.ndarray]:
-    """(entry, embeddings, states, patients) of a public cohort under the source's head. InputError where none was
-    named, it is the cohort that is released, shares a patient with it, or came from other weights."""
+def require_public(kind: str, public: Entry | None) -> Entry:
+    """The public cohort; InputError where none was named."""
     if public is None:
         raise InputError(
             f"A release of {kind} needs a public cohort.",
             "Name one of the store with labels: --public COHORT, for example --public phantom-site-b.",
         )
-    entry = source.entry
+    return public
+
+
+def public_of(source: Source, public: Entry | None, kind: str) -> tuple[Entry, np.ndarray, np.ndarray, np.ndarray]:
+    """(entry, embeddings, states, patients) of a public cohort under the source's head. InputError where none was
+    named, it is the cohort that is released, shares a patient with it, or came from other weights."""
+    public, entry = require_public(kind, public), source.entry
     if public.cohort == entry.cohort:
         raise InputError(
             f"The public cohort is {public.cohort!r}, which is the one that is released.",
@@ -141,94 +141,6 @@ def public_of(source: Source, public: Entry | None, kind: str) -> tuple[Entry, n
     return public, embeddings, states_of(records), records["patient_id"].to_numpy(str)
 
 
-def as_codes(
-    source: Source, secret: Secret, n_cells: int, public: Entry | None, *, least: int = codes.LEAST, seed: int = 0
-) -> Released:
-    """Each record as the number of its cell; cells with fewer than `least` records left out.
-
-    Raises InputError as codes.require_policy and public_of, and where no record is left.
-    """
-    codes.require_policy(n_cells, source.n, least)
-    known, embeddings, states, patients = public_of(source, public, CODES)
-    about = {"cohort": known.cohort, "model": known.model, "head_sha256": source.head_sha256}
-    book = codes.Codebook.build(embeddings, states, n_cells, patients=patients, seed=seed, about=about)
-    kept = codes.suppress(book.assign(source.embeddings), least)
-    rows = np.flatnonzero(kept != codes.SUPPRESSED)
-    if not len(rows):
-        raise InputError(f"No cell holds {least} records.", "Take fewer cells, or another public cohort.")
-    made_of = _sha256({name: one for name, one in vars(book).items() if isinstance(one, np.ndarray)})
-    mechanism = {
-        "name": "public codebook",
-        "codebook": made_of,
-        "cells": n_cells,
-        "least": least,
-        "suppressed": int(source.n - len(rows)),
-        "public": f"{known.cohort} ({book.about['public_records']:,} records)",
-    }
-    purpose = f"codes K={n_cells} least={least} codebook={made_of} head={source.head_sha256}"
-    return _released(source, secret, CODES, mechanism, rows, pa.array(kept[rows], pa.int32()), purpose, book)
-
-
-def as_capped(source: Source, secret: Secret, limit: float, epsilon: float | None = None) -> Released:
-    """Each record as one direction by the cap mechanism. InputError for a limit at or below 1 or above the records."""
-    require_limit(limit, source.n)
-    cap = Cap.of(source.embeddings.shape[1], limit, epsilon=epsilon)
-    vectors = cap.release_keyed(source.embeddings, source.images, secret, head_sha256=source.head_sha256)
-    mechanism = {
-        "name": "cap mechanism",
-        "dimension": cap.dimension,
-        "limit": float(cap.limit),
-        "p": float(cap.p),
-        "epsilon": None if cap.p == 1 else float(cap.epsilon),
-        "gain": float(cap.gain),
-        "noise": KEYED,
-    }
-    return _released(
-        source, secret, CAPPED, mechanism, np.arange(source.n), _lists(vectors), cap.purpose(source.head_sha256)
-    )
-
-
-def as_embeddings(source: Source, secret: Secret, sigma: float = 0.0) -> Released:
-    """Each record as its embedding: clean, or with Gaussian noise `sigma` in each coordinate, keyed."""
-    if not 0 <= sigma < np.inf:
-        raise InputError(f"The noise is {sigma}.", "It is a standard deviation: zero or more, and finite.")
-    vectors, d = source.embeddings.astype(np.float32), source.embeddings.shape[1]
-    purpose = f"gaussian sigma={float(sigma)!r} d={d} head={source.head_sha256}"
-    if sigma:
-        for start in range(0, source.n, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            vectors[part] += sigma * ndtri(secret.uniforms(purpose, source.images[part], d))
-        vectors = unit(vectors)  # post-processing: it is the sum that the limit is about
-    mechanism = {"name": "Gaussian noise" if sigma else "clean", "sigma": float(sigma), "dimension": d}
-    if sigma:
-        mechanism["noise"] = KEYED
-    return _released(source, secret, EMBEDDINGS, mechanism, np.arange(source.n), _lists(vectors), purpose)
-
-
-def as_scores(
-    source: Source, secret: Secret, public: Entry | None, findings: tuple[str, ...] = LABELS, seed: int = 0
-) -> Released:
-    """Each record as the scores of findings by a probe of public data; those that it could not learn are left out."""
-    known, embeddings, states, patients = public_of(source, public, SCORES)
-    with threadpool_limits(1, user_api="blas"):  # many small products: threads would only wait for each other
-        probe = train_probe(embeddings, states, patients, seed)
-    learnt = [name for name in findings if probe.trained[LABELS.index(name)]]
-    if not learnt:
-        raise InputError(
-            f"None of the findings can be learnt from {known.cohort}.", "Name others, or take another public cohort."
-        )
-    scores = probe(source.embeddings)[:, [LABELS.index(name) for name in learnt]].astype(np.float32)
-    made_of = _sha256({"mean": probe.mean, "weights": probe.weights})
-    mechanism = {
-        "name": "linear probe",
-        "reader": made_of,
-        "findings": learnt,
-        "public": f"{known.cohort} ({len(embeddings):,} records)",
-    }
-    purpose = f"scores {'|'.join(learnt)} reader={made_of} head={source.head_sha256}"
-    return _released(source, secret, SCORES, mechanism, np.arange(source.n), _lists(scores), purpose)
-
-
 def with_one_label(made: Released, source: Source, secret: Secret, findings: tuple[str, ...]) -> Released:
     """The same with the state of one finding a record: present, or not (negative, uncertain or not mentioned).
 
@@ -240,42 +152,25 @@ def with_one_label(made: Released, source: Source, secret: Secret, findings: tup
     which = np.minimum((drawn * len(findings)).astype(np.int64), len(findings) - 1)
     present = states[np.arange(len(states)), np.array([LABELS.index(name) for name in findings])[which]] == 1
     purpose = f"{made.purpose} with one label of {'|'.join(findings)}"
-    value = made.table.column(COLUMNS[made.kind])
+    _, value = made.table.column_names
     # in the order of the rows, then numbered anew: a release with labels is another release
     back = np.argsort(_order(secret, source, made.purpose, made.rows)[1])
-    columns = {COLUMNS[made.kind]: value.take(pa.array(back)).combine_chunks()}
+    columns = {value: made.table.column(value).take(pa.array(back)).combine_chunks()}
     columns |= {"finding": pa.array(which, pa.int8()), "present": pa.array(present, pa.bool_())}
-    return Released(
-        made.kind,
-        made.mechanism,
-        made.rows,
-        _numbered(secret, source, purpose, made.rows, columns),
-        purpose,
-        made.codebook,
-    )
+    return replace(made, table=_numbered(secret, source, purpose, made.rows, columns), purpose=purpose)
 
 
-def require_limit(limit: float, n_records: int) -> None:
-    """InputError for a limit L at or below 1, or above the number of records."""
-    if not 1 < limit <= n_records:
-        raise InputError(
-            f"The limit L is {limit:g}, and the release has {n_records:,} records.",
-            "Take one above 1 (at 1 nothing could be released) and at most N (beyond it nothing is limited).",
-        )
-
-
-def _released(
+def released(
     source: Source,
     secret: Secret,
-    kind: str,
     mechanism: dict[str, Any],
     rows: np.ndarray,
-    values: pa.Array,
+    values: dict[str, pa.Array],
     purpose: str,
-    codebook: codes.Codebook | None = None,
+    data: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> Released:
-    table = _numbered(secret, source, purpose, rows, {COLUMNS[kind]: values})
-    return Released(kind, mechanism, rows, table, purpose, codebook)
+    """These rows of the source under their numbers; values: the one column beside those, aligned with the rows."""
+    return Released(mechanism, rows, _numbered(secret, source, purpose, rows, values), purpose, data or {})
 
 
 def _numbered(secret: Secret, source: Source, purpose: str, rows: np.ndarray, columns: dict[str, pa.Array]) -> pa.Table:
@@ -298,7 +193,7 @@ def _order(secret: Secret, source: Source, purpose: str, rows: np.ndarray) -> tu
     return numbers, order
 
 
-def _sha256(tensors: Mapping[str, np.ndarray]) -> str:
+def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
     """Of names, types, shapes and values: another codebook or reader is another release, whatever it was made from."""
     said = hashlib.sha256()
     for name, one in sorted(tensors.items()):
@@ -306,7 +201,13 @@ def _sha256(tensors: Mapping[str, np.ndarray]) -> str:
     return said.hexdigest()
 
 
-def _lists(rows: np.ndarray) -> pa.Array:
+def lists(rows: np.ndarray) -> pa.Array:
     """(n, d) float32 as one column of vectors."""
     flat = np.ascontiguousarray(rows, dtype=np.float32).ravel()
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), rows.shape[1])
+
+
+def read_vectors(folder: Path) -> np.ndarray:
+    """(n, d) float32: the vectors or scores of a release, in the order of its table."""
+    column = pq.read_table(folder / TABLE).column(1).combine_chunks()
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), -1)

@@ -22,6 +22,9 @@ from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.release import folder, records
 from linkage_core.release.keyed import Secret
+from linkage_core.release.kinds.capped import as_capped
+from linkage_core.release.kinds.codes import as_codes
+from linkage_core.release.kinds.embeddings import as_embeddings
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, make
 from linkage_core.store.entry import Store
@@ -321,9 +324,9 @@ def test_embeddings_off_the_sphere_and_shared_patients_are_refused(store: Store,
     secret = Secret.create(tmp_path / "s", entry.cohort)
     bent = records.replace(source, embeddings=source.embeddings * np.where(np.arange(source.n) == 4, 1.5, 1)[:, None])
     with pytest.raises(InputError, match=r"Row 4 has norm 1\.5"):
-        records.as_capped(bent, secret, 9)
+        as_capped(bent, secret, 9)
     with pytest.raises(InputError, match=r"Embedding 4 has norm 1\.5"):
-        records.as_codes(bent, secret, 8, store.open("open", MODEL))
+        as_codes(bent, secret, 8, store.open("open", MODEL))
     twice = records.replace(
         source,
         records=pd.concat([source.records, source.records.iloc[:1]], ignore_index=True),
@@ -331,7 +334,7 @@ def test_embeddings_off_the_sphere_and_shared_patients_are_refused(store: Store,
         images=[*source.images, source.images[0]],
     )
     with pytest.raises(InputError, match="Two records have one number"):
-        records.as_embeddings(twice, secret)
+        as_embeddings(twice, secret)
     other = Store(tmp_path / "store")
     found, images, texts = cohort("toy", 150, synthetic=True, seed=0, splits=("heldout",))
     import_arrays(found, MODEL, images, texts, other)

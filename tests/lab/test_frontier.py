@@ -236,21 +236,23 @@ def test_releases_of_records_are_counted_one_image_a_study(entry: Entry, store: 
     names = [one.option["option"] for one in (codes, capped, scores, noisy)]
     assert names == ["codes-limit3-seed0", "capped-limit3-seed0", "scores-seed0", "embeddings-noise0.5-seed0"]
     assert noisy.option["mu"] == 2.0
-    assert capped.of == Cap.of(capped.of.dimension, 3)
+    assert capped.measured.of == Cap.of(capped.measured.of.dimension, 3)
     records = entry.records(entry.default_split)
-    rows = pd.DataFrame(frontier_build.linked(entry, "codes", codes.mechanism))
+    rows = pd.DataFrame(frontier_build.linked(entry, "codes", codes.measured.mechanism))
     assert {"worst", "predictor", "reader", "known-pairs", "bayes-gaussian"} <= set(rows["attacker"])
     assert (rows["n_queries"] == records["study_id"].nunique()).all()
     alone = rows[rows["attacker"] != WORST]
     assert (alone["recall"] * alone["pool_size"] <= 3 + 1e-9).all()
-    told = pd.DataFrame(frontier_build.told(entry, "codes", codes.mechanism))
+    told = pd.DataFrame(frontier_build.told(entry, "codes", codes.measured.mechanism))
     assert (told["attacker"] == frontier.LABELLED).all()
     assert (told["n_queries"] == records["study_id"].nunique()).all()
     mean = told.set_index("pool_size")["recall"]
     assert (mean > 1.1 * alone.groupby("pool_size")["recall"].mean()).all()
-    as_heads = pd.DataFrame(frontier_build.linked(entry, "noisy", noisy.mechanism, population=ATTACKED))
+    as_heads = pd.DataFrame(frontier_build.linked(entry, "noisy", noisy.measured.mechanism, population=ATTACKED))
     assert (as_heads["n_queries"] == len(records)).all()
-    held = measured.hold(entry, noisy.mechanism)
+    held = measured.hold(entry, noisy.measured.mechanism)
     by_hand = attack.run(held, "reader")[0].n_better
-    found = {one.attacker: one for one in measured.attacks(entry, noisy.mechanism, "noisy", population=ATTACKED)}
+    found = {
+        one.attacker: one for one in measured.attacks(entry, noisy.measured.mechanism, "noisy", population=ATTACKED)
+    }
     np.testing.assert_array_equal(found["reader"].counts.n_better, by_hand)

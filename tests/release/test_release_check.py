@@ -23,10 +23,12 @@ from scipy.special import ndtr
 from helpers.release_store import MODEL, build
 from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.release import bounds, certificate, folder, page, records, stated
-from linkage_core.release.certificate import CAPPED, CODES, EMBEDDINGS, SCORES, STATISTICS
+from linkage_core.release.kinds import codes, statistics
 from linkage_core.release.make import Options, make
+from linkage_core.release.table import KINDS
 from linkage_core.store.files import read_tensors, versions, write_tensors
 
+CAPPED, CODES, EMBEDDINGS, SCORES, STATISTICS = "capped", "codes", "embeddings", "scores", "statistics"
 Change = Callable[[dict[str, Any]], Any]
 ENTERED = {"entry": 3, "digest": "0" * 64, "before": {"mu": 0.5, "lift": 4.0}}
 
@@ -106,9 +108,9 @@ def smaller(held: dict[str, np.ndarray]) -> None:
 
 
 def unfinite(path: Path) -> None:
-    rows = folder.read_vectors(path).copy()
+    rows = records.read_vectors(path).copy()
     rows[0, 0] = np.nan
-    column(1, "scores", lambda n: records._lists(rows))(path)
+    column(1, "scores", lambda n: records.lists(rows))(path)
 
 
 def written_by(path: Path) -> None:
@@ -128,10 +130,10 @@ def fielded(path: Path) -> None:
 
 def spaced(path: Path) -> None:
     """Spaces in a header, which is where a safetensors file has room."""
-    held = (path / folder.SUMS).read_bytes()
+    held = (path / statistics.SUMS).read_bytes()
     size = int.from_bytes(held[:8], "little")
     head = held[8 : 8 + size].replace(b'"label":', b'"label":' + b" " * 8)
-    (path / folder.SUMS).write_bytes(len(head).to_bytes(8, "little") + head + held[8 + size :])
+    (path / statistics.SUMS).write_bytes(len(head).to_bytes(8, "little") + head + held[8 + size :])
 
 
 SLIPPED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
@@ -161,31 +163,31 @@ SLIPPED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "a finding lies outside the list",
     ),
     "a score that is none": (SCORES, unfinite, "a number is not finite"),
-    "a smaller codebook": (CODES, turned(records.CODEBOOK, smaller), "has 7 cells, not 8"),
-    "a note beside the note": (CODES, turned(records.CODEBOOK, lambda held: None, ages="83"), "carries other notes"),
+    "a smaller codebook": (CODES, turned(codes.CODEBOOK, smaller), "has 7 cells, not 8"),
+    "a note beside the note": (CODES, turned(codes.CODEBOOK, lambda held: None, ages="83"), "carries other notes"),
     "64 bits of sums": (
         STATISTICS,
-        turned(folder.SUMS, lambda held: held.update(label=held["label"].astype(np.float64))),
+        turned(statistics.SUMS, lambda held: held.update(label=held["label"].astype(np.float64))),
         "label is of type F64, not F32",
     ),
     "a sum less": (
         STATISTICS,
-        turned(folder.SUMS, lambda held: held.update(label=held["label"][:-1].copy())),
+        turned(statistics.SUMS, lambda held: held.update(label=held["label"][:-1].copy())),
         "holds sums of shapes",
     ),
     "a prevalence more": (
         STATISTICS,
-        turned(folder.SUMS, lambda held: held.update(prevalence=np.append(held["prevalence"], 0.83))),
+        turned(statistics.SUMS, lambda held: held.update(prevalence=np.append(held["prevalence"], 0.83))),
         "prevalence is not of shape",
     ),
     "a centre of more": (
         STATISTICS,
-        turned(folder.SUMS, lambda held: held.update(centre=np.append(held["centre"], 83.0))),
+        turned(statistics.SUMS, lambda held: held.update(centre=np.append(held["centre"], 83.0))),
         "its frame is not of one shape",
     ),
     "a moment that is none": (
         STATISTICS,
-        turned(folder.SUMS, lambda held: held.update(second=held["second"] * np.float32(np.inf))),
+        turned(statistics.SUMS, lambda held: held.update(second=held["second"] * np.float32(np.inf))),
         "a number is not finite",
     ),
     "64 bits": (
@@ -195,29 +197,29 @@ SLIPPED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "codebook's note": (
         CODES,
-        noted(records.CODEBOOK, lambda note: note["codebook"].update(ages=[83])),
+        noted(codes.CODEBOOK, lambda note: note["codebook"].update(ages=[83])),
         "has the part 'ages'",
     ),
     "codebook's text": (
         CODES,
-        noted(records.CODEBOOK, lambda note: note["codebook"].update(head_sha256="Mrs A, 83")),
+        noted(codes.CODEBOOK, lambda note: note["codebook"].update(head_sha256="Mrs A, 83")),
         "codebook.head_sha256 is 'Mrs A, 83'",
     ),
     "codebook's cohort": (
         CODES,
-        noted(records.CODEBOOK, lambda note: note["codebook"].update(cohort="other")),
+        noted(codes.CODEBOOK, lambda note: note["codebook"].update(cohort="other")),
         "made from another cohort",
     ),
-    "another note": (CODES, noted(records.CODEBOOK, lambda note: note.update(more=1)), "has the part 'more'"),
-    "sums' note": (STATISTICS, noted(folder.SUMS, lambda note: note["about"].update(ages=[83])), "part 'ages'"),
+    "another note": (CODES, noted(codes.CODEBOOK, lambda note: note.update(more=1)), "has the part 'more'"),
+    "sums' note": (STATISTICS, noted(statistics.SUMS, lambda note: note["about"].update(ages=[83])), "part 'ages'"),
     "sums' text": (
         STATISTICS,
-        noted(folder.SUMS, lambda note: note.update(start_from="Mrs A")),
+        noted(statistics.SUMS, lambda note: note.update(start_from="Mrs A")),
         "start_from is 'Mrs A'",
     ),
     "a tensor more": (
         STATISTICS,
-        noted(folder.SUMS, lambda note: None, {"ages": np.arange(9)}),
+        noted(statistics.SUMS, lambda note: None, {"ages": np.arange(9)}),
         "has the tensor 'ages'",
     ),
     "spaces in a header": (STATISTICS, spaced, "its header holds more than it says"),
@@ -328,7 +330,7 @@ def test_a_certificate_lists_the_files_of_its_kind_and_no_other(made: dict[str, 
     said = {name: content[name] for name in certificate.STATED}
     for change, message in (
         (
-            lambda files: files.update({records.CODEBOOK: files[records.TABLE]}),
+            lambda files: files.update({codes.CODEBOOK: files[records.TABLE]}),
             "lists 'codebook.safetensors', which is",
         ),
         (lambda files: files.pop(records.TABLE), r"does not list records\.parquet"),
@@ -364,7 +366,8 @@ def test_a_link_in_place_of_the_certificate_is_refused(made: dict[str, Path], tm
 
 def test_lists_of_parts_are_those_that_are_written(made: dict[str, Path]) -> None:
     assert set(stated.PACKAGES) == set(versions())
-    assert set(certificate.FILES) == {folder.PAGE, *itertools.chain(*folder.FILES.values())}
+    listed = {name for path in made.values() for name in content_of(path)["files"]}
+    assert listed == {folder.PAGE, *itertools.chain(*(kind.data_files for kind in KINDS.values()))}
     assert folder.NUMBER_BYTES == records._NUMBER_BYTES
     assert set(content_of(made[STATISTICS])["cohort"]) == {"name", "model", "head", "synthetic"}
 
@@ -415,7 +418,7 @@ def test_a_mutated_certificate_passes_unchanged_or_is_refused(kind: str, made: d
         inner[place[-1]] = rng.choice((*ODD, nested(400)))
         mutant["digest"] = certificate.digest_of(mutant)
         put(path, mutant)
-        assert refused(path) or certificate.difference(mutant, content) is None, place
+        assert refused(path) or stated.difference(mutant, content) is None, place
         with suppress(Exception):  # the forger's own, whatever it is
             put(path, certificate.finished({name: mutant[name] for name in certificate.STATED}).content)
         refused(path)

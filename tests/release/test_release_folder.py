@@ -20,12 +20,14 @@ import pytest
 from helpers.release_store import MODEL, build
 from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.release import bounds, certificate, folder, records
-from linkage_core.release.certificate import CAPPED, CODES, EMBEDDINGS, KINDS, SCORES, STATISTICS
 from linkage_core.release.keyed import Secret
+from linkage_core.release.kinds import capped, codes, statistics
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, make
+from linkage_core.release.table import KINDS
 from linkage_core.store.entry import Entry, Store
 
+CAPPED, CODES, EMBEDDINGS, SCORES, STATISTICS = "capped", "codes", "embeddings", "scores", "statistics"
 LIMIT = 8
 
 
@@ -72,11 +74,11 @@ def content_of(path: Path) -> dict[str, Any]:
 def test_every_kind_holds_its_files_and_columns_alone(made: dict[str, Path]) -> None:
     for name, path in made.items():
         kind = folder.check(path).kind
-        assert {one.name for one in path.iterdir()} == {*folder.FILES[kind], folder.CERTIFICATE, folder.PAGE}, name
+        assert {one.name for one in path.iterdir()} == {*KINDS[kind].data_files, folder.CERTIFICATE, folder.PAGE}, name
         if kind != STATISTICS:
             labels = list(records.LABEL_COLUMNS) if "+label" in name else []
             schema = pq.read_schema(path / records.TABLE)
-            assert schema.names == ["record", records.COLUMNS[kind], *labels]
+            assert schema.names == ["record", KINDS[kind].column.name, *labels]
             assert not schema.metadata
 
 
@@ -103,7 +105,7 @@ def test_rows_do_not_follow_the_store_and_numbers_do_not_join_releases(made: dic
     for one, other in itertools.combinations(numbers.values(), 2):
         assert not set(one) & set(other)
     assert all(rows == sorted(rows) for rows in numbers.values())
-    clean = folder.read_vectors(made[EMBEDDINGS])
+    clean = records.read_vectors(made[EMBEDDINGS])
     place = np.argmax(clean @ records.gather(toy).embeddings.T, axis=1)
     assert sorted(place) == list(range(len(place))), "each record is in it once"
     steps = np.abs(np.diff(place))
@@ -114,17 +116,17 @@ def test_rows_do_not_follow_the_store_and_numbers_do_not_join_releases(made: dic
 def test_the_data_are_what_the_mechanism_says(made: dict[str, Path], asked: dict[str, Options], toy: Entry) -> None:
     source = records.gather(toy)
     secret = Secret.read(asked[CAPPED].secret, toy.cohort)
-    clean, vectors = folder.read_vectors(made[EMBEDDINGS]), folder.read_vectors(made[CAPPED])
+    clean, vectors = records.read_vectors(made[EMBEDDINGS]), records.read_vectors(made[CAPPED])
     assert np.allclose(sorted((clean @ clean[0]).tolist()), sorted((source.embeddings @ clean[0]).tolist()), atol=1e-5)
-    fresh = records.as_capped(source, secret, LIMIT)
+    fresh = capped.as_capped(source, secret, LIMIT)
     own = {number: i for i, number in enumerate(fresh.table.column("record").to_pylist())}
     assert list(own) == pq.read_table(made[CAPPED] / records.TABLE).column("record").to_pylist()
     gain = content_of(made[CAPPED])["mechanism"]["gain"]
     order = records._order(secret, source, fresh.purpose, fresh.rows)[1]
     assert (vectors * source.embeddings[order]).sum(axis=1).mean() == pytest.approx(gain, abs=0.03)
     table = pq.read_table(made[CODES] / records.TABLE)
-    book = records.codes.Codebook.read(made[CODES] / records.CODEBOOK)
-    kept = records.codes.suppress(book.assign(source.embeddings))
+    book = codes.Codebook.read(made[CODES] / codes.CODEBOOK)
+    kept = codes.suppress(book.assign(source.embeddings))
     assert np.bincount(table.column("code").to_numpy()).tolist() == np.bincount(kept[kept >= 0]).tolist()
 
 
@@ -134,13 +136,13 @@ def test_one_label_is_drawn_without_looking_and_stands_beside_its_own_record(
     source = records.gather(toy)
     secret = Secret.read(asked[CAPPED].secret, toy.cohort)
     table = pq.read_table(made[f"{CAPPED}+label"] / records.TABLE)
-    purpose = records.with_one_label(records.as_capped(source, secret, LIMIT), source, secret, records.LABELS).purpose
+    purpose = records.with_one_label(capped.as_capped(source, secret, LIMIT), source, secret, records.LABELS).purpose
     order = records._order(secret, source, purpose, np.arange(source.n))[1]
     states = records.states_of(source.records)[order]
     which, present = table.column("finding").to_numpy(), table.column("present").to_numpy(zero_copy_only=False)
     assert (states[np.arange(len(which)), which] == 1).tolist() == present.tolist()
-    vectors = folder.read_vectors(made[f"{CAPPED}+label"])
-    alone = records.as_capped(source, secret, LIMIT)
+    vectors = records.read_vectors(made[f"{CAPPED}+label"])
+    alone = capped.as_capped(source, secret, LIMIT)
     assert (vectors * source.embeddings[order]).sum(axis=1).mean() == pytest.approx(alone.mechanism["gain"], abs=0.03)
     other = replace(source, records=source.records.assign(**dict.fromkeys(records.LABELS, 0.0)))
     again = records.with_one_label(alone, other, secret, records.LABELS).table
@@ -157,7 +159,7 @@ def test_the_same_again_is_the_same_to_the_byte(
         for file in made[name].iterdir():
             assert file.read_bytes() == (again / file.name).read_bytes(), (name, file.name)
     fresh = make(toy, tmp_path / STATISTICS, asked[STATISTICS]).path
-    assert (fresh / folder.SUMS).read_bytes() != (made[STATISTICS] / folder.SUMS).read_bytes(), "fresh noise"
+    assert (fresh / statistics.SUMS).read_bytes() != (made[STATISTICS] / statistics.SUMS).read_bytes(), "fresh noise"
 
 
 def test_at_most_so_many_records_of_a_patient(asked: dict[str, Options], toy: Entry, tmp_path: Path) -> None:
@@ -256,7 +258,9 @@ def test_reproducible_says_that_nothing_holds(toy: Entry, store: Store, tmp_path
         assert content["sentences"][0].startswith("Synthetic and not private")
         assert content["limit"] is None
         assert content["certified"][0]["alone"] is None
-        assert (paths[0] / folder.FILES[kind][0]).read_bytes() == (paths[1] / folder.FILES[kind][0]).read_bytes()
+        assert (paths[0] / KINDS[kind].data_files[0]).read_bytes() == (
+            paths[1] / KINDS[kind].data_files[0]
+        ).read_bytes()
         folder.check(paths[0])
 
 
@@ -361,9 +365,9 @@ def retable(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
 
 def bend(path: Path) -> None:
     """The first vector twice as long."""
-    rows = folder.read_vectors(path).copy()
+    rows = records.read_vectors(path).copy()
     rows[0] *= 2
-    retable(path, lambda table: table.set_column(1, "vector", records._lists(rows)))
+    retable(path, lambda table: table.set_column(1, "vector", records.lists(rows)))
 
 
 def one_in_a_cell(table: pa.Table) -> pa.Table:
@@ -402,7 +406,7 @@ ALTERED: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
     ),
     "hidden file": (STATISTICS, lambda p: (p / ".x").write_text("x") and None, False, "has '.x'"),
     "folder": (CODES, lambda p: (p / "more").mkdir(), False, "has 'more'"),
-    "missing file": (CODES, lambda p: (p / records.CODEBOOK).unlink(), False, "is missing"),
+    "missing file": (CODES, lambda p: (p / codes.CODEBOOK).unlink(), False, "is missing"),
     "missing certificate": (CODES, lambda p: (p / folder.CERTIFICATE).unlink(), False, "has no certificate.json"),
     "cut short": (
         CODES,
@@ -413,7 +417,7 @@ ALTERED: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
     "page": (CODES, lambda p: (p / folder.PAGE).write_text("all well") and None, False, "was altered"),
     "sums": (
         STATISTICS,
-        lambda p: (p / folder.SUMS).write_bytes((p / folder.SUMS).read_bytes()[:-4] + b"abcd") and None,
+        lambda p: (p / statistics.SUMS).write_bytes((p / statistics.SUMS).read_bytes()[:-4] + b"abcd") and None,
         False,
         "was altered",
     ),
@@ -486,11 +490,16 @@ def test_an_altered_folder_is_refused_by_name(name: str, made: dict[str, Path], 
 def test_a_link_in_place_of_a_file_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "altered"
     shutil.copytree(made[CODES], path)
-    (path / records.CODEBOOK).rename(tmp_path / "elsewhere")
-    (path / records.CODEBOOK).symlink_to(tmp_path / "elsewhere")
+    (path / codes.CODEBOOK).rename(tmp_path / "elsewhere")
+    (path / codes.CODEBOOK).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="is missing"):
         folder.check(path)
 
 
 def test_every_kind_has_its_words() -> None:
-    assert set(KINDS) == set(folder.FILES) == {*records.COLUMNS, STATISTICS}
+    for name, kind in KINDS.items():
+        assert name == kind.name
+        said = [kind.title, kind.words, kind.usage, *kind.files.values()]
+        assert all(said), name
+        assert kind.data_files, name
+        assert kind.column is None or kind.column.words, name

@@ -13,6 +13,7 @@ import pytest
 from helpers.release_store import MODEL, build
 from linkage_core.errors import InputError
 from linkage_core.release import certificate, folder
+from linkage_core.release.kinds import statistics
 from linkage_core.release.make import Options, make
 from linkage_core.store.files import sha256
 
@@ -28,15 +29,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def held(done: Path) -> bytes:
-    return (done / folder.SUMS).read_bytes()
+    return (done / statistics.SUMS).read_bytes()
 
 
 def test_two_steps_give_the_release_of_one(done: Path, tmp_path: Path) -> None:
     stated = {name: folder.check(done).content[name] for name in certificate.STATED if name != "files"}
     with folder.begin(tmp_path / "out") as making:
         assert (tmp_path / HIDDEN).stat().st_mode & 0o777 == 0o700
-        making.write({folder.SUMS: lambda path: path.write_bytes(held(done)) and None})
-        assert making.files() == {folder.SUMS: sha256(done / folder.SUMS)}
+        making.write({statistics.SUMS: lambda path: path.write_bytes(held(done)) and None})
+        assert making.files() == {statistics.SUMS: sha256(done / statistics.SUMS)}
         assert not (tmp_path / "out").exists()
         made = making.finish(stated)
     assert made.digest == folder.check(tmp_path / "out").digest == folder.check(done).digest
@@ -47,7 +48,7 @@ def test_two_steps_give_the_release_of_one(done: Path, tmp_path: Path) -> None:
 def test_what_was_not_finished_is_gone(done: Path, tmp_path: Path) -> None:
     for stops in (KeyboardInterrupt, OSError, None):
         with pytest.raises(stops) if stops else nullcontext(), folder.begin(tmp_path / "out") as making:
-            making.write({folder.SUMS: lambda path: path.write_bytes(held(done)) and None})
+            making.write({statistics.SUMS: lambda path: path.write_bytes(held(done)) and None})
             if stops:
                 raise stops
         assert not list(tmp_path.iterdir())

@@ -22,6 +22,7 @@ from linkage_core.errors import InputError, StoreError
 from linkage_core.release import certificate, folder, records
 from linkage_core.release import make as making
 from linkage_core.release.keyed import Secret
+from linkage_core.release.kinds import embeddings, statistics
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, confirm, make
 from linkage_core.store.entry import Entry, Store
@@ -78,8 +79,8 @@ def test_statistics_tell_nothing_of_images_without_noise(
         path = make(toy, tmp_path / f"out{i}", options).path
         content = content_of(path)
         assert set(content["cohort"]) == {"name", "model", "head", "synthetic"}
-        header = (path / folder.SUMS).read_bytes()
-        sums, page = content["files"][folder.SUMS], content["files"][folder.PAGE]
+        header = (path / statistics.SUMS).read_bytes()
+        sums, page = content["files"][statistics.SUMS], content["files"][folder.PAGE]
         told.append((header[: int.from_bytes(header[:8], "little") + 8], sums.pop("bytes"), page.pop("bytes")))
         del content["ledger"]["digest"], sums["sha256"], page["sha256"], content["digest"]
         told.append(json.dumps(content, sort_keys=True))
@@ -101,7 +102,7 @@ def test_a_head_that_was_trained_on_the_summed_patients_is_refused(
 def test_numbers_their_order_and_who_is_left_out_follow_from_the_secret(toy: Entry) -> None:
     """Whoever has the images, the ids and this code, but not the secret, can work out none of them."""
     source = records.gather(toy)
-    made = [records.as_embeddings(source, Secret(bytes([i]) * 32, "toy")).table for i in (0, 1, 1)]
+    made = [embeddings.as_embeddings(source, Secret(bytes([i]) * 32, "toy")).table for i in (0, 1, 1)]
     assert made[1].equals(made[2])
     numbers = [set(one.column("record").to_pylist()) for one in made]
     assert not numbers[0] & numbers[1]

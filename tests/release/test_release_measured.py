@@ -17,7 +17,8 @@ from linkage_core.release import bounds, measured
 from linkage_core.release.ceiling import ATTACKED, UNIFORM
 from linkage_core.release.kind import Mechanism
 from linkage_core.release.kinds.capped import Cap
-from linkage_core.release.measured import ROUNDS, Game, ask, gaussian, predict_cells
+from linkage_core.release.kinds.embeddings import gaussian
+from linkage_core.release.measured import ROUNDS, Game, ask, predict_cells
 
 breaks = script("release_breaks")
 

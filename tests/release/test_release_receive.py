@@ -16,7 +16,7 @@ from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import unit
 from linkage_core.release import make, receive
-from linkage_core.release.kinds.capped import Cap
+from linkage_core.release.kinds.capped import Cap, errors_in_directions, second_of_dot
 from linkage_core.store.entry import Entry, Store
 from linkage_core.utility.auroc import placements
 from linkage_core.utility.probe import states_of, train_probe
@@ -141,7 +141,7 @@ def test_the_law_of_a_direction_is_undone(cap: Cap) -> None:
     rng = np.random.default_rng(0)
     rows = np.tile(np.eye(cap.dimension)[0], (200_000, 1))
     t = cap.release(rows, rng)[:, 0].astype(np.float64)
-    assert (t**2).mean() == pytest.approx(receive.second_of_dot(cap), abs=4 * (t**2).std() / np.sqrt(len(t)))
+    assert (t**2).mean() == pytest.approx(second_of_dot(cap), abs=4 * (t**2).std() / np.sqrt(len(t)))
     assert t.mean() == pytest.approx(cap.gain, abs=4 * t.std() / np.sqrt(len(t)))
 
 
@@ -171,7 +171,7 @@ def test_errors_in_variables_beat_the_directions_taken_for_embeddings_and_close_
         own, states = sphere(n, 1)
         released_rows = cap.release(own, np.random.default_rng(2)).astype(np.float64)
         told = np.where(np.random.default_rng(3).integers(0, 2, n)[:, None] == np.arange(2), states, np.nan)
-        ours = receive.errors_in_directions(released_rows, cap, told)
+        ours = errors_in_directions(released_rows, cap, told)
         theirs = train_probe(released_rows[:60_000], told[:60_000], np.arange(min(n, 60_000)))
         losses.append((best - auroc(ours(x), y), best - auroc(theirs(x), y)))
     (few, _), (many, naive) = losses
@@ -183,7 +183,7 @@ def test_errors_in_variables_beat_the_directions_taken_for_embeddings_and_close_
 def test_a_finding_told_too_seldom_is_not_trained() -> None:
     own, states = sphere(500, 1)
     states[:, 1] = np.nan
-    probe = receive.errors_in_directions(own, Cap(8, 6.0), states)
+    probe = errors_in_directions(own, Cap(8, 6.0), states)
     assert probe.trained.tolist() == [True, False]
     assert not probe.weights[:, 1].any()
 
@@ -217,4 +217,4 @@ def test_the_recipient_needs_the_same_model_and_other_patients_to_train_on(
 def test_half_a_sphere_tells_nothing_of_the_covariance() -> None:
     rows = unit(np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32))
     with pytest.raises(InputError, match="nothing of the covariance"):
-        receive.errors_in_directions(rows.astype(float), Cap.of(8, 2.0), np.zeros((200, 1)))
+        errors_in_directions(rows.astype(float), Cap.of(8, 2.0), np.zeros((200, 1)))

@@ -15,17 +15,31 @@ float32, and a uniform number has 52 bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from scipy.special import betainc, betaincinv, betaln, ndtri
 
 from linkage_core.errors import InputError
-from linkage_core.release import bounds
+from linkage_core.heads import unit
+from linkage_core.release import bounds, limits
+from linkage_core.release import stated as shapes
+from linkage_core.release.checks import require_vectors
 from linkage_core.release.keyed import Secret
+from linkage_core.release.kind import Column, Kind, Limit, Measured, Mechanism, Options
+from linkage_core.release.kinds.statistics import Moments, fisher
+from linkage_core.release.records import Released, Source, lists, read_vectors, released
+from linkage_core.release.stated import KEYED
+from linkage_core.store.entry import Entry
+from linkage_core.utility.probe import Probe
 
+_LEAST = 10  # records of each state of a finding
+_GRID = 20_001
 _OFF = 1e-4  # of a float32 row's norm from 1
 _BLOCK = 8192
 
@@ -226,3 +240,207 @@ def checked_unit(unit_rows: np.ndarray, dimension: int) -> np.ndarray:
 def _blocks(n: int) -> Iterator[slice]:
     for start in range(0, n, _BLOCK):
         yield slice(start, start + _BLOCK)
+
+
+# ----------------------------------------------------------------------------------------------- as a kind of release
+
+
+def as_capped(source: Source, secret: Secret, limit: float, epsilon: float | None = None) -> Released:
+    """Each record as one direction by the cap mechanism. InputError for a limit at or below 1 or above the records."""
+    require_limit(limit, source.n)
+    cap = Cap.of(source.embeddings.shape[1], limit, epsilon=epsilon)
+    vectors = cap.release_keyed(source.embeddings, source.images, secret, head_sha256=source.head_sha256)
+    mechanism = {
+        "name": "cap mechanism",
+        "dimension": cap.dimension,
+        "limit": float(cap.limit),
+        "p": float(cap.p),
+        "epsilon": None if cap.p == 1 else float(cap.epsilon),
+        "gain": float(cap.gain),
+        "noise": KEYED,
+    }
+    values = {"vector": lists(vectors)}
+    return released(source, secret, mechanism, np.arange(source.n), values, cap.purpose(source.head_sha256))
+
+
+def require_limit(limit: float, n_records: int) -> None:
+    """InputError for a limit L at or below 1, or above the number of records."""
+    if not 1 < limit <= n_records:
+        raise InputError(
+            f"The limit L is {limit:g}, and the release has {n_records:,} records.",
+            "Take one above 1 (at 1 nothing could be released) and at most N (beyond it nothing is limited).",
+        )
+
+
+def _make(source: Source, options: Options, secret: Secret) -> Released:
+    return as_capped(source, secret, float(options.limit or 0), options.epsilon)
+
+
+def _sense(options: Options) -> None:
+    if options.limit is None:
+        raise InputError("A release of capped needs a limit.", "Give --limit: how many times better than guessing.")
+
+
+def _of(mechanism: Mapping[str, Any]) -> Cap:
+    """The cap of a certificate's mechanism."""
+    return Cap(int(mechanism["dimension"]), float(mechanism["limit"]), float(mechanism["p"]))
+
+
+def _disagreement(stated: Mapping[str, Any]) -> str:
+    mechanism = stated["mechanism"]
+    cap = _of(mechanism)
+    epsilon = None if cap.p == 1 else cap.epsilon
+    if (epsilon is None) != (mechanism["epsilon"] is None) or not math.isclose(
+        epsilon or 0.0, mechanism["epsilon"] or 0.0, rel_tol=shapes.CLOSE
+    ):
+        return "mechanism.epsilon is not that of its limit and p."
+    if not math.isclose(cap.gain, mechanism["gain"], rel_tol=shapes.CLOSE):
+        return "mechanism.gain is not that of its dimension, limit and p."
+    return ""
+
+
+def _bounds(stated: dict[str, Any]) -> limits.Bounds:
+    """Those of the cap, twice with one random label a record."""
+    cap, m, twice = _of(stated["mechanism"]), limits.most(stated), limits.labels(stated)
+    told = cap.nats + math.log(twice)
+    one = bounds.joint_information if twice == 2 else lambda nats, n: cap.certified_jointly(n)
+    return {
+        "alone": lambda n: twice * cap.certified(n) if cap.limit <= n else 1.0,
+        "joint": lambda n: one(told, n) if cap.limit <= n else 1.0,
+        "together": lambda n: limits.power(twice * cap.limit, m, n) / n,
+        **limits.with_before(stated, twice * cap.limit, 0.0),
+    }
+
+
+def _assumptions(stated: dict[str, Any]) -> list[str]:
+    said = [*limits.of_records(stated), *limits.of_keyed_noise()]
+    if stated["mechanism"]["epsilon"] is None:
+        said.append("It limits who is picked, not who is ruled out: candidates far from a vector cannot be its own.")
+    return said
+
+
+def _epsilon(option: Mapping[str, Any]) -> float | None:
+    return None if math.isnan(option["epsilon"]) else float(option["epsilon"])
+
+
+def _at(option: Mapping[str, Any], n: int) -> float:
+    return float(bounds.capped(min(option["limit"], n), n, epsilon=_epsilon(option)))
+
+
+def _jointly(option: Mapping[str, Any], n: int) -> float:
+    return float(bounds.joint_capped(min(option["limit"], n), n, epsilon=_epsilon(option)))
+
+
+# -------------------------------------------------------------------------------------------------- what it is worth
+
+
+def _taught(folder: Path, mechanism: Mapping[str, Any], states: np.ndarray, seed: int) -> tuple[str, Probe]:
+    vectors = read_vectors(folder).astype(np.float64)
+    return "capped directions with one label each", errors_in_directions(vectors, _of(mechanism), states)
+
+
+def errors_in_directions(rows: np.ndarray, cap: Cap, states: np.ndarray) -> Probe:
+    """Fisher's direction for clean embeddings from capped ones: errors in variables with a known law.
+
+    A release of x is r = t x + sqrt(1 - t^2) u, u uniform across x: E[r | x] = gain x and, with b = (1 - E t^2)/(d-1),
+    E[r r^T | x] = (E t^2 - b) x x^T + b I. Both are undone; E t^2 comes from the law of t. rows (n, d) unit; states
+    (n, K) 1, 0, NaN not told. Noise of an entry: r has variance about 1/d in each coordinate.
+    """
+    n, d = rows.shape
+    square = second_of_dot(cap)
+    b = (1 - square) / (d - 1)
+    if abs(square - b) < 1e-6:
+        raise InputError(
+            f"Directions of a cap with L = {cap.limit:g} are as wide as none: they tell nothing of the covariance.",
+            "Ask for another limit.",
+        )
+    mean = rows.mean(axis=0) / cap.gain
+    covariance = (rows.T @ rows / n - b * np.eye(d)) / (square - b) - np.outer(mean, mean)
+    k = states.shape[1]
+    cross, prevalence, count, trained = np.zeros((k, d)), np.full(k, 0.5), np.ones(k), np.zeros(k, bool)
+    for i in range(k):
+        known = ~np.isnan(states[:, i])
+        y = states[known, i]
+        if min((y == 1).sum(), (y == 0).sum()) < _LEAST:
+            continue
+        trained[i], count[i], prevalence[i] = True, len(y), y.mean()
+        cross[i] = (y - y.mean()) @ (rows[known] / cap.gain - mean) / len(y)
+    moments = Moments(
+        n=count,
+        mean=mean,
+        covariance=covariance,
+        cross=cross,
+        prevalence=prevalence,
+        cross_noise=np.sqrt(prevalence * (1 - prevalence) / count / d) / cap.gain,
+        covariance_noise=1 / (d * np.sqrt(n) * (square - b)),
+    )
+    weights = np.where(trained, fisher(moments, np.ones(d)).T, 0.0)
+    return Probe(mean, weights, np.full(k, np.nan), trained)
+
+
+def second_of_dot(cap: Cap) -> float:
+    """E t^2 of t = r . x: 1 less the integral of 2 t P(r . x <= t) over -1 .. 1, by Simpson's rule."""
+    from scipy.integrate import simpson
+
+    t = np.linspace(-1, 1, _GRID)
+    return float(1 - simpson(2 * t * dot_cdf(cap, t), x=t))
+
+
+# ------------------------------------------------------------------------------------------------- how it is measured
+
+
+def directed(cap: Cap) -> Mechanism:
+    """Unbiased for the embedding, r / gain, with the standard deviation of a coordinate as if it were alike in all."""
+
+    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.asarray(cap.release(unit(rows), rng) / cap.gain, dtype=np.float32)
+
+    return Mechanism(vectors, math.sqrt(max(1 / cap.gain**2 - 1, 0.0) / cap.dimension))
+
+
+def of_directions(cap: Cap, vectors: np.ndarray, states: np.ndarray) -> Probe:
+    """A reader taught by capped directions, whose noise it knows (errors_in_directions)."""
+    return errors_in_directions(vectors.astype(np.float64) * cap.gain, cap, states)
+
+
+def _measured(entry: Entry, options: Options, seed: int) -> Measured:
+    cap = Cap.of(len(entry.heads().image.weight), float(options.limit or 0))
+    # half a sphere is as wide as a whole one: nothing can be told of the covariance
+    return Measured(directed(cap), cap, None if cap.q == 0.5 else partial(of_directions, cap))
+
+
+ROW = Kind(
+    name="capped",
+    title="Capped records",
+    words="each record as a random direction near its embedding, at most L times denser than uniform",
+    usage="--limit L: each record as a random direction near its embedding.",
+    heading=lambda content: f"{content['cohort']['n_records']:,} records as capped vectors",
+    takes=("limit", "epsilon", "findings", "one_label", "secret", "new_secret", "per_patient"),
+    make=_make,
+    sense=_sense,
+    column=Column(
+        "vector",
+        "a random unit vector near its embedding",
+        lambda mechanism: pa.list_(pa.float32(), mechanism["dimension"]),
+    ),
+    parts=lambda mechanism: {
+        "name": shapes.one_of("cap mechanism"),
+        "dimension": shapes.whole(2, 10**6),
+        "limit": shapes.number(1.0, shapes.MANY),
+        "p": shapes.number(1e-9, 1.0),
+        "epsilon": shapes.none_or(shapes.number(0.0)),
+        "gain": shapes.number(0.0, 1.0),
+        "noise": shapes.one_of(KEYED),
+    },
+    disagreement=_disagreement,
+    check=require_vectors,
+    limit=Limit(
+        bounds=_bounds,
+        assumptions=_assumptions,
+        lift=lambda mechanism: float(mechanism["limit"]),
+        at=_at,
+        jointly=_jointly,
+    ),
+    taught=_taught,
+    measured=_measured,
+)

@@ -12,18 +12,31 @@ J. Computing 16, 1987). Places and prices are those of entropic optimal transpor
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from linkage_core.cohorts.base import LABELS
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import unit
+from linkage_core.release import bounds, limits
+from linkage_core.release import stated as shapes
+from linkage_core.release.checks import ASK, require_tensors
+from linkage_core.release.keyed import Secret
+from linkage_core.release.kind import Column, Kind, Limit, Measured, Mechanism, Options
+from linkage_core.release.records import TABLE, Released, Source, public_of, released, require_public, sha256_of
+from linkage_core.store.entry import Entry
 from linkage_core.store.files import read_tensors, write_tensors
-from linkage_core.utility.probe import train_probe
+from linkage_core.utility.probe import Probe, states_of, train_probe
 
+CODEBOOK = "codebook.safetensors"
 LEAST = 5
 """Fewest records of a cell that is released, where nothing else is said. A policy, not a theorem."""
 SUPPRESSED = -1
@@ -247,3 +260,204 @@ def _levelled(z: np.ndarray, places: np.ndarray, prices: np.ndarray) -> np.ndarr
         prices = prices + step * (load - 1)
         step *= 0.99
     return best
+
+
+# ----------------------------------------------------------------------------------------------- as a kind of release
+
+
+def as_codes(
+    source: Source, secret: Secret, n_cells: int, public: Entry | None, *, least: int = LEAST, seed: int = 0
+) -> Released:
+    """Each record as the number of its cell; cells with fewer than `least` records left out.
+
+    Raises InputError as require_policy and public_of, and where no record is left.
+    """
+    require_policy(n_cells, source.n, least)
+    known, embeddings, states, patients = public_of(source, public, "codes")
+    about = {"cohort": known.cohort, "model": known.model, "head_sha256": source.head_sha256}
+    book = Codebook.build(embeddings, states, n_cells, patients=patients, seed=seed, about=about)
+    kept = suppress(book.assign(source.embeddings), least)
+    rows = np.flatnonzero(kept != SUPPRESSED)
+    if not len(rows):
+        raise InputError(f"No cell holds {least} records.", "Take fewer cells, or another public cohort.")
+    made_of = sha256_of({name: one for name, one in vars(book).items() if isinstance(one, np.ndarray)})
+    mechanism = {
+        "name": "public codebook",
+        "codebook": made_of,
+        "cells": n_cells,
+        "least": least,
+        "suppressed": int(source.n - len(rows)),
+        "public": f"{known.cohort} ({book.about['public_records']:,} records)",
+    }
+    purpose = f"codes K={n_cells} least={least} codebook={made_of} head={source.head_sha256}"
+    values = {"code": pa.array(kept[rows], pa.int32())}
+    return released(source, secret, mechanism, rows, values, purpose, {CODEBOOK: book.write})
+
+
+def _make(source: Source, options: Options, secret: Secret) -> Released:
+    least = LEAST if options.least is None else options.least
+    return as_codes(source, secret, int(options.limit or 0), options.public, least=least)
+
+
+def _sense(options: Options) -> None:
+    """InputError without a K, or where it is no whole number."""
+    if options.limit is None:
+        raise InputError("A release of codes needs a limit.", "Give --limit: how many times better than guessing.")
+    if options.limit != int(options.limit):
+        raise InputError(f"--limit is {options.limit}.", "For codes it is K, a whole number of cells.")
+
+
+def _bounds(stated: dict[str, Any]) -> limits.Bounds:
+    """K/N, alone and jointly; one random label a record makes it a code of 2K cells."""
+    cells, m, twice = int(stated["mechanism"]["cells"]), limits.most(stated), limits.labels(stated)
+    # given which finding each record and candidate carries, each group is a deterministic public code of 2K cells
+    groups = 1 if twice == 1 else twice * len(stated["one_label"]["findings"])
+    return {
+        "alone": lambda n: twice * bounds.cells(cells, n),
+        "joint": lambda n: min(groups * cells / n, bounds.joint_information(math.log(twice * cells), n)),
+        "together": lambda n: limits.power(twice * cells, m, n) / n,
+        **limits.with_before(stated, float(twice * cells), 0.0),
+    }
+
+
+def _assumptions(stated: dict[str, Any]) -> list[str]:
+    mechanism = stated["mechanism"]
+    return [
+        *limits.of_records(stated),
+        f"The codebook was made from {mechanism['public']} alone, before it saw a record; the code has no noise.",
+        f"Cells with fewer than {mechanism['least']} records are left out, a policy of the site "
+        f"({mechanism['suppressed']:,} records); pools are of the records that are in the folder.",
+    ]
+
+
+def _check(folder: Path, content: dict[str, Any], table: pa.Table) -> None:
+    """Codes are of cells that are large enough; the codebook is one of the certificate's cells, and carries its numbers
+    and where it is from, nothing else."""
+    path, mechanism = folder / TABLE, content["mechanism"]
+    cells = table.column("code").to_numpy()
+    if not ((cells >= 0) & (cells < mechanism["cells"])).all():
+        raise StoreError(f"{path}: a code lies outside the {mechanism['cells']} cells.", ASK)
+    counts = np.bincount(cells)
+    if counts[counts > 0].min() < mechanism["least"]:
+        few = int(np.flatnonzero((counts > 0) & (counts < mechanism["least"]))[0])
+        raise StoreError(
+            f"{path}: cell {few} holds {counts[few]} records, fewer than the {mechanism['least']} of the policy.",
+            ASK,
+        )
+    path = folder / CODEBOOK
+    book = Codebook.read(path)
+    if book.n_cells != mechanism["cells"]:
+        raise StoreError(f"{path} has {book.n_cells} cells, not {mechanism['cells']}.", ASK)
+    doubles = dict.fromkeys(("mean", "weights", "places", "prices", "scores"), "F64")
+    require_tensors(
+        path,
+        {**doubles, "centres": "F32", "occupancy": "I64", "trained": "U8"},
+        {
+            "codebook": {
+                "cohort": shapes.NAME,
+                "model": shapes.one_of(content["cohort"]["model"]),
+                "head_sha256": shapes.HASH,
+                "seed": shapes.whole(0),
+                "public_records": shapes.whole(1),
+            }
+        },
+    )
+    said = book.about
+    if mechanism["public"] != f"{said['cohort']} ({said['public_records']:,} records)":
+        raise StoreError(f"{path} was made from another cohort than {mechanism['public']}.", ASK)
+
+
+# -------------------------------------------------------------------------------------------------- what it is worth
+
+
+def _cells_of(folder: Path) -> np.ndarray:
+    return np.asarray(pq.read_table(folder / TABLE).column("code").to_numpy())
+
+
+def _reader(folder: Path) -> tuple[str, tuple[str, ...], Probe | None]:
+    """The cells' public scores, made linear: least squares over the centres, each counted as often as it occurs."""
+    book = Codebook.read(folder / CODEBOOK)
+    weight = np.sqrt(np.maximum(np.bincount(_cells_of(folder), minlength=book.n_cells), 1e-3))[:, None]
+    mean = np.average(book.centres, axis=0, weights=weight[:, 0] ** 2)
+    x, y = (book.centres - mean) * weight, (book.scores - book.scores.mean(axis=0)) * weight
+    shrink = 1e-2 * np.trace(x.T @ x) / x.shape[1] * np.eye(x.shape[1])
+    weights = np.linalg.solve(x.T @ x + shrink, x.T @ y)
+    trained = np.asarray(book.trained, dtype=bool)
+    probe = Probe(mean, np.where(trained, weights, 0.0), np.full(len(LABELS), np.nan), trained)
+    return "the codebook's public scores of each cell", LABELS, probe
+
+
+def _taught(folder: Path, mechanism: Mapping[str, Any], states: np.ndarray, seed: int) -> tuple[str, Probe]:
+    rows = Codebook.read(folder / CODEBOOK).centres[_cells_of(folder)]
+    return "centres of cells with one label each", train_probe(rows, states, np.arange(len(rows)), seed)
+
+
+# ------------------------------------------------------------------------------------------------- how it is measured
+
+
+def public_codebook(public: Entry, n_cells: int, listed: Sequence[str] = LABELS, seed: int = 0) -> Codebook:
+    """A codebook from a public cohort's embeddings and its labels of the listed findings."""
+    records = public.records(public.default_split)
+    clean = public.clean_images(records["record_id"])
+    states = states_of(records)
+    states[:, [name not in listed for name in LABELS]] = np.nan
+    about = {"public": public.cohort, "findings": list(listed)}
+    patients = records["patient_id"].to_numpy(str)
+    return Codebook.build(clean, states, n_cells, patients=patients, seed=seed, about=about)
+
+
+def coded(book: Codebook, least: int = LEAST) -> Mechanism:
+    """What everybody knows of a codebook: the cell, and its centre as the vector. Cells below `least` say nothing."""
+
+    def cells(rows: np.ndarray) -> np.ndarray:
+        return suppress(book.assign(unit(rows)), least)
+
+    def vectors(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        found = cells(rows)
+        return np.where(found[:, None] >= 0, book.centres[found], 0.0).astype(np.float32)
+
+    return Mechanism(vectors, 0.0, cells, book.n_cells)
+
+
+def of_cells(vectors: np.ndarray, states: np.ndarray) -> Probe:
+    """A reader taught by the centres of cells; suppressed records teach nothing."""
+    kept = np.abs(vectors).any(axis=1)
+    return train_probe(vectors[kept], states[kept], np.arange(int(kept.sum())))
+
+
+def _measured(entry: Entry, options: Options, seed: int) -> Measured:
+    public = require_public("codes", options.public)
+    book = public_codebook(public, int(options.limit or 0), options.listed, seed)
+    return Measured(coded(book), "cells", of_cells, len(options.listed))
+
+
+ROW = Kind(
+    name="codes",
+    title="Codes",
+    words="each record as one of K cells of a public codebook",
+    usage="--limit K --public COHORT: each record as one of K cells.",
+    heading=lambda content: f"{content['cohort']['n_records']:,} records as codes of a public codebook",
+    takes=("limit", "findings", "public", "one_label", "least", "secret", "new_secret", "per_patient"),
+    make=_make,
+    sense=_sense,
+    column=Column("code", "its cell", lambda mechanism: pa.int32()),
+    files={CODEBOOK: "the public codebook: centres of the cells, and how findings stand in them"},
+    parts=lambda mechanism: {
+        "name": shapes.one_of("public codebook"),
+        "cells": shapes.whole(2),
+        "least": shapes.whole(2),
+        "suppressed": shapes.whole(0),
+        "public": shapes.PUBLIC,
+        "codebook": shapes.HASH,
+    },
+    check=_check,
+    limit=Limit(
+        bounds=_bounds,
+        assumptions=_assumptions,
+        lift=lambda mechanism: float(mechanism["cells"]),
+        at=lambda option, n: float(bounds.cells(int(option["limit"]), n)),
+    ),
+    reader=_reader,
+    taught=_taught,
+    measured=_measured,
+)

@@ -23,22 +23,31 @@ How it was designed (on the phantom's attacker split; held-out patients and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from scipy.special import expit
 
-from linkage_core.errors import InputError
-from linkage_core.mitigation import accounting, oneshot
-from linkage_core.mitigation.noise import Source, System
-from linkage_core.release import bounds
+from linkage_core.cohorts.base import LABELS
+from linkage_core.errors import InputError, StoreError
+from linkage_core.mitigation import accounting, noise, oneshot
+from linkage_core.release import bounds, limits
+from linkage_core.release import stated as shapes
+from linkage_core.release.checks import ASK, require_tensors
+from linkage_core.release.keyed import Secret
+from linkage_core.release.kind import Kind, Limit, Options
+from linkage_core.release.records import Released, Source, public_of
 from linkage_core.store.files import read_tensors, write_tensors
-from linkage_core.utility.probe import Probe, train_probe
+from linkage_core.store.seen import refuse_seen
+from linkage_core.utility.probe import Probe, states_of, train_probe
 
 KIND = "statistics"
+SUMS = "statistics.safetensors"
+FRESH = "fresh, from the operating system, not kept"
 CLIP = 1.5  # of a patient, where a typical image has norm 1
 START_CLIP = 2.5  # the same with a public start
 SECOND = 0.3  # what the second moment is multiplied with
@@ -56,6 +65,10 @@ _OF_START = ("weights", "intercept", "variance", "curvature")
 _SURE = 5e-3  # no public share or variance is taken to be nearer to 0
 _OFF = 1e-3
 _SCHEMA = 1
+_EDGE = 0.005  # of a public prevalence
+_REPRODUCIBLE = 0  # the seed of noise that anybody can repeat
+_ABOUT = {"cohort": "name", "model": "model", "head": "head"}
+_MECHANISM = "Gaussian mechanism on clipped sums over patients"
 _SCHEMA_OF_START = 2  # a reader that knows no start must not take such sums for the others
 
 
@@ -233,12 +246,12 @@ class PatientSums:
     n_patients: int
     about: dict[str, Any]
 
-    def release(self, epsilon: float, delta: float, source: Source | None = None) -> Statistics:
+    def release(self, epsilon: float, delta: float, source: noise.Source | None = None) -> Statistics:
         """What may leave, at any epsilon, from fresh noise of the operating system. Each call is one more query.
 
         A source with a stored seed, or an infinite epsilon, makes a release that is marked not private.
         """
-        source = source or System()
+        source = source or noise.System()
         multiplier = accounting.gaussian_sigma(epsilon, delta)
         sums = {"label": self.label, "second": self.second}
         if self.query.second == 0:  # then nothing of it was clipped, and nothing of it leaves
@@ -588,3 +601,196 @@ def _query(tensors: dict[str, np.ndarray], note: dict[str, Any]) -> Query:
     if note.get("schema") == _SCHEMA_OF_START:
         start = Start(**{name: tensors[f"start_{name}"] for name in _OF_START}, made_from=note["start_from"])
     return Query(tuple(note["findings"]), tensors["prevalence"], tensors["weights"], frame, **numbers, start=start)
+
+
+# ----------------------------------------------------------------------------------------------- as a kind of release
+
+
+def as_statistics(source: Source, options: Options) -> Statistics:
+    """Noisy sums over the patients; frame, prevalences and start from a public cohort where one is named.
+
+    Raises InputError where the head was trained on one of the patients.
+    """
+    _require_unseen(source)
+    columns = [LABELS.index(name) for name in options.listed]
+    states = states_of(source.records)[:, columns]
+    frame = prevalence = start = None
+    if options.public is not None:
+        known, embeddings, public_states, whose = public_of(source, options.public, KIND)
+        frame = Frame.of(embeddings, f"{known.cohort} ({len(embeddings):,} records)")
+        seen = np.nan_to_num(np.nanmean(public_states[:, columns], axis=0), nan=PREVALENCE)
+        prevalence = np.clip(seen, _EDGE, 1 - _EDGE)
+        start = Start.of(embeddings, public_states[:, columns], whose, frame, frame.made_from)
+    sums = prepare(
+        source.embeddings,
+        states,
+        source.patients,
+        options.listed,
+        frame=frame,
+        prevalence=prevalence,
+        start=start,
+        about={"cohort": source.entry.cohort, "model": source.entry.model, "head": source.head},
+    )
+    try:
+        delta, _ = accounting.delta_for(sums.n_patients, options.delta)
+    except InputError as error:
+        raise InputError(error.what, "Take a smaller --delta, or leave it out.") from error
+    drawn = noise.Seeded(_REPRODUCIBLE) if options.reproducible else noise.System()
+    return sums.release(float(options.epsilon or 0), delta, drawn)
+
+
+def _require_unseen(source: Source) -> None:
+    """InputError where the head was trained on patients of the sums: then one of them moves the embeddings of all."""
+    try:
+        refuse_seen(source.entry, source.head, source.split)
+    except InputError as error:
+        raise InputError(
+            error.what, "The limit counts what a patient adds to the sums alone: take another head, or other patients."
+        ) from error
+
+
+def _make(source: Source, options: Options, secret: Secret) -> Released:
+    sums = as_statistics(source, options)
+    return Released(mechanism_of(sums), data={SUMS: sums.write})
+
+
+def _sense(options: Options) -> None:
+    """InputError without an epsilon, or for one that is no limit."""
+    if options.epsilon is None:
+        raise InputError("A release of statistics needs an epsilon.", "Give --epsilon, for example --epsilon 1.")
+    if not 0 < options.epsilon < math.inf:
+        raise InputError(f"--epsilon is {options.epsilon}.", "It is above 0 and finite: sums without noise stay here.")
+
+
+def mechanism_of(made: Statistics) -> dict[str, Any]:
+    """What the certificate says of the sums: the numbers of the mechanism, from the file alone."""
+    return {
+        "name": _MECHANISM,
+        "findings": list(made.query.findings),
+        "n_patients": made.n_patients,
+        "clip": made.query.clip,
+        "multiplier": made.multiplier,
+        "delta": made.delta,
+        "mu": None if not made.multiplier else made.mu,
+        "public": made.query.frame.made_from,
+        "seed": made.seed,
+    }
+
+
+def _disagreement(stated: Mapping[str, Any]) -> str:
+    mechanism, repeatable = stated["mechanism"], stated["reproducible"]
+    if (mechanism["seed"] is not None) != repeatable:
+        return f"mechanism.seed is {mechanism['seed']!r}, and reproducible {repeatable}."
+    if not math.isclose(mechanism["mu"] * mechanism["multiplier"], 1, rel_tol=shapes.CLOSE):
+        return "mechanism.mu is not 1 / multiplier."
+    return ""
+
+
+def _bounds(stated: dict[str, Any]) -> limits.Bounds:
+    mu = float(stated["mechanism"]["mu"])
+    return {
+        "alone": lambda n: bounds.central(mu, n),
+        "together": lambda n: bounds.central(mu, n),
+        **limits.with_before(stated, 1.0, mu),
+    }
+
+
+def _assumptions(stated: dict[str, Any]) -> list[str]:
+    return [
+        f"Unit: the patient, add or remove one; noise {FRESH}; mu = {float(stated['mechanism']['mu']):.4g}.",
+        "The number of patients is public.",
+        "For this one query: others on the same patients add up (mu in squares); the site's ledger counts them.",
+        "What the sums say about everybody, such as how a finding looks, is not about one patient.",
+        "Proved for real numbers; the computer's are 32 and 64 bits long.",
+    ]
+
+
+def _sentence(rows: list[dict[str, Any]]) -> str:
+    return (
+        "Whoever gets this file, and may know every other patient, picks one patient's report among N equally "
+        f"likely ones with probability {limits.numbers(rows, 'alone')}. That is beyond what they already had."
+    )
+
+
+def _holds_for(stated: dict[str, Any]) -> str:
+    return (
+        "N reports of patients who may have been in the sums, each equally likely to the attacker before the file "
+        "was seen. A smaller N, from age, date or text, gives its own row."
+    )
+
+
+def _check(folder: Path, content: dict[str, Any], table: pa.Table) -> None:
+    """The sums are those of the certificate's mechanism: findings, patients, noise; with nothing else in the file."""
+    path, mechanism, cohort = folder / SUMS, content["mechanism"], content["cohort"]
+    made = Statistics.read(path)
+    for name, found in mechanism_of(made).items():
+        where = shapes.difference(mechanism[name], found)
+        if where:
+            raise StoreError(f"{path}: its {name} is not the certificate's.", ASK)
+    k, e, r = len(mechanism["findings"]), *made.query.frame.to.shape
+    lengths = {"prevalence": (k,), "weights": (k,)}
+    for name, shape in lengths.items():
+        if getattr(made.query, name).shape != shape:
+            raise StoreError(f"{path}: {name} is not of shape {shape}.", ASK)
+    frame = made.query.frame
+    if frame.centre.shape != (e,) or frame.back.shape != (e, r):
+        raise StoreError(f"{path}: its frame is not of one shape.", ASK)
+    finite = (made.label, made.second, made.query.prevalence, made.query.weights, frame.centre, frame.to, frame.back)
+    if not all(np.isfinite(one).all() for one in finite):
+        raise StoreError(f"{path}: a number is not finite.", ASK)
+    doubles = ["prevalence", "weights", "centre", "to", "back"]
+    source = shapes.one_of(mechanism["public"])
+    note: dict[str, Any] = {
+        "kind": shapes.one_of(KIND),
+        "schema": shapes.whole(1),
+        "made_from": source,
+        "findings": shapes.findings,
+        "about": {name: shapes.one_of(cohort[of]) for name, of in _ABOUT.items()},
+        "seed": shapes.one_of(mechanism["seed"]),
+        **{name: shapes.number(0.0) for name in ("second", "constant", "clip", "n_patients", "multiplier", "delta")},
+    }
+    if made.query.start is not None:
+        note["start_from"] = source
+        doubles += [f"start_{name}" for name in ("weights", "intercept", "variance", "curvature")]
+    require_tensors(path, {**dict.fromkeys(doubles, "F64"), "label": "F32", "second": "F32"}, note)
+
+
+def _reader(folder: Path) -> tuple[str, tuple[str, ...], Probe | None]:
+    made = Statistics.read(folder / SUMS)
+    if "space" in made.about:
+        return f"the sums are of {made.about['space']}, not of embeddings", made.query.findings, None
+    return "sums over patients", made.query.findings, made.probe()
+
+
+ROW = Kind(
+    name=KIND,
+    title="Statistics",
+    words="noisy sums over patients, from which a classifier is trained; no records",
+    usage="--epsilon E: noisy sums over patients; for who trains classifiers. The first choice.",
+    heading=lambda content: f"Statistics over {content['mechanism']['n_patients']:,} patients",
+    takes=("epsilon", "delta", "findings", "public"),
+    make=_make,
+    sense=_sense,
+    files={SUMS: "noisy sums over patients"},
+    parts=lambda mechanism: {
+        "name": shapes.one_of(_MECHANISM),
+        "findings": shapes.findings,
+        "n_patients": shapes.whole(1),
+        "clip": shapes.number(1e-9),
+        "multiplier": shapes.number(1e-9),
+        "delta": shapes.number(1e-300, 1.0),
+        "mu": shapes.number(1e-12),
+        "public": lambda value: value == "none" or shapes.misfit(shapes.PUBLIC, value) is None,
+        "seed": shapes.none_or(shapes.whole(0, 2**64)),
+    },
+    disagreement=_disagreement,
+    check=_check,
+    limit=Limit(
+        bounds=_bounds,
+        assumptions=_assumptions,
+        mu=lambda stated: float(stated["mechanism"]["mu"]),
+        sentence=_sentence,
+        holds_for=_holds_for,
+    ),
+    reader=_reader,
+)

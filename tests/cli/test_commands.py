@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import typer
 
-from conftest import toy_arrays, toy_records
+from helpers.toy import toy_arrays, toy_records
 from linkage_core.cli import main, screens
 from linkage_core.cli.options import AS_IT_IS
 from linkage_core.cohorts import table
