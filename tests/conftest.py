@@ -14,8 +14,15 @@ import pytest
 # before numpy and torch read them; what somebody has set holds
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | dict(os.environ))
 
+from helpers.shared import Built, copy_of
 from helpers.toy import toy_entry
 from linkage_core.store.entry import Entry, Store
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """built(lab_store.build): a store of the asker's own, copied from one that is made once in a run."""
+    return lambda build: copy_of(build, tmp_path_factory)
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ from streamlit.testing.v1 import AppTest
 
 from helpers import fixture_store
 from helpers.places import ROOT
+from helpers.shared import Built
 
 
 @pytest.fixture(scope="session")
-def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store_root(built: Built) -> Path:
     """Read only: a test that damages it takes a copy."""
-    return fixture_store.build(tmp_path_factory.mktemp("store"))
+    return built(fixture_store.build)
 
 
 class DeclaredPages(PagesManager):

@@ -24,6 +24,7 @@ from explorer.protect.one_head import (
     spread_words,
 )
 from helpers import lab_store
+from helpers.shared import Built
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, LinkageError
@@ -48,8 +49,8 @@ STORED = Setting("label-oneshot", 0.34)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(lab_store.build(tmp_path_factory.mktemp("lab")))
+def store(built: Built) -> Store:
+    return Store(built(lab_store.build))
 
 
 @pytest.fixture(scope="module")

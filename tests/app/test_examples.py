@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.examples import gallery
 from helpers import examples_store
+from helpers.shared import Built
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
 from linkage_core.store.entry import Store
@@ -21,8 +22,8 @@ FIRST, SECOND = "A-400000-1-PA", "A-400000-2-PA"
 
 
 @pytest.fixture(scope="module")
-def drawn_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return examples_store.build(tmp_path_factory.mktemp("examples"))
+def drawn_store(built: Built) -> Path:
+    return built(examples_store.build)
 
 
 @pytest.fixture

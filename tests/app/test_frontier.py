@@ -18,6 +18,7 @@ from explorer.drawing import downloads, palette
 from explorer.frame import state
 from explorer.protect import frontier, options
 from helpers import frontier_store, lab_store
+from helpers.shared import Built
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier as core
 from linkage_core.lab import measured
@@ -29,10 +30,8 @@ PAGE = "frontier"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = lab_store.build(tmp_path_factory.mktemp("lab"))
-    frontier_store.fill(Store(made).open("phantom", lab_store.MODEL))
-    return made
+def root(built: Built) -> Path:
+    return built(frontier_store.build)
 
 
 @pytest.fixture(scope="module")

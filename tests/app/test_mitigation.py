@@ -19,6 +19,7 @@ from explorer.drawing.words import attacker_words
 from explorer.protect import bars, cards, curve, details, jobs
 from explorer.protect.uses import Use, usefulness
 from helpers import lab_store
+from helpers.shared import Built
 from linkage_core import shipped
 from linkage_core.audit import study
 from linkage_core.audit.examples import Examples
@@ -36,8 +37,8 @@ PAGE = "mitigation"
 
 
 @pytest.fixture(scope="module")
-def lab_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lab_store.build(tmp_path_factory.mktemp("lab"))
+def lab_root(built: Built) -> Path:
+    return built(lab_store.build)
 
 
 @pytest.fixture(scope="module")

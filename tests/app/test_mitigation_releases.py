@@ -18,6 +18,7 @@ from explorer.drawing import downloads, palette
 from explorer.frame import state
 from explorer.protect import curve, details, releases, uses
 from helpers import frontier_store, lab_store
+from helpers.shared import Built
 from linkage_core.lab import frontier as core
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
@@ -32,8 +33,8 @@ KINDS = ("statistics", "codes", "capped")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = lab_store.build(tmp_path_factory.mktemp("lab"))
+def root(built: Built) -> Path:
+    made = built(lab_store.build)
     frontier_store.fill(Store(made).open("phantom", lab_store.MODEL), heads=False)
     return made
 

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from helpers import fixture_store
 from helpers.places import ROOT
+from helpers.shared import Built
 
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -87,11 +88,11 @@ def start_server(store: Path, log: Path, script: Path = ROOT / "app.py") -> Serv
 
 
 @pytest.fixture(scope="session")
-def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store_root(built: Built) -> Path:
     shipped = ROOT / "cached_embeddings"
     if any(shipped.glob("phantom/*/manifest.json")):
         return shipped
-    return fixture_store.build(tmp_path_factory.mktemp("store"))
+    return built(fixture_store.build)
 
 
 @pytest.fixture(scope="session")

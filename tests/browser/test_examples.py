@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from helpers import examples_store
+from helpers.shared import Built
 
 from .conftest import Server, main_height, settled
 
@@ -18,8 +19,8 @@ STEPS = (10, 30, 100, 142)
 
 
 @pytest.fixture(scope="module")
-def address(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> str:
-    return serve(examples_store.build(tmp_path_factory.mktemp("examples"))).url
+def address(serve: Callable[..., Server], built: Built) -> str:
+    return serve(built(examples_store.build)).url
 
 
 class Frames:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from helpers import frontier_store, lab_store
-from linkage_core.store.entry import Store
+from helpers import frontier_store
 
 from .conftest import answer, main_height, settled
 from .test_mitigation import card
@@ -18,11 +16,9 @@ expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="module")
-def small(serve, tmp_path_factory):
+def small(serve, built):
     """A store with a small lab and made-up releases, on a server that nobody has visited."""
-    root: Path = lab_store.build(tmp_path_factory.mktemp("lab"))
-    frontier_store.fill(Store(root).open("phantom", lab_store.MODEL))
-    return serve(root)
+    return serve(built(frontier_store.build))
 
 
 def places(page: Page) -> list[float]:

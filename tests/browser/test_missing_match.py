@@ -11,9 +11,9 @@ from .conftest import answer, main_height, settled
 
 
 @pytest.fixture(scope="module")
-def small(serve, tmp_path_factory):
+def small(serve, built):
     """A store made for tests, on a server that nobody has visited."""
-    return serve(fixture_store.build(tmp_path_factory.mktemp("small")))
+    return serve(built(fixture_store.build))
 
 
 def crosses(page) -> list[int]:

@@ -11,9 +11,9 @@ from .conftest import main_height, settled
 
 
 @pytest.fixture(scope="module")
-def small(serve, tmp_path_factory):
+def small(serve, built):
     """A store with a small lab, on a server that nobody has visited."""
-    return serve(lab_store.build(tmp_path_factory.mktemp("lab")))
+    return serve(built(lab_store.build))
 
 
 def card(page, number: int) -> str:

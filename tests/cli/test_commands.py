@@ -24,7 +24,7 @@ from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import STOPPED
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORKING = [row for row in main.TABLE if row.function]
 SCREEN = 30
 

@@ -18,6 +18,7 @@ import pytest
 from helpers.command import linkage
 from helpers.release_store import MODEL, build
 from helpers.scripts import BENCHMARKS
+from helpers.shared import Built
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.release import folder, records
@@ -31,8 +32,8 @@ from linkage_core.store.entry import Store
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build(tmp_path_factory.mktemp("store") / "s")
+def store(built: Built) -> Store:
+    return Store(built(build))
 
 
 @pytest.fixture(scope="module")

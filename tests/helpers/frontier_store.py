@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+from helpers import lab_store
 from linkage_core.lab import frontier, grid, measured
-from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
 CLEAN = {"declared": 0.87, "undeclared": 0.76}
 ATTACKERS = ("cosine", "known-pairs", "bayes-gaussian", "reader")
@@ -53,6 +55,12 @@ def linked(
                 }
             )
     return rows
+
+
+def build(root: Path) -> Path:
+    """The store of a lab, with the frontier of its phantom."""
+    fill(Store(lab_store.build(root)).open("phantom", lab_store.MODEL))
+    return root
 
 
 def fill(entry: Entry, *, heads: bool = True) -> Entry:

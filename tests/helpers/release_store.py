@@ -11,9 +11,9 @@ from linkage_core.store.entry import Store
 MODEL = "m"
 
 
-def build(root: Path) -> Store:
+def build(root: Path) -> Path:
     store = Store(root)
     for name, n_patients, synthetic, seed in (("toy", 150, True, 0), ("clinic", 120, False, 1), ("open", 200, True, 2)):
         found, images, texts = cohort(name, n_patients, synthetic=synthetic, seed=seed, splits=("heldout",))
         import_arrays(found, MODEL, images, texts, store)
-    return store
+    return root

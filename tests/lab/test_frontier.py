@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from helpers.lab_store import FEW, MEASURED, MODEL, build
+from helpers.shared import Built
 from linkage_core.attacks import attack
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
@@ -26,8 +27,8 @@ from linkage_core.utility.probe import states_of, train_probe
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    made = Store(build(tmp_path_factory.mktemp("frontier")))
+def store(built: Built) -> Store:
+    made = Store(built(build))
     one = frontier_build.nothing(made.open("phantom", MODEL), made.open("clinic", MODEL))
     frontier_build.heads(one, [OFF_THE_SHELF, MEASURED, "rotation-seed0"])
     return made

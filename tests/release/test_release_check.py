@@ -21,11 +21,13 @@ import safetensors.numpy
 from scipy.special import ndtr
 
 from helpers.release_store import MODEL, build
+from helpers.shared import Built
 from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.release import bounds, certificate, folder, page, records, stated
 from linkage_core.release.kinds import codes, statistics
 from linkage_core.release.make import Options, make
 from linkage_core.release.table import KINDS
+from linkage_core.store.entry import Store
 from linkage_core.store.files import read_tensors, versions, write_tensors
 
 CAPPED, CODES, EMBEDDINGS, SCORES, STATISTICS = "capped", "codes", "embeddings", "scores", "statistics"
@@ -34,10 +36,10 @@ ENTERED = {"entry": 3, "digest": "0" * 64, "before": {"mu": 0.5, "lift": 4.0}}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made(built: Built, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A release of each kind."""
     root = tmp_path_factory.mktemp("made")
-    store = build(root / "s")
+    store = Store(built(build))
     toy, public = store.open("toy", MODEL), store.open("open", MODEL)
     keyed = {"secret": root / "secret"}
     asked = {

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.release_store import MODEL, build
+from helpers.shared import Built
 from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.release import bounds, certificate, folder, records
 from linkage_core.release.keyed import Secret
@@ -32,8 +33,8 @@ LIMIT = 8
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build(tmp_path_factory.mktemp("store") / "s")
+def store(built: Built) -> Store:
+    return Store(built(build))
 
 
 @pytest.fixture(scope="module")

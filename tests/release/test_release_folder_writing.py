@@ -11,21 +11,22 @@ from pathlib import Path
 import pytest
 
 from helpers.release_store import MODEL, build
+from helpers.shared import Built
 from linkage_core.errors import InputError
 from linkage_core.release import certificate, folder
 from linkage_core.release.kinds import statistics
 from linkage_core.release.make import Options, make
+from linkage_core.store.entry import Store
 from linkage_core.store.files import sha256
 
 HIDDEN = ".out.writing"
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of statistics, to take data and statements from."""
-    root = tmp_path_factory.mktemp("done")
-    toy = build(root / "s").open("toy", MODEL)
-    return make(toy, root / "r", Options("statistics", epsilon=1.0)).path
+    toy = Store(built(build)).open("toy", MODEL)
+    return make(toy, tmp_path_factory.mktemp("done") / "r", Options("statistics", epsilon=1.0)).path
 
 
 def held(done: Path) -> bytes:

@@ -16,6 +16,7 @@ import pytest
 from helpers.command import linkage
 from helpers.lab_store import cohort
 from helpers.release_store import MODEL, build
+from helpers.shared import Built
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
@@ -30,8 +31,8 @@ from linkage_core.store.files import sha256
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build(tmp_path_factory.mktemp("store") / "s")
+def store(built: Built) -> Store:
+    return Store(built(build))
 
 
 @pytest.fixture(scope="module")
