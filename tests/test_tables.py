@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from explorer.drawing import palette, words
@@ -176,7 +177,7 @@ def test_the_command_runs_a_new_mechanism(entry: Entry, capsys: pytest.CaptureFi
     silent = said("--mechanism", "noise-only", "--like", "faint", "--epsilon", "1")
     assert (silent["head"], silent["signal"]) == ("noise-only-faint-eps1-seed1", False)
     assert silent["noise_of_epsilon"] == pytest.approx(1.0, rel=1e-3)
-    loud = said("--mechanism", "nonprivate", "--like", "faint")
+    loud = said("--mechanism", "nonprivate", "--like", "faint", "--epsilon", "1")
     assert (loud["head"], loud["signal"], loud["sigma"]) == ("nonprivate-faint-seed1", True, 0.0)
     control = said("--mechanism", "swapped")
     assert control["head"] == "swapped-seed1"
@@ -210,6 +211,18 @@ def test_a_new_mechanism_is_in_the_tables_of_the_lab_and_in_the_words_of_the_app
     assert options.name(row(names[0], "aligned")) == "Faint"
     assert options.name(row(names[1], "noise")) == "Noise only: faint"
     assert options.name(row(names[2], "control")) == "Back to front"
+
+
+def test_who_knows_every_embedding_surely_finds_a_record_unless_the_embeddings_are_noisy() -> None:
+    common = dict.fromkeys(frontier.COLUMNS, math.nan) | {
+        "family": frontier.CONTROL,
+        "attacker": frontier.OMNISCIENT,
+        "pool_size": 100,
+        "parameter": "",
+        "listed": 0,
+    }
+    rows = pd.DataFrame([{**common, "option": kind, "kind": kind} for kind in ("rotation", "output-noise")])
+    assert options.merged(rows)["sure"].tolist() == [True, False]
 
 
 def test_what_ships_is_named_in_the_help_and_opens_the_page(capsys: pytest.CaptureFixture[str]) -> None:
