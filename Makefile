@@ -75,16 +75,18 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "venv failed. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 
-## pip compiles on one core, after unpacking; here it is done on all. What does not compile is not imported either.
+## Not compiled: Python compiles what is imported when it is first imported, and most modules of these packages never are.
 $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
-	@$(BIN)/python -m compileall -qq -j 0 linkage_core explorer \
-	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
 	@touch $@
 
+## Tests start many processes, and some machines forbid Python to keep what it compiles (PYTHONDONTWRITEBYTECODE): here
+## it is done, on all cores, but for the packages' own tests. What does not compile is not imported either.
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.base
-	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements-dev.txt
+	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ linkage_core explorer \
+	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
 	@touch $@
 
 ## Stacked: sees the packages of the other environment, so that torch is not there twice; torchvision stays out of that one.
