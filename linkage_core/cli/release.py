@@ -106,7 +106,7 @@ def write(
     """Write a folder that may leave the site: data, a certificate of how well anybody can link it, a page about it.
 
     The kinds, with what each needs:
-    {linkage_core.release.table.USAGE}
+    {linkage_core.release.table.usages}
 
     For example:
         linkage release phantom/phantom-radiology --kind statistics --epsilon 1 --out my-release

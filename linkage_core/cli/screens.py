@@ -63,7 +63,8 @@ def section(formatter: Any, name: str, rows: list[tuple[str, str]]) -> None:
 
 
 def filled(text: str) -> str:
-    """Names from the table that holds them, so that none is typed again: "{module.TABLE}" becomes its names.
+    """Names from the table that holds them, so that none is typed again: "{module.TABLE}" becomes its names
+    (or what it returns, where it is a function).
 
     >>> filled("Seeded or own: {linkage_core.errors.STOPPED}")[:23]
     'Seeded or own: Stopped.'
@@ -71,6 +72,7 @@ def filled(text: str) -> str:
 
     def names(found: re.Match[str]) -> str:
         value = getattr(import_module(found[1]), found[2])
+        value = value() if callable(value) else value
         return ", ".join(value) if isinstance(value, Iterable) and not isinstance(value, str) else str(value)
 
     return _NAMES.sub(names, text)

@@ -1,6 +1,6 @@
 """What a kind of release is: one row of the table in release.table, made in a file of its own under release.kinds.
 
-A new kind is such a file, its row in the table, and what the app says of it (explorer.protect.words).
+A new kind is such a file, its row in the table, and what the app says of it (explorer.drawing.words).
 """
 
 from __future__ import annotations

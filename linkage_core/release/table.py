@@ -25,10 +25,20 @@ def by_name(rows: Iterable[Kind]) -> dict[str, Kind]:
     return table
 
 
-KINDS = by_name((statistics.ROW, codes.ROW, capped.ROW, scores.ROW, embeddings.ROW))
+KINDS = by_name(
+    (
+        statistics.ROW,
+        codes.ROW,
+        capped.ROW,
+        scores.ROW,
+        embeddings.ROW,
+    )
+)
 
-USAGE = "\n".join(f"    {name} {kind.usage}" for name, kind in KINDS.items())
-"""For the help of the command: a line a kind."""
+
+def usages() -> str:
+    """For the help of the command: a line a kind."""
+    return "\n".join(f"    {name} {kind.usage}" for name, kind in KINDS.items())
 
 
 def kind_of(name: str, called: str = "kind") -> Kind:

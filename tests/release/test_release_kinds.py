@@ -274,10 +274,10 @@ def test_help_lists_the_kinds_of_the_table_and_no_others(
     said = help_of_release()
     for name, kind in KINDS.items():
         assert f"{name} {kind.usage}" in said
-    assert "statistics, codes, capped, scores, embeddings or sides." in said
+    assert "statistics, codes, capped, scores, embeddings, sides." in said
     monkeypatch.delitem(KINDS, "sides")
     said = help_of_release()
-    assert "statistics, codes, capped, scores or embeddings." in said
+    assert "statistics, codes, capped, scores, embeddings." in said
     assert SIDES.usage not in said
 
 
