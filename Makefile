@@ -28,6 +28,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+## A thread that waits for the others sleeps: the processes of the tests share the cores.
+unit parity: export OMP_WAIT_POLICY = PASSIVE
+
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

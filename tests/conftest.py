@@ -25,6 +25,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return lambda build: copy_of(build, tmp_path_factory)
 
 
+# by processor time, so that the last file to begin is a short one
+LONGEST = ("test_package.py", "test_study.py", "test_extending.py", "test_release_kinds.py", "test_campaigns.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
