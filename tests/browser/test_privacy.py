@@ -72,5 +72,6 @@ def test_a_deep_link_as_first_visit_of_a_fresh_server(serve, page_at, store_root
 
 
 def test_a_page_that_needs_no_encoder_starts_without_torch():
-    code = "import sys, explorer.frame.frame, explorer.drawing.charts, explorer.drawing.downloads; sys.exit('torch' in sys.modules)"
+    names = "explorer.frame.frame, explorer.drawing.charts, explorer.drawing.downloads"
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
