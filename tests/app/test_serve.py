@@ -105,5 +105,6 @@ def test_a_browser_is_opened_only_where_it_can_appear(
 
 
 def test_streamlit_is_imported_only_when_the_app_runs() -> None:
-    code = "import sys, linkage_core.cli.main, linkage_core.cli.app, explorer.serve; sys.exit('streamlit' in sys.modules)"
+    names = "linkage_core.cli.main, linkage_core.cli.app, explorer.serve"
+    code = f"import sys, {names}; sys.exit('streamlit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0

@@ -192,7 +192,7 @@ def test_the_module_is_the_command_and_audit_starts_without_torch(entry: Entry, 
     assert "phantom" in shown.stdout
 
 
-TORCH = ("phantom_build.py", "doctor.py", "opacus_engine.py", "paper.py")
+TORCH = ("doctor.py", "opacus_engine.py", "paper.py")
 
 
 def test_the_core_knows_no_streamlit_and_only_encoders_and_training_know_torch() -> None:
