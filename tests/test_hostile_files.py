@@ -18,11 +18,11 @@ from hostile import coded, crashing
 EVERYWHERE = """
 import json, sys
 from pathlib import Path
-from explorer import gallery
+from explorer.examples import gallery
 from linkage_core.cohorts.registry import open_cohort
-from linkage_core.embedding import embed
+from linkage_core.embed.embedding import embed
 from linkage_core.encoders.registry import load_encoder
-from linkage_core.store import Store
+from linkage_core.store.entry import Store
 
 root = Path(sys.argv[1])
 checked = open_cohort("folder", root, check_images=True).rejects

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,11 @@ def backwards(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tu
 
 
 @pytest.fixture
-def new(monkeypatch: pytest.MonkeyPatch) -> Attacker:
+def new() -> Iterator[Attacker]:
     """One more attacker, and of the others only cosine: nothing but the table knows who there is."""
+    kept = dict(ATTACKERS)
     for name in set(ATTACKERS) - {COSINE}:
-        monkeypatch.delitem(ATTACKERS, name)
+        del ATTACKERS[name]
     row = Attacker(
         BACKWARDS,
         backwards,
@@ -68,8 +70,10 @@ def new(monkeypatch: pytest.MonkeyPatch) -> Attacker:
         holds=("raw-images", "embeddings", "embeddings-and-heads", RECORDS),
         by_m=True,
     )
-    monkeypatch.setitem(ATTACKERS, BACKWARDS, row)
-    return row
+    ATTACKERS[BACKWARDS] = row
+    yield row
+    ATTACKERS.clear()
+    ATTACKERS.update(kept)  # in the order in which they are shown
 
 
 def test_a_new_attacker_acts_on_what_its_row_says_that_it_holds(entry: Entry, new: Attacker) -> None:

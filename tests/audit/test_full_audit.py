@@ -155,7 +155,7 @@ def test_an_audit_never_overwrites(made, tmp_path):
 
 
 def test_a_folder_that_was_cut_short_has_no_audit_json(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("linkage_core.tables.csv", lambda table: 1 / 0)
+    monkeypatch.setattr("linkage_core.audit.full.csv", lambda table: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(made, tmp_path / "out")
     assert not (tmp_path / "out" / "audit.json").exists()

@@ -281,7 +281,7 @@ def test_help_takes_its_names_from_the_tables(command: Any, monkeypatch: pytest.
             for table in tables[row.name]:
                 assert ",".join(table) in text, row.name
     row = next(row for row in WORKING if row.name == "release")
-    told = re.search(r"with what each needs:\n((?:    .*\n)+)", command(row)[0].help)
+    told = re.search(r"with what each needs:\n((?:    .*\n?)+)", screens.filled(command(row)[0].help))
     assert told
     assert tuple(line.split()[0] for line in told[1].splitlines()) == tuple(RELEASE_KINDS)
     assert AS_IT_IS == OFF_THE_SHELF

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_cli import linkage
 
 from explorer.drawing.words import OF_RELEASES
+from helpers.command import linkage
 from helpers.lab_store import MODEL as LAB_MODEL
 from helpers.lab_store import build as build_lab
 from helpers.release_store import MODEL, build
@@ -40,7 +40,7 @@ FEW = LABELS[2:5]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build(tmp_path_factory.mktemp("store") / "s")
+    return Store(build(tmp_path_factory.mktemp("store") / "s"))
 
 
 @pytest.fixture(scope="module")
