@@ -195,6 +195,7 @@ def attack(
     from linkage_core.attacks.held import RELEASES
     from linkage_core.release import ceiling
     from linkage_core.store.entry import OFF_THE_SHELF
+    from linkage_core.store.seen import usable
 
     where = store_at(store)
     entry = where.open(*target_parts(target))
@@ -211,6 +212,7 @@ def attack(
             )
     ks = [whole_number(part, "--k") for part in parts_of(k, "--k")]
     wanted = [_known(part) for part in parts_of(known, "--known")]
+    usable(entry, other or entry, head, entry.default_split)  # before the work, not after
     runs: dict[str, list[Any]] = {}
     for when, name in {"before": OFF_THE_SHELF, "after": head}.items():
         if when == "after" and head == OFF_THE_SHELF and not noise:
