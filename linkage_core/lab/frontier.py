@@ -41,7 +41,7 @@ LABELLED = "worst, told one finding"
 OPTIONS, LINKAGE, UTILITY = (f"lab/frontier-{name}.parquet" for name in ("options", "linkage", "utility"))
 OPTION_COLUMNS = ("option", "family", "kind", "parameter", "value", "seed", "listed", "head", "mu", "limit", "epsilon")
 LINKAGE_COLUMNS = (
-    *("option", "cohort", "attacker", "named", "also", "pool_size", "k", "recall", "recall_low", "recall_high"),
+    *("option", "cohort", "attacker", "named", "pool_size", "k", "recall", "recall_low", "recall_high"),
     *("chance", "lift", "n_queries", "n_patients", "flag"),
 )
 UTILITY_COLUMNS = (

@@ -258,7 +258,6 @@ def nothing(entry: Entry, public: Entry, before: Probe | None = None) -> Entry:
             "cohort": entry.cohort,
             "attacker": who,
             "named": "guessing",
-            "also": "",
             "pool_size": int(n),
             "k": 1,
             "recall": 1 / n,
@@ -383,14 +382,14 @@ def linked(
     """
     found = measured.attacks(entry, mechanism, name, source=source, population=population, seed=seed)
     sizes, _ = lab.pool_sizes(found[0].study)
-    common = {"cohort": entry.cohort, "k": 1, "also": "", "n_queries": _asked(found[0].study)}
+    common = {"cohort": entry.cohort, "k": 1, "n_queries": _asked(found[0].study)}
     rows: list[dict[str, Any]] = []
     for one in found:
         for row in frontier.dicts(one.study.table(sizes, (1,))):
             rows.append({**row, **common, "attacker": one.attacker, "named": one.attacker})
     for n in sizes:
-        worst = attack.worst_of(found, n, 1, seed, chosen_at=min(sizes))  # at N = 10,000 few records are linked
-        rows.append({**worst, **common, "also": worst["also"], "named": worst["attacker"], "attacker": lab.WORST})
+        worst = attack.worst_of(found, n, 1, seed)
+        rows.append({**worst, **common, "named": worst["attacker"], "attacker": lab.WORST})
     if ceiling is not None:
         for top in frontier.dicts(ceiling(sizes)):
             rows.append(
@@ -455,7 +454,7 @@ def told(
         much = 1e3 * max(float(np.abs(queries[:200] @ texts.T).max()), 1e-6)
         counts = game.count(np.column_stack([queries, much * known]), np.column_stack([texts, stated]))
     study = game.study(entry, name, counts, seed)
-    common = {"cohort": entry.cohort, "k": 1, "also": "", "attacker": frontier.LABELLED, "named": READER}
+    common = {"cohort": entry.cohort, "k": 1, "attacker": frontier.LABELLED, "named": READER}
     common |= {"n_queries": _asked(study)}
     return [{**row, **common} for row in frontier.dicts(study.table(lab.pool_sizes(study)[0], (1,)))]
 
@@ -516,7 +515,7 @@ def statistics(
     rows: list[dict[str, Any]] = []
     if seen is not None:
         for row in frontier.dicts(seen(mu, [n for n in lab.POOL_SIZES if n <= queries[0].n_patients])):
-            who = {"cohort": entry.cohort, "k": 1, "also": "", "flag": ""}
+            who = {"cohort": entry.cohort, "k": 1, "flag": ""}
             rows += [{**row, **who, "attacker": name} for name in (frontier.OMNISCIENT, lab.WORST)]
     used = trained_rows(entry, read, listed, f"statistics of {queries[0].n_patients:,} patients", before=before)
     return frontier.keep(entry, {**option, "mu": mu}, rows, used)

@@ -6,7 +6,7 @@ attackers achieve on held-out patients, `utility` what can still be read. Tables
 sha256.
 
 Nothing is chosen on the held-out split: recipes are finetune's defaults, attackers and probes choose on the attacker's
-own split, and the worst attacker is cross-fitted (attackers.worst_of).
+own split. The worst attacker is the best in pools of a hundred, the same for every N (attack.worst_of).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ HEAD_COLUMNS = (
     *("claim", "findings", "says"),
 )
 COLUMNS = (
-    *("head", "mechanism", "like", "epsilon", "seed", "cohort", "release", "attacker", "named", "also", "m"),
+    *("head", "mechanism", "like", "epsilon", "seed", "cohort", "release", "attacker", "named", "m"),
     *("pool_size", "k", "recall", "recall_low", "recall_high", "chance", "lift", "n_queries", "n_patients", "flag"),
 )
 UTILITY_COLUMNS = (
@@ -126,8 +126,8 @@ def linkage(entry: Entry) -> pd.DataFrame:
     """What was measured (COLUMNS); no rows where nothing was, or where the head was replaced since.
 
     One row for each head, cohort, release, attacker, m and N (k = 1): recall with its patient-clustered 95% interval.
-    attacker is a key of ATTACKERS or "worst": then `named` says who, `also` whom one half of the patients
-    chose instead. The release raw-images does not depend on a head and stands with off-the-shelf.
+    attacker is a key of ATTACKERS or "worst": then `named` says who. The release raw-images does not depend on a head
+    and stands with off-the-shelf.
     """
     return _table(entry, LINKAGE, COLUMNS)
 
@@ -336,7 +336,7 @@ def _rows(found: Sequence[Attack], seed: int) -> pd.DataFrame:
     whole = [one for one in found if one.m == "all"]
     worst = [attack.worst_of(whole, size, 1, seed) for size in steps]
     tables.append(pd.DataFrame(worst).rename(columns={"attacker": "named"}).assign(attacker=WORST))
-    return pd.concat(tables, ignore_index=True).fillna({"also": ""})
+    return pd.concat(tables, ignore_index=True)
 
 
 def pool_sizes(study: Study) -> tuple[list[int], list[int]]:

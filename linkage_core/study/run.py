@@ -18,7 +18,7 @@ import pandas as pd
 
 from linkage_core import tables
 from linkage_core.attacks import attack
-from linkage_core.attacks.attackers import COSINE, allowed
+from linkage_core.attacks.attackers import COSINE
 from linkage_core.attacks.held import hold
 from linkage_core.audit import compare
 from linkage_core.audit import study as auditing
@@ -218,16 +218,11 @@ def _changes(entry: Entry, cohort: Entry, linkage: pd.DataFrame, design: Preset)
     def recalls(head: str) -> dict[str, np.ndarray]:
         source = None if cohort is entry else entry
         held = hold(cohort, head, source=source, seed=design.seed)
-        chosen = {table.loc[head, "named"], *(name.split(" (")[0] for name in table.loc[head, "also"].split(", "))}
-        found = {
-            name: attack.attack(cohort, head, name, RELEASE, "all", design.seed, source=source, held=held)
-            for name in allowed(RELEASE, head)
-            if name in {*chosen, COSINE}
-        }
-        worst = [one.study.recall(n, 1)[0] for name, one in found.items() if name in chosen]
         return {
-            COSINE: found[COSINE].study.recall(n, 1)[0],
-            measured.WORST: attack.cross_fitted(np.column_stack(worst), patients, design.seed)[0],
+            role: attack.attack(cohort, head, name, RELEASE, "all", design.seed, source=source, held=held).study.recall(
+                n, 1
+            )[0]
+            for role, name in ((COSINE, COSINE), (measured.WORST, table.loc[head, "named"]))
         }
 
     before = recalls(OFF_THE_SHELF)

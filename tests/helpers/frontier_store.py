@@ -49,7 +49,7 @@ def linked(
             recall = min(times / n, 1.0)
             rows.append(
                 {
-                    **{"cohort": entry.cohort, "attacker": who, "named": named, "also": named, "pool_size": n, "k": 1},
+                    **{"cohort": entry.cohort, "attacker": who, "named": named, "pool_size": n, "k": 1},
                     **{"recall": recall, "recall_low": 0.8 * recall, "recall_high": min(1.2 * recall, 1.0)},
                     **{"chance": 1 / n, "lift": times, "n_queries": 280, "n_patients": 140, "flag": ""},
                 }

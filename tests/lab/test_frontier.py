@@ -41,7 +41,7 @@ def entry(store: Store) -> Entry:
 
 def linked(recall: float, n: int = 100, attacker: str = WORST) -> dict[str, object]:
     ends = {"recall": recall, "recall_low": recall, "recall_high": recall}
-    return {"cohort": "phantom", "attacker": attacker, "named": "reader", "also": "", "pool_size": n, "k": 1} | (
+    return {"cohort": "phantom", "attacker": attacker, "named": "reader", "pool_size": n, "k": 1} | (
         ends | {"chance": 1 / n, "lift": recall * n, "n_queries": 280, "n_patients": 140, "flag": ""}
     )
 
