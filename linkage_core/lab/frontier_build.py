@@ -29,8 +29,8 @@ from linkage_core.mitigation import accounting
 from linkage_core.mitigation.noise import Seeded
 from linkage_core.mitigation.training import Training, training_pairs
 from linkage_core.progress import Progress, silent
+from linkage_core.release import bounds, measured
 from linkage_core.release import ceiling as ceilings
-from linkage_core.release import measured
 from linkage_core.release.ceiling import UNIFORM
 from linkage_core.release.kind import Measured, Mechanism, Options
 from linkage_core.release.kinds.statistics import Frame, PatientSums, Query, Start, prepare
@@ -109,7 +109,7 @@ def build(
             option = {**option, "option": f"{option['option']}-14findings", "listed": len(LABELS)}
             plan.append((option, statistics_of("all 14 at once", mu, seed)))
     for lift in grid.lifts:
-        mu = float(ndtri(lift / 10_000) - ndtri(1 / 10_000))
+        mu = float(ndtri(lift / 10_000) - ndtri(1 / 10_000)) / bounds.SWAPPED
         plan.append(({**_option("statistics", "limit", lift), "listed": len(listed)}, statistics_of("", mu, 0)))
     plan += [(release.option, records_of(release)) for release in released(entry, public, grid)]
     for done, (option, make) in enumerate(plan):
@@ -487,14 +487,14 @@ def statistics(
     option: dict[str, Any],
     queries: Sequence[PatientSums],
     mu: float,
-    seen: Callable[[float, Sequence[int]], pd.DataFrame] | None = None,
+    seen: Sequence[Seen] = (),
     before: Probe | None = None,
     seed: int = 0,
 ) -> Entry:
     """Noisy sums over patients, answered one query after the other with mu / sqrt(number of queries) each.
 
     The noise is reproducible, so that the table can be made again: an illustration of a release, not one. `seen` gives
-    what an attacker reaches who knows every other patient (see `summed_patients`).
+    what attackers reach on them (see `summed_patients`).
     """
     listed = frequent(entry)
     each = mu / math.sqrt(len(queries))
@@ -512,72 +512,119 @@ def statistics(
             found[:, columns] = probe(clean)
         return found
 
-    rows: list[dict[str, Any]] = []
-    if seen is not None:
-        for row in frontier.dicts(seen(mu, [n for n in lab.POOL_SIZES if n <= queries[0].n_patients])):
-            who = {"cohort": entry.cohort, "k": 1, "flag": ""}
-            rows += [{**row, **who, "attacker": name} for name in (frontier.OMNISCIENT, lab.WORST)]
+    who = {"cohort": entry.cohort, "k": 1, "flag": ""}
+    rows = [{**row, **who} for one in seen for row in one.rows(mu, lab.POOL_SIZES)]
     used = trained_rows(entry, read, listed, f"statistics of {queries[0].n_patients:,} patients", before=before)
     return frontier.keep(entry, {**option, "mu": mu}, rows, used)
 
 
-def summed_patients(
-    queries: Sequence[PatientSums], training: Training, n_pools: int = 6, trials: int = 200, seed: int = 0
-) -> Callable[[float, Sequence[int]], pd.DataFrame]:
-    """What is reached by somebody who knows every other summed patient, and each candidate's images and findings?
+@dataclass(frozen=True)
+class Seen:
+    """What attackers reach on summed patients: named, attacker (of frontier), recall at (mu, N) with its error.
 
-    Which of N candidate patients was summed? What is left of the file after taking the others off is that patient's
-    clipped vector c and noise, r = c_J + z / mu in units of the clip; naming the largest posterior is best, so the mean
-    of the largest posterior is the rate of success, and its spread over random pools and noise the error of this
-    simulation. Above any attacker who holds reports alone. Returns mu, pool sizes -> rows of recall.
+    Simulated, `n_pools` pools of patients with `trials` draws of noise each; n_patients there are.
     """
-    clean = training.clean_images()
-    states = states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
-    names, whose = np.unique(training.patients, return_inverse=True)
 
-    def vectors(some: np.ndarray) -> np.ndarray:
-        place = np.full(len(names), -1)
-        place[some] = np.arange(len(some))
-        rows = np.flatnonzero(place[whose] >= 0)
-        parts = []
-        for sums in queries:
-            columns = [LABELS.index(name) for name in sums.query.findings]
-            part = _contributions(sums.query, clean[rows], states[rows][:, columns], place[whose][rows], len(some))
-            parts.append(part / (sums.query.clip * math.sqrt(len(queries))))
-        return np.concatenate(parts, axis=1).astype(np.float32)
+    attacker: str
+    named: str
+    at: Callable[[float, int], tuple[float, float]]
+    n_queries: int
+    n_patients: int
 
-    @cache
-    def at(mu: float, n: int) -> tuple[float, float]:
-        rng = np.random.default_rng([seed, n])
-        best = []
-        for _ in range(n_pools):
-            c = vectors(rng.choice(len(names), n, replace=False))
-            chosen = rng.integers(0, n, trials)
-            released = c[chosen] + rng.standard_normal((trials, c.shape[1]), dtype=np.float32) / np.float32(mu)
-            log_p = mu**2 * (released @ c.T - 0.5 * (c**2).sum(axis=1)).astype(np.float64)
-            best.append(np.exp(log_p.max(axis=1) - logsumexp(log_p, axis=1)).mean())
-        return float(np.mean(best)), float(np.std(best, ddof=1) / math.sqrt(n_pools))
-
-    def seen(mu: float, sizes: Sequence[int]) -> pd.DataFrame:
+    def rows(self, mu: float, sizes: Sequence[int]) -> list[dict[str, Any]]:
+        """Columns of frontier.LINKAGE_COLUMNS, one row an N that patients fill."""
         found = []
         for n in sizes:
-            recall, error = at(mu, n)
+            if n > self.n_patients:
+                continue
+            recall, error = self.at(mu, n)
             found.append(
                 {
                     "pool_size": n,
-                    "named": "knows every other patient",
+                    "attacker": self.attacker,
+                    "named": self.named,
                     "chance": 1 / n,
                     "lift": recall * n,
                     "recall": recall,
                     "recall_low": recall - 1.96 * error,
                     "recall_high": recall + 1.96 * error,
-                    "n_queries": n_pools * trials,
-                    "n_patients": len(names),
+                    "n_queries": self.n_queries,
+                    "n_patients": self.n_patients,
                 }
             )
-        return pd.DataFrame(found)
+        return found
 
-    return seen
+
+def summed_patients(
+    queries: Sequence[PatientSums], training: Training, n_pools: int = 6, trials: int = 200, seed: int = 0
+) -> list[Seen]:
+    """The two attackers of bounds.central and bounds.unpaired, each in the game of its limit, as strong as can be.
+
+    Who knows every other summed patient, and each candidate's images and findings: which of N was summed? What is left
+    of the file after taking the others off is that patient's clipped vector c and noise, r = c_J + z / mu in units of
+    the clip. And who holds images and reports of all summed patients unpaired, and is told the matching that has the
+    target's report and candidate j's exchanged, by which the file differs as told by `_exchanged`. Naming the largest
+    posterior is best, so the mean of the largest posterior is the rate of success, and its spread over random pools and
+    noise the error of this simulation. Of a patient with several reports the first is exchanged.
+    """
+    clean = training.clean_images()
+    states = states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
+    names, whose = np.unique(training.patients, return_inverse=True)
+    rows_of = np.split(np.argsort(whose, kind="stable"), np.cumsum(np.bincount(whose))[:-1])
+    first = np.array([rows[0] for rows in rows_of])  # the report that is exchanged, with all images it belongs to
+    of_first = (training.labels == training.labels[first][whose]) | np.isnan(training.labels)
+    of_first = of_first.all(axis=1)
+
+    def vectors(images: np.ndarray, reports: np.ndarray | None = None) -> np.ndarray:
+        """Of patients `images` (n,), with the first findings of `reports` (n,) in place of their first."""
+        rows = np.concatenate([rows_of[one] for one in images])
+        place = np.repeat(np.arange(len(images)), [len(rows_of[one]) for one in images])
+        read = rows if reports is None else np.where(of_first[rows], first[reports][place], rows)
+        parts = []
+        for sums in queries:
+            columns = [LABELS.index(name) for name in sums.query.findings]
+            part = _contributions(sums.query, clean[rows], states[read][:, columns], place, len(images))
+            parts.append(part / (sums.query.clip * math.sqrt(len(queries))))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def simulated(of: Callable[[np.ndarray], np.ndarray]) -> Callable[[float, int], tuple[float, float]]:
+        @cache
+        def at(mu: float, n: int) -> tuple[float, float]:
+            rng = np.random.default_rng([seed, n])
+            best = []
+            for _ in range(n_pools):
+                c = of(rng.choice(len(names), n, replace=False))
+                chosen = rng.integers(0, n, trials)
+                released = c[chosen] + rng.standard_normal((trials, c.shape[1]), dtype=np.float32) / np.float32(mu)
+                log_p = mu**2 * (released @ c.T - 0.5 * (c**2).sum(axis=1)).astype(np.float64)
+                best.append(np.exp(log_p.max(axis=1) - logsumexp(log_p, axis=1)).mean())
+            return float(np.mean(best)), float(np.std(best, ddof=1) / math.sqrt(n_pools))
+
+        return at
+
+    asked = n_pools * trials
+    return [
+        Seen(frontier.OMNISCIENT, "knows every other patient", simulated(vectors), asked, len(names)),
+        Seen(
+            lab.WORST,
+            "holds images and reports unpaired",
+            simulated(partial(_exchanged, vectors)),
+            asked,
+            len(names),
+        ),
+    ]
+
+
+def _exchanged(vectors: Callable[[np.ndarray, np.ndarray], np.ndarray], pool: np.ndarray) -> np.ndarray:
+    """(n, D) where the sums stand if the first of the pool (n,) has the report of each: see bounds.unpaired.
+
+    vectors: (patients whose images, patients whose findings) -> their clipped contributions.
+    """
+    target = np.full_like(pool, pool[0])
+    moved = vectors(target, pool)
+    moved += vectors(pool, target)
+    moved -= vectors(pool, pool)
+    return moved
 
 
 def _contributions(
