@@ -45,7 +45,7 @@ EPSILONS = (0.1, 0.34, 1.0, 3.0, 10.0, math.inf)
 STEPS = (0.05, 0.07, 0.1, 0.15, 0.23, 0.34, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 """Of one-shot mechanisms: the slider."""
 POOL_SIZES = (100, 1000, 10_000)
-KNOWN: tuple[Known, ...] = ("all", 1000, 100)
+KNOWN: tuple[Known, ...] = ("all", 5000, 1000, 100)
 WORST = "worst"
 ILLUSTRATION = (
     "A reproducible run stores the seed of its noise, so it guarantees nothing: an illustration. Run again with fresh, "
@@ -248,14 +248,27 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Entry:
-    """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is.
+    """As `found`, into the entry's tables in place of earlier rows of the same head and cohort; the entry that knows
+    them is returned."""
+    return keep(entry, name, found(entry, name, externals=externals, known=known, seed=seed, progress=progress))
 
-    Rows go into the entry's tables in place of earlier ones of the same head and cohort; the entry that knows them is
-    returned. `known`: own images of whoever is shown by m (Attacker.by_m); others use their whole split. Another cohort
+
+def found(
+    entry: Entry,
+    name: str = OFF_THE_SHELF,
+    *,
+    externals: Sequence[Entry] = (),
+    known: Sequence[Known] = KNOWN,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is: rows of
+    `linkage` and of `utility`, before they are kept.
+
+    `known`: own images of whoever is shown by m (Attacker.by_m); others use their whole split. Another cohort
     gets the attackers, probes and heads of this entry, nothing is trained anew. seed: of bootstrap, folds and output
     noise. Raises InputError as attackers.hold does, such as for a head that has seen the held-out patients.
     """
-    said = _said(name, entry.head_record(name))
     steps = [entry, *externals]
     rows, used = [], []
     for done, cohort in enumerate(steps):
@@ -276,8 +289,15 @@ def measure(
                     usefulness.utility_table(cohort, name, source=source, measures=measures, prompts=prompts, seed=seed)
                 )
     progress(f"{name}: attackers and use", 100 * len(steps), 100 * len(steps))
-    entry = _append(entry, LINKAGE, COLUMNS, said, pd.concat(rows, ignore_index=True))
-    return _append(entry, UTILITY, UTILITY_COLUMNS, said, pd.concat(used, ignore_index=True)) if used else entry
+    return pd.concat(rows, ignore_index=True), pd.concat(used, ignore_index=True) if used else pd.DataFrame()
+
+
+def keep(entry: Entry, name: str, rows: tuple[pd.DataFrame, pd.DataFrame]) -> Entry:
+    """Write what was `found` of a head; InputError where the head was replaced meanwhile."""
+    said = _said(name, entry.head_record(name))
+    linked, used = rows
+    entry = _append(entry, LINKAGE, COLUMNS, said, linked)
+    return _append(entry, UTILITY, UTILITY_COLUMNS, said, used) if len(used) else entry
 
 
 def measured(entry: Entry, name: str, cohort: str = "") -> bool:
