@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from linkage_core.attacks.scored import Answer, Scored, ranked
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
-from linkage_core.ranking.counts import MatchCounts, match_counts
+from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.store.seen import noise_of, noised, usable
 
@@ -48,13 +49,11 @@ class Asked:
 
     def count(self, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
         """Exact counts for scores queries (n_queries, p) . of_text (n_texts, p), over reports of other patients."""
-        return match_counts(
-            queries,
-            of_text[self.text_of],
-            self.match,
-            query_group=self.query_group,
-            candidate_group=self.candidate_group,
-        )
+        return self.ranked(Scored(queries, of_text))
+
+    def ranked(self, answer: Answer) -> MatchCounts:
+        """Exact counts of an attacker's scores, over reports of other patients."""
+        return ranked(answer, self.text_of, self.match, self.query_group, self.candidate_group)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from linkage_core.attacks.folds import own_splits, ridge_solution
 from linkage_core.attacks.held import Asked, Held
+from linkage_core.attacks.scored import Scored
 from linkage_core.heads import unit
 from linkage_core.ranking import pools
 
@@ -216,28 +217,26 @@ class Ways:
         return [_Variant("cosine", "embedding", "embedding", False)] * self.cosine + [_Variant(*each) for each in every]
 
 
-def known_pairs(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def known_pairs(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     return _learnt(held, Ways(("ridge",), reads=("features",)), known, seed, knows_heads)
 
 
-def bayes_gaussian(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def bayes_gaussian(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     return _learnt(held, Ways(("gaussian", "through")), known, seed, knows_heads)
 
 
-def reader(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def reader(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     return _learnt(held, Ways(("ridge", "gaussian", "through"), findings=(True,)), known, seed, knows_heads)
 
 
-def raw_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def raw_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     ways = Ways(("ridge", "gaussian"), ("features", "embedding"), findings=(False, True), cosine=True)
     return _learnt(held, ways, known, seed, knows_heads)
 
 
-def _learnt(
-    held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool
-) -> tuple[np.ndarray, np.ndarray, str]:
+def _learnt(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     scores, chosen = learn(held, ways, known, seed, knows_heads)
-    return *scores(held), chosen
+    return Scored(*scores(held), chosen)
 
 
 def learn(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[Scores, str]:
