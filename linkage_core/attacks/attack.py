@@ -7,13 +7,15 @@ of the queries', and is then scored once on the held-out split. Whatever it lear
     score(image i, report j) = q_i . c_j,    with c_j made from the text of report j alone,
 
 a report-only term being one more coordinate (q gets a 1), while an image-only term ranks nothing. So
-ranking.match_counts counts every attacker exactly, and identical texts tie exactly.
+ranking.match_counts counts it exactly, and identical texts tie exactly. Scores that are no such product are counted
+exactly too, block by block (scored.InBlocks).
 
 What is measured is a lower bound: another attacker may do better. release.ceiling is the other side, for all attackers.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from linkage_core.attacks.attackers import ATTACKERS, COSINE, EVERYTHING, IMAGES, allowed, takes_m
 from linkage_core.attacks.folds import known_rows
 from linkage_core.attacks.held import Held, Known, hold
+from linkage_core.attacks.scored import Answer, Scored
 from linkage_core.audit.study import PoolSize, Study
 from linkage_core.errors import InputError
 from linkage_core.progress import Progress, silent
@@ -32,6 +35,8 @@ from linkage_core.ranking import intervals
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.validate import one_of
+
+_log = logging.getLogger(__name__)
 
 # ----------------------------------------------------------------------------------------------------- one attack
 
@@ -118,19 +123,49 @@ def run(
     held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
 ) -> tuple[MatchCounts, int, str]:
     """(counts, own images or pairs used, variant) of one attacker on what it holds."""
-    queries, of_text, known, chosen = factors(held, attacker, m, seed, knows_heads=knows_heads)
-    return held.count(queries, of_text), known, chosen
+    answer, known = answered(held, attacker, m, seed, knows_heads=knows_heads)
+    return held.ranked(answer), known, answer.chosen
+
+
+def answered(
+    held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
+) -> tuple[Answer, int]:
+    """(scores, own images or pairs used) of one attacker on what it holds, uncounted: see protocol.
+
+    InputError for m = 0 where pairs are needed, and where an attacker of another package fails or answers otherwise
+    than the protocol says; the package is named.
+    """
+    row, known = ATTACKERS[attacker], known_rows(held, m, seed)
+    if row.knows == "pairs" and not len(known):
+        raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
+    if not row.package:
+        answer = row.scores(held, known, seed, knows_heads)
+    else:
+        try:
+            answer = row.scores(held, known, seed, knows_heads)
+            if not isinstance(answer, Answer):
+                raise TypeError(f"it gave a {type(answer).__name__}, neither Scored nor InBlocks")
+            answer = answer.checked(len(held.released), len(held.texts), len(held.text_of))
+        except Exception as error:  # whatever another package does
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise InputError(
+                f"The attacker {attacker!r} of the package {row.package} failed ({why}).",
+                "Tell its authors, or uninstall the package.",
+            ) from error
+    return answer, len(known) if takes_m(attacker) else 0
 
 
 def factors(
     held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
 ) -> tuple[np.ndarray, np.ndarray, int, str]:
-    """The scores of `run` as their factors: (queries (n_queries, p), of_text (n_texts, p), known, chosen)."""
-    row, known = ATTACKERS[attacker], known_rows(held, m, seed)
-    if row.knows == "pairs" and not len(known):
-        raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
-    queries, of_text, chosen = row.scores(held, known, seed, knows_heads)
-    return queries, of_text, len(known) if takes_m(attacker) else 0, chosen
+    """The scores of `run` as their factors: (queries (n_queries, p), of_text (n_texts, p), known, chosen).
+
+    InputError for an attacker whose scores are no inner products of a query and a text.
+    """
+    answer, known = answered(held, attacker, m, seed, knows_heads=knows_heads)
+    if not isinstance(answer, Scored) or answer.each != "text":
+        raise InputError(f"The scores of {attacker!r} are no product with a text.", "Use `answered`.")
+    return answer.queries, answer.reports, known, answer.chosen
 
 
 def attacks(
@@ -159,7 +194,12 @@ def attacks(
     found = []
     for done, (attacker, n) in enumerate(plan):
         progress("attackers", done, len(plan))
-        found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
+        try:
+            found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
+        except InputError as error:
+            if not ATTACKERS[attacker].package:
+                raise
+            _log.warning("%s", error)  # the others go on
     progress("attackers", len(plan), len(plan))
     if not found and not public:
         raise InputError(
