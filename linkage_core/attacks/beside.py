@@ -64,7 +64,7 @@ def known_of(entry: Entry, knows: str, source: Entry | None = None) -> tuple[Abo
     own, asked = source.records("attacker"), entry.records(entry.default_split)
     for column in COLUMNS[knows]:
         for whose, records in ((source, own), (entry, asked)):
-            if not (records[column].fillna("") != "").any():
+            if not (records[column].notna() & (records[column].astype("str") != "")).any():
                 raise InputError(
                     f"The records of {whose.cohort} have no {column}, which who knows {knows!r} goes by.",
                     f"Read the cohort from a table with a column {column}, or attack without --knows.",
