@@ -6,7 +6,7 @@ protocol.py says what the function is given and what it returns.
 
 from __future__ import annotations
 
-from linkage_core.attacks import learn_pairs, plain, turn_back
+from linkage_core.attacks import dual, learn_pairs, plain, turn_back
 from linkage_core.attacks.held import RECORDS, RELEASES
 from linkage_core.attacks.installed import Table
 from linkage_core.attacks.protocol import EMBEDDINGS, EVERYTHING, IMAGES, Attacker
@@ -75,6 +75,29 @@ ATTACKERS = Table(
         label="Reads findings, {m} pairs",
         deed="reads findings",
         holds=(EMBEDDINGS, EVERYTHING, RECORDS),
+    ),
+    Attacker(
+        "dual-encoder",
+        dual.dual_encoder,
+        "trains two small networks on m own pairs to bring each release and its report together",
+        label="Trained dual encoder, {m} pairs",
+        deed="trains a dual encoder",
+        holds=(EMBEDDINGS, EVERYTHING, RECORDS),
+    ),
+    Attacker(
+        "dual-and-reader",
+        dual.dual_and_reader,
+        "adds up the scores of dual-encoder and reader, in shares chosen at home",
+        label="Dual encoder and findings, {m} pairs",
+        deed="trains and reads findings",
+        holds=(EMBEDDINGS, EVERYTHING, RECORDS),
+    ),
+    Attacker(
+        "dual-on-images",
+        dual.images_and_dual,
+        "adds up raw-images and a dual encoder trained on the features of the public encoder",
+        label="Has the raw images, and trains",
+        holds=(IMAGES,),
     ),
     Attacker(
         "raw-images",

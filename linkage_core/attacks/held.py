@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -87,6 +89,11 @@ class Held(Asked):
             )
         if not len(self.own_group):
             raise InputError("The attacker has no data of its own.", "Give it a split, or another cohort's entry.")
+
+    @cached_property
+    def learnt(self) -> dict[Hashable, object]:
+        """What attackers have learnt from it, so that two who build on the same do it once. It goes when this goes."""
+        return {}
 
     def at_home(self, rows: np.ndarray, candidates: np.ndarray) -> Asked:
         """Own rows as queries and own rows as candidates, the queries' own first and in their order."""
