@@ -41,9 +41,10 @@ GAMES = {
     "image": "a single image among N reports",
     "archive": "N images and their N reports, unpaired, matched one to one",
 }
-ROUNDS = {20: 60, 300: 20}
-"""How often all patients are divided anew into archives of fewer than so many images; small ones vary most with it."""
-MIN_ROUNDS = 6
+ROUNDS, ROUNDS_OF_LARGE, LARGE = 20, 6, 300
+"""How often all patients are divided into archives anew; of LARGE images and more, which vary less and take longer."""
+SMALL = 20
+"""Of fewer images an archive is so much a matter of who meets whom that rounds are taken to tell nothing new."""
 HOME_ROUNDS = 3
 SCALINGS = 30
 
@@ -109,12 +110,9 @@ def _dealt(asked: Asked, answer: Answer, archives: np.ndarray, seed: int) -> Ite
         rows = archives[start : start + step]
         candidates = asked.match[rng.permuted(rows, axis=1)]
         own, shown = kind[asked.match[rows]], kind[candidates]
-        same = shown[:, :, None] == shown[:, None, :]
-        first = same.argmax(axis=2)  # one column speaks for all of its kind: equal to the last bit
-        scores = _scores(asked, answer, rows, candidates)
-        scores = np.take_along_axis(scores, np.broadcast_to(first[:, None, :], scores.shape), axis=2)
-        right = (own[:, :, None] == shown[:, None, :]) / same.sum(axis=2)[:, None, :]
-        yield _Dealt(scores, right)
+        n_alike = (shown[:, :, None] == shown[:, None, :]).sum(axis=2)
+        right = (own[:, :, None] == shown[:, None, :]) / n_alike[:, None, :]
+        yield _Dealt(_scores(asked, answer, rows, candidates), right)
 
 
 def _kinds(asked: Asked, answer: Answer) -> np.ndarray:
@@ -254,7 +252,7 @@ def play(tried: Tried, size: int | Literal["full"], seed: int = 0, rounds: int |
         rounds: how often the patients are divided anew; by default as ROUNDS says.
     """
     n = len(np.unique(tried.held.query_group)) if size == "full" else size
-    rounds = 1 if size == "full" else rounds or next((ROUNDS[most] for most in ROUNDS if n < most), MIN_ROUNDS)
+    rounds = 1 if size == "full" else rounds or (ROUNDS if n < LARGE else ROUNDS_OF_LARGE)
     archives = drawn(tried.held, n, rounds, seed)
     way, temperature, words = chosen(tried, n, seed)
     flat = archives.reshape(-1, n)
@@ -300,15 +298,15 @@ def share(values: np.ndarray, patients: np.ndarray) -> Share:
     number. Rounds divide the same patients anew: the variance W between their means is what division alone does, and
     averaging takes it away but for W / rounds. Left is V - (1 - 1/rounds) W, a difference of estimates, so with
     Student's t of rounds - 1 degrees of freedom (W has the fewest). It is not taken below the interval of the patients'
-    own means, which leaves out what images of one archive do to each other. Rather too long than too short: see
-    benchmarks/archives.json for its coverage in simulation.
+    own means, which leaves out what images of one archive do to each other. In archives of fewer than SMALL images V is
+    left whole. Rather too long than too short: benchmarks/archives.json has its coverage in simulation.
     """
-    estimate, (rounds, n_archives, _) = float(values.mean()), values.shape
+    estimate, (rounds, n_archives, n) = float(values.mean()), values.shape
     if n_archives < 2:
         return Share(estimate, np.nan, np.nan)
     of_archives = values.mean(axis=2)
     variance = float(of_archives.var(axis=1, ddof=1).mean()) / n_archives
-    if rounds > 1:
+    if rounds > 1 and n >= SMALL:
         variance -= (1 - 1 / rounds) * float(of_archives.mean(axis=1).var(ddof=1))
     code = np.unique(patients.ravel(), return_inverse=True)[1]
     of_patients = np.bincount(code, values.ravel()) / np.bincount(code)

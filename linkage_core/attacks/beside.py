@@ -143,7 +143,6 @@ def _terms(
     def factors(new: np.ndarray, candidates: About) -> tuple[np.ndarray, np.ndarray]:
         z = (new.astype(np.float64) - mean) @ whiten
         near = (z**2).sum(axis=1) <= farthest
-        z[~near] = 0.0  # read nothing where nothing was learnt, rather than far outside of it
         queries = np.hstack([of_vector(z) for of_vector, _ in read]) * near[:, None]
         return queries, np.hstack([of_candidate(candidates) for _, of_candidate in read])
 

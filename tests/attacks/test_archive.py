@@ -209,7 +209,7 @@ def population(seed: int, n: int = 300) -> Tried:
 def test_the_interval_covers(way: tuple[archive.Way, float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of other patients, and not of the same ones divided anew, nor of images that know nothing of each other."""
     monkeypatch.setattr(archive, "DEFAULT", way)
-    found = [play(population(seed), 10, seed, rounds=10) for seed in range(150)]
+    found = [play(population(seed), 20, seed, rounds=10) for seed in range(150)]
     truth = np.mean([one.share().estimate for one in found])
     covered = [one.share().low <= truth <= one.share().high for one in found]
     assert np.mean(covered) > 0.92

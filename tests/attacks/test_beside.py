@@ -112,6 +112,12 @@ def test_what_is_not_known_of_a_candidate_says_nothing_for_or_against_it() -> No
     assert np.allclose(scores[:, :4], 0)
     assert (scores[:, 4:] > 0).any(axis=1).mean() > 0.9
     assert (scores[:, 4:] < 0).any(axis=1).mean() > 0.9
+    answer = knowing(given, own, half, "sex").answer
+    assert isinstance(answer, Scored)
+    scores = answer.queries @ answer.reports.T
+    assert (scores[:, 4:] > 0).any(axis=1).mean() > 0.9, (
+        "a sex that is likely speaks for a candidate, not only less against"
+    )
 
 
 def test_the_terms_are_log_ratios() -> None:
@@ -134,10 +140,10 @@ def test_the_terms_are_log_ratios() -> None:
 
 
 def test_a_vector_unlike_all_own_ones_is_left_alone() -> None:
-    given, own, about = nothing_but(0.0)
+    given, own, about = nothing_but(0.1, years=5.0)
     far = given.held.released.copy()
     far[:10] += 40.0
-    answer = knowing(replace(given, held=replace(given.held, released=far)), own, about, "sex").answer
+    answer = knowing(replace(given, held=replace(given.held, released=far)), own, about, "sex-age").answer
     assert isinstance(answer, Scored)
     assert (answer.queries[:10] == 0).all()
     assert (answer.queries[10:] != 0).any(axis=1).mean() > 0.98
