@@ -16,9 +16,9 @@ What is measured is a lower bound: another attacker may do better. release.ceili
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -102,21 +102,30 @@ def attack(
         seed: of the choice of known images, of the folds and of output noise.
         source, noise: as for `hold`; `held` is what `hold` made of the same arguments, to be used again.
     """
+    knows_heads = heads_known(attacker, release, head)
+    held = held or hold(entry, head, source=source, noise=noise, seed=seed)
+    with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for each other
+        counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
+    study = studied(entry, head, held, counts, seed)
+    return Attack(study, attacker, release, m if takes_m(attacker) else "all", known, chosen)
+
+
+def heads_known(attacker: str, release: str, head: str) -> bool:
+    """Whether an attacker has both heads; InputError where the release gives less than it needs."""
     one_of("attacker", attacker, ATTACKERS)
     if attacker not in allowed(release, head):
         raise InputError(
             f"The attacker {attacker!r} needs more than the release {release!r} gives.",
             f"With it can act: {', '.join(allowed(release, head))}.",
         )
-    held = held or hold(entry, head, source=source, noise=noise, seed=seed)
-    knows_heads = release == EVERYTHING or head == OFF_THE_SHELF
-    with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for each other
-        counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
+    return release == EVERYTHING or head == OFF_THE_SHELF
+
+
+def studied(entry: Entry, head: str, held: Held, counts: MatchCounts, seed: int) -> Study:
+    """Counts over what was held of an entry, as a study."""
     split = entry.default_split
-    queries = entry.records(split)
-    n_candidates = len(held.text_of)
-    study = Study(entry, head, "image-to-report", "other-patients", split, counts, queries, n_candidates, seed)
-    return Attack(study, attacker, release, m if takes_m(attacker) else "all", known, chosen)
+    queries, n_candidates = entry.records(split), len(held.text_of)
+    return Study(entry, head, "image-to-report", "other-patients", split, counts, queries, n_candidates, seed)
 
 
 def run(
@@ -135,7 +144,16 @@ def answered(
     InputError for m = 0 where pairs are needed, and where an attacker of another package fails or answers otherwise
     than the protocol says; the package is named.
     """
-    row, known = ATTACKERS[attacker], known_rows(held, m, seed)
+    known = known_rows(held, m, seed)
+    answer = answered_knowing(held, attacker, known, seed, knows_heads=knows_heads)
+    return answer, len(known) if takes_m(attacker) else 0
+
+
+def answered_knowing(
+    held: Held, attacker: str, known: np.ndarray, seed: int = 0, *, knows_heads: bool = True
+) -> Answer:
+    """As answered, of an attacker who knows the release of these rows of its own split."""
+    row = ATTACKERS[attacker]
     if row.knows == "pairs" and not len(known):
         raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
     if not row.package:
@@ -152,7 +170,7 @@ def answered(
                 f"The attacker {attacker!r} of the package {row.package} failed ({why}).",
                 "Tell its authors, or uninstall the package.",
             ) from error
-    return answer, len(known) if takes_m(attacker) else 0
+    return answer
 
 
 def factors(
@@ -184,10 +202,36 @@ def attacks(
     Whoever has the raw images can make the off-the-shelf embeddings too: there those attackers are among them, whatever
     the head.
     """
-    public: list[Attack] = []
+    return each_of(attack, entry, head, release, m, seed, source=source, noise=noise, progress=progress)
+
+
+class Made(Protocol):
+    """What becomes of one attacker: something that says under which release."""
+
+    @property
+    def release(self) -> str: ...
+
+
+One = TypeVar("One", bound=Made)
+
+
+def each_of(
+    make: Callable[..., One],
+    entry: Entry,
+    head: str,
+    release: str,
+    m: Known | Sequence[Known],
+    seed: int,
+    *,
+    source: Entry | None = None,
+    noise: float | None = None,
+    progress: Progress = silent,
+) -> list[One]:
+    """What `make`, called as `attack` is, makes of every attacker of `attacks`; a dataclass."""
+    public: list[One] = []
     if release == IMAGES:
-        shelf = attacks(entry, OFF_THE_SHELF, EVERYTHING, m, seed, source=source, noise=0.0, progress=progress)
-        public = [replace(one, release=release) for one in shelf]
+        shelf = each_of(make, entry, OFF_THE_SHELF, EVERYTHING, m, seed, source=source, noise=0.0, progress=progress)
+        public = [replace(one, release=release) for one in shelf]  # type: ignore[type-var]
     held = hold(entry, head, source=source, noise=noise, seed=seed)
     wanted = [m] if isinstance(m, (int, str)) else list(m)
     plan = [(attacker, n) for attacker in allowed(release, head) for n in _sensible(attacker, wanted, held)]
@@ -195,7 +239,7 @@ def attacks(
     for done, (attacker, n) in enumerate(plan):
         progress("attackers", done, len(plan))
         try:
-            found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
+            found.append(make(entry, head, attacker, release, n, seed, source=source, held=held))
         except InputError as error:
             if not ATTACKERS[attacker].package:
                 raise
