@@ -280,17 +280,21 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
     luck; and split in halves, each scored by the other's choice (cross-fitting), who is chosen for the hits of one half
     has few left in the other, so that the figure fell below a single attacker's in the same table, which flatters a
     mitigation. So chosen, the figure is a single attacker's own: what bounds each of them bounds it. It is flattered by
-    the choice, by less than a standard error at CHOSEN_AT where attackers are about as good as each other, and next to
-    nothing elsewhere (benchmarks/interval_coverage.json). The interval is patient-clustered, of the one that was
-    chosen.
+    the choice, by less than a standard error at CHOSEN_AT where attackers are about as good as each other and as much
+    alike as ours, and next to nothing elsewhere (benchmarks/interval_coverage.json). The interval is patient-clustered,
+    of the one that was chosen, and its low end lower by what the choice may add (intervals.of_the_best).
 
     Raises InputError where there is no attack.
     """
-    best = found[_worst(found)]
-    recall, chance = best.study.recall(pool_size, k)
-    patients = best.queries["patient_id"].to_numpy(str)
-    present = ~np.isnan(recall)
-    interval = intervals.rate_intervals(recall, patients, seed=seed)
+    if not found:
+        raise InputError("There is no attack to choose from.", "Give at least one.")
+    size = min([CHOSEN_AT, *(one.study.common_pool for one in found)])
+    chosen_on = np.column_stack([one.study.recall(size, 1)[0] for one in found])
+    values = np.column_stack([one.study.recall(pool_size, k)[0] for one in found])
+    patients = found[0].queries["patient_id"].to_numpy(str)
+    place, interval = intervals.of_the_best(values, chosen_on, patients, seed=seed)
+    best, present = found[place], ~np.isnan(values[:, place])
+    chance = best.study.recall(pool_size, k)[1]
     n_patients = len(np.unique(patients[present]))
     estimate = float(interval.estimate[0])
     return {
@@ -310,14 +314,6 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
         "chance": float(chance[present].mean()),
         "lift": estimate / float(chance[present].mean()),
         "n_attackers": len(found),
-        "flag": intervals.flag(n_patients),
+        "flag": intervals.flag_of(patients[present]),
         "seed": seed,
     }
-
-
-def _worst(found: Sequence[Attack]) -> int:
-    """Place of the worst attacker: see worst_of."""
-    if not found:
-        raise InputError("There is no attack to choose from.", "Give at least one.")
-    size = min([CHOSEN_AT, *(one.study.common_pool for one in found)])
-    return int(np.argmax([np.nanmean(one.study.recall(size, 1)[0]) for one in found]))

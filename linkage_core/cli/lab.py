@@ -386,7 +386,7 @@ def _provenance(entry: Entry, source: Entry | None) -> dict[str, Any]:
         "cohort": {key: value for key, value in entry.manifest["cohort"].items() if key != "root"},
         "model": entry.manifest["model"],
         "source": source.cohort if source else entry.cohort,
-        "interval": "95% percentile bootstrap over patients",
+        "interval": "95% percentile bootstrap over patients, stretched by Student's t of the patients in effect",
         "versions": versions(),
     }
 
