@@ -174,11 +174,32 @@ def labelled(kind: str) -> bool:
 
 
 def options_of(entry: Entry) -> pd.DataFrame:
-    """OPTION_COLUMNS, in the order they were added; heads that were replaced since are left out."""
+    """OPTION_COLUMNS, in the order they were added; heads that were replaced since are left out. None where their
+    linkage was counted by an earlier rule: all is measured anew then."""
     table = _read(entry, OPTIONS, (*OPTION_COLUMNS, "head_sha256"))
     now = {name: lab.hash_of(entry, name) for name in (OFF_THE_SHELF, *lab.head_names(entry))}
+    if of_earlier_rule(entry):
+        table = table.iloc[:0]
     good = (table["head"] == "") | (table["head"].map(now) == table["head_sha256"])
     return table.loc[good, list(OPTION_COLUMNS)].reset_index(drop=True)
+
+
+def of_earlier_rule(entry: Entry) -> bool:
+    """Whether its tables have a worst attacker of an earlier rule (lab.of_earlier_rule)."""
+    return LINKAGE in entry.manifest["files"] and lab.of_earlier_rule(read_table(entry.file(LINKAGE)))
+
+
+def begun(entry: Entry) -> Entry:
+    """The entry with tables of no option, where those it had are of an earlier rule."""
+    for relative, columns in (
+        (OPTIONS, (*OPTION_COLUMNS, "head_sha256")),
+        (UTILITY, UTILITY_COLUMNS),
+        (LINKAGE, LINKAGE_COLUMNS),
+    ):
+        if not of_earlier_rule(entry):
+            break
+        entry = entry.add_file(relative, partial(write_table, table=pd.DataFrame(columns=list(columns))))
+    return entry
 
 
 def linkage(entry: Entry) -> pd.DataFrame:

@@ -77,6 +77,7 @@ def build(
         processes: how many releases of records are attacked at once.
     """
     training, grid = training or training_pairs(entry), grid or Grid()
+    entry = frontier.begun(entry)
     listed = frequent(entry)
     before = clean_probe(training.source, training.split)
     there = set(frontier.options_of(entry)["option"])
