@@ -616,10 +616,28 @@ FAULTS: tuple[Fault, ...] = (
         ("test_mitigation_finetune.py::test_bad_training_pairs",),
     ),
     Fault(
-        "one patient with half of the pairs is trained on",
+        "nobody is told that one patient has half of the pairs",
         "if len(names) < 2 or 2 * counts[most] >= counts.sum():",
         "if False:",
-        ("test_mitigation_finetune.py::test_bad_training_pairs",),
+        ("test_what_travels.py::test_a_patient_with_half_of_the_pairs_is_said_here_and_trained_all_the_same",),
+    ),
+    Fault(
+        "a head's file carries a hash of its training table",
+        "    if kept:\n        travels",
+        "    if False:\n        travels",
+        ("test_what_travels.py::test_nor_does_it_where_no_size_is_declared",),
+    ),
+    Fault(
+        "parameters follow from the exact number of patients",
+        "return n if self.source.synthetic else accounting.public_size(n)",
+        "return n",
+        ("test_what_travels.py::test_nor_does_it_where_no_size_is_declared",),
+    ),
+    Fault(
+        "steps are divided by the exact number of patients",
+        "recipe.q * (recipe.n_units or pairs.n_units)",
+        "recipe.q * pairs.n_units",
+        ("test_what_travels.py::test_steps_are_divided_by_the_public_number",),
     ),
     Fault(
         "a run with a stored seed claims to be private",
