@@ -634,6 +634,12 @@ FAULTS: tuple[Fault, ...] = (
         ("test_what_travels.py::test_nor_does_it_where_no_size_is_declared",),
     ),
     Fault(
+        "a file of statistics tells how many patients were summed",
+        "    return n if source.entry.synthetic else accounting.public_size(n)",
+        "    return n",
+        ("test_what_leaves.py::test_one_patient_more_shows_nowhere_but_where_it_is_listed",),
+    ),
+    Fault(
         "steps are divided by the exact number of patients",
         "recipe.q * (recipe.n_units or pairs.n_units)",
         "recipe.q * pairs.n_units",

@@ -49,6 +49,16 @@ def write(
         float | None,
         typer.Option("--delta", help="statistics; default: 1e-6 or a tenth of 1/n, whichever is less.", **LIMITS),
     ] = None,
+    public_size: Annotated[
+        int | None,
+        typer.Option(
+            "--public-size",
+            min=1,
+            help="statistics: a number of patients that may be told. Default: how many are summed, rounded down to two "
+            "digits (exact for synthetic cohorts).",
+            **LIMITS,
+        ),
+    ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Which records. Default: the cohort's own.", **WHICH)
     ] = None,
@@ -124,6 +134,7 @@ def write(
         limit=limit,
         epsilon=epsilon,
         delta=delta,
+        public_size=public_size,
         split=split,
         head=head,
         findings=None if findings is None else tuple(parts_of(findings, "--findings")),

@@ -33,7 +33,7 @@ __all__ = ["Made", "Options", "confirm", "make"]
 
 _OF_SOME = (
     *("limit", "epsilon", "delta", "findings", "public", "one_label", "least", "noise", "secret", "new_secret"),
-    *("unlimited", "per_patient"),
+    *("unlimited", "per_patient", "public_size"),
 )
 """Options that mean something for some kinds only, those that take them."""
 _REPRODUCIBLE = 0  # the seed of a release that anybody can repeat
@@ -267,6 +267,6 @@ def _costs(stated: dict[str, Any]) -> dict[str, Any]:
 
 def _cohort(source: Source) -> dict[str, Any]:
     """Of `statistics` nothing more may be said: how many images there are, or a patient has, is told without noise
-    nowhere. That of patients is public."""
+    nowhere. That of patients is rounded or declared, see there."""
     entry = source.entry
     return {"name": entry.cohort, "model": entry.model, "head": source.head, "synthetic": entry.synthetic}
