@@ -229,20 +229,21 @@ def ledger_create(
     For example:
         linkage ledger create site.ledger phantom/phantom-radiology --epsilon 1 --lift 1000
     """
-    from linkage_core.release.ledger import Ledger
+    from linkage_core.release import known
 
     entry = store_at(store).open(*target_parts(target))
-    patients = entry.records("all")["patient_id"].unique()
-    made = Ledger.create(file, entry.cohort, patients, epsilon=epsilon, delta=delta, lift=lift)
+    made = known.begin(entry, file, epsilon=epsilon, delta=delta, lift=lift)
+    n_patients = entry.records("all")["patient_id"].nunique()
     budget = {"epsilon": made.epsilon, "delta": made.delta, "mu": made.mu, "lift": made.lift}
-    write_json({"schema": 1, "ledger": str(file), "patients": len(patients), "budget": budget}, json_to)
+    write_json({"schema": 1, "ledger": str(file), "patients": n_patients, "budget": budget}, json_to)
     if speaks(quiet, json_to):
         from linkage_core.cli.console import plain, say
 
         say(
             plain(
-                f"{file}: {len(patients):,} patients, each with epsilon {epsilon:g} (delta {delta:g}) for statistics "
-                f"and a lift of {lift:g} for records. Keep {file} and {file}.key at the site, and back both up."
+                f"{file}: {n_patients:,} patients, each with epsilon {epsilon:g} (delta {delta:g}) for statistics "
+                f"and a lift of {lift:g} for records. Keep {file} and {file}.key at the site, and back both up. Who "
+                "deletes ledger, key and secret, or releases at a second site, begins anew, and nothing shows it."
             )
         )
 

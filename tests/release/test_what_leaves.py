@@ -16,7 +16,7 @@ from helpers.release_store import MODEL, build
 from helpers.shared import Built
 from linkage_core.errors import InputError
 from linkage_core.mitigation import accounting
-from linkage_core.release import folder, records
+from linkage_core.release import folder, known, records
 from linkage_core.release.kinds import statistics
 from linkage_core.release.ledger import Ledger
 from linkage_core.release.make import Options, make
@@ -87,6 +87,7 @@ def released(
     asked = replace(asked, **given)
     for i, source in enumerate(neighbours(clinic)):
         monkeypatch.setattr(records, "gather", lambda *a, source=source: source)
+        (store.root / known.LIST).unlink(missing_ok=True)  # two sites
         site = tmp_path / str(i)
         site.mkdir(exist_ok=True)
         book = Ledger.create(site / "book", "clinic", patients, epsilon=2.0, delta=1e-6, lift=1e30)

@@ -1,0 +1,123 @@
+"""Which other ledgers does this site have, and did these patients or images go through one of them?
+
+A budget that can be begun anew is none. A second ledger of a cohort, or one of a copy of it under another name, would
+count from nothing. So a store keeps a list of the ledgers that were begun for its cohorts (`ledgers.json` at its root:
+paths, names and where each book begins, nothing of patients), and beside those every ledger that lies in the folder of
+the one in question is looked at. Each is asked by its own key, for its books name nobody.
+
+What it cannot see: ledgers of another site or machine, and what somebody deleted. docs/release.md says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from linkage_core import shipped
+from linkage_core.errors import InputError, LinkageError, StoreError
+from linkage_core.release.ledger import Ledger
+from linkage_core.release.records import keys_of
+from linkage_core.store.entry import Entry, Store
+from linkage_core.store.files import write_json
+
+LIST = "ledgers.json"
+_SCHEMA = 1
+_LEFT = "are of patients of whom something left by"
+
+
+def begin(entry: Entry, path: Path, *, epsilon: float, delta: float, lift: float) -> Ledger:
+    """Ledger.create for all patients of a cohort, after a look at every other ledger that is known here.
+
+    InputError where one of them is of this cohort, has some of its patients, or has some of its images.
+    """
+    records = entry.records("all")
+    patients = records["patient_id"].unique()
+    for other in _others(entry, path, None):
+        if other.cohort == entry.cohort:
+            raise InputError(
+                f"{entry.cohort} has a ledger: {other.path}.", "A budget is never begun again: name that one."
+            )
+        _refuse(entry, other, other.knows(patients), len(patients), "patients", "are in")
+        images = keys_of(entry, records)
+        _refuse(entry, other, other.left(images), len(images), "images", _LEFT)
+    made = Ledger.create(path, entry.cohort, patients, epsilon=epsilon, delta=delta, lift=lift)
+    note(entry, made)
+    return made
+
+
+def refuse_left(entry: Entry, images: Sequence[bytes], ledger: Ledger) -> None:
+    """InputError where some of these images are of patients of whom something left by another ledger that is known
+    here, whatever their cohort and they are called."""
+    for other in _others(entry, ledger.path, ledger.start):
+        _refuse(entry, other, other.left(images), len(images), "images", _LEFT)
+
+
+def note(entry: Entry, ledger: Ledger) -> None:
+    """Enter a ledger in the store's list; not where the store came with the package, which is only read."""
+    root = entry.store.root
+    if shipped.why_not_written(root) is not None:
+        return
+    said = {
+        "path": str(ledger.path.resolve()),
+        "cohort": ledger.cohort,
+        "start": ledger.start,
+        "synthetic": entry.synthetic,
+    }
+    rows = _listed(entry.store)
+    if said not in rows:  # one that was moved stands there with its new place alone
+        rows = [row for row in rows if row["start"] != ledger.start]
+        write_json(root / LIST, {"schema": _SCHEMA, "ledgers": [*rows, said]})
+
+
+def _refuse(entry: Entry, other: Ledger, n: int, n_all: int, what: str, how: str) -> None:
+    if n:
+        raise InputError(
+            f"{n:,} of {n_all:,} {what} of {entry.cohort} {how} the ledger {other.path} of {other.cohort!r}.",
+            "What left is counted once, whatever a cohort is called: release them as that cohort, by that ledger, or "
+            "leave them out. Nothing was charged.",
+        )
+
+
+def _others(entry: Entry, path: Path, start: str | None) -> Iterator[Ledger]:
+    """Every other ledger of the store's list and of the folder of `path`, once each. start: of the one in question."""
+    seen = {start}
+    for row in _listed(entry.store):
+        if row["start"] in seen or Path(row["path"]) == Path(path).resolve():
+            continue
+        try:
+            found = Ledger.open(Path(row["path"]))
+        except LinkageError as error:
+            if row["cohort"] == entry.cohort and not row["synthetic"]:
+                raise StoreError(
+                    f"The ledger {row['path']} of {entry.cohort} cannot be read: {error.what}",
+                    "Restore it and its key from a backup. If it is lost for good, what left by it is counted nowhere: "
+                    f"take its row out of {entry.store.root / LIST} only if you answer for that.",
+                ) from error
+            continue
+        seen.add(found.start)
+        yield found
+    for key in sorted(Path(path).resolve().parent.glob("*.key")):
+        try:
+            found = Ledger.open(key.with_suffix(""))
+        except (LinkageError, OSError):
+            continue  # the key of something else
+        if found.start not in seen and found.path != Path(path).resolve():
+            seen.add(found.start)
+            yield found
+
+
+def _listed(store: Store) -> list[dict[str, Any]]:
+    """The rows of the store's list; StoreError where it is there and cannot be read."""
+    path = store.root / LIST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [{name: row[name] for name in ("path", "cohort", "start", "synthetic")} for row in content["ledgers"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path}, the list of this store's ledgers, cannot be read ({error}).", "Restore it from a backup."
+        ) from error
+    return rows
