@@ -220,11 +220,23 @@ def ledger_create(
         float, typer.Option("--lift", help="Budget of a patient for all records together: limits multiply.")
     ],
     delta: Annotated[float, typer.Option("--delta", help="Of that epsilon.")] = 1e-6,
+    other_people: Annotated[
+        bool,
+        typer.Option(
+            "--other-people",
+            help="Ids that another cohort's ledger has too are other people's: you answer for that.",
+            **SECRET,
+        ),
+    ] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
     """Begin a ledger for all patients of a cohort, with the site's budget for each of them; it is never begun again.
+
+    Refused where this store, or the folder of FILE, has a ledger of the cohort, or one that has some of its patients or
+    images, whatever they are called there. What nobody can see: a second site begins anew, so does who deletes ledger,
+    key and secret, and images that were altered or embedded by another model, of patients with other ids, count as new.
 
     For example:
         linkage ledger create site.ledger phantom/phantom-radiology --epsilon 1 --lift 1000
@@ -232,13 +244,15 @@ def ledger_create(
     from linkage_core.release import known
 
     entry = store_at(store).open(*target_parts(target))
-    made = known.begin(entry, file, epsilon=epsilon, delta=delta, lift=lift)
+    made, noted = known.begin(entry, file, epsilon=epsilon, delta=delta, lift=lift, other_people=other_people)
     n_patients = entry.records("all")["patient_id"].nunique()
     budget = {"epsilon": made.epsilon, "delta": made.delta, "mu": made.mu, "lift": made.lift}
     write_json({"schema": 1, "ledger": str(file), "patients": n_patients, "budget": budget}, json_to)
     if speaks(quiet, json_to):
         from linkage_core.cli.console import plain, say
 
+        if not noted:
+            say("The store cannot be written, so it will not notice a second ledger of this cohort.")
         say(
             plain(
                 f"{file}: {n_patients:,} patients, each with epsilon {epsilon:g} (delta {delta:g}) for statistics "
@@ -313,7 +327,8 @@ def ledger_add(
 ) -> None:
     """Append the patients of the same cohort whom the ledger does not know, each with the budget of all others.
 
-    For patients who came after it was begun. Nobody is ever removed, and no budget begins anew.
+    For patients who came after it was begun. Nobody is ever removed, and no budget begins anew: a patient who only got
+    another id is known by the images, and releases of them are refused.
 
     For example:
         linkage ledger add site.ledger phantom/phantom-radiology
@@ -344,7 +359,8 @@ def ledger_verify(
     """Hash every entry again. Exit code 2 where the book is not what was entered.
 
     An older copy of a ledger that was put back is whole in itself: only a release that it does not hold shows it. Keep
-    the certificates of what left, and name their folders with --release.
+    the certificates of what left, and name their folders with --release. A ledger that was deleted with its key and the
+    secret shows nowhere.
 
     For example:
         linkage ledger verify site.ledger --release my-release

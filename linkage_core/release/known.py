@@ -27,9 +27,13 @@ _SCHEMA = 1
 _LEFT = "are of patients of whom something left by"
 
 
-def begin(entry: Entry, path: Path, *, epsilon: float, delta: float, lift: float) -> Ledger:
-    """Ledger.create for all patients of a cohort, after a look at every other ledger that is known here.
+def begin(
+    entry: Entry, path: Path, *, epsilon: float, delta: float, lift: float, other_people: bool = False
+) -> tuple[Ledger, bool]:
+    """(Ledger.create for all patients of a cohort, whether the store could note it), after a look at every other ledger
+    that is known here.
 
+    other_people: equal ids in a ledger of another cohort are other people's, by chance; whoever says so answers for it.
     InputError where one of them is of this cohort, has some of its patients, or has some of its images.
     """
     records = entry.records("all")
@@ -39,12 +43,12 @@ def begin(entry: Entry, path: Path, *, epsilon: float, delta: float, lift: float
             raise InputError(
                 f"{entry.cohort} has a ledger: {other.path}.", "A budget is never begun again: name that one."
             )
-        _refuse(entry, other, other.knows(patients), len(patients), "patients", "are in")
+        if not other_people:
+            _refuse(entry, other, other.knows(patients), len(patients), "patients", "are in")
         images = keys_of(entry, records)
         _refuse(entry, other, other.left(images), len(images), "images", _LEFT)
     made = Ledger.create(path, entry.cohort, patients, epsilon=epsilon, delta=delta, lift=lift)
-    note(entry, made)
-    return made
+    return made, note(entry, made)
 
 
 def refuse_left(entry: Entry, images: Sequence[bytes], ledger: Ledger) -> None:
@@ -54,11 +58,12 @@ def refuse_left(entry: Entry, images: Sequence[bytes], ledger: Ledger) -> None:
         _refuse(entry, other, other.left(images), len(images), "images", _LEFT)
 
 
-def note(entry: Entry, ledger: Ledger) -> None:
-    """Enter a ledger in the store's list; not where the store came with the package, which is only read."""
+def note(entry: Entry, ledger: Ledger) -> bool:
+    """Enter a ledger in the store's list. False where that cannot be: the store came with the package, or is read
+    only."""
     root = entry.store.root
     if shipped.why_not_written(root) is not None:
-        return
+        return False
     said = {
         "path": str(ledger.path.resolve()),
         "cohort": ledger.cohort,
@@ -68,7 +73,11 @@ def note(entry: Entry, ledger: Ledger) -> None:
     rows = _listed(entry.store)
     if said not in rows:  # one that was moved stands there with its new place alone
         rows = [row for row in rows if row["start"] != ledger.start]
-        write_json(root / LIST, {"schema": _SCHEMA, "ledgers": [*rows, said]})
+        try:
+            write_json(root / LIST, {"schema": _SCHEMA, "ledgers": [*rows, said]})
+        except (OSError, StoreError):
+            return False
+    return True
 
 
 def _refuse(entry: Entry, other: Ledger, n: int, n_all: int, what: str, how: str) -> None:

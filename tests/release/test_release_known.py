@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def capped(site: Path, **given: Any) -> Options:
 
 def begun(entry: Entry, site: Path) -> Ledger:
     site.mkdir(exist_ok=True)
-    return known.begin(entry, site / "book", **BUDGET)
+    made, noted = known.begin(entry, site / "book", **BUDGET)
+    assert noted
+    return made
 
 
 # ------------------------------------------------------------------------------------------------- the two attacks
@@ -320,6 +323,45 @@ def test_a_store_elsewhere_sees_the_ledgers_in_the_same_folder_alone(clinic: Ent
         known.begin(twin, tmp_path / "a" / "second", **BUDGET)
     begun(twin, tmp_path / "b")
     make(twin, tmp_path / "two", capped(tmp_path / "b", new_secret=True))  # not seen: docs/release.md says so
+
+
+def test_equal_ids_of_other_people_are_let_in_by_name_and_equal_images_are_not(
+    clinic: Entry, store: Store, tmp_path: Path
+) -> None:
+    begun(clinic, tmp_path / "a")
+    make(clinic, tmp_path / "one", capped(tmp_path / "a", new_secret=True))
+    made, images, texts = cohort("clinic", 120, synthetic=False, seed=9, splits=("heldout",))  # other images, equal ids
+    import_arrays(replace(made, name="away"), MODEL, images, texts, store)
+    (tmp_path / "b").mkdir()
+    for entry, problem in ((store.open("away", MODEL), "patients"), (copied(clinic, "copy"), "images")):
+        with pytest.raises(InputError, match="120 of 120 patients"):
+            known.begin(entry, tmp_path / "b" / "book", **BUDGET)
+        if problem == "images":
+            with pytest.raises(InputError, match="240 of 240 images"):
+                known.begin(entry, tmp_path / "b" / "copy", **BUDGET, other_people=True)
+        else:
+            known.begin(entry, tmp_path / "b" / "away", **BUDGET, other_people=True)
+
+
+def test_a_store_that_cannot_be_written_says_so(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*a: object) -> None:
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(known, "write_json", refused)
+    asked = ["--epsilon", "1", "--lift", "30", "--store", store.root]
+    assert linkage("ledger", "create", tmp_path / "first", f"clinic/{MODEL}", *asked) == 0
+    assert "will not notice a second ledger" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_certificate_says_what_its_ledger_cannot_see(clinic: Entry, store: Store, tmp_path: Path) -> None:
+    begun(clinic, tmp_path / "a")
+    made = make(clinic, tmp_path / "one", capped(tmp_path / "a", new_secret=True)).certificate.content
+    assert "A second site, or somebody who deletes ledger and secret, begins anew" in made["assumptions"][-1]
+    assert "begins anew" in (tmp_path / "one" / "release.html").read_text()
+    free = make(store.open("toy", MODEL), tmp_path / "two", Options("statistics", epsilon=1.0)).certificate.content
+    assert not any("begins anew" in one for one in free["assumptions"]), "no ledger, nothing to say of one"
 
 
 def test_the_command_refuses_a_second_ledger(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
