@@ -1186,6 +1186,48 @@ FAULTS: tuple[Fault, ...] = (
         ("test_release_check.py::test_a_certificate_lists_the_files_of_its_kind_and_no_other",),
     ),
     Fault(
+        "no other ledger is asked whether these images left by it",
+        "    for other in _others(entry, ledger.path, ledger.start):\n",
+        "    for other in ():\n",
+        ("test_release_known.py::test_a_copy_of_a_cohort_releases_no_image_a_second_time",),
+    ),
+    Fault(
+        "a second ledger of a cohort is begun",
+        "        if other.cohort == entry.cohort:\n",
+        "        if False:\n",
+        ("test_release_known.py::test_a_second_ledger_of_a_cohort_is_not_begun",),
+    ),
+    Fault(
+        "a secret is used with any ledger",
+        "if found.ledger and (ledger is None or ledger.start != found.ledger):",
+        "if False:",
+        ("test_release_known.py::test_a_second_ledger_of_a_cohort_is_not_begun",),
+    ),
+    Fault(
+        "an older copy of a ledger is charged",
+        "if last is not None and not ledger.holds(int(last[0]), str(last[1])):",
+        "if False:",
+        ("test_release_known.py::test_a_fork_of_a_ledger_is_no_second_budget",),
+    ),
+    Fault(
+        "an image is released again as another patient's",
+        "if place not in whose.get(one, {place})",
+        "if False",
+        ("test_release_known.py::test_a_patient_with_a_new_id_gets_no_new_budget_in_the_same_ledger",),
+    ),
+    Fault(
+        "images of a ledger are hashed without its key",
+        """hmac.digest(key, b"image\\0" + image, "sha256")""",
+        """hashlib.sha256(image).digest()""",
+        ("test_release_known.py::test_images_are_kept_by_keyed_hashes",),
+    ),
+    Fault(
+        "images that were altered do not show",
+        'if _said_images(content[at["parameters"]]) != _digest_of_images(left.pop(content[0], [])):',
+        "if left.pop(content[0], []) is None:",
+        ("test_release_known.py::test_images_cannot_be_changed_and_where_they_are_it_shows",),
+    ),
+    Fault(
         "a ledger of nobody is begun",
         "if not cohort or not len(names):",
         "if False:",

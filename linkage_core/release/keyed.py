@@ -33,24 +33,26 @@ _SCHEMA = 2
 @dataclass(frozen=True)
 class Secret:
     """A site's key for one cohort, by its name. The key is not part of repr, and `digest` names it without giving it
-    away. ledger: where the ledger begins that it is bound to (Ledger.start); "" for none yet."""
+    away. ledger: where the ledger begins that it is bound to (Ledger.start), "" for none yet; last: number and digest
+    of the last entry of it that this secret saw, by which an older copy shows."""
 
     key: bytes = field(repr=False)
     cohort: str
     ledger: str = field(default="", compare=False)
+    last: tuple[int, str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.key) < KEY_BYTES:
             raise InputError(f"The secret holds {len(self.key)} bytes.", f"It needs {KEY_BYTES}; make a new one.")
 
     @classmethod
-    def create(cls, path: Path, cohort: str, ledger: str = "") -> Secret:
-        """A new secret from the operating system's generator, in a new file of mode 0600, bound to a ledger if named.
+    def create(cls, path: Path, cohort: str) -> Secret:
+        """A new secret from the operating system's generator, in a new file of mode 0600.
 
         InputError where the file exists: a second secret would give every image a second, fresh release.
         """
         _require_name(cohort)
-        made = cls(secrets.token_bytes(KEY_BYTES), cohort, ledger)
+        made = cls(secrets.token_bytes(KEY_BYTES), cohort)
         try:
             made._write(path)
         except FileExistsError:
@@ -63,13 +65,12 @@ class Secret:
             ) from None
         return made
 
-    def bound(self, path: Path, ledger: str) -> Secret:
-        """The same in the same file, bound to a ledger from now on; it stays with the first. OSError where the file
-        cannot be written."""
-        if self.ledger:
-            return self
-        made = replace(self, ledger=ledger)
-        begun = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
+    def bound(self, path: Path, ledger: str, last: tuple[int, str] | None = None) -> Secret:
+        """The same in the same file, bound to a ledger from now on, with its last entry; it stays with the first one.
+        OSError where the file cannot be written."""
+        made = replace(self, ledger=self.ledger or ledger, last=last)
+        path = Path(path).resolve()
+        begun = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             made._write(begun)
             begun.replace(path)
@@ -80,7 +81,7 @@ class Secret:
     def _write(self, path: Path) -> None:
         """To a file that is not there yet, readable by its owner alone."""
         content = {"schema": _SCHEMA, "cohort": self.cohort, "key": self.key.hex()}
-        content |= {"ledger": self.ledger} if self.ledger else {}
+        content |= {"ledger": self.ledger, "last": self.last} if self.ledger else {}
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(json.dumps(content) + "\n")
@@ -96,14 +97,15 @@ class Secret:
             mode = Path(path).stat().st_mode
             held = json.loads(Path(path).read_bytes())
             key, whose, schema = bytes.fromhex(held["key"]), held["cohort"], held["schema"]
-            ledger = str(held.get("ledger", ""))
+            ledger, last = str(held.get("ledger", "")), held.get("last")
+            last = None if last is None else (int(last[0]), str(last[1]))
         except FileNotFoundError:
             raise InputError(f"There is no secret at {path}.", "Make one, once for a cohort.") from None
         except OSError as error:
             raise InputError(
                 f"The secret {path} cannot be read ({error.strerror}).", "Name the site's own file."
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             raise InputError(f"{path} is not a secret, or was altered.", "Restore it from the site's copy.") from None
         if os.name == "posix" and mode & 0o077:
             raise InputError(f"Others may read the secret {path} (mode {mode & 0o777:o}).", f"chmod 600 {path}")
@@ -119,7 +121,7 @@ class Secret:
             )
         if len(key) < KEY_BYTES:
             raise InputError(f"The secret {path} holds {len(key)} bytes.", f"It needs {KEY_BYTES}; it was cut short.")
-        return cls(key, cohort, ledger)
+        return cls(key, cohort, ledger, last)
 
     @property
     def digest(self) -> str:

@@ -2,8 +2,8 @@
 
 A budget that can be begun anew is none. A second ledger of a cohort, or one of a copy of it under another name, would
 count from nothing. So a store keeps a list of the ledgers that were begun for its cohorts (`ledgers.json` at its root:
-paths, names and where each book begins, nothing of patients), and beside those every ledger that lies in the folder of
-the one in question is looked at. Each is asked by its own key, for its books name nobody.
+paths, names, where each book begins and its last entry, nothing of patients), and beside those every ledger that lies
+in the folder of the one in question is looked at. Each is asked by its own key, for its books name nobody.
 
 What it cannot see: ledgers of another site or machine, and what somebody deleted. docs/release.md says so.
 """
@@ -53,9 +53,28 @@ def begin(
 
 def refuse_left(entry: Entry, images: Sequence[bytes], ledger: Ledger) -> None:
     """InputError where some of these images are of patients of whom something left by another ledger that is known
-    here, whatever their cohort and they are called."""
+    here, whatever their cohort and they are called; StoreError where the ledger is an older copy of one that the store
+    saw."""
+    for row in _listed(entry.store):
+        if row["start"] == ledger.start:
+            require_newest(ledger, row["last"], f"the list {entry.store.root / LIST}")
     for other in _others(entry, ledger.path, ledger.start):
         _refuse(entry, other, other.left(images), len(images), "images", _LEFT)
+
+
+def require_newest(ledger: Ledger, last: Sequence[Any] | None, who: str) -> None:
+    """StoreError where the ledger lacks the entry (number, digest) that `who` saw last: what came after is missing."""
+    if last is not None and not ledger.holds(int(last[0]), str(last[1])):
+        raise StoreError(
+            f"The ledger {ledger.path} lacks entry {last[0]} as {who} saw it: it is an older copy, or was cut short.",
+            "Find the newest one. With an older copy a budget would be spent twice. Nothing was charged.",
+        )
+
+
+def keep(entry: Entry, ledger: Ledger) -> None:
+    """After a charge: note the ledger as it is now. One of a synthetic cohort only if the store's list has it."""
+    if not entry.synthetic or any(row["start"] == ledger.start for row in _listed(entry.store)):
+        note(entry, ledger)
 
 
 def note(entry: Entry, ledger: Ledger) -> bool:
@@ -69,9 +88,10 @@ def note(entry: Entry, ledger: Ledger) -> bool:
         "cohort": ledger.cohort,
         "start": ledger.start,
         "synthetic": entry.synthetic,
+        "last": None if (last := ledger.last()) is None else list(last),
     }
     rows = _listed(entry.store)
-    if said not in rows:  # one that was moved stands there with its new place alone
+    if said not in rows:  # one that was moved, or grew, stands there once
         rows = [row for row in rows if row["start"] != ledger.start]
         try:
             write_json(root / LIST, {"schema": _SCHEMA, "ledgers": [*rows, said]})
@@ -122,7 +142,8 @@ def _listed(store: Store) -> list[dict[str, Any]]:
     path = store.root / LIST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = [{name: row[name] for name in ("path", "cohort", "start", "synthetic")} for row in content["ledgers"]]
+        names = ("path", "cohort", "start", "synthetic", "last")
+        rows = [{name: row[name] for name in names} for row in content["ledgers"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:

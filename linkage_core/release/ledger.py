@@ -486,6 +486,12 @@ class Ledger:
             row = book.execute("SELECT * FROM entries WHERE number = ?", (number,)).fetchone()
         return None if row is None else _charge(row)
 
+    def last(self) -> tuple[int, str] | None:
+        """Number and digest of the last entry; None where there is none."""
+        with _connected(self.path) as book:
+            row = book.execute("SELECT number, digest FROM entries ORDER BY number DESC LIMIT 1").fetchone()
+        return None if row is None else (int(row[0]), str(row[1]))
+
     def holds(self, number: int, digest: str) -> bool:
         """Is this the digest of that entry? What a certificate says of the ledger, checked at the site."""
         found = self.entry(number)

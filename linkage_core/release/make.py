@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,9 +195,8 @@ def _require_sense(entry: Entry, options: Options, kind: Kind) -> None:
 def _bind(entry: Entry, options: Options, secret: Secret, ledger: Ledger) -> None:
     """From its first charge on a secret belongs to its ledger, and a ledger of people to the store's list."""
     if options.secret is not None:
-        secret.bound(options.secret, ledger.start)
-    if not entry.synthetic:
-        known.note(entry, ledger)
+        secret.bound(options.secret, ledger.start, ledger.last())
+    known.keep(entry, ledger)
 
 
 def _secret(options: Options, cohort: str, ledger: Ledger | None) -> Secret:
@@ -219,6 +219,13 @@ def _secret(options: Options, cohort: str, ledger: Ledger | None) -> Secret:
             + (f"another ledger than {ledger.path}." if ledger else "a ledger, and none was named."),
             "Its records are counted in the ledger that it was first used with, and nowhere else: name that one.",
         )
+    if ledger is not None:
+        known.require_newest(ledger, found.last, f"the secret {options.secret}")
+        if not os.access(options.secret.resolve().parent, os.W_OK):
+            raise InputError(
+                f"The folder of the secret {options.secret} cannot be written.",
+                "The secret notes the last entry of its ledger: put it where you may write.",
+            )
     return found
 
 

@@ -152,6 +152,25 @@ def test_a_patient_with_a_new_id_gets_no_new_budget_in_the_same_ledger(clinic: E
     assert book.verify() == []
 
 
+@pytest.mark.parametrize("by", ["secret", "list"])
+def test_a_fork_of_a_ledger_is_no_second_budget(clinic: Entry, tmp_path: Path, by: str) -> None:
+    """Whoever keeps a copy from before a charge has the same start, key and patients, and all of the budget."""
+    book = begun(clinic, tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "fork")
+    sums = Options("statistics", epsilon=1.9, ledger=book.path)
+    make(clinic, tmp_path / "one", capped(tmp_path / "a", new_secret=True) if by == "secret" else sums)
+    if by == "secret":
+        (clinic.store.root / known.LIST).unlink()
+        asked = capped(tmp_path / "fork", secret=tmp_path / "a" / "secret", limit=29)
+    else:
+        asked = replace(sums, epsilon=1.8, ledger=tmp_path / "fork" / "book")
+    with pytest.raises(StoreError, match=rf"fork/book lacks entry 1 as the {by} .* saw it: it is an older copy"):
+        make(clinic, tmp_path / "two", asked)
+    with pytest.raises(InputError, match="not so much left"):
+        make(clinic, tmp_path / "two", replace(asked, ledger=book.path))
+    assert Ledger.open(tmp_path / "fork" / "book").last() is None
+
+
 # ------------------------------------------------------------------------------------------------------ what is kept
 
 
@@ -180,7 +199,8 @@ def test_a_secret_is_bound_with_its_first_charge_and_stays_readable_by_its_owner
     found = Secret.read(path, "clinic")
     assert (found.key, found.ledger) == (before.key, book.start)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert found.bound(path, "another").ledger == book.start
+    assert found.last == book.last() == (1, book.entry(1).digest)
+    assert found.bound(path, "another", found.last).ledger == book.start
     assert sorted(one.name for one in path.parent.iterdir()) == ["book", "book.key", "secret"]
 
 
