@@ -785,8 +785,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a secret is written for all to read",
-        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)\n        except FileExistsError:",
-        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)\n        except FileExistsError:",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)\n        with os.fdopen",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)\n        with os.fdopen",
         ("test_release_keyed.py::test_a_secret_comes_back_from_its_file",),
     ),
     Fault(

@@ -65,7 +65,7 @@ _IMAGES = (
     "PRIMARY KEY (hash, place)) WITHOUT ROWID",
     *(
         f"CREATE TRIGGER images_{verb} BEFORE {verb} ON images BEGIN SELECT RAISE(ABORT, 'append only'); END"
-        for verb in ("UPDATE", "DELETE")
+        for verb in ("DELETE", "UPDATE")
     ),
     "CREATE TRIGGER images_again BEFORE INSERT ON images WHEN EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash "
     "AND place = NEW.place) BEGIN SELECT RAISE(ABORT, 'append only'); END",
