@@ -1187,7 +1187,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "no other ledger is asked whether these images left by it",
-        "    for other in _others(entry, ledger.path, ledger.start):\n",
+        "    for other in _others(entry, ledger.path if ledger else None, ledger.start if ledger else None):\n",
         "    for other in ():\n",
         ("test_release_known.py::test_a_copy_of_a_cohort_releases_no_image_a_second_time",),
     ),

@@ -51,14 +51,14 @@ def begin(
     return made, note(entry, made)
 
 
-def refuse_left(entry: Entry, images: Sequence[bytes], ledger: Ledger) -> None:
+def refuse_left(entry: Entry, images: Sequence[bytes], ledger: Ledger | None) -> None:
     """InputError where some of these images are of patients of whom something left by another ledger that is known
     here, whatever their cohort and they are called; StoreError where the ledger is an older copy of one that the store
-    saw."""
+    saw. ledger: the one that is charged, None for none."""
     for row in _listed(entry.store):
-        if row["start"] == ledger.start:
+        if ledger is not None and row["start"] == ledger.start:
             require_newest(ledger, row["last"], f"the list {entry.store.root / LIST}")
-    for other in _others(entry, ledger.path, ledger.start):
+    for other in _others(entry, ledger.path if ledger else None, ledger.start if ledger else None):
         _refuse(entry, other, other.left(images), len(images), "images", _LEFT)
 
 
@@ -104,16 +104,16 @@ def _refuse(entry: Entry, other: Ledger, n: int, n_all: int, what: str, how: str
     if n:
         raise InputError(
             f"{n:,} of {n_all:,} {what} of {entry.cohort} {how} the ledger {other.path} of {other.cohort!r}.",
-            "What left is counted once, whatever a cohort is called: release them as that cohort, by that ledger, or "
-            "leave them out. Nothing was charged.",
+            "What left is counted once, whatever a cohort is called: release them as that cohort, with --ledger "
+            f"{other.path}, or leave them out. Nothing was charged.",
         )
 
 
-def _others(entry: Entry, path: Path, start: str | None) -> Iterator[Ledger]:
+def _others(entry: Entry, path: Path | None, start: str | None) -> Iterator[Ledger]:
     """Every other ledger of the store's list and of the folder of `path`, once each. start: of the one in question."""
-    seen = {start}
+    seen, own = {start}, None if path is None else Path(path).resolve()
     for row in _listed(entry.store):
-        if row["start"] in seen or Path(row["path"]) == Path(path).resolve():
+        if row["start"] in seen or Path(row["path"]) == own:
             continue
         try:
             found = Ledger.open(Path(row["path"]))
@@ -127,12 +127,12 @@ def _others(entry: Entry, path: Path, start: str | None) -> Iterator[Ledger]:
             continue
         seen.add(found.start)
         yield found
-    for key in sorted(Path(path).resolve().parent.glob("*.key")):
+    for key in sorted(own.parent.glob("*.key")) if own else ():
         try:
             found = Ledger.open(key.with_suffix(""))
         except (LinkageError, OSError):
             continue  # the key of something else
-        if found.start not in seen and found.path != Path(path).resolve():
+        if found.start not in seen and found.path != own:
             seen.add(found.start)
             yield found
 

@@ -67,7 +67,7 @@ def make(entry: Entry, out: Path, options: Options, progress: Progress = silent)
         try:
             stated, data, charge = _prepared(source, options, kind, secret)
             making.write(data)
-            entered = None if ledger is None else charge(ledger, making.files())
+            entered = charge(ledger, making.files())
             if ledger is not None:
                 _bind(entry, options, secret, ledger)
             stated["ledger"] = None if entered is None else _entered(entered)
@@ -231,7 +231,7 @@ def _secret(options: Options, cohort: str, ledger: Ledger | None) -> Secret:
 
 def _prepared(
     source: Source, options: Options, kind: Kind, secret: Secret
-) -> tuple[dict[str, Any], dict[str, Callable[[Path], None]], Callable[[Ledger, dict[str, str]], Charge]]:
+) -> tuple[dict[str, Any], dict[str, Callable[[Path], None]], Callable[[Ledger | None, dict[str, str]], Charge | None]]:
     """(what the certificate states, writers of the data files, how it is charged for files of these sha256)."""
     whole = source
     if options.per_patient is not None:
@@ -264,15 +264,18 @@ def _prepared(
 
 def _charging(
     whole: Source, patients: np.ndarray, said: dict[str, Any], purpose: str = "", keyed: tuple[str, str] | None = None
-) -> Callable[[Ledger, dict[str, str]], Charge]:
-    """How records of these patients are charged, for files of these sha256: to this ledger, if no other one that is
-    known here has images of theirs. whole: all records at hand."""
+) -> Callable[[Ledger | None, dict[str, str]], Charge | None]:
+    """How records of these patients are charged, for files of these sha256: to this ledger (None: to none), if no other
+    one that is known here has images of theirs. whole: all records at hand."""
     charged = set(patients.tolist())
     images = [pair for pair in zip(whole.patients.tolist(), whole.images, strict=True) if pair[0] in charged]
     more = {"purpose": purpose} if keyed else {}
 
-    def charge(ledger: Ledger, files: dict[str, str]) -> Charge:
-        known.refuse_left(whole.entry, [one for _, one in images], ledger)
+    def charge(ledger: Ledger | None, files: dict[str, str]) -> Charge | None:
+        if not said["reproducible"]:
+            known.refuse_left(whole.entry, [one for _, one in images], ledger)
+        if ledger is None:
+            return None
         asked = {**_asked(said, files), **more}
         return ledger.charge(said["kind"], asked, patients, **_costs(said), keyed=keyed, images=images)
 

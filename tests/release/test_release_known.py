@@ -126,6 +126,25 @@ def test_the_attacks_worked_before(clinic: Entry, tmp_path: Path, monkeypatch: p
         assert made.certificate.content["ledger"]["before"] == {"mu": 0.0, "lift": 1.0}
 
 
+def test_nor_is_it_released_without_any_ledger(store: Store, tmp_path: Path) -> None:
+    """A synthetic cohort needs none; its certificate would say that nothing left before."""
+    toy = store.open("toy", MODEL)
+    begun(toy, tmp_path / "a")
+    make(toy, tmp_path / "one", capped(tmp_path / "a", new_secret=True))
+    for entry in (toy, copied(toy, "elsewhere")):
+        for options in (
+            capped(tmp_path, ledger=None, secret=tmp_path / "new", new_secret=True),
+            Options("statistics", epsilon=1.0),
+        ):
+            with pytest.raises(InputError, match=r"300 of 300 images of .* by the ledger .*a/book of 'toy'"):
+                make(entry, tmp_path / "two", options)
+            make(
+                entry,
+                tmp_path / f"{entry.cohort}-{options.kind}",
+                Options(options.kind, limit=options.limit, epsilon=options.epsilon, reproducible=True),
+            )  # of which no limit is certified
+
+
 def test_sums_of_images_that_left_elsewhere_are_refused_and_records_after_sums(clinic: Entry, tmp_path: Path) -> None:
     begun(clinic, tmp_path / "a")
     make(clinic, tmp_path / "one", Options("statistics", epsilon=0.5, ledger=tmp_path / "a" / "book"))
