@@ -55,8 +55,8 @@ def finetune(
         typer.Option(
             "--public-size",
             min=1,
-            help="A number of patients that may be public; delta, q and steps follow from it. Default: how many there "
-            "are, rounded down to two digits (exact for synthetic cohorts).",
+            help="A number of patients (or pairs, by --unit) that may be public; delta, q and steps follow from it. "
+            "Default: how many there are, rounded down to two digits (exact for synthetic cohorts).",
             **PROMISE,
         ),
     ] = None,

@@ -388,17 +388,16 @@ class Ledger:
         if not _has_images(book):
             for statement in _IMAGES:
                 book.execute(statement)
-        whose: dict[bytes, set[int]] = {}
-        for one, place in book.execute("SELECT hash, place FROM images"):
-            whose.setdefault(one, set()).add(place)
-        others = sum(1 for one, place in asked if place not in whose.get(one, {place}))
+        there = set(book.execute("SELECT hash, place FROM images"))
+        known, new = {one for one, _ in there}, asked - there
+        others = sum(one in known for one, _ in new)
         if others:
             raise InputError(
                 f"{others:,} of the {len(asked):,} images of these patients are in the ledger as images of others.",
                 "A patient who gets another id gets no other budget: restore the ids, or leave the images out. Nothing "
                 "was charged.",
             )
-        return sorted((one, place) for one, place in asked if one not in whose)
+        return sorted(new)
 
     def _require_limited(self, book: sqlite3.Connection, places: np.ndarray) -> None:
         """InputError where some of these left in records without limit: no lift of theirs limits anything now."""
@@ -658,7 +657,10 @@ def _images_by_entry(book: sqlite3.Connection) -> dict[int, list[tuple[bytes, in
 
 def _digest_of_images(rows: Sequence[tuple[bytes, int]]) -> str:
     """ "" for none."""
-    return _digest([[one.hex(), place] for one, place in rows]) if rows else ""
+    if not rows:
+        return ""
+    places = np.array([place for _, place in rows], dtype="<i8").tobytes()
+    return hashlib.sha256(b"".join(one for one, _ in rows) + places).hexdigest()
 
 
 def _said_images(parameters: Any) -> str:
