@@ -51,6 +51,16 @@ def finetune(
     allow_large_delta: Annotated[
         bool, typer.Option("--allow-large-delta", help="Take a delta of 1/n or more all the same.", **PROMISE)
     ] = False,
+    public_size: Annotated[
+        int | None,
+        typer.Option(
+            "--public-size",
+            min=1,
+            help="A number of patients (or pairs, by --unit) that may be public; delta, q and steps follow from it. "
+            "Default: how many there are, rounded down to two digits (exact for synthetic cohorts).",
+            **PROMISE,
+        ),
+    ] = None,
     unit: Annotated[str, typer.Option("--unit", help="patient or pair.", **PROMISE)] = "patient",
     findings: Annotated[
         str | None, typer.Option("--findings", help="The declared list, comma-separated. Default: all 14.", **WHICH)
@@ -125,6 +135,7 @@ def finetune(
         epsilon=_epsilon(epsilon, mechanism),
         delta=delta,
         allow_large_delta=allow_large_delta,
+        public_size=public_size,
         unit=unit,
         findings=LABELS if findings is None else tuple(parts_of(findings, "--findings")),
         engine=engine,
@@ -408,6 +419,7 @@ def _epsilon(value: str | None, mechanism: str) -> float:
 
 def _done(record: dict[str, Any], paths: list[Path]) -> None:
     from linkage_core.cli.console import plain, say
+    from linkage_core.store.seen import trained_words
 
     for path in paths:
         say(plain(f"Head {record['head']} written: {path / 'heads' / record['head']}.safetensors"))
@@ -424,12 +436,10 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
     say(f"[bold]Guarantee:[/bold] {plain(record['claim'])}.")
     if "scope" in record:
         say(f"It covers {plain(record['scope'])}.")
-    trained = record.get("trained_on")
-    if trained:
-        say(
-            f"Trained on {trained['n_pairs']:,} pairs of {trained['n_patients']:,} patients of "
-            f"{plain(trained['cohort'])}{' (synthetic)' if trained.get('synthetic') else ''}."
-        )
+    if trained := trained_words(record):
+        say(plain(f"Trained on {trained}. The exact numbers stay here: they are not in the head's file."))
+    for one in record.get("cautions", ()):
+        say(f"[bold]{plain(one)}[/bold] Trained all the same; this is said here alone.")
     first = paths[0]
     say(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
 

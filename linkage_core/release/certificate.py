@@ -29,6 +29,11 @@ TRIES = 10_000  # what the page counts successes out of
 STATED = (
     *("schema", "kind", "cohort", "mechanism", "one_label", "reproducible", "secret", "ledger", "versions", "files"),
 )
+_UNSEEN = (
+    "The ledger counts what was charged to it, and knows an image by the content of its features. A second site, or "
+    "somebody who deletes ledger and secret, begins anew; so do images that were altered or embedded anew, of patients "
+    "who got other ids. Nothing here would show it."
+)
 PAGE = "release.html"
 DERIVED = ("limit", "certified", "holds_for", "sentences", "assumptions", "must_not_travel_along", "use")
 
@@ -275,7 +280,9 @@ def _holds_for(stated: dict[str, Any]) -> str:
 def _assumptions(stated: dict[str, Any]) -> list[str]:
     """What the figures rest on; nothing where there are none."""
     limit = kind_of(stated["kind"]).limit
-    return limit.assumptions(stated) if limit and _bounds(stated) else []
+    if limit is None or not _bounds(stated):
+        return []
+    return [*limit.assumptions(stated), *([_UNSEEN] if stated["ledger"] is not None else [])]
 
 
 def _use(stated: dict[str, Any]) -> list[str]:

@@ -27,17 +27,19 @@ from linkage_core.utility.probe import Probe
 class Options:
     """What is asked for. None: not given.
 
-    limit: K of codes, L of capped. epsilon: of statistics; of capped, a pointwise bound beside L. findings: the list
-    that statistics, scores and one random label are about, all 14 if None. least: smallest cell that is released.
-    per_patient: at most so many records of one patient. noise: standard deviation in each coordinate of embeddings.
-    secret: the site's file; new_secret makes it. unlimited: enter in the ledger what nothing limits. reproducible:
-    noise that anybody can make again, for synthetic cohorts.
+    limit: K of codes, L of capped. epsilon: of statistics; of capped, a pointwise bound beside L. public_size: the
+    number of patients that statistics may tell; None: their number, rounded down (accounting.public_size). findings:
+    the list that statistics, scores and one random label are about, all 14 if None. least: smallest cell that is
+    released. per_patient: at most so many records of one patient. noise: standard deviation in each coordinate of
+    embeddings. secret: the site's file; new_secret makes it. unlimited: enter in the ledger what nothing limits.
+    reproducible: noise that anybody can make again, for synthetic cohorts.
     """
 
     kind: str
     limit: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    public_size: int | None = None
     split: str | None = None
     head: str = OFF_THE_SHELF
     findings: tuple[str, ...] | None = None

@@ -290,7 +290,7 @@ def _said(record: dict[str, Any]) -> dict[str, Any]:
         "claim",
         "says",
     )
-    return {name: record.get(name) for name in names} | {"n_pairs": record.get("trained_on", {}).get("n_pairs")}
+    return {name: record.get(name) for name in names} | {"n_pairs": (record.get("trained_on") or {}).get("n_pairs")}
 
 
 # -------------------------------------------------------------------------------------------------------- side by side

@@ -320,7 +320,8 @@ def test_a_failed_write_leaves_the_charge_and_no_folder(
     toy: Entry, asked: dict[str, Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = book(toy, tmp_path / "book")
-    wanted = replace(asked[CODES], ledger=ledger.path)
+    Secret.create(tmp_path / "secret", toy.cohort)
+    wanted = replace(asked[CODES], ledger=ledger.path, secret=tmp_path / "secret")
 
     def fails(*arguments: object) -> None:
         raise OSError("No space left on device")
@@ -329,7 +330,7 @@ def test_a_failed_write_leaves_the_charge_and_no_folder(
     with pytest.raises(StoreError, match=r"No space left.*Entry 1 of the ledger stands"):
         make(toy, tmp_path / "out", wanted)
     assert len(ledger.history()) == 1
-    assert {one.name for one in tmp_path.iterdir()} == {"book", "book.key"}, "no folder, no leftover"
+    assert {one.name for one in tmp_path.iterdir()} == {"book", "book.key", "secret"}, "no folder, no leftover"
     monkeypatch.undo()
     assert make(toy, tmp_path / "out", wanted).charge.repeated
 

@@ -294,6 +294,7 @@ def prepare(
     clip: float | None = None,
     second: float = SECOND,
     start: Start | None = None,
+    n_patients: int | None = None,
     about: dict[str, Any] | None = None,
 ) -> PatientSums:
     """Clipped sums of aligned images, all that a release at any epsilon needs.
@@ -302,7 +303,7 @@ def prepare(
     of 1e12 that cancel would be beyond the arithmetic); states (n, K) 1, 0, NaN not known (utility.states_of), a column
     for each finding; patients (n,). frame: public (default: none). start: public, made in that
     frame. Others: Query.
-    The number of patients is taken as public.
+    n_patients: the number that is taken as public; None: as many as there are.
     """
     rows = _finite(embeddings, "embeddings")
     off = int((np.abs(np.linalg.norm(rows, axis=1) - 1) > _OFF).sum())
@@ -327,7 +328,7 @@ def prepare(
     names, codes = np.unique(np.asarray(patients), return_inverse=True)
     order = np.argsort(codes, kind="stable")
     sums = oneshot.clipped_sums(query.factors(rows[order], states[order]), codes[order], query.clip)
-    return PatientSums(query, sums["label"], sums["second"], len(names), about or {})
+    return PatientSums(query, sums["label"], sums["second"], n_patients or len(names), about or {})
 
 
 @dataclass(frozen=True)
@@ -620,6 +621,7 @@ def as_statistics(source: Source, options: Options) -> Statistics:
         frame=frame,
         prevalence=prevalence,
         start=start,
+        n_patients=_public_size(source, options),
         about={"cohort": source.entry.cohort, "model": source.entry.model, "head": source.head},
     )
     try:
@@ -628,6 +630,14 @@ def as_statistics(source: Source, options: Options) -> Statistics:
         raise InputError(error.what, "Take a smaller --delta, or leave it out.") from error
     drawn = noise.Seeded(_REPRODUCIBLE) if options.reproducible else noise.System()
     return sums.release(float(options.epsilon or 0), delta, drawn)
+
+
+def _public_size(source: Source, options: Options) -> int:
+    """How many patients are said to be summed: as declared, or rounded down (exact for a synthetic cohort)."""
+    if options.public_size is not None:
+        return options.public_size
+    n = len(np.unique(source.patients))
+    return n if source.entry.synthetic else accounting.public_size(n)
 
 
 def _require_unseen(source: Source) -> None:
@@ -646,7 +656,9 @@ def _make(source: Source, options: Options, secret: Secret) -> Released:
 
 
 def _sense(options: Options) -> None:
-    """InputError without an epsilon, or for one that is no limit."""
+    """InputError without an epsilon, or for one that is no limit, or for a size that is none."""
+    if options.public_size is not None and options.public_size < 1:
+        raise InputError(f"--public-size is {options.public_size}.", "Declare a number of patients, 1 or more.")
     if options.epsilon is None:
         raise InputError("A release of statistics needs an epsilon.", "Give --epsilon, for example --epsilon 1.")
     if not 0 < options.epsilon < math.inf:
@@ -689,11 +701,18 @@ def _bounds(stated: dict[str, Any]) -> limits.Bounds:
 def _assumptions(stated: dict[str, Any]) -> list[str]:
     return [
         f"Unit: the patient, add or remove one; noise {FRESH}; mu = {float(stated['mechanism']['mu']):.4g}.",
-        "The number of patients is public.",
+        _size_in_words(stated),
         "For this one query: others on the same patients add up (mu in squares); the site's ledger counts them.",
         "What the sums say about everybody, such as how a finding looks, is not about one patient.",
         "Proved for real numbers; the computer's are 32 and 64 bits long.",
     ]
+
+
+def _size_in_words(stated: dict[str, Any]) -> str:
+    if stated["cohort"]["synthetic"]:
+        return "The number of patients is public."
+    n = stated["mechanism"]["n_patients"]
+    return f"That there are about {n:,} patients is taken to be public; the exact number is not told, nor used."
 
 
 def _sentences(rows: list[dict[str, Any]]) -> list[str]:
@@ -764,8 +783,11 @@ ROW = Kind(
     title="Statistics",
     words="noisy sums over patients, from which a classifier is trained; no records",
     usage="--epsilon E: noisy sums over patients; for who trains classifiers. The first choice.",
-    heading=lambda content: f"Statistics over {content['mechanism']['n_patients']:,} patients",
-    takes=("epsilon", "delta", "findings", "public"),
+    heading=lambda content: (
+        f"Statistics over {'' if content['cohort']['synthetic'] else 'about '}"
+        f"{content['mechanism']['n_patients']:,} patients"
+    ),
+    takes=("epsilon", "delta", "public_size", "findings", "public"),
     make=_make,
     sense=_sense,
     files={SUMS: "noisy sums over patients"},
