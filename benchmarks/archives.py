@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from linkage_core.attacks import archive, beside
 from linkage_core.attacks.archive import Played, Share
+from linkage_core.attacks.asked import GAMES, KNOWS
 from linkage_core.attacks.attackers import ATTACKERS, COSINE, EVERYTHING, READER, allowed
 from linkage_core.attacks.held import Asked, hold
 from linkage_core.attacks.home import Tried, tried
@@ -58,7 +59,7 @@ def figures(entry: Entry, head: str, attackers: list[str]) -> list[dict[str, Any
         start = time.process_time()
         plainly = tried(held, attacker)
         learning = time.process_time() - start
-        for knows in beside.KNOWS:
+        for knows in KNOWS:
             start = time.process_time()
             one = plainly if knows == "nothing" else beside.knowing(plainly, *beside.known_of(entry, knows), knows)
             who = {"model": entry.model, "head": head, "attacker": attacker, "knows": knows}
@@ -131,7 +132,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE / "archives.json")
     options = parser.parse_args()
     asked = [one for one in options.attackers.split(",") if one in ATTACKERS]
-    content: dict[str, Any] = {"cohort": "phantom", "release": EVERYTHING, "games": archive.GAMES, "rows": []}
+    content: dict[str, Any] = {"cohort": "phantom", "release": EVERYTHING, "games": GAMES, "rows": []}
     with threadpool_limits(1, user_api="blas"):
         for model in options.models.split(","):
             entry = Store(options.store).open("phantom", model)

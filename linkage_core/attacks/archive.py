@@ -37,10 +37,6 @@ from linkage_core.errors import InputError
 from linkage_core.ranking import intervals
 from linkage_core.ranking.counts import distinct
 
-GAMES = {
-    "image": "a single image among N reports",
-    "archive": "N images and their N reports, unpaired, matched one to one",
-}
 ROUNDS, ROUNDS_OF_LARGE, LARGE = 20, 6, 300
 """How often all patients are divided into archives anew; of LARGE images and more, which vary less and take longer."""
 SMALL = 20

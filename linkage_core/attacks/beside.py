@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from linkage_core.attacks.asked import COLUMNS, KNOWS
 from linkage_core.attacks.folds import ridge_solution
 from linkage_core.attacks.held import Asked, Held
 from linkage_core.attacks.home import Tried
@@ -28,14 +29,6 @@ from linkage_core.errors import InputError
 from linkage_core.ranking import pools
 from linkage_core.store.entry import Entry
 from linkage_core.validate import one_of
-
-KNOWS = {
-    "nothing": "the reports alone",
-    "sex": "the sex of each candidate's patient too",
-    "sex-age": "sex and age of each candidate's patient too",
-}
-COLUMNS: dict[str, tuple[str, ...]] = {"nothing": (), "sex": ("sex",), "sex-age": ("sex", "age")}
-"""Of the records, which the attacker knows of every candidate."""
 
 _WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 _NEAR = 0.995

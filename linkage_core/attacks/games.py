@@ -66,7 +66,7 @@ def in_archives(
     noise: float | None = None,
     progress: Progress = silent,
 ) -> list[InArchives]:
-    """Every attacker of attack.attacks in the game of whole archives. knows: of beside.KNOWS."""
+    """Every attacker of attack.attacks in the game of whole archives. knows: of asked.KNOWS."""
     make = partial(in_archive, sizes=sizes, knows=knows)
     return each_of(make, entry, head, release, m, seed, source=source, noise=noise, progress=progress)
 
@@ -108,7 +108,7 @@ def attacks_knowing(
     noise: float | None = None,
     progress: Progress = silent,
 ) -> list[Attack]:
-    """Every attacker of attack.attacks in the game of single images, who also knows what beside.KNOWS says."""
+    """Every attacker of attack.attacks in the game of single images, who also knows what asked.KNOWS says."""
     if knows == NOTHING:
         return attacks(entry, head, release, m, seed, source=source, noise=noise, progress=progress)
     make = partial(attack_knowing, knows=knows)

@@ -172,9 +172,9 @@ def attack(
     known: Annotated[
         str, typer.Option("--known", help="m, own images whose release is known: numbers or all, comma-separated.")
     ] = "0,10,100,1000,5000,all",
-    game: Annotated[str, typer.Option("--game", help="{linkage_core.attacks.archive.GAMES}.", **MORE)] = "image",
+    game: Annotated[str, typer.Option("--game", help="{linkage_core.attacks.asked.GAMES}.", **MORE)] = "image",
     knows: Annotated[
-        str, typer.Option("--knows", help="Of the candidates: {linkage_core.attacks.beside.KNOWS}.", **MORE)
+        str, typer.Option("--knows", help="Of the candidates: {linkage_core.attacks.asked.KNOWS}.", **MORE)
     ] = "nothing",
     pool_size: Annotated[
         str | None,
@@ -208,9 +208,9 @@ def attack(
 
     from linkage_core import tables
     from linkage_core.attacks import games
-    from linkage_core.attacks.archive import GAMES
+    from linkage_core.attacks.asked import GAMES, KNOWS
     from linkage_core.attacks.attackers import ATTACKERS
-    from linkage_core.attacks.beside import KNOWS, known_of
+    from linkage_core.attacks.beside import known_of
     from linkage_core.attacks.held import RELEASES
     from linkage_core.store.entry import OFF_THE_SHELF
     from linkage_core.store.seen import usable

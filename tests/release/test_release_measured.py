@@ -10,6 +10,7 @@ from helpers.attacked import simulated
 from helpers.scripts import script
 from linkage_core.attacks import attack
 from linkage_core.attacks.held import Held
+from linkage_core.attacks.scored import InBlocks, Scored
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
 from linkage_core.ranking import pools
@@ -192,6 +193,20 @@ def each_round(game: Game, queries: np.ndarray, of_text: np.ndarray, n: int, k: 
     """Mean Recall@k of each round."""
     found = pools.expected_recall(game.count(queries, of_text), n, k)
     return found.reshape(-1, N_STUDIES).mean(axis=1)
+
+
+def test_scores_given_block_by_block_are_counted_as_their_product_is() -> None:
+    """Over all rounds, with records that were suppressed; whole numbers, so that many tie."""
+    held, mechanism = crowded(60), by_patient(5, least=1)
+    game = ask(held, mechanism)
+    rng = np.random.default_rng(0)
+    queries = rng.integers(-2, 3, (len(game.rows), 2)).astype(float)
+    texts = rng.integers(-2, 3, (len(held.texts), 2)).astype(float)
+    by_product = game.ranked(Scored(queries, texts))
+    by_block = game.ranked(InBlocks(lambda rows: queries[rows] @ texts.T))
+    assert game.suppressed.any()
+    assert by_product.n_tied.any()
+    assert all(np.array_equal(a, b) for a, b in zip(by_product, by_block, strict=True))
 
 
 @pytest.mark.parametrize("n_images", [60, 90])
