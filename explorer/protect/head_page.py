@@ -33,8 +33,8 @@ DELTAS = {
     "1e-4": "1e-4",
 }
 DETAILS = """
-- **Worst attacker**: of all who hold no more than the release, the one who links most. The patients are split in two
-  halves; the best of each half is scored on the other, so the choice does not flatter the figure.
+- **Worst attacker**: of all who hold no more than the release, the one who links most in pools of a hundred, where hits
+  are many; the same one at every N.
 - **Cosine only** compares the released embeddings as they are. It adapts nothing, so alone it understates.
 - **Noise only**: the same mechanism with its gradient or moment set to zero, the same noise. It has learnt nothing.
 - **AUROC**: of two images, one with a finding and one without, how often the first gets the higher score. Probe: a

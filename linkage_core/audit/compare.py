@@ -85,8 +85,8 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
 def relative_change(before: np.ndarray, after: np.ndarray, cluster: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """By how many percent did the mean over the same queries change?
 
-    100 (mean(after) / mean(before) - 1) with its 95% percentile interval: both means of a draw are of the same drawn
-    patients, as in statistics.cluster_bootstrap.
+    100 (mean(after) / mean(before) - 1) with its 95% interval: both means of a draw are of the same drawn patients, as
+    in statistics.cluster_bootstrap, and its ends are stretched by how few patients differ in effect.
 
     Arguments
         before, after: (n_queries,) values between 0 and 1; a query where either is NaN is left out.
@@ -97,22 +97,26 @@ def relative_change(before: np.ndarray, after: np.ndarray, cluster: np.ndarray, 
     difference, patients = paired_rows(after, before, cluster)
     both = ~(np.isnan(before) | np.isnan(after))
     code = np.unique(cluster, return_inverse=True)[1]
-    sums = statistics.sums_by_cluster(np.column_stack([before, after])[both], code[both], len(np.unique(code)))
+    columns = np.column_stack([before, after, np.ones(len(code))])[both]
+    sums = statistics.sums_by_cluster(columns, code[both], len(np.unique(code)))
     n_queries, n_patients = int(both.sum()), len(np.unique(patients))
     change, low, high = float("nan"), float("nan"), float("nan")
     if sums[:, 0].sum() > 0:
         change = 100 * (sums[:, 1].sum() / sums[:, 0].sum() - 1)
-        drawn = statistics.patient_weights(len(sums), statistics.DRAWS, seed) @ sums
+        drawn = statistics.patient_weights(len(sums), statistics.DRAWS, seed) @ sums[:, :2]
         if n_patients > 1 and (drawn[:, 0] > 0).all():
-            low, high = 100 * (np.quantile(drawn[:, 1] / drawn[:, 0], [0.025, 0.975]) - 1)
+            percentiles = 100 * (np.quantile(drawn[:, 1] / drawn[:, 0], [0.025, 0.975]) - 1)
+            m = float(statistics.behind(sums[:, [1]] - sums[:, [0]], sums[:, [2]])[0])
+            ends = statistics.stretched(change, percentiles[0], percentiles[1], m)
+            low, high = max(float(ends[0]), -100.0), float(ends[1])
     with np.errstate(invalid="ignore"):
         means = sums.sum(axis=0) / n_queries
     return {
         "before": float(means[0]),
         "after": float(means[1]),
         "change": float(change),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "n_queries": n_queries,
         "n_patients": n_patients,
         "flag": _flag(difference, patients),
@@ -172,16 +176,18 @@ def of_pools(studies: Sequence[Study], pool_sizes: Sequence[int], k: int, seed: 
             )
     if not rows:
         return pd.DataFrame(columns=list(POOL_COLUMNS))
-    found = statistics.cluster_bootstrap(np.column_stack(columns), patients, seed=seed)
+    found = statistics.rate_intervals(np.column_stack(columns), patients, seed=seed)
     table = pd.DataFrame(rows).assign(recall=found.estimate, recall_low=found.low, recall_high=found.high)
     return table.assign(lift=table["recall"] / table["chance"])[list(POOL_COLUMNS)]
 
 
 def _flag(differences: np.ndarray, patients: np.ndarray) -> str:
     """Why a mean difference says little: who is behind it, and how many of them it comes from in effect."""
-    sums = np.bincount(np.unique(patients, return_inverse=True)[1], weights=differences)
-    carried = float(statistics.in_effect(np.abs(sums)[:, None])[0])
-    few = 0 < carried < statistics.FEW_CARRY
+    code = np.unique(patients, return_inverse=True)[1]
+    sums = statistics.sums_by_cluster(
+        np.column_stack([differences, np.ones(len(code))]), code, int(code.max(initial=-1)) + 1
+    )
+    few = 0 < float(statistics.behind(sums[:, [0]], sums[:, [1]])[0]) < statistics.FEW_CARRY
     return statistics.flag_of(patients) or (f"{statistics.flag(0)}: few patients differ" if few else "")
 
 

@@ -134,9 +134,11 @@ class Outcomes:
         """(2, 3, n_thresholds): low and high."""
         if self.testing.sum() < 2:
             return np.full((2, *self._told_on.shape), np.nan)
-        bands = np.quantile(self._drawn, _tails(), axis=1)
-        bands[1] = np.where(self._never, self._unseen, bands[1])
-        return np.asarray(bands)
+        low, high = np.quantile(self._drawn, _tails(), axis=1)
+        images = self.images[self.testing, None]
+        m = np.stack([intervals.behind(one[self.testing], images) for one in self.sums])
+        low, high = intervals.stretched(self._told_on, low, high, m)
+        return np.stack([np.maximum(low, 0), np.where(self._never, self._unseen, np.minimum(high, 1))])
 
     @cached_property
     def _never(self) -> np.ndarray:
@@ -145,8 +147,8 @@ class Outcomes:
 
     @property
     def _unseen(self) -> float:
-        """The upper end for what happens to none of the test half's patients."""
-        return intervals.unseen(int(self.testing.sum()))
+        """The upper end for what happens to none of the test half's patients, of as many as hold its images."""
+        return intervals.unseen(float(intervals.in_effect(self.images[self.testing, None])[0]))
 
     def _curve(self, prior: float) -> pd.DataFrame:
         right, wrong, false = self._told_on
@@ -204,21 +206,29 @@ class Outcomes:
         }
 
     def _intervals(self, prior: float, g: int) -> dict[str, float]:
-        """Percentile intervals over patients of linked rightly, linked at all and precision, the threshold given."""
+        """Intervals over patients of linked rightly, linked at all and precision, the threshold given: percentiles,
+        stretched by the patients in effect behind what is linked, and of a precision also behind what is linked wrongly
+        (where few are, it lacks little to 1)."""
         if self.testing.sum() < 2:
             return {}
-        drawn = self._drawn[:, :, g].astype(np.float64)
+        drawn, told = self._drawn[:, :, g].astype(np.float64), self._told_on[:, g]
+        sums = self.sums[:, self.testing, g].astype(np.float64)
         right, links = prior * drawn[0], np.minimum(_links(prior, drawn), 1.0)
-        low, high = np.quantile(right, _tails())
-        links_low, links_high = np.quantile(links, _tails())
+        told_links = float(_links(prior, told))
+        behind_links, behind_right, behind_wrong = intervals.behind(
+            np.column_stack([_links(prior, sums), sums[0], _links(prior, sums) - prior * sums[0]]),
+            self.images[self.testing, None],
+        )
+        links_low, links_high = _ends(told_links, links, behind_links)
         if self._never[:, g].all():
             links_high = self._unseen
-        ends = {"links_low": float(links_low), "links_high": float(links_high)}
+        ends = {"links_low": links_low, "links_high": links_high}
         if self._never[0, g]:
             return ends | {"low": 0.0, "high": prior * self._unseen}
-        precision_low, precision_high = np.nanquantile(_share(right, links), _tails())
-        precisions = {"precision_low": float(precision_low), "precision_high": float(precision_high)}
-        return ends | {"low": float(low), "high": float(high)} | precisions
+        low, high = _ends(float(prior * told[0]), right, behind_right, most=prior)
+        precision = float(_share(prior * told[0], told_links))
+        precision_low, precision_high = _ends(precision, _share(right, links), min(behind_right, behind_wrong))
+        return ends | {"low": low, "high": high, "precision_low": precision_low, "precision_high": precision_high}
 
     def _n(self, half: np.ndarray) -> tuple[int, int]:
         return int(self.images[half].sum()), int(half.sum())
@@ -230,6 +240,11 @@ class Outcomes:
             share = self.images[half].max() / self.images[half].sum()
             if share > 0.5:
                 return f"Too few to say: one patient holds {share:.0%} of the images of the {name} half."
+            in_effect = float(intervals.in_effect(self.images[half, None] ** 2)[0])
+            if in_effect < intervals.FEW_CARRY:
+                return (
+                    f"Too few to say: the {name} half has {in_effect:.0f} patients in effect, as few hold its images."
+                )
         return ""
 
 
@@ -241,6 +256,13 @@ def _links(prior: float, rates: np.ndarray) -> np.ndarray:
 def _share(part: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(np.asarray(whole) > 0, np.asarray(part) / np.asarray(whole), np.nan)
+
+
+def _ends(told: float, drawn: np.ndarray, behind: float, most: float = 1.0) -> tuple[float, float]:
+    """(low, high) of a rate of at most `most` from its draws, stretched by the patients in effect behind it."""
+    percentiles = np.nanquantile(drawn, _tails())
+    low, high = intervals.stretched(told, percentiles[0], percentiles[1], behind)
+    return max(float(low), 0.0), min(float(high), most)
 
 
 def _tails() -> list[float]:

@@ -19,7 +19,7 @@ from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads
 from linkage_core.ranking import pools
 from linkage_core.ranking.counts import MatchCounts, match_counts
-from linkage_core.ranking.intervals import DRAWS, cluster_bootstrap, flag_of, rate_intervals
+from linkage_core.ranking.intervals import DRAWS, flag_of, rate_intervals
 from linkage_core.store.entry import OFF_THE_SHELF, Embeddings, Entry
 from linkage_core.store.files import versions
 from linkage_core.store.seen import refuse_seen
@@ -71,7 +71,7 @@ class Study:
         """
         values = same_findings.label_matched_auc(self.counts)
         patients = self.queries["patient_id"].to_numpy()
-        interval = cluster_bootstrap(values, patients, seed=self.seed)
+        interval = rate_intervals(values, patients, seed=self.seed)
         behind = patients[~np.isnan(values)]
         figures = {name: float(getattr(interval, name)[0]) for name in ("estimate", "low", "high")}
         return {
@@ -151,7 +151,8 @@ class Study:
             "n_candidates": self.n_candidates,
             "n_patients": int(self.queries["patient_id"].nunique()),
             "inputs": _inputs(self.entry, self.head, self.direction, self.pool, self.split),
-            "interval": "95% percentile bootstrap over patients; Clopper-Pearson where few patients carry the figure",
+            "interval": "95% percentile bootstrap over patients, stretched by Student's t of the patients in effect; "
+            "Clopper-Pearson where few patients carry the figure",
             "draws": DRAWS,
             "seed": self.seed,
             "ties": "broken at random, in expectation",

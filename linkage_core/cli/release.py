@@ -288,10 +288,12 @@ def ledger_show(
         "budget": {"epsilon": book.epsilon, "delta": book.delta, "lift": book.lift},
         "entries": [_plain_entry(row) for row in history.astype(object).to_dict("records")],
         "left": None,
+        "reached": None,
     }
     if entry is not None:
         spent = book.spent(entry.records(split)["patient_id"].unique())
         content["left"] = {"epsilon": spent.epsilon_left, "lift": spent.lift_left, "patients": len(spent.mu)}
+        content["reached"] = spent.reached()
     write_json(content, json_to)
     if not speaks(quiet, json_to):
         return
@@ -316,6 +318,11 @@ def ledger_show(
             f"Least left to any of {content['left']['patients']:,} patients: epsilon {content['left']['epsilon']:.3g}, "
             f"lift {content['left']['lift']:.4g}."
         )
+        for row in content["reached"]:
+            say(
+                f"By all that left, of the patient with most, N = {row['n']:,}: at most {row['paired']:.3%} for who "
+                f"knows the other patients, {row['unpaired']:.3%} for who holds images and reports unpaired."
+            )
 
 
 def ledger_add(
@@ -425,7 +432,7 @@ def _certificate(content: dict[str, Any]) -> None:
     from rich.table import Table
 
     from linkage_core.cli.console import plain, say
-    from linkage_core.release.table import kind_of
+    from linkage_core.release.certificate import shown
 
     say(f"[bold]{plain(content['sentences'][0])}[/bold]")
     for one in content["sentences"][1:]:
@@ -433,16 +440,9 @@ def _certificate(content: dict[str, Any]) -> None:
     rows = content["certified"]
     if rows[0]["alone"] is None:
         return
-    names = ["alone", *(["joint", "together"] if rows[0]["joint"] is not None else [])]
-    names += ["with_before"] if rows[0]["with_before"] is not None else []
-    words = {"alone": "one record", "joint": "the whole folder", "together": "all records of one patient"}
-    words["with_before"] = "it with what left before"
-    if not kind_of(content["kind"]).per_record:
-        words["alone"] = "this file"
-    table = Table("N", "guessing", *(f"at most, from {words[name]}" for name in names), box=box.SIMPLE_HEAD)
-    for row in rows:
-        figures = ("no limit" if row[name] >= 1 else f"{row[name]:.3%}" for name in names)
-        table.add_row(f"{row['n']:,}", f"{row['guessing']:.3%}", *figures)
+    table = Table("right at most", *(f"N = {row['n']:,}" for row in rows), box=box.SIMPLE_HEAD)
+    for name, words in {"guessing": "guessing", **shown(content)}.items():
+        table.add_row(words, *("no limit" if row[name] >= 1 else f"{row[name]:.3%}" for row in rows))
     say(table)
 
 

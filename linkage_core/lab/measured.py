@@ -6,7 +6,7 @@ attackers achieve on held-out patients, `utility` what can still be read. Tables
 sha256.
 
 Nothing is chosen on the held-out split: recipes are finetune's defaults, attackers and probes choose on the attacker's
-own split, and the worst attacker is cross-fitted (attackers.worst_of).
+own split. The worst attacker is the best in pools of a hundred, the same for every N (attack.worst_of).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ EPSILONS = (0.1, 0.34, 1.0, 3.0, 10.0, math.inf)
 STEPS = (0.05, 0.07, 0.1, 0.15, 0.23, 0.34, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 """Of one-shot mechanisms: the slider."""
 POOL_SIZES = (100, 1000, 10_000)
-KNOWN: tuple[Known, ...] = ("all", 1000, 100)
+KNOWN: tuple[Known, ...] = ("all", 5000, 1000, 100)
 WORST = "worst"
 ILLUSTRATION = (
     "A reproducible run stores the seed of its noise, so it guarantees nothing: an illustration. Run again with fresh, "
@@ -59,7 +59,7 @@ HEAD_COLUMNS = (
     *("claim", "findings", "says"),
 )
 COLUMNS = (
-    *("head", "mechanism", "like", "epsilon", "seed", "cohort", "release", "attacker", "named", "also", "m"),
+    *("head", "mechanism", "like", "epsilon", "seed", "cohort", "release", "attacker", "named", "m"),
     *("pool_size", "k", "recall", "recall_low", "recall_high", "chance", "lift", "n_queries", "n_patients", "flag"),
 )
 UTILITY_COLUMNS = (
@@ -126,8 +126,8 @@ def linkage(entry: Entry) -> pd.DataFrame:
     """What was measured (COLUMNS); no rows where nothing was, or where the head was replaced since.
 
     One row for each head, cohort, release, attacker, m and N (k = 1): recall with its patient-clustered 95% interval.
-    attacker is a key of ATTACKERS or "worst": then `named` says who, `also` whom one half of the patients
-    chose instead. The release raw-images does not depend on a head and stands with off-the-shelf.
+    attacker is a key of ATTACKERS or "worst": then `named` says who. The release raw-images does not depend on a head
+    and stands with off-the-shelf.
     """
     return _table(entry, LINKAGE, COLUMNS)
 
@@ -155,12 +155,19 @@ def _prepared(path: Any, sha256: str) -> oneshot.Prepared:
 
 
 def _table(entry: Entry, relative: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Rows of a table of the lab whose head is still the one that was measured."""
+    """Rows of a table of the lab whose head is still the one that was measured; none of an earlier rule."""
     if relative not in entry.manifest["files"]:
         return pd.DataFrame(columns=list(columns))
     table = read_table(entry.file(relative))
+    if of_earlier_rule(table):
+        return pd.DataFrame(columns=list(columns))
     now = table["head"].map({name: hash_of(entry, name) for name in (OFF_THE_SHELF, *head_names(entry))})
     return table.loc[table["head_sha256"] == now, list(columns)].reset_index(drop=True)
+
+
+def of_earlier_rule(table: pd.DataFrame) -> bool:
+    """Whether a table of linkage has a worst attacker that was chosen anew at each N, which flattered mitigations."""
+    return "also" in table
 
 
 def hash_of(entry: Entry, name: str) -> str:
@@ -248,14 +255,27 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Entry:
-    """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is.
+    """As `found`, into the entry's tables in place of earlier rows of the same head and cohort; the entry that knows
+    them is returned."""
+    return keep(entry, name, found(entry, name, externals=externals, known=known, seed=seed, progress=progress))
 
-    Rows go into the entry's tables in place of earlier ones of the same head and cohort; the entry that knows them is
-    returned. `known`: own images of whoever is shown by m (Attacker.by_m); others use their whole split. Another cohort
+
+def found(
+    entry: Entry,
+    name: str = OFF_THE_SHELF,
+    *,
+    externals: Sequence[Entry] = (),
+    known: Sequence[Known] = KNOWN,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is: rows of
+    `linkage` and of `utility`, before they are kept.
+
+    `known`: own images of whoever is shown by m (Attacker.by_m); others use their whole split. Another cohort
     gets the attackers, probes and heads of this entry, nothing is trained anew. seed: of bootstrap, folds and output
     noise. Raises InputError as attackers.hold does, such as for a head that has seen the held-out patients.
     """
-    said = _said(name, entry.head_record(name))
     steps = [entry, *externals]
     rows, used = [], []
     for done, cohort in enumerate(steps):
@@ -276,8 +296,15 @@ def measure(
                     usefulness.utility_table(cohort, name, source=source, measures=measures, prompts=prompts, seed=seed)
                 )
     progress(f"{name}: attackers and use", 100 * len(steps), 100 * len(steps))
-    entry = _append(entry, LINKAGE, COLUMNS, said, pd.concat(rows, ignore_index=True))
-    return _append(entry, UTILITY, UTILITY_COLUMNS, said, pd.concat(used, ignore_index=True)) if used else entry
+    return pd.concat(rows, ignore_index=True), pd.concat(used, ignore_index=True) if used else pd.DataFrame()
+
+
+def keep(entry: Entry, name: str, rows: tuple[pd.DataFrame, pd.DataFrame]) -> Entry:
+    """Write what was `found` of a head; InputError where the head was replaced meanwhile."""
+    said = _said(name, entry.head_record(name))
+    linked, used = rows
+    entry = _append(entry, LINKAGE, COLUMNS, said, linked)
+    return _append(entry, UTILITY, UTILITY_COLUMNS, said, used) if len(used) else entry
 
 
 def measured(entry: Entry, name: str, cohort: str = "") -> bool:
@@ -336,7 +363,7 @@ def _rows(found: Sequence[Attack], seed: int) -> pd.DataFrame:
     whole = [one for one in found if one.m == "all"]
     worst = [attack.worst_of(whole, size, 1, seed) for size in steps]
     tables.append(pd.DataFrame(worst).rename(columns={"attacker": "named"}).assign(attacker=WORST))
-    return pd.concat(tables, ignore_index=True).fillna({"also": ""})
+    return pd.concat(tables, ignore_index=True)
 
 
 def pool_sizes(study: Study) -> tuple[list[int], list[int]]:

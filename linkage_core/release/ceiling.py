@@ -129,7 +129,7 @@ def ceiling(
     table = []
     for case, (pool_size, k) in enumerate(cases):
         drawn = np.column_stack([one[:, case] for one in rounds])
-        interval = intervals.cluster_bootstrap(drawn.mean(axis=1), owner, seed=seed)
+        interval = intervals.rate_intervals(drawn.mean(axis=1), owner, seed=seed)
         means = np.nanmean(drawn, axis=0)
         sizes = np.asarray(full if pool_size == "full" else pool_size)
         chance = float(np.mean(np.minimum(k / sizes, 1.0)))

@@ -29,7 +29,7 @@ import math
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ import pandas as pd
 
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting
+from linkage_core.release import bounds
 
 SCHEMA = 2
 ADDED = "patients added"
@@ -138,6 +139,18 @@ class Spent:
     def epsilon_left(self) -> float:
         """Of one more query of all these patients, at the ledger's delta."""
         return accounting.gaussian_epsilon(1 / self.mu_left, self.delta) if self.mu_left > 1e-9 else 0.0
+
+    def reached(self, pool_sizes: Sequence[int] = (100, 1_000, 10_000)) -> list[dict[str, Any]]:
+        """The most that all releases together allow at each N, of the patient for whom it is most: `paired` for an
+        attacker to whom the other patients' data do not depend on which report is right, `unpaired` for who holds
+        images and reports of summed patients unpaired (bounds.central, bounds.unpaired, times the lift of records)."""
+        spent = np.unique(np.column_stack([self.mu, self.lift]), axis=0).tolist()
+
+        def most(law: Callable[[float, int], Any], n: int) -> float:
+            return max(min(lift * float(law(mu, n)), 1.0) for mu, lift in spent)
+
+        laws = {"paired": bounds.central, "unpaired": bounds.unpaired}
+        return [{"n": n, **{name: most(law, n) for name, law in laws.items()}} for n in pool_sizes]
 
     @property
     def lift_left(self) -> float:

@@ -80,7 +80,8 @@ def receive(
     rows = []
     for name in listed:
         place = LABELS.index(name)
-        flag = intervals.flag(int(aurocs.patients[place])) if trained[place] else "not trained"
+        few = intervals.flag(int(aurocs.patients[place]), float(aurocs.in_effect[place]))
+        flag = few if trained[place] else "not trained"
         rows.append(_row(aurocs, np.array([place]), name, flag, trained_on))
     enough = np.flatnonzero(trained & aurocs.enough & np.isin(LABELS, listed))
     flag = "" if len(enough) else "no finding with enough patients"

@@ -38,7 +38,9 @@ class Aurocs:
     """AUROC of each (label, column) and its bootstrap draws.
 
     auroc (n_labels, n_columns); draws (n_draws, n_labels, n_columns); n, n_positive (n_labels,) rows; patients
-    (n_labels,) the smaller of the number of patients with a positive row and of those with a negative one.
+    (n_labels,) the smaller of the number of patients with a positive row and of those with a negative one, in_effect
+    the same of patients in effect, by their rows alone (intervals.behind). The draws are stretched about auroc
+    (intervals.stretched), so that their percentiles, and those of means and differences of them, are intervals.
     """
 
     auroc: np.ndarray
@@ -46,12 +48,13 @@ class Aurocs:
     n: np.ndarray
     n_positive: np.ndarray
     patients: np.ndarray
+    in_effect: np.ndarray
     seed: int
 
     @property
     def enough(self) -> np.ndarray:
-        """(n_labels,) is each class seen in at least 30 patients?"""
-        return np.asarray(self.patients >= TOO_FEW)
+        """(n_labels,) is each class seen in at least 30 patients, who are not few in effect?"""
+        return np.asarray((self.patients >= TOO_FEW) & (self.in_effect >= intervals.FEW_CARRY))
 
 
 def aurocs(
@@ -62,7 +65,9 @@ def aurocs(
     Patients are drawn with replacement. An AUROC is a mean over pairs of rows, which a draw would have to count again;
     instead its first-order part is drawn: A + mean over drawn positives of (V10 - A) + mean over drawn negatives of
     (V01 - A), the Hajek projection that DeLong's variance is made of, here summed by patient as in Obuchowski
-    (Biometrics 53, 1997). All labels, columns and draws are one matrix product, and differences are paired.
+    (Biometrics 53, 1997). All labels, columns and draws are one matrix product, and differences are paired. The draws
+    of a label are stretched by the fewest patients in effect that are behind either class, or behind what a column's
+    AUROC lacks to 1 there.
 
     Arguments
         scores: (n_rows, n_labels, n_columns), columns being heads or models on the same rows.
@@ -84,6 +89,7 @@ def aurocs(
     n_labels, n_columns = scores.shape[1:]
     auroc = np.full((n_labels, n_columns), np.nan)
     parts = np.zeros((n_clusters, n_labels, 2, n_columns + 1))  # sums by patient; the last column counts rows
+    lacking = np.zeros((n_clusters, n_labels, 2, n_columns))
     for label in range(n_labels):
         rows = np.flatnonzero(~np.isnan(states[:, label]))
         positive = states[rows, label] == 1
@@ -94,6 +100,8 @@ def aurocs(
             for side, members in enumerate((positive, ~positive)):
                 off = placed[members] - auroc[label, column]
                 parts[:, label, side, column] = np.bincount(code[rows[members]], weights=off, minlength=n_clusters)
+                lost = 1 - placed[members]
+                lacking[:, label, side, column] = np.bincount(code[rows[members]], weights=lost, minlength=n_clusters)
         for side, members in enumerate((positive, ~positive)):
             parts[:, label, side, -1] = np.bincount(code[rows[members]], minlength=n_clusters)
     weights = intervals.patient_weights(n_clusters, draws, seed)
@@ -102,11 +110,13 @@ def aurocs(
     with np.errstate(invalid="ignore", divide="ignore"):
         moved = (drawn[..., :-1] / drawn[..., -1:]).sum(axis=2)
     counted = parts[..., -1]
+    m = intervals.behind(lacking, counted[..., None]).min(axis=(1, 2))
     return Aurocs(
         auroc=auroc,
-        draws=np.clip(auroc + moved, 0.0, 1.0),
+        draws=np.clip(auroc + intervals.stretch(m)[:, None] * moved, 0.0, 1.0),
         n=counted.sum(axis=(0, 2)).astype(np.int64),
         n_positive=counted[:, :, 0].sum(axis=0).astype(np.int64),
         patients=(counted > 0).sum(axis=0).min(axis=1),
+        in_effect=intervals.in_effect(counted**2).min(axis=1),
         seed=seed,
     )

@@ -174,7 +174,7 @@ def _rows(
     """One row a label, and macro rows."""
     rows = []
     for i, label in enumerate(LABELS):
-        flag = intervals.flag(int(found.patients[i])) if usable[i] else why_not
+        flag = intervals.flag(int(found.patients[i]), float(found.in_effect[i])) if usable[i] else why_not
         rows.append(_row(found, np.array([i]), measure, label, label in declared, flag, common))
     enough = usable & found.enough
     inside = np.array([label in declared for label in LABELS])

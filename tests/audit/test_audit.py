@@ -70,8 +70,9 @@ def test_up_to_the_common_pool_nobody_drops_out(entry: Entry) -> None:
 
 def test_no_link_at_all_and_nothing_but_links_are_not_certainties(entry: Entry) -> None:
     study = audit.study(entry)
-    n_patients = study.queries["patient_id"].nunique()
-    for better, low, high in ((study.counts.n_eligible, 0.0, unseen(n_patients)), (0, 1 - unseen(n_patients), 1.0)):
+    of_patients = study.queries["patient_id"].value_counts().to_numpy()
+    none_of = unseen(of_patients.sum() ** 2 / (of_patients**2).sum())
+    for better, low, high in ((study.counts.n_eligible, 0.0, none_of), (0, 1 - none_of, 1.0)):
         none_tied = study.counts._replace(n_better=better + 0 * study.counts.n_tied, n_tied=0 * study.counts.n_tied)
         row = replace(study, counts=none_tied).table(["full"], [1]).iloc[0]
         assert (row["recall_low"], row["recall_high"]) == pytest.approx((low, high))

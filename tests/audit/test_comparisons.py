@@ -169,9 +169,30 @@ def test_few_patients_are_flagged(store: Store, tmp_path: Path) -> None:
 def test_intervals_cover_and_their_unclustered_twins_do_not(simulation: ModuleType) -> None:
     # 200 repeats: standard error 1.5 points, so 95% +- 3 of them; a twin that covered 90% would stand 2.4 below
     covered = simulation.coverage(200, 120, clustered=True, draws=1000)
+    assert covered.pop("flagged") == 0
     assert all(0.905 <= share <= 0.995 for share in covered.values()), covered
     naive = simulation.coverage(200, 120, clustered=False, draws=1000)
+    naive.pop("flagged")
     assert all(share < 0.88 for share in naive.values()), naive
+
+
+def of_few(simulation: ModuleType) -> float:
+    """Coverage of relative_change where 12 of 300 patients differ: by 2% in truth."""
+    rng = np.random.default_rng(6)
+    held = 0
+    for _ in range(300):
+        found = compare.relative_change(*simulation.before_and_after(rng, 300, simulation.even, 0.04))
+        held += found["low"] <= -2 <= found["high"]
+    return held / 300
+
+
+def test_the_relative_change_holds_where_few_patients_differ(
+    simulation: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 300 repeats: standard error 1.3 points
+    assert of_few(simulation) >= 0.93
+    monkeypatch.setattr(intervals, "stretch", lambda m, level: np.ones_like(m))  # the broken twin
+    assert of_few(simulation) < 0.92
 
 
 def test_the_permutation_of_patients_cries_wolf_once_in_twenty(simulation: ModuleType) -> None:
@@ -201,7 +222,11 @@ def test_relative_change_is_the_ratio_of_means_of_the_same_drawn_patients() -> N
         rows = np.concatenate([np.flatnonzero(used & (patient == p)).repeat(int(n)) for p, n in enumerate(weights)])
         slow.append(100 * (after[rows].mean() / before[rows].mean() - 1))
     assert found["change"] == pytest.approx(100 * (after[used].mean() / before[used].mean() - 1))
-    assert [found["low"], found["high"]] == pytest.approx(np.quantile(slow, [0.025, 0.975]), rel=1e-6)
+    differs = np.array([(after - before)[used & (patient == p)].sum() for p in range(50)])
+    of_patient = np.array([(used & (patient == p)).sum() for p in range(50)], dtype=float)
+    m = intervals.behind(differs[:, None], of_patient[:, None])
+    ends = intervals.stretched(found["change"], *np.quantile(slow, [0.025, 0.975]), m[0])
+    assert [found["low"], found["high"]] == pytest.approx([float(end) for end in ends], rel=1e-6)
     assert (found["n_queries"], found["n_patients"], found["flag"]) == (used.sum(), len(set(patient[used])), "")
     few = compare.relative_change(before[:20], after[:20], patient[:20])
     assert few["flag"] == "too few to say"

@@ -332,7 +332,8 @@ def test_nobody_linked_gives_an_upper_bound_and_not_nought_to_nought() -> None:
     outcomes.sums[0, outcomes.testing] = 0.0
     row = outcomes.at(1.0, [0.3]).operating.iloc[0]
     assert (row["linked_rightly"], row["low"]) == (0.0, 0.0)
-    assert row["high"] == pytest.approx(1 - 0.025 ** (1 / 100))
+    images = outcomes.images[outcomes.testing]  # of 100 patients, 80 in effect
+    assert row["high"] == pytest.approx(1 - 0.025 ** ((images**2).sum() / images.sum() ** 2))
     assert "Too few to say: 0 patients" in row["note"]
     assert np.isnan(row["precision_high"])
 

@@ -468,7 +468,7 @@ ALTERED: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
         False,
         "cannot carry labels",
     ),
-    "schema": (CODES, lambda p: resign(p, lambda c: c.update(schema=1)), False, "no certificate of schema 2"),
+    "schema": (CODES, lambda p: resign(p, lambda c: c.update(schema=1)), False, "no certificate of schema 3"),
     "nonsense": (CODES, lambda p: resign(p, lambda c: c.update(mechanism=[])), False, "has no meaning"),
     "no json": (CODES, lambda p: (p / folder.CERTIFICATE).write_text("{") and None, False, "cannot be read"),
 }

@@ -57,10 +57,22 @@ def one(scores: np.ndarray, states: np.ndarray, patient: np.ndarray, draws: int 
     return aurocs(scores[:, None, None], states[:, None], patient, draws=draws)
 
 
-def test_the_bootstrap_equals_resampling_patients_row_by_row() -> None:
-    """The slow way: draw patients, copy their rows, compute the AUROC of the copy."""
+def test_the_bootstrap_equals_resampling_patients_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slow way: draw patients, copy their rows, compute the AUROC of the copy. The draws lie further out than that
+    by what the fewer patients in effect of either class take (the slow way: one patient after the other)."""
     scores, states, patient = clustered(np.random.default_rng(3), 200)
+    wide = one(scores, states, patient)
+    of_class = []
+    for state in (0, 1):
+        mine = [np.flatnonzero((patient == p) & (states == state)) for p in range(200)]
+        n = np.array([len(rows) for rows in mine], dtype=float)
+        lost = np.array([sum(1 - auroc.placements(scores, states == 1)[rows]) for rows in mine], dtype=float)
+        of_class.append(intervals.behind(lost[:, None], n[:, None])[0])
+    assert wide.in_effect[0] > min(of_class) > 20
+    further = intervals.stretch(min(of_class))
+    monkeypatch.setattr(intervals, "stretch", lambda m: np.ones_like(m))
     found = one(scores, states, patient)
+    assert wide.draws - wide.auroc == pytest.approx(further * (found.draws - found.auroc))
     assert found.auroc[0, 0] == pytest.approx(roc_auc_score(states, scores))
     weights = intervals.patient_weights(200, 1000, 0)
     slow = np.array([roc_auc_score(states, scores, sample_weight=row[patient]) for row in weights[:300]])

@@ -5,7 +5,8 @@ public frame with a constant beside it, and c_k = a_k (y_k - p_k), 0 where findi
 and prevalences p. Both blocks are summed over a patient's images and clipped as one vector to norm C, the clipped
 vectors of all patients are summed, and every entry gets N(0, (multiplier C)^2). Adding or removing a patient moves the
 sum by at most C, whatever the others are: the Gaussian mechanism, add/remove, mu = 1 / multiplier. What follows is
-post-processing. A linkage through the file is limited as `bounds.central` says, beyond what its reader already had.
+post-processing. A linkage through the file is limited as `bounds.unpaired`
+and, for who knows all other patients, `bounds.central` say, beyond what its reader already had.
 
 How it was designed (on the phantom's attacker split; held-out patients and the second site had no part in it):
 - Frame. Noise of one size on A^T x is noise of A^-T on x. With covariance S of x and a clip that follows the mean norm,
@@ -379,16 +380,6 @@ class Statistics:
     def private(self) -> bool:
         return self.seed is None and self.multiplier > 0
 
-    def limits(self, pool_sizes: Sequence[int] = (100, 1_000, 10_000)) -> dict[str, Any]:
-        """For a certificate: what was done, and for each N the most that Recall@1 can be; None where not private."""
-        certified = {int(n): float(bounds.central(self.mu, n)) if self.private else None for n in pool_sizes}
-        return {**self.run.record(), "mu": self.mu if self.private else None, "private": self.private} | {
-            "findings": list(self.query.findings),
-            "n_patients": self.n_patients,
-            "recall_at_1": certified,
-            "lift": {n: None if recall is None else float(recall * n) for n, recall in certified.items()},
-        }
-
     def moments(self) -> Moments:
         """Undo weights, centring and scale. The count comes from the noisy sums too; the constant 0 means there is
         none, and moments about zero are taken."""
@@ -702,8 +693,8 @@ def _bounds(stated: dict[str, Any]) -> limits.Bounds:
     mu = float(stated["mechanism"]["mu"])
     return {
         "alone": lambda n: bounds.central(mu, n),
-        "together": lambda n: bounds.central(mu, n),
-        **limits.with_before(stated, 1.0, mu),
+        "unpaired": lambda n: bounds.unpaired(mu, n),
+        **limits.with_before(stated, 1.0, mu, sums=True),
     }
 
 
@@ -724,17 +715,23 @@ def _size_in_words(stated: dict[str, Any]) -> str:
     return f"That there are about {n:,} patients is taken to be public; the exact number is not told, nor used."
 
 
-def _sentence(rows: list[dict[str, Any]]) -> str:
-    return (
-        "Whoever gets this file, and may know every other patient, picks one patient's report among N equally "
-        f"likely ones with probability {limits.numbers(rows, 'alone')}. That is beyond what they already had."
-    )
+def _sentences(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        "Whoever gets this file, and has images and reports of summed patients but not which belongs to which, picks "
+        f"an image's report among N equally likely ones with probability {limits.numbers(rows, 'unpaired')}. That is "
+        "beyond what they already had.",
+        "Somebody to whom the other patients' data do not depend on which report is right, who knows them all, say: "
+        f"{limits.numbers(rows, 'alone')}.",
+        "Nothing here limits somebody who knows the order of images and reports, be it up to a shift: then every "
+        "patient's pair depends on the answer.",
+    ]
 
 
 def _holds_for(stated: dict[str, Any]) -> str:
     return (
         "N reports of patients who may have been in the sums, each equally likely to the attacker before the file "
-        "was seen. A smaller N, from age, date or text, gives its own row."
+        "was seen; where images and reports are held unpaired, any matching of them as likely as any other. A smaller "
+        "N, from age, date or text, gives its own row."
     )
 
 
@@ -811,8 +808,16 @@ ROW = Kind(
         bounds=_bounds,
         assumptions=_assumptions,
         mu=lambda stated: float(stated["mechanism"]["mu"]),
-        sentence=_sentence,
+        sentences=_sentences,
         holds_for=_holds_for,
+        at=lambda option, n: float(bounds.unpaired(option["mu"], n)),
+        paired=lambda option, n: float(bounds.central(option["mu"], n)),
+        shown={
+            "alone": "who knows the other patients",
+            "unpaired": "who holds images and reports unpaired",
+            "with_before": "who knows the others, with what left before",
+            "with_before_unpaired": "who holds them unpaired, with what left before",
+        },
     ),
     reader=_reader,
 )
