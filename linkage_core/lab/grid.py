@@ -14,6 +14,7 @@ import pandas as pd
 from linkage_core.attacks.held import Known
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
+from linkage_core.lab import games
 from linkage_core.lab.at_once import at_once
 from linkage_core.lab.measured import EPSILONS, KNOWN, STEPS, found, head_names, keep, measured, prepared, train
 from linkage_core.mitigation import finetune as finetuning
@@ -134,7 +135,17 @@ def build(
     job = partial(_found, store.root, cohort, model, tuple(externals), left)
     for name, rows in at_once(job, list(left), processes, partial(progress, "heads measured")):
         entry = keep(entry, name, rows)
+    there = set(games.games(entry)["head"])
+    apart = [name for name in (OFF_THE_SHELF, *(one.name for one in plan if one.external)) if name not in there]
+    play = partial(_played, store.root, cohort, model)
+    for name, played in at_once(play, apart, processes, partial(progress, "games played")):
+        entry = games.keep(entry, name, played)
     return entry
+
+
+def _played(root: Path, cohort: str, model: str, name: str) -> pd.DataFrame:
+    """A head in every game; work of a process of its own."""
+    return games.found(Store(root).open(cohort, model), name)
 
 
 def _found(

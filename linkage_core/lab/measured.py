@@ -129,12 +129,12 @@ def linkage(entry: Entry) -> pd.DataFrame:
     attacker is a key of ATTACKERS or "worst": then `named` says who. The release raw-images does not depend on a head
     and stands with off-the-shelf.
     """
-    return _table(entry, LINKAGE, COLUMNS)
+    return table_of(entry, LINKAGE, COLUMNS)
 
 
 def utility(entry: Entry) -> pd.DataFrame:
     """utility.utility_table of every measured head (UTILITY_COLUMNS); no rows where nothing was."""
-    return _table(entry, UTILITY, UTILITY_COLUMNS)
+    return table_of(entry, UTILITY, UTILITY_COLUMNS)
 
 
 def prepared(entry: Entry, mechanism: str, unit_of: str = "patient") -> oneshot.Prepared | None:
@@ -154,7 +154,7 @@ def _prepared(path: Any, sha256: str) -> oneshot.Prepared:
     return oneshot.Prepared.read(path)
 
 
-def _table(entry: Entry, relative: str, columns: Sequence[str]) -> pd.DataFrame:
+def table_of(entry: Entry, relative: str, columns: Sequence[str]) -> pd.DataFrame:
     """Rows of a table of the lab whose head is still the one that was measured; none of an earlier rule."""
     if relative not in entry.manifest["files"]:
         return pd.DataFrame(columns=list(columns))
@@ -301,10 +301,9 @@ def found(
 
 def keep(entry: Entry, name: str, rows: tuple[pd.DataFrame, pd.DataFrame]) -> Entry:
     """Write what was `found` of a head; InputError where the head was replaced meanwhile."""
-    said = _said(name, entry.head_record(name))
     linked, used = rows
-    entry = _append(entry, LINKAGE, COLUMNS, said, linked)
-    return _append(entry, UTILITY, UTILITY_COLUMNS, said, used) if len(used) else entry
+    entry = append(entry, LINKAGE, COLUMNS, name, linked)
+    return append(entry, UTILITY, UTILITY_COLUMNS, name, used) if len(used) else entry
 
 
 def measured(entry: Entry, name: str, cohort: str = "") -> bool:
@@ -384,12 +383,15 @@ def _prompts(entry: Entry) -> Prompts:
     return prompts_of(entry)
 
 
-def _append(entry: Entry, relative: str, columns: Sequence[str], said: dict[str, Any], rows: pd.DataFrame) -> Entry:
-    """Write rows of one head in place of its earlier ones, with the hash of the head that they are about."""
-    now = entry.again()
+def append(entry: Entry, relative: str, columns: Sequence[str], name: str, rows: pd.DataFrame) -> Entry:
+    """Write rows of one head in place of its earlier ones, with the hash of the head that they are about.
+
+    Raises InputError where the head was replaced since `entry` was opened.
+    """
+    now, said = entry.again(), _said(name, entry.head_record(name))
     if hash_of(now, said["head"]) != hash_of(entry, said["head"]):
         raise InputError(f"The head {said['head']!r} was replaced while it was measured.", "Measure it again.")
-    before = _table(now, relative, columns)
+    before = table_of(now, relative, columns)
     rows = rows.drop(columns="seed", errors="ignore").assign(**said)
     again = before["head"].eq(said["head"]) & before["cohort"].isin(rows["cohort"].unique())
     parts = [part for part in (before[~again], rows) if len(part)]
