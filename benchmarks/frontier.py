@@ -35,6 +35,7 @@ def rows_of(table: pd.DataFrame, before: float) -> list[dict[str, Any]]:
     for _, group in table.groupby(["kind", "parameter", "value", "listed"], dropna=False, sort=False):
         row: dict[str, Any] = {name: group[name].iloc[0] for name in ("kind", "parameter", "value", "listed")}
         row |= {"seeds": len(group), "measured": mean(group["measured"]), "certified": mean(group["certified"])}
+        row["certified_paired"] = mean(group["certified_paired"])
         row["range"] = [number(group["measured"].min()), number(group["measured"].max())]
         for name in ("declared", "undeclared"):
             row[name] = mean(100 * group[f"{name}_difference"])

@@ -6,7 +6,7 @@ Reads the tables that `linkage phantom build --lab` wrote, computes nothing anew
 beside a markdown table. Figures are of held-out patients: recall as times chance ("lift"), images linked in 10,000, and
 AUROC. Where several seeds of the noise were run, `over seeds` is their range. Every run here keeps its seed, so none is
 private: epsilon is what the mechanism would have with secret noise. Nothing was chosen on the held-out split: recipes
-are finetune's defaults, attackers and probes were chosen on the attacker's split, the worst attacker is cross-fitted.
+are finetune's defaults, attackers and probes were chosen on the attacker's split, the worst attacker in pools of 100.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def main() -> int:
         "release": RELEASE,
         "scope": measured.ILLUSTRATION,
         "chosen": "recipes: finetune's defaults; attackers, probes and the short declared list: attacker's split; "
-        "worst attacker: cross-fitted over two halves of the held-out patients; nothing on the held-out split",
+        "worst attacker: the best in pools of 100, one for all N; else nothing on the held-out split",
         "trained_on": next(
             (
                 record["trained_on"]

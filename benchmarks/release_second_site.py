@@ -119,7 +119,13 @@ def main() -> None:
         "game": f"one image a study, every other study a candidate, {measured.ROUNDS} rounds",
         "seconds": round(time.monotonic() - started, 1),
     }
-    found = {**about, "rows": [{name: rounded(value) for name, value in row.items()} for row in rows]}
+    table = pd.DataFrame(rows)
+    means = [
+        {"release": release, "N": n}
+        | {name: rounded(float(np.mean([one[0] for one in runs[name]]))) for name in ("lift", "auroc all")}
+        for (release, n), runs in table.groupby(["release", "N"], sort=False)
+    ]
+    found = {**about, "means": means, "rows": [{name: rounded(value) for name, value in row.items()} for row in rows]}
     options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -248,6 +248,19 @@ def test_the_lab_that_ships_is_whole_and_claims_nothing() -> None:
     assert not set(sample.records()["patient_id"]) & set(entry.records()["patient_id"])
 
 
+def test_no_shipped_head_is_said_to_link_less_than_cosine_does() -> None:
+    """At every N shown, by every release that lets cosine act, on every cohort; and the worst is one for all N."""
+    entry = Store(SHIPPED).open("phantom", phantom.LAB_MODEL)
+    table = measured.linkage(entry)
+    where = ["head", "cohort", "release", "pool_size"]
+    of = {who: table[table["attacker"] == who].set_index(where)["recall"] for who in ("cosine", measured.WORST)}
+    both = pd.concat(of, axis=1).dropna()
+    assert len(both) > 73 * 3
+    assert (both[measured.WORST] >= both["cosine"] - 1e-12).all()
+    named = table[table["attacker"] == measured.WORST].groupby(where[:3])["named"].nunique()
+    assert (named == 1).all()
+
+
 def test_a_shipped_head_can_be_made_again_from_the_shipped_sums() -> None:
     entry = Store(SHIPPED).open("phantom", phantom.LAB_MODEL)
     for name in ("label-oneshot-eps1-seed0", "moment-oneshot-eps1-seed0"):
