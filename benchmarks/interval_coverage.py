@@ -125,7 +125,7 @@ def rates_part(repeats: int, twin_repeats: int) -> dict[str, dict[str, object]]:
     rows: dict[str, dict[str, object]] = {}
     for name, (n_patients, sizes) in RATE_ROWS.items():
         right = coverage(repeats, n_patients, clustered=True, sizes=sizes)
-        percentile = coverage(repeats, n_patients, clustered=True, sizes=sizes, stretched=False)
+        percentile = coverage(twin_repeats, n_patients, clustered=True, sizes=sizes, stretched=False)
         naive = coverage(twin_repeats, n_patients, clustered=False, sizes=sizes, stretched=False)
         rows[name] = {
             figure: {
@@ -136,6 +136,7 @@ def rates_part(repeats: int, twin_repeats: int) -> dict[str, dict[str, object]]:
             }
             for figure in TRUTH
         } | {"flagged": right["flagged"]}
+        print(name, rows[name], flush=True)
     return rows
 
 
@@ -319,6 +320,7 @@ def figures_part(repeats: int, twin_repeats: int) -> dict[str, object]:
             for figure in right
             if figure != "flagged"
         } | {"flagged": round(right["flagged"], 4)}
+        print(name, rows[name], flush=True)
     return {
         "repeats": repeats,
         "repeats_not_stretched": twin_repeats,
@@ -456,7 +458,7 @@ def main() -> None:
             "nominal": 0.95,
             "accepted": NOMINAL,
             "repeats": options.repeats,
-            "repeats_unclustered": options.twin_repeats,
+            "repeats_of_twins": options.twin_repeats,
             "draws": DRAWS,
             "standard_error": standard_error(options.repeats),
             "coverage": rates_part(options.repeats, options.twin_repeats),
