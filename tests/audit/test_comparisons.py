@@ -195,6 +195,23 @@ def test_the_relative_change_holds_where_few_patients_differ(
     assert of_few(simulation) < 0.92
 
 
+@pytest.mark.parametrize(
+    ("row", "figure"),
+    [
+        ("finding of 60 of 300 patients", "AUROC"),
+        ("missing match, 300 patients tested, few hold most images", "precision"),
+        ("attackers unlike each other and level", "worst of 8, N = 100"),
+    ],
+)
+def test_figures_hold_and_their_twins_that_are_not_stretched_do_not(
+    simulation: ModuleType, row: str, figure: str
+) -> None:
+    # 200 repeats: standard error 1.5 points
+    held, twin = (simulation.figure_coverage(simulation.FIGURES[row], 200, stretched=one) for one in (True, False))
+    assert held[figure] >= 0.93
+    assert twin[figure] < 0.925
+
+
 def test_the_permutation_of_patients_cries_wolf_once_in_twenty(simulation: ModuleType) -> None:
     # 400 repeats: standard error 1.1 points
     rejected = simulation.false_alarms(400, 100, draws=1000)
