@@ -6,6 +6,7 @@
   because symbols on which the attacker names the same set can be merged without leaving the kind.
 - Alone, on the circle or with Gaussian noise: a mechanism, its success by sums or quadrature.
 - Jointly: all N! matchings, over mechanisms drawn at random and by design; a lower figure than the best there is.
+- Unpaired (noisy sums, images and reports at hand, not which belongs to which): likewise, by draws.
 
 `ratio` is found / limit: above 1 would refute the limit, 1 means that no smaller one holds. Writes
 benchmarks/release_bounds.json and prints a table. With --ceiling the omniscient ceiling on the phantom is timed too, in
@@ -173,6 +174,58 @@ def opposite(mu: float) -> float:
     return larger / 2
 
 
+def told_one(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n, D) where the sums stand under each hypothesis of bounds.unpaired, seen from its reference: images x (n, e)
+    times findings y (n, c), patient 0 the target, who is told the matching that has reports 0 and j exchanged."""
+    of = np.einsum("ie,lc->ilec", x, y).reshape(len(x), len(x), -1)
+    moved = of[0] + of[:, 0] - of[np.arange(len(x)), np.arange(len(x))]
+    moved[0] = of[0, 0]
+    return moved
+
+
+def picked(places: np.ndarray, mu: float, name: np.ndarray, draws: int = 20_000, seed: int = 0) -> float:
+    """Best chance to say name[j] from places[j] (n, D) + noise of deviation 1 / mu in each coordinate, j uniform: the
+    mean of the largest posterior over draws."""
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.svd(places - places.mean(axis=0), full_matrices=False)[2][: len(places)]
+    at = mu * (places - places.mean(axis=0)) @ axes.T
+    seen = at[rng.integers(0, len(at), draws)] + rng.standard_normal((draws, at.shape[1]))
+    log_p = seen @ at.T - 0.5 * (at**2).sum(axis=1)
+    p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return float(np.stack([p[:, name == one].sum(axis=1) for one in np.unique(name)]).max(axis=0).mean())
+
+
+def any_matching(x: np.ndarray, y: np.ndarray, mu: float) -> float:
+    """Best chance to name patient 0's report from sums of images x (n, e) times findings y (n, c), all n! matchings
+    being equally likely."""
+    orders = list(permutations(range(len(x))))
+    sums = np.stack([np.einsum("ie,ic->ec", x, y[list(order)]).ravel() for order in orders])
+    return picked(sums, mu, np.array([order[0] for order in orders]))
+
+
+def in_one_order(n: int, mu: float) -> float:
+    """The same for two archives in one order up to an unknown shift, images and findings as unlike as can be: what no
+    limit covers."""
+    sums = np.stack(
+        [np.einsum("ie,ic->ec", np.eye(n), np.roll(np.eye(n), shift, axis=0)).ravel() for shift in range(n)]
+    )
+    return picked(sums, mu, np.arange(n))
+
+
+def unpaired_at_random(n: int, mu: float, rng: np.random.Generator, tries: int) -> tuple[float, float]:
+    """The best that was found for who is told one matching, and for who is told nothing: (told, untold), over images
+    and findings of norm 1, drawn at random in few dimensions and of few kinds."""
+    told = untold = 0.0
+    for _ in range(tries):
+        of = [rng.standard_normal((n, int(rng.integers(1, n + 1)))) for _ in "xy"]
+        of = [np.sign(one) if rng.random() < 0.5 else one for one in of]
+        x, y = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in of)
+        told = max(told, picked(told_one(x, y), mu, np.arange(n), draws=4000))
+        untold = max(untold, any_matching(x, y, mu))
+    return told, untold
+
+
 def told_or_nothing(nats: float, n: int) -> float:
     """Joint Recall@1 of a release that tells all with probability a, else nothing: KL against its mean is a ln N."""
     return min(1.0, nats / math.log(n) + 1 / n)
@@ -230,6 +283,17 @@ def table() -> pd.DataFrame:
         add("gaussian", f"N=2 k=1 mu={mu:g}", "opposite points", opposite(mu), bounds.gaussian(mu, 2), True)
         for n in (3, 10, 100, 10_000):
             add("gaussian", f"N={n} k=1 mu={mu:g}", "simplex", simplex(mu, n), bounds.gaussian(mu, n), False)
+    drawn = np.random.default_rng(1)
+    for mu in (0.24, 0.65):
+        limit = bounds.unpaired(mu, 2)
+        add("unpaired", f"N=2 k=1 mu={mu:g}", "opposite images and findings", float(ndtr(2 * mu)), limit, False)
+        for n in (3, 100, 10_000):
+            limit = bounds.unpaired(mu, n)
+            add("unpaired", f"N={n} k=1 mu={mu:g}", "simplex, of any form", simplex(3 * mu, n), limit, False)
+        for n in (3, 4):
+            limit = bounds.unpaired(mu, n)
+            for whom, found in zip(("told one", "told nothing"), unpaired_at_random(n, mu, drawn, 40), strict=True):
+                add("unpaired", f"N={n} k=1 mu={mu:g}", f"images times findings, {whom}", found, limit, False)
     for n, sensitivity, specificity in ((2, 0.9, 0.7), (6, 0.8, 0.6)):
         state = np.arange(n) % 3 == 0
         kernel = np.column_stack([np.where(state, sensitivity, 1 - specificity)])

@@ -17,7 +17,10 @@ from helpers.places import ROOT
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 SECTIONS = {part.splitlines()[0]: part for part in re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]}
 # kind of change -> files with code it may touch, which is what the table of the page has to say
-MOST = {"attacker": 2, "mechanism": 2, "encoder": 2, "cohort kind": 2, "release kind": 3, "page": 3}
+MOST = {
+    **{"attacker": 2, "attacker in a package of your own": 2, "mechanism": 2, "encoder": 2},
+    **{"cohort kind": 2, "release kind": 3, "page": 3},
+}
 MOST_LINES = 40
 
 
@@ -27,7 +30,7 @@ def blocks(section: str, language: str) -> list[str]:
 
 def placed(section: str) -> Iterator[tuple[str, str | None, str]]:
     """(path, line of it below which the code goes or None for a new file, code)."""
-    for block in blocks(section, "python"):
+    for block in [*blocks(section, "python"), *blocks(section, "toml")]:
         head, _, code = block.partition("\n")
         path, _, below = head.removeprefix("# ").partition(", below: ")
         yield path, below or None, code
@@ -51,6 +54,7 @@ def add(tree: Path, section: str) -> set[str]:
         file = tree / path
         if below is None:
             assert not file.exists(), f"{path} is there already"
+            file.parent.mkdir(exist_ok=True)
             file.write_text(code, encoding="utf-8")
         else:
             lines = file.read_text(encoding="utf-8").splitlines()

@@ -22,6 +22,7 @@ from linkage_core.attacks.attack import attack, attacks
 from linkage_core.attacks.attackers import ATTACKERS, COSINE, Attacker, allowed, on_records
 from linkage_core.attacks.held import RECORDS, Held
 from linkage_core.attacks.plain import cosine
+from linkage_core.attacks.scored import Scored
 from linkage_core.cli import main
 from linkage_core.cohorts import table
 from linkage_core.embed.embedding import import_arrays
@@ -49,10 +50,10 @@ def entry(tmp_path: Path) -> Entry:
     return entry.again()
 
 
-def backwards(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def backwards(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     """The report that fits least."""
-    queries, of_text, _ = cosine(held, known, seed, knows_heads)
-    return -queries, of_text, f"the wrong way, {len(known)} pairs"
+    right = cosine(held, known, seed, knows_heads)
+    return Scored(-right.queries, right.reports, f"the wrong way, {len(known)} pairs")
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -30,8 +31,9 @@ class OfRelease:
     The others are of kinds whose every release has a limit; only those are shown on Mitigation. what: what leaves, in
     place of the control for it, `{value}` being the setting. limit: goes on from "Among 100 equally likely reports,
     whoever gets", `{most}` being as in "3 of 100"; guessing: whether that by guessing stands behind it. assumed: what
-    the limit rests on, in a line. about: what a certified figure is about, behind it. follows: which number the limit
-    is, for the details; "" where they say more.
+    the limit rests on, in a line. whom: the attackers it is for; paired: those of the lesser one, "" where there is
+    none. about: what a certified figure is about, behind it. attacks: "named" of an attacker who is in no table -> what
+    it is called. follows: which number the limit is, for the details; "" where they say more.
     """
 
     symbol: str
@@ -44,7 +46,10 @@ class OfRelease:
     limit: str = ""
     guessing: bool = True
     assumed: str = ""
+    whom: str = "every attacker"
+    paired: str = ""
     about: str = ""
+    attacks: Mapping[str, str] = field(default_factory=dict)
     follows: str = ""
 
 
@@ -53,11 +58,19 @@ OF_RELEASES = {
         symbol="diamond",
         sign="◆",
         what="Sums over patients with noise; no single record",
-        limit="these statistics picks that of a summed patient at most {most} times",
-        assumed="About the patients summed, beyond what the attacker already had; whatever else that is. Another "
-        "query about the same patients adds to it. Illustration: the noise measured here can be repeated; a release "
-        "takes secret noise.",
-        about=", about a patient who was summed",
+        limit="these statistics, and has images and reports of summed patients but not which belongs to which, picks "
+        "the report of an image at most {most} times",
+        assumed="About the patients summed, beyond what the attacker already had, any matching of images and reports "
+        "as likely as any other. Who knows their order, be it up to a shift, is not limited. Another query about the "
+        "same patients adds to it. Illustration: the noise measured here can be repeated; a release takes secret "
+        "noise.",
+        whom="who holds images and reports unpaired",
+        paired="who knows the other patients",
+        about=", about patients who were summed",
+        attacks={
+            "holds images and reports unpaired": "Who holds images and reports unpaired",
+            "knows every other patient": "Who knows every other patient",
+        },
     ),
     "codes": OfRelease(
         symbol="square",

@@ -20,7 +20,7 @@ from linkage_core.audit.examples import Examples
 from linkage_core.audit.study import Study
 from linkage_core.audit.study import study as make_study
 from linkage_core.errors import InputError
-from linkage_core.lab import frontier, measured
+from linkage_core.lab import frontier, games, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Live, Setting
 from linkage_core.ranking.pools import log_pool_sizes
@@ -33,11 +33,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Lab:
-    """lab.heads, lab.linkage and lab.utility of one entry."""
+    """lab.heads, lab.linkage, lab.utility and games.games of one entry."""
 
     heads: pd.DataFrame
     linkage: pd.DataFrame
     utility: pd.DataFrame
+    games: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def exposed_groups(cohort: str, model: str, pool_size: int, by: str) -> pd.DataF
 def lab_tables(cohort: str, model: str) -> Lab:
     """The tables of the mitigation lab, kept. Read only."""
     opened = entry(cohort, model)
-    return Lab(measured.heads(opened), measured.linkage(opened), measured.utility(opened))
+    return Lab(measured.heads(opened), measured.linkage(opened), measured.utility(opened), games.games(opened))
 
 
 @remembered(st.cache_resource, 16)

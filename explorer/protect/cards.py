@@ -15,6 +15,7 @@ from explorer.drawing.palette import Palette
 from explorer.drawing.sentences import TOO_FEW, figure, interval, of, too_few, upper
 from explorer.drawing.words import attacker_words
 from explorer.protect.uses import Use
+from linkage_core.attacks.attack import CHOSEN_AT
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.mechanisms import known
@@ -134,7 +135,7 @@ def measured(
         small = f"{how}{images}."
     elif whole_story:
         who = attacker_words(now, n_own).lower()
-        small = f"Worst: {who}; chosen on one half of the patients, counted on the other. {images}."
+        small = f"Game: a single image. Worst: {who}; chosen in pools of {CHOSEN_AT:,}. {images}."
     else:
         small = f"Attackers who adapt: not measured at this setting. {images}."
     return (

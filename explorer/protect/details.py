@@ -17,6 +17,7 @@ from explorer.drawing.charts import (
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import denominator, figure, interval, of, signed, whole
 from explorer.drawing.words import at, attacker_label, controls, line, measures
+from linkage_core.attacks.asked import KNOWS
 from linkage_core.lab import measured
 from linkage_core.store.entry import OFF_THE_SHELF
 
@@ -145,6 +146,27 @@ def attacker_rows(linkage: pd.DataFrame, head: str, release: str, pool_size: int
             f"links, of {out_of:,}": (out_of * rows["recall"].astype(float)).round(3),
             "low": (out_of * rows["recall_low"].astype(float)).round(3),
             "high": (out_of * rows["recall_high"].astype(float)).round(3),
+            "times chance": rows["lift"].astype(float).round(2),
+            "n images": rows["n_queries"],
+            "n patients": rows["n_patients"],
+            "note": rows["flag"],
+        }
+    ).reset_index(drop=True)
+
+
+def game_rows(games: pd.DataFrame, head: str, game: str, out_of: int) -> pd.DataFrame:
+    """Cosine and the worst attacker in one game, before and after, by what else is known of the candidates."""
+    rows = games[games["head"].isin([OFF_THE_SHELF, head]) & (games["game"] == game)]
+    return pd.DataFrame(
+        {
+            "N": rows["pool_size"],
+            "known of the candidates": rows["knows"].map(KNOWS),
+            "when": np.where(rows["head"] == OFF_THE_SHELF, "before", "after"),
+            "attacker": np.where(rows["attacker"] == measured.WORST, "worst", rows["attacker"]),
+            "who": [attacker_label(name, "its own") for name in rows["named"]],
+            f"names right, of {out_of:,}": (out_of * rows["recall"].astype(float)).round(2),
+            "low": (out_of * rows["recall_low"].astype(float)).round(2),
+            "high": (out_of * rows["recall_high"].astype(float)).round(2),
             "times chance": rows["lift"].astype(float).round(2),
             "n images": rows["n_queries"],
             "n patients": rows["n_patients"],

@@ -20,7 +20,7 @@ from explorer.drawing import charts, sentences
 from explorer.drawing.charts import FONT, layout, note, see_through
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import signed
-from explorer.drawing.words import OF_RELEASES, deed
+from explorer.drawing.words import OF_RELEASES, OfRelease, deed
 from explorer.protect.options import EVERY, FAMILIES, at_most, best, counted, full_name, keeps, plus, summed
 from linkage_core.lab import frontier, measured
 
@@ -77,7 +77,7 @@ def facts(rows: pd.DataFrame, *, tolerance: str, keep: str, use: str, out_of: in
     found = best(rows, float(tolerance), keep)
     if len(found):
         n = int(found["certified"].notna().sum())
-        said.append(f"certified for every attacker: {n:,} of these {len(found):,}")
+        said.append(f"a limit is certified for {n:,} of these {len(found):,}")
     if keep == "undeclared" and len(counted(rows)):
         blind = int(counted(rows)["undeclared_difference"].isna().sum())
         if blind:
@@ -457,7 +457,7 @@ def linked_words(row: Mapping, out_of: int, pool_size: int) -> str:
     by = f" by an attacker who {who}" if who else ""
     ends = sentences.interval(row["measured_low"] / pool_size, row["measured_high"] / pool_size, out_of)
     if summed(row["kind"]):
-        by = " by an attacker who knows every other patient"
+        by = f" by an attacker who {row['named']}"
     if row["runs"] > 1:
         ends = sentences.interval(row["least"] / pool_size, row["most"] / pool_size, out_of)
         return f"{linked}{by}; {int(row['runs'])} runs with other seeds: {ends.rsplit(' of ', 1)[0]}"
@@ -471,10 +471,14 @@ def certified_words(row: Mapping, out_of: int, pool_size: int) -> str:
         return "no limit is certified: a better attacker may do better"
     if row["family"] == "nothing":
         return "nobody can do better"
-    about = OF_RELEASES[row["kind"]].about if row["kind"] in OF_RELEASES else ""
+    words = OF_RELEASES.get(row["kind"], OfRelease("", ""))
+    about = words.about
+    less = float(row["certified_paired"])
+    if words.paired and less == less:
+        about += f"; at most {at_most(less, pool_size, out_of)} for {words.paired}"
     if row["use"] == "trained" and frontier.labelled(row["kind"]):
         about += "; one random finding travels along, which doubles the limit"
-    return f"certified: at most {at_most(value, pool_size, out_of)} for every attacker{about}"
+    return f"certified: at most {at_most(value, pool_size, out_of)} for {words.whom}{about}"
 
 
 def legend(rows: pd.DataFrame, palette: Palette) -> str:
@@ -494,7 +498,7 @@ def legend(rows: pd.DataFrame, palette: Palette) -> str:
         for kind in present
     ]
     items += [
-        '<span><em aria-hidden="true">┃</em>certified limit for every attacker</span>',
+        '<span><em aria-hidden="true">┃</em>certified limit</span>',
         '<span><em aria-hidden="true">▷</em>no limit certified</span>',
     ]
     return f'<div class="mi-legend fr-legend">{"".join(items)}</div>'
@@ -561,7 +565,23 @@ def filed(rows: pd.DataFrame) -> pd.DataFrame:
     columns = [
         *("cohort", "key", "name", "setting", "family", "kind", "parameter", "value", "listed", "runs"),
         *("pool_size", "attacker", "named", "measured", "measured_low", "measured_high", "least", "most", "sure"),
-        *("certified", "ceiling", "use", "declared", "declared_low", "declared_high", "declared_difference"),
+        *(
+            "certified",
+            "certified_paired",
+            "ceiling",
+            "use",
+            "declared",
+            "declared_low",
+            "declared_high",
+            "declared_difference",
+        ),
         *("undeclared", "undeclared_low", "undeclared_high", "undeclared_difference", "n_queries", "n_patients"),
     ]
-    return rows[columns].rename(columns={"key": "mitigation", "measured": "lift", "certified": "certified_lift"})
+    return rows[columns].rename(
+        columns={
+            "key": "mitigation",
+            "measured": "lift",
+            "certified": "certified_lift",
+            "certified_paired": "certified_lift_paired",
+        }
+    )

@@ -20,8 +20,10 @@ WORDS = """
 - **Linked**: images of {out_of:,} whose report the attacker puts first in pools of N = {pool_size:,}. **Lift** is how
   many times that is what guessing reaches. Measured on held-out patients: a better attacker may do better.
 - **Certified at most**: no attacker passes it, whatever else they know of the candidates. For *capped records* from one
-  record alone, not for a whole folder matched one to one; for *codes* also for the whole folder; for *statistics* about
-  the patients whose records were summed, beyond what the attacker already had. Heads have no such limit.
+  record alone, not for a whole folder matched one to one; for *codes* also for the whole folder. For *statistics* about
+  the patients whose records were summed, beyond what the attacker already had, and for who holds their images and
+  reports but not which belongs to which, any matching being as likely as any other: the study's threat. Who knows the
+  other patients is limited to less; who knows the order of images and reports, by nothing. Heads have no such limit.
 - **Asked**: released records as their limit is, one image of each study drawn at random, every other study a candidate,
   those of the same patient too. Heads and clean embeddings as on the other pages: every image, among reports of other
   patients. A release thus compares with its limit exactly, with a head roughly. Where next to nothing is linked a
@@ -237,7 +239,7 @@ def show_table(compared: Compared) -> None:
             "interval": column.TextColumn(
                 "95% interval", width=98, help="Or, with the number of runs in brackets, the range over them."
             ),
-            "certified": column.TextColumn("At most", width=66, help="Certified for every attacker."),
+            "certified": column.TextColumn("At most", width=66, help="Certified: for whom is in the details below."),
             "declared": column.NumberColumn("Declared", width=70, format="%.3f", help="AUROC, mean over findings."),
             "declared points": column.NumberColumn("points", width=56, format="%+.1f"),
             "undeclared": column.NumberColumn("Undeclared", width=82, format="%.3f"),

@@ -17,8 +17,9 @@ from explorer.frame import controls as frame_controls
 from explorer.frame import kept, page, state
 from explorer.protect import bars, before_after, cards, curve, jobs, one_head, release_page, releases, uses
 from explorer.protect.before_after import N_BARS, Picture, Pictures
-from explorer.protect.details import ceiling_words, control_rows, external_words, finding_rows, trade_off
+from explorer.protect.details import ceiling_words, control_rows, external_words, finding_rows, game_rows, trade_off
 from explorer.protect.one_head import AtSetting, OnDemand
+from linkage_core.attacks.asked import GAMES
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
@@ -336,6 +337,7 @@ def _tables(at: AtSetting) -> None:
     st.markdown("**Every attacker**")
     st.dataframe(one_head.attackers(at), hide_index=True, height=260)
     st.caption(ceiling_words(at.out_of))
+    _games(at)
     st.markdown("**Every finding**")
     st.dataframe(finding_rows(tables.utility, head, cohort), hide_index=True, height=260)
     st.markdown("**Controls: what hides, damages or narrows without a guarantee**")
@@ -343,6 +345,20 @@ def _tables(at: AtSetting) -> None:
         control_rows(tables.heads, tables.linkage, tables.utility, cohort, at.release, at.pool_size, at.out_of),
         hide_index=True,
     )
+
+
+def _games(at: AtSetting) -> None:
+    """A single image, or a whole archive matched one to one; and who also knows sex and age."""
+    st.markdown("**The game, and what else is known of the candidates**")
+    rows = at.tables.games
+    if rows[rows["head"] == (at.head or "")].empty:
+        st.caption("Not measured at this setting. For a stored head: `linkage attack --game archive --knows sex-age`")
+        return
+    names = {"image": "A single image", "archive": "A whole archive"}
+    game = st.segmented_control("Game", list(names), default="image", format_func=names.get, key="mitigation game")
+    game = game or "image"
+    st.caption(f"{GAMES[game].capitalize()}. Embeddings and heads are held; the worst attacker is that of above.")
+    st.dataframe(game_rows(rows, at.head or "", game, at.out_of), hide_index=True, height=260)
 
 
 @st.cache_data(show_spinner=False)

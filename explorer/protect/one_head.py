@@ -26,6 +26,7 @@ from linkage_core.lab.measured import WORST
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.seen import trained_words
 
 COSINE_HOLDS = "embeddings-and-heads"
 """What is released where cosine is measured: it uses nothing else, so one measurement serves every release."""
@@ -396,7 +397,9 @@ def run_facts(at: AtSetting, epsilons: Callable[[accounting.Run], accounting.Eps
             rows.append(("Beside it", f"RDP {beside.rdp:.4g}, PRV {beside.prv:.4g}"))
     if record.get("scope"):
         rows.append(("Covers", str(record["scope"])))
-    return rows
+    if trained := trained_words(record):
+        rows.append(("Trained on", trained))
+    return rows + [("Note, at this site alone", str(one)) for one in record.get("cautions", ())]
 
 
 def private_run(at: AtSetting) -> accounting.Run | None:

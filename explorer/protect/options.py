@@ -75,7 +75,7 @@ def key_of(option: str) -> str:
 
 
 _MEANS = {
-    *("measured", "measured_low", "measured_high", "certified", "ceiling"),
+    *("measured", "measured_low", "measured_high", "certified", "certified_paired", "ceiling"),
     *(f"{group}{end}" for group in frontier.GROUPS for end in ("", "_low", "_high", "_difference")),
 }
 

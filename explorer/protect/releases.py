@@ -64,6 +64,10 @@ class Release:
         """The largest lift of any attacker at N; NaN for none."""
         return frontier.certified(self.first, pool_size)
 
+    def paired(self, pool_size: int) -> float:
+        """The lesser one, for who knows the other patients; NaN where there is none."""
+        return frontier.certified_paired(self.first, pool_size)
+
 
 def settings(options: pd.DataFrame, kind: str) -> list[Release]:
     """Every measured setting of a kind of release, the tightest limit first."""
@@ -102,10 +106,13 @@ def of_attacker(rows: pd.DataFrame, attacker: str, pool_size: int | None = None)
 
 def who_words(row: Row) -> str:
     """An attacker by name."""
+    special = {named: said for words in OF_RELEASES.values() for named, said in words.attacks.items()}
+    if row["named"] in special:
+        return special[row["named"]]
     if row["attacker"] == frontier.LABELLED:
         return "Told one finding too"
     if row["attacker"] == frontier.OMNISCIENT:
-        return "Knows every other patient" if "every other patient" in str(row["named"]) else KNOWS_ALL
+        return KNOWS_ALL
     return attacker_label(row["attacker"], "own")
 
 
@@ -113,13 +120,14 @@ def who_words(row: Row) -> str:
 
 
 def limit(release: Release, pool_size: int, out_of: int, palette: Palette) -> str:
-    """HTML of card 1: at most how often, for every attacker, and what that rests on. No epsilon stands here."""
-    head = '<p class="mi-head"><b>1 · Limit, for every attacker</b></p>'
+    """HTML of card 1: at most how often, for whom, and what that rests on. No epsilon stands here."""
+    head = f'<p class="mi-head"><b>1 · Limit, for {escape(release.words.whom)}</b></p>'
     lift = release.certified(pool_size)
     if math.isnan(lift):
         body = '<p class="mi-big"><b>None established.</b></p><p class="mi-why">No limit is certified for this.</p>'
         return f'<div class="mi-card">{head}{body}</div>'
     said = limit_sentence(release.kind, at_most(lift, pool_size, out_of), pool_size, out_of)
+    small = f"{_less(release, pool_size, out_of)}{release.words.assumed} Nothing else of the images may leave."
     big = re.sub(r"(at most )([\d,]+ of [\d,]+)", r"\1<b>\2</b>", escape(said))
     width = 100 * min(max(math.log(max(lift, 1.0)) / math.log(pool_size), 0.005), 1.0) if pool_size > 1 else 100
     scale = (
@@ -128,10 +136,14 @@ def limit(release: Release, pool_size: int, out_of: int, palette: Palette) -> st
         f'<div class="mi-ends mi-both"><span>guessing {figure(1 / pool_size, out_of)}</span><span>log scale</span>'
         f"<span>certain {out_of:,}</span></div>"
     )
-    return (
-        f'<div class="mi-card">{head}<p class="mi-big">{big}</p>{scale}'
-        f'<p class="mi-small">{escape(release.words.assumed)} Nothing else of the images may leave.</p></div>'
-    )
+    return f'<div class="mi-card">{head}<p class="mi-big">{big}</p>{scale}<p class="mi-small">{escape(small)}</p></div>'
+
+
+def _less(release: Release, pool_size: int, out_of: int) -> str:
+    """The lesser limit and whom it is for, where there is one."""
+    lift = release.paired(pool_size)
+    most = "" if math.isnan(lift) else at_most(lift, pool_size, out_of)
+    return f"{upper(release.words.paired)}: at most {most}. " if most else ""
 
 
 def limit_sentence(kind: str, most: str, pool_size: int, out_of: int) -> str:
@@ -171,7 +183,7 @@ def measured(
     guess, top_of = 1 / pool_size, None if known.empty else float(known["recall"].iloc[0])
     count = escape(of(now["recall"], out_of))
     if summed:
-        big = f"Who knows every other patient picks the right report <b>{count}</b> times."
+        big = f"{escape(who_words(now))} picks the right report <b>{count}</b> times."
     else:
         big = f"The worst attacker tried links <b>{count}</b> images."
         big += f" Before: {figure(before['recall'], out_of)}." if before is not None else ""
@@ -195,7 +207,11 @@ def measured(
     body += bar("guessing", guess, top, palette.guessing, out_of)
     small = []
     if summed:
-        small.append("Measured in draws of summed patients; this attacker also has the candidates' images and findings")
+        small.append(
+            "Measured in draws of summed patients; this attacker is told one matching, one exchange from right"
+        )
+        if top_of is not None:
+            small.append(f"{who_words(known.iloc[0])}: {figure(top_of, out_of)}")
     else:
         how = deed(now["named"]) or attacker_label(now["named"], "own").lower()
         small.append(f"Worst: {how}")
@@ -222,7 +238,7 @@ def lines(release: Release, rows: pd.DataFrame, largest: int, palette: Palette) 
     if not any(math.isnan(v) for v in values):
         mark = {"color": palette.release, "symbol": "line-ns", "size": 11}
         mark["line"] = {"color": palette.release, "width": 2.5}
-        drawn.append(Line("limit for every attacker", steps, values, {"color": palette.release, "width": 2.5}, mark))
+        drawn.append(Line("certified limit", steps, values, {"color": palette.release, "width": 2.5}, mark))
     known = of_attacker(rows, frontier.OMNISCIENT)
     known = known[known["recall"] > 0]
     if len(known) and not release.summed:
@@ -241,7 +257,7 @@ def lines(release: Release, rows: pd.DataFrame, largest: int, palette: Palette) 
 
 def legend(names: Mapping[str, str], also: Sequence[Line], palette: Palette) -> str:
     """HTML: mitigation.legend with the further lines."""
-    signs = {"limit for every attacker": ("┃", "solid", palette.release)}
+    signs = {"certified limit": ("┃", "solid", palette.release)}
     more = ""
     for one in also:
         sign, dash, colour = signs.get(one.name, ("◇", "dotted", palette.after))
@@ -332,6 +348,10 @@ def facts(release: Release, sizes: Sequence[int]) -> list[tuple[str, str]]:
         lift = release.certified(n)
         if not math.isnan(lift):
             said.append((f"At most, N = {n:,}", f"{times(lift)} times guessing: {at_most(lift, n, denominator(n))}"))
+        less = release.paired(n)
+        if not math.isnan(less):
+            most = f"{times(less)} times guessing: {at_most(less, n, denominator(n))}"
+            said.append((f"{upper(release.words.paired)}, N = {n:,}", most))
     if release.summed and not math.isnan(first["mu"]):
         mu = float(first["mu"])
         said.append(("Gaussian μ of all queries", f"{mu:.4g}, unit: patient, {accounting.RELATION}"))
@@ -339,7 +359,8 @@ def facts(release: Release, sizes: Sequence[int]) -> list[tuple[str, str]]:
         if epsilon == epsilon:
             small = f"{accounting.gaussian_delta(1 / mu, float(epsilon)):.2g}".replace("e-0", "e-")
             said.append(("ε and δ", f"ε = {epsilon:g}, δ = {small}"))
-        said.append(("Limit", "Φ(Φ⁻¹(1/N) + μ); reference: the same data without the patient"))
+        said.append(("Limit", "Φ(Φ⁻¹(1/N) + 3μ): an exchange of two reports changes three contributions"))
+        said.append((upper(release.words.paired), "Φ(Φ⁻¹(1/N) + μ); reference: the same data without the patient"))
     if frontier.labelled(release.kind):
         for n in sizes:
             twice = at_most(2 * release.certified(n), n, denominator(n))

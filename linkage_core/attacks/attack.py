@@ -7,16 +7,18 @@ of the queries', and is then scored once on the held-out split. Whatever it lear
     score(image i, report j) = q_i . c_j,    with c_j made from the text of report j alone,
 
 a report-only term being one more coordinate (q gets a 1), while an image-only term ranks nothing. So
-ranking.match_counts counts every attacker exactly, and identical texts tie exactly.
+ranking.match_counts counts it exactly, and identical texts tie exactly. Scores that are no such product are counted
+exactly too, block by block (scored.InBlocks).
 
 What is measured is a lower bound: another attacker may do better. release.ceiling is the other side, for all attackers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from linkage_core.attacks.attackers import ATTACKERS, COSINE, EVERYTHING, IMAGES, allowed, takes_m
 from linkage_core.attacks.folds import known_rows
 from linkage_core.attacks.held import Held, Known, hold
+from linkage_core.attacks.scored import Answer, Scored
 from linkage_core.audit.study import PoolSize, Study
 from linkage_core.errors import InputError
 from linkage_core.progress import Progress, silent
@@ -32,6 +35,8 @@ from linkage_core.ranking import intervals
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.validate import one_of
+
+_log = logging.getLogger(__name__)
 
 # ----------------------------------------------------------------------------------------------------- one attack
 
@@ -97,40 +102,88 @@ def attack(
         seed: of the choice of known images, of the folds and of output noise.
         source, noise: as for `hold`; `held` is what `hold` made of the same arguments, to be used again.
     """
+    knows_heads = heads_known(attacker, release, head)
+    held = held or hold(entry, head, source=source, noise=noise, seed=seed)
+    with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for each other
+        counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
+    study = studied(entry, head, held, counts, seed)
+    return Attack(study, attacker, release, m if takes_m(attacker) else "all", known, chosen)
+
+
+def heads_known(attacker: str, release: str, head: str) -> bool:
+    """Whether an attacker has both heads; InputError where the release gives less than it needs."""
     one_of("attacker", attacker, ATTACKERS)
     if attacker not in allowed(release, head):
         raise InputError(
             f"The attacker {attacker!r} needs more than the release {release!r} gives.",
             f"With it can act: {', '.join(allowed(release, head))}.",
         )
-    held = held or hold(entry, head, source=source, noise=noise, seed=seed)
-    knows_heads = release == EVERYTHING or head == OFF_THE_SHELF
-    with threadpool_limits(1, user_api="blas"):  # the matrices are small: more threads wait for each other
-        counts, known, chosen = run(held, attacker, m, seed, knows_heads=knows_heads)
+    return release == EVERYTHING or head == OFF_THE_SHELF
+
+
+def studied(entry: Entry, head: str, held: Held, counts: MatchCounts, seed: int) -> Study:
+    """Counts over what was held of an entry, as a study."""
     split = entry.default_split
-    queries = entry.records(split)
-    n_candidates = len(held.text_of)
-    study = Study(entry, head, "image-to-report", "other-patients", split, counts, queries, n_candidates, seed)
-    return Attack(study, attacker, release, m if takes_m(attacker) else "all", known, chosen)
+    queries, n_candidates = entry.records(split), len(held.text_of)
+    return Study(entry, head, "image-to-report", "other-patients", split, counts, queries, n_candidates, seed)
 
 
 def run(
     held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
 ) -> tuple[MatchCounts, int, str]:
     """(counts, own images or pairs used, variant) of one attacker on what it holds."""
-    queries, of_text, known, chosen = factors(held, attacker, m, seed, knows_heads=knows_heads)
-    return held.count(queries, of_text), known, chosen
+    answer, known = answered(held, attacker, m, seed, knows_heads=knows_heads)
+    return held.ranked(answer), known, answer.chosen
+
+
+def answered(
+    held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
+) -> tuple[Answer, int]:
+    """(scores, own images or pairs used) of one attacker on what it holds, uncounted: see protocol.
+
+    InputError for m = 0 where pairs are needed, and where an attacker of another package fails or answers otherwise
+    than the protocol says; the package is named.
+    """
+    known = known_rows(held, m, seed)
+    answer = answered_knowing(held, attacker, known, seed, knows_heads=knows_heads)
+    return answer, len(known) if takes_m(attacker) else 0
+
+
+def answered_knowing(
+    held: Held, attacker: str, known: np.ndarray, seed: int = 0, *, knows_heads: bool = True
+) -> Answer:
+    """As answered, of an attacker who knows the release of these rows of its own split."""
+    row = ATTACKERS[attacker]
+    if row.knows == "pairs" and not len(known):
+        raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
+    if not row.package:
+        answer = row.scores(held, known, seed, knows_heads)
+    else:
+        try:
+            answer = row.scores(held, known, seed, knows_heads)
+            if not isinstance(answer, Answer):
+                raise TypeError(f"it gave a {type(answer).__name__}, neither Scored nor InBlocks")
+            answer = answer.checked(len(held.released), len(held.texts), len(held.text_of))
+        except Exception as error:  # whatever another package does
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise InputError(
+                f"The attacker {attacker!r} of the package {row.package} failed ({why}).",
+                "Tell its authors, or uninstall the package.",
+            ) from error
+    return answer
 
 
 def factors(
     held: Held, attacker: str, m: Known = "all", seed: int = 0, *, knows_heads: bool = True
 ) -> tuple[np.ndarray, np.ndarray, int, str]:
-    """The scores of `run` as their factors: (queries (n_queries, p), of_text (n_texts, p), known, chosen)."""
-    row, known = ATTACKERS[attacker], known_rows(held, m, seed)
-    if row.knows == "pairs" and not len(known):
-        raise InputError(f"The attacker {attacker!r} learns from known pairs, and m is 0.", "Give m of at least 1.")
-    queries, of_text, chosen = row.scores(held, known, seed, knows_heads)
-    return queries, of_text, len(known) if takes_m(attacker) else 0, chosen
+    """The scores of `run` as their factors: (queries (n_queries, p), of_text (n_texts, p), known, chosen).
+
+    InputError for an attacker whose scores are no inner products of a query and a text.
+    """
+    answer, known = answered(held, attacker, m, seed, knows_heads=knows_heads)
+    if not isinstance(answer, Scored) or answer.each != "text":
+        raise InputError(f"The scores of {attacker!r} are no product with a text.", "Use `answered`.")
+    return answer.queries, answer.reports, known, answer.chosen
 
 
 def attacks(
@@ -149,17 +202,48 @@ def attacks(
     Whoever has the raw images can make the off-the-shelf embeddings too: there those attackers are among them, whatever
     the head.
     """
-    public: list[Attack] = []
+    return each_of(attack, entry, head, release, m, seed, source=source, noise=noise, progress=progress)
+
+
+class Made(Protocol):
+    """What becomes of one attacker: something that says under which release."""
+
+    @property
+    def release(self) -> str: ...
+
+
+One = TypeVar("One", bound=Made)
+
+
+def each_of(
+    make: Callable[..., One],
+    entry: Entry,
+    head: str,
+    release: str,
+    m: Known | Sequence[Known],
+    seed: int,
+    *,
+    source: Entry | None = None,
+    noise: float | None = None,
+    progress: Progress = silent,
+) -> list[One]:
+    """What `make`, called as `attack` is, makes of every attacker of `attacks`; a dataclass."""
+    public: list[One] = []
     if release == IMAGES:
-        shelf = attacks(entry, OFF_THE_SHELF, EVERYTHING, m, seed, source=source, noise=0.0, progress=progress)
-        public = [replace(one, release=release) for one in shelf]
+        shelf = each_of(make, entry, OFF_THE_SHELF, EVERYTHING, m, seed, source=source, noise=0.0, progress=progress)
+        public = [replace(one, release=release) for one in shelf]  # type: ignore[type-var]
     held = hold(entry, head, source=source, noise=noise, seed=seed)
     wanted = [m] if isinstance(m, (int, str)) else list(m)
     plan = [(attacker, n) for attacker in allowed(release, head) for n in _sensible(attacker, wanted, held)]
     found = []
     for done, (attacker, n) in enumerate(plan):
         progress("attackers", done, len(plan))
-        found.append(attack(entry, head, attacker, release, n, seed, source=source, held=held))
+        try:
+            found.append(make(entry, head, attacker, release, n, seed, source=source, held=held))
+        except InputError as error:
+            if not ATTACKERS[attacker].package:
+                raise
+            _log.warning("%s", error)  # the others go on
     progress("attackers", len(plan), len(plan))
     if not found and not public:
         raise InputError(

@@ -1,70 +1,29 @@
 """The table of attackers: what each is called, what it holds and how it scores.
 
-An attacker is one function, in a file of this folder, and one row here; nothing else has its name. The function is
-
-    scores(held, known, seed, knows_heads) -> (queries (n_queries, p), of_text (n_texts, p), chosen)
-
-held
-    Everything there is to look at (held.Held): the release, the candidates' reports, and a split of its own.
-    held.match is for the final count alone.
-known
-    (m,) rows of its own split whose release it has seen.
-seed
-    Of its folds: the same seed, the same scores.
-knows_heads
-    Whether both heads are at hand, so that it can embed its own images itself.
-
-Row i of `queries` comes from the release of image i, row j of `of_text` from report j alone, and their inner product is
-the score: candidates are then counted exactly, and identical reports tie. `chosen` says in words which of its ways the
-attacker took; it may choose on its own split only, whose patients are none of the queries'.
+An attacker is one function, in a file of this folder or of another package, and one row; nothing else has its name.
+protocol.py says what the function is given and what it returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-
-from linkage_core.attacks import learn_pairs, plain, turn_back
-from linkage_core.attacks.held import RECORDS, RELEASES, Held
+from linkage_core.attacks import dual, learn_pairs, plain, turn_back
+from linkage_core.attacks.held import RECORDS, RELEASES
+from linkage_core.attacks.installed import Table
+from linkage_core.attacks.protocol import EMBEDDINGS, EVERYTHING, IMAGES, Attacker
 from linkage_core.store.entry import OFF_THE_SHELF
-from linkage_core.validate import by_name, one_of
+from linkage_core.validate import one_of
 
-EVERYTHING, EMBEDDINGS, IMAGES = "embeddings-and-heads", "embeddings", "raw-images"
+__all__ = ["ATTACKERS", "COSINE", "EMBEDDINGS", "EVERYTHING", "IMAGES", "READER", "Attacker", "allowed", "on_records"]
+
 COSINE = "cosine"
 """Of the attackers: who adapts nothing. All others are compared with it."""
 READER = "reader"
 """Of the attackers: who reads what each report says of the findings."""
+OF_TABLES = ("worst", "predictor", "omniscient")
+"""What stands in the tables of the lab where an attacker's name does; no attacker can be called so."""
 
 
-@dataclass(frozen=True)
-class Attacker:
-    """One row of the table.
-
-    scores: see the module. says: what it does, in a line. label: its name in the app, where {m} stands for how many
-    images or pairs it knows; deed: what it does, in three words or so, for a card. holds: the releases (of RELEASES,
-    and RECORDS) that give it what it needs.
-    knows: what its m counts. Of "images" it may know none (m = 0), where a released embedding has the size of an
-    off-the-shelf one; of "pairs" it needs one at least.
-    by_m: whether the lab shows it at several m. same_size: whether it can act only where what is released has the size
-    of a report under the released text head.
-    """
-
-    name: str
-    scores: Callable[[Held, np.ndarray, int, bool], tuple[np.ndarray, np.ndarray, str]]
-    says: str
-    label: str
-    deed: str = ""
-    holds: tuple[str, ...] = (EMBEDDINGS, EVERYTHING)
-    knows: Literal["nothing", "images", "pairs"] = "pairs"
-    by_m: bool = False
-    same_size: bool = False
-
-
-ATTACKERS = by_name(
-    "attacker",
+ATTACKERS = Table(
     Attacker(
         COSINE,
         plain.cosine,
@@ -118,12 +77,36 @@ ATTACKERS = by_name(
         holds=(EMBEDDINGS, EVERYTHING, RECORDS),
     ),
     Attacker(
+        "dual-encoder",
+        dual.dual_encoder,
+        "trains two small networks on m own pairs to bring each release and its report together",
+        label="Trained dual encoder, {m} pairs",
+        deed="trains a dual encoder",
+        holds=(EMBEDDINGS, EVERYTHING, RECORDS),
+    ),
+    Attacker(
+        "dual-and-reader",
+        dual.dual_and_reader,
+        "adds up the scores of dual-encoder and reader, in shares chosen at home",
+        label="Dual encoder and findings, {m} pairs",
+        deed="trains and reads findings",
+        holds=(EMBEDDINGS, EVERYTHING, RECORDS),
+    ),
+    Attacker(
+        "dual-on-images",
+        dual.images_and_dual,
+        "adds up raw-images and a dual encoder trained on the features of the public encoder",
+        label="Has the raw images, and trains",
+        holds=(IMAGES,),
+    ),
+    Attacker(
         "raw-images",
         learn_pairs.raw_images,
         "as reader, on the features of the public encoder that no head has touched",
         label="Has the raw images",
         holds=(IMAGES,),
     ),
+    reserved=OF_TABLES,
 )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from linkage_core.attacks.scored import Answer, Scored, ranked
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
-from linkage_core.ranking.counts import MatchCounts, match_counts
+from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.store.seen import noise_of, noised, usable
 
@@ -48,13 +51,11 @@ class Asked:
 
     def count(self, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
         """Exact counts for scores queries (n_queries, p) . of_text (n_texts, p), over reports of other patients."""
-        return match_counts(
-            queries,
-            of_text[self.text_of],
-            self.match,
-            query_group=self.query_group,
-            candidate_group=self.candidate_group,
-        )
+        return self.ranked(Scored(queries, of_text))
+
+    def ranked(self, answer: Answer) -> MatchCounts:
+        """Exact counts of an attacker's scores, over reports of other patients."""
+        return ranked(answer, self.text_of, self.match, self.query_group, self.candidate_group)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ class Held(Asked):
             )
         if not len(self.own_group):
             raise InputError("The attacker has no data of its own.", "Give it a split, or another cohort's entry.")
+
+    @cached_property
+    def learnt(self) -> dict[Hashable, object]:
+        """What attackers have learnt from it, so that two who build on the same do it once. It goes when this goes."""
+        return {}
 
     def at_home(self, rows: np.ndarray, candidates: np.ndarray) -> Asked:
         """Own rows as queries and own rows as candidates, the queries' own first and in their order."""

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product
+from typing import cast
 
 import numpy as np
 
 from linkage_core.attacks.folds import own_splits, ridge_solution
 from linkage_core.attacks.held import Asked, Held
+from linkage_core.attacks.scored import Scored
 from linkage_core.heads import unit
 from linkage_core.ranking import pools
 
@@ -121,8 +123,8 @@ class _Arrays:
 
     def __init__(self, held: Held, rows: np.ndarray, whole: _Arrays | None = None) -> None:
         self.held, self.rows = held, rows
-        self._images: Callable[[str], _Scaled] = whole._images if whole else cache(self._scaled_images)
-        self._texts: Callable[[str, bool], _Scaled] = whole._texts if whole else cache(self._scaled_texts)
+        self._images: Callable[[str], Scaled] = whole._images if whole else cache(self._scaled_images)
+        self._texts: Callable[[str, bool], Scaled] = whole._texts if whole else cache(self._scaled_texts)
 
     def part(self, rows: np.ndarray) -> _Arrays:
         return _Arrays(self.held, rows, self)
@@ -147,11 +149,11 @@ class _Arrays:
         """(f, f) inverse root of the covariance of own report features, shrunk by a hundredth."""
         return self._texts(what, findings).whitening
 
-    def _scaled_images(self, what: str) -> _Scaled:
-        return _Scaled(self._image(self.held.own_images, what))
+    def _scaled_images(self, what: str) -> Scaled:
+        return Scaled(self._image(self.held.own_images, what))
 
-    def _scaled_texts(self, what: str, findings: bool) -> _Scaled:
-        return _Scaled(self._text(self.held.own_texts, self.held.own_findings, what, findings))
+    def _scaled_texts(self, what: str, findings: bool) -> Scaled:
+        return Scaled(self._text(self.held.own_texts, self.held.own_findings, what, findings))
 
     def _image(self, features: np.ndarray, what: str) -> np.ndarray:
         return (unit(self.held.off_the_shelf.image(features)) if what == "embedding" else features).astype(np.float64)
@@ -163,17 +165,17 @@ class _Arrays:
         return np.column_stack([text, *((labels == state).astype(np.float64) for state in (1, 0, -1))])
 
 
-class _Scaled:
+class Scaled:
     """Rows (n, f) in units of the deviation of each column about its mean; a constant column is left as it is."""
 
     def __init__(self, rows: np.ndarray) -> None:
         deviation = rows.std(axis=0)
         self._mean = rows.mean(axis=0)
-        self._deviation = np.where(deviation > 1e-6 * max(float(deviation.max()), 1e-30), deviation, 1.0)
+        self.deviation = np.where(deviation > 1e-6 * max(float(deviation.max()), 1e-30), deviation, 1.0)
         self.own = self.scaled(rows)
 
     def scaled(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray((rows - self._mean) / self._deviation)
+        return np.asarray((rows - self._mean) / self.deviation)
 
     @cached_property
     def whitening(self) -> np.ndarray:
@@ -216,31 +218,59 @@ class Ways:
         return [_Variant("cosine", "embedding", "embedding", False)] * self.cosine + [_Variant(*each) for each in every]
 
 
-def known_pairs(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+READER_WAYS = Ways(("ridge", "gaussian", "through"), findings=(True,))
+IMAGES_WAYS = Ways(("ridge", "gaussian"), ("features", "embedding"), findings=(False, True), cosine=True)
+
+
+def known_pairs(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     return _learnt(held, Ways(("ridge",), reads=("features",)), known, seed, knows_heads)
 
 
-def bayes_gaussian(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def bayes_gaussian(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     return _learnt(held, Ways(("gaussian", "through")), known, seed, knows_heads)
 
 
-def reader(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
-    return _learnt(held, Ways(("ridge", "gaussian", "through"), findings=(True,)), known, seed, knows_heads)
+def reader(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
+    return _learnt(held, READER_WAYS, known, seed, knows_heads)
 
 
-def raw_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
-    ways = Ways(("ridge", "gaussian"), ("features", "embedding"), findings=(False, True), cosine=True)
-    return _learnt(held, ways, known, seed, knows_heads)
+def raw_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
+    return _learnt(held, IMAGES_WAYS, known, seed, knows_heads)
 
 
-def _learnt(
-    held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool
-) -> tuple[np.ndarray, np.ndarray, str]:
-    scores, chosen = learn(held, ways, known, seed, knows_heads)
-    return *scores(held), chosen
+def _learnt(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
+    found = learnt(held, ways, known, seed, knows_heads)
+    return Scored(*found.scores(held), found.chosen)
 
 
-def learn(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[Scores, str]:
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt from own pairs, and the same from each fold's, applied to the own patients left out of it.
+
+    at_home: for each fold (left-out own rows as queries among own reports, scores learnt without these patients).
+    """
+
+    scores: Scores
+    chosen: str
+    at_home: list[tuple[Asked, Scores]]
+
+
+def learnt(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool) -> Learnt:
+    """As learn, once for each Held: the same again is remembered with it."""
+    key = (ways, known.tobytes(), seed, knows_heads)
+    if key not in held.learnt:
+        held.learnt[key] = learn(held, ways, known, seed, knows_heads)
+    return cast(Learnt, held.learnt[key])
+
+
+def judged(home: Asked, queries: np.ndarray, of_text: np.ndarray) -> float:
+    """Sum over queries of the reciprocal rank in pools of up to 1,000 own reports."""
+    counts = home.count(queries, of_text)
+    size = min(_VALIDATION_POOL, int(counts.n_eligible.min()) + 1)
+    return float(pools.expected_reciprocal_rank(counts, size).sum())
+
+
+def learn(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: bool) -> Learnt:
     """Learn from own pairs, in the way that ranks own reports best in left-out folds of own patients.
 
     First each kind of variant at a middling regularisation, then the winner at every other one. Judged by the mean
@@ -248,30 +278,36 @@ def learn(held: Held, ways: Ways, known: np.ndarray, seed: int, knows_heads: boo
     """
     whole = _Arrays(held, np.arange(len(held.own_group)))
     folds = [
-        (whole.part(learn), whole.part(public), _at_home(held, left_out, seed))
+        (whole.part(learn), whole.part(public), at_home(held, left_out, seed))
         for learn, left_out, public in own_splits(held, known, seed)
         if len(learn) >= 2
     ]
-    judged: dict[_Variant, float] = {}
+    seen: dict[_Variant, float] = {}
 
     def judge(variants: Iterable[_Variant]) -> _Variant:
         for variant in variants:
-            if variant not in judged:
-                judged[variant] = 0.0
-                for learn, public, home in folds:
-                    counts = home.count(*variant.fit(learn, public, held.noise, knows_heads)(home))
-                    size = min(_VALIDATION_POOL, int(counts.n_eligible.min()) + 1)
-                    judged[variant] += float(pools.expected_reciprocal_rank(counts, size).sum())
-        return max(judged, key=lambda variant: judged[variant])
+            if variant not in seen:
+                fits = ((home, variant.fit(learn, public, held.noise, knows_heads)) for learn, public, home in folds)
+                seen[variant] = sum(judged(home, *fit(home)) for home, fit in fits)
+        return max(seen, key=lambda variant: seen[variant])
 
-    kinds = ways.variants(held.own_findings.shape[1] > 0 and held.findings.shape[1] > 0)
+    kinds = ways.variants(has_findings(held))
     first = judge(replace(kind, ridge=a, second=b) for kind in kinds for a, b in _FIRST[kind.family])
     best = judge(replace(first, ridge=a, second=b) for a, b in _LEVELS[first.family])
-    how = f"best of {len(judged)} at home" if folds else "too few own pairs to choose"
-    return best.fit(whole.part(known), whole, held.noise, knows_heads), f"{best} ({how})"
+    how = f"best of {len(seen)} at home" if folds else "too few own pairs to choose"
+    return Learnt(
+        best.fit(whole.part(known), whole, held.noise, knows_heads),
+        f"{best} ({how})",
+        [(home, best.fit(learn, public, held.noise, knows_heads)) for learn, public, home in folds],
+    )
 
 
-def _at_home(held: Held, left_out: np.ndarray, seed: int) -> Asked:
+def has_findings(held: Held) -> bool:
+    """Whether there are labels to read, of own reports and of candidates."""
+    return held.own_findings.shape[1] > 0 and held.findings.shape[1] > 0
+
+
+def at_home(held: Held, left_out: np.ndarray, seed: int) -> Asked:
     """Left-out own rows as queries; their reports and up to 2,000 other own reports as candidates."""
     rows = left_out[:_VALIDATION]
     others = np.flatnonzero(~np.isin(held.own_group, held.own_group[rows]))

@@ -6,6 +6,7 @@ import numpy as np
 
 from linkage_core.attacks.folds import RIDGES, own_splits, ridge_solution
 from linkage_core.attacks.held import Held
+from linkage_core.attacks.scored import Scored
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
 
@@ -19,7 +20,7 @@ def _shelf_images(held: Held) -> np.ndarray:
     return unit(held.off_the_shelf.image(held.own_images)).astype(np.float64)
 
 
-def white_box(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def white_box(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     """Undo the head: the features that most likely gave this embedding, then off-the-shelf.
 
     With z = W x + b and x of mean mu and covariance S (the attacker's own images), the linear estimate of least error
@@ -51,7 +52,7 @@ def white_box(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tu
         for i, ridge in enumerate(ridges):
             error[i] -= _cosines(undo(learnt, ridge, held.own_released[left_out]), target[left_out]).sum()
     ridge = ridges[int(np.argmin(error))]
-    return undo(everything, ridge, held.released), _shelf_texts(held), f"ridge {ridge:g}"
+    return Scored(undo(everything, ridge, held.released), _shelf_texts(held), f"ridge {ridge:g}")
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -59,7 +60,7 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.einsum("ij,ij->i", a, b) / np.maximum(norms, 1e-30))
 
 
-def known_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def known_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
     """Turn the released embeddings back: learn released -> off-the-shelf from m own images.
 
     As it is; a rotation with a scale (orthogonal Procrustes, Schonemann 1966); or ridge regression, which shrinks
@@ -77,7 +78,7 @@ def known_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) ->
                 f"Released embeddings have {released.shape[1]} dimensions, off-the-shelf ones {target.shape[1]}.",
                 "Without a known image (m = 0) they cannot be compared.",
             )
-        return held.released.astype(np.float64), _shelf_texts(held), "as it is"
+        return Scored(held.released.astype(np.float64), _shelf_texts(held), "as it is")
     error = np.zeros(len(variants))
     for learn, left_out, _ in own_splits(held, known, seed):
         for i, variant in enumerate(variants):
@@ -85,7 +86,7 @@ def known_images(held: Held, known: np.ndarray, seed: int, knows_heads: bool) ->
             error[i] += ((turned - target[left_out]) ** 2).sum()
     start, ridge = variants[int(np.argmin(error))]
     queries = _turned(released[known], target[known], start, ridge, held.released.astype(np.float64))
-    return queries, _shelf_texts(held), start if ridge is None else f"ridge {ridge:g} from {start}"
+    return Scored(queries, _shelf_texts(held), start if ridge is None else f"ridge {ridge:g} from {start}")
 
 
 def _turned(r: np.ndarray, o: np.ndarray, start: str, ridge: float | None, new: np.ndarray) -> np.ndarray:

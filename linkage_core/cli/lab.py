@@ -9,6 +9,7 @@ import typer
 
 from linkage_core.cli.options import (
     AS_IT_IS,
+    MORE,
     OUTPUT,
     RANDOM,
     WHICH,
@@ -50,6 +51,16 @@ def finetune(
     allow_large_delta: Annotated[
         bool, typer.Option("--allow-large-delta", help="Take a delta of 1/n or more all the same.", **PROMISE)
     ] = False,
+    public_size: Annotated[
+        int | None,
+        typer.Option(
+            "--public-size",
+            min=1,
+            help="A number of patients (or pairs, by --unit) that may be public; delta, q and steps follow from it. "
+            "Default: how many there are, rounded down to two digits (exact for synthetic cohorts).",
+            **PROMISE,
+        ),
+    ] = None,
     unit: Annotated[str, typer.Option("--unit", help="patient or pair.", **PROMISE)] = "patient",
     findings: Annotated[
         str | None, typer.Option("--findings", help="The declared list, comma-separated. Default: all 14.", **WHICH)
@@ -124,6 +135,7 @@ def finetune(
         epsilon=_epsilon(epsilon, mechanism),
         delta=delta,
         allow_large_delta=allow_large_delta,
+        public_size=public_size,
         unit=unit,
         findings=LABELS if findings is None else tuple(parts_of(findings, "--findings")),
         engine=engine,
@@ -160,6 +172,10 @@ def attack(
     known: Annotated[
         str, typer.Option("--known", help="m, own images whose release is known: numbers or all, comma-separated.")
     ] = "0,10,100,1000,5000,all",
+    game: Annotated[str, typer.Option("--game", help="{linkage_core.attacks.asked.GAMES}.", **MORE)] = "image",
+    knows: Annotated[
+        str, typer.Option("--knows", help="Of the candidates: {linkage_core.attacks.asked.KNOWS}.", **MORE)
+    ] = "nothing",
     pool_size: Annotated[
         str | None,
         typer.Option("--pool-size", help="Numbers or full, comma-separated. Default: 100,1000,10000.", **WHICH),
@@ -186,54 +202,59 @@ def attack(
 
     For example:
         linkage attack phantom/phantom-radiology --head label-dpsgd-eps1-seed0 --known 100
+        linkage attack phantom/phantom-radiology --known all --game archive --knows sex-age
     """
     import pandas as pd
 
     from linkage_core import tables
-    from linkage_core.attacks.attack import attacks, worst_of
+    from linkage_core.attacks import games
+    from linkage_core.attacks.asked import GAMES, KNOWS
     from linkage_core.attacks.attackers import ATTACKERS
+    from linkage_core.attacks.beside import known_of
     from linkage_core.attacks.held import RELEASES
-    from linkage_core.release import ceiling
     from linkage_core.store.entry import OFF_THE_SHELF
     from linkage_core.store.seen import usable
+    from linkage_core.validate import one_of
 
+    one_of("game", game, GAMES)
+    one_of("knows", knows, KNOWS)
     where = store_at(store)
     entry = where.open(*target_parts(target))
     other = where.open(source, entry.model) if source else None
-    largest = _largest(entry)
-    if pool_size is None:
-        sizes: list[Any] = [n for n in (100, 1000, 10_000) if n <= largest] or ["full"]
-    else:
-        sizes = [n if n == "full" else whole_number(n, "--pool-size") for n in parts_of(pool_size, "--pool-size")]
-    for n in sizes:
-        if n != "full" and n > largest:
-            raise InputError(
-                f"A pool of {n} reports is larger than any image can fill.", f"The largest possible N is {largest}."
-            )
+    sizes = _sizes(entry, game, pool_size)
     ks = [whole_number(part, "--k") for part in parts_of(k, "--k")]
+    if game == "archive" and ks != [1]:
+        raise InputError(f"--k is {k}, and in an archive one report is named for each image.", "Leave --k out.")
     wanted = [_known(part) for part in parts_of(known, "--known")]
     usable(entry, other or entry, head, entry.default_split)  # before the work, not after
+    known_of(entry, knows, other)
     runs: dict[str, list[Any]] = {}
     for when, name in {"before": OFF_THE_SHELF, "after": head}.items():
         if when == "after" and head == OFF_THE_SHELF and not noise:
             continue
         sigma = noise if when == "after" else 0.0
         with progress_bars(quiet or json_to == "-") as progress:
-            runs[when] = attacks(entry, name, release, wanted, seed, source=other, noise=sigma, progress=progress)
-    rows = pd.concat([one.table(sizes, ks) for one in runs.get("after", runs["before"])], ignore_index=True)
-    worst = [
-        {"when": when, **worst_of(found, n, one, seed)} for when, found in runs.items() for n in sizes for one in ks
-    ]
-    top = (
-        pd.DataFrame()
-        if release == "raw-images"
-        else ceiling.of_head(entry, head, sizes, ks, source=other, noise=noise, seed=seed)
-    )
+            made: dict[str, Any] = {"knows": knows, "source": other, "noise": sigma, "progress": progress}
+            if game == "archive":
+                runs[when] = games.in_archives(entry, name, release, wanted, seed, sizes=sizes, **made)
+            else:
+                runs[when] = games.attacks_knowing(entry, name, release, wanted, seed, **made)
+    last = runs.get("after", runs["before"])
+    if game == "archive":
+        rows = pd.concat([one.table() for one in last], ignore_index=True)
+        worst = [{"when": when, **row} for when, found in runs.items() for row in games.worst_in_archives(found)]
+        top = pd.DataFrame()
+    else:
+        rows, worst, top = _single(entry, head, release, runs, sizes, ks, other, noise, seed)
+        rows = rows.assign(game=game, knows=knows)
+        worst = [{**row, "game": game, "knows": knows} for row in worst]
     content = {
         "schema": 1,
         "provenance": {
             **_provenance(entry, other),
             "release": RELEASES[release],
+            "game": GAMES[game],
+            "knows": KNOWS[knows],
             "attackers": {one: ATTACKERS[one].says for one in dict.fromkeys(rows["attacker"])},
             "scope": "measured with the attackers listed; a better one may do better",
         },
@@ -246,6 +267,67 @@ def attack(
         from linkage_core.cli import printing
 
         printing.attack(content, entry.synthetic)
+        _attack_next(target, head, game, knows)
+
+
+def _sizes(entry: Entry, game: str, pool_size: str | None) -> list[Any]:
+    """The N that are asked for; InputError for one that is too large for the game."""
+    records = entry.records(entry.default_split)
+    largest = records["patient_id"].nunique() if game == "archive" else _largest(entry)
+    usual = (100, 1000) if game == "archive" else (100, 1000, 10_000)
+    if pool_size is None:
+        return [n for n in usual if n <= largest] or ["full"]
+    parts = parts_of(pool_size, "--pool-size")
+    sizes: list[Any] = [n if n == "full" else whole_number(n, "--pool-size") for n in parts]
+    for n in sizes:
+        if n != "full" and n > largest:
+            what = (
+                f"An archive of {n} images needs as many patients"
+                if game == "archive"
+                else f"A pool of {n} reports is larger than any image can fill"
+            )
+            raise InputError(f"{what}.", f"The largest possible N is {largest}.")
+        if game == "archive" and n != "full" and n < 2:
+            raise InputError(f"An archive of {n} leaves nothing to choose.", "Give 2 or more.")
+    return sizes
+
+
+def _single(
+    entry: Entry,
+    head: str,
+    release: str,
+    runs: dict[str, list[Any]],
+    sizes: list[Any],
+    ks: list[int],
+    other: Entry | None,
+    noise: float | None,
+    seed: int,
+) -> tuple[Any, list[dict[str, Any]], Any]:
+    """(rows of every attacker, the worst before and after, the ceiling) in the game of single images."""
+    import pandas as pd
+
+    from linkage_core.attacks.attack import worst_of
+    from linkage_core.release import ceiling
+
+    rows = pd.concat([one.table(sizes, ks) for one in runs.get("after", runs["before"])], ignore_index=True)
+    worst = [
+        {"when": when, **worst_of(found, n, one, seed)} for when, found in runs.items() for n in sizes for one in ks
+    ]
+    if release == "raw-images":
+        return rows, worst, pd.DataFrame()
+    return rows, worst, ceiling.of_head(entry, head, sizes, ks, source=other, noise=noise, seed=seed)
+
+
+def _attack_next(target: str, head: str, game: str, knows: str) -> None:
+    """What else can be asked: the other game, or the same one with more known."""
+    from linkage_core.cli.console import plain, say
+    from linkage_core.store.entry import OFF_THE_SHELF
+
+    chosen = "" if head == OFF_THE_SHELF else f" --head {head}"
+    more = "--game archive" if game == "image" else "--game archive --knows sex-age"
+    if game == "archive" and knows != "nothing":
+        more = "--game image"
+    say(plain(f"Next: linkage attack {target}{chosen} {more}"))
 
 
 def utility(
@@ -337,6 +419,7 @@ def _epsilon(value: str | None, mechanism: str) -> float:
 
 def _done(record: dict[str, Any], paths: list[Path]) -> None:
     from linkage_core.cli.console import plain, say
+    from linkage_core.store.seen import trained_words
 
     for path in paths:
         say(plain(f"Head {record['head']} written: {path / 'heads' / record['head']}.safetensors"))
@@ -353,12 +436,10 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
     say(f"[bold]Guarantee:[/bold] {plain(record['claim'])}.")
     if "scope" in record:
         say(f"It covers {plain(record['scope'])}.")
-    trained = record.get("trained_on")
-    if trained:
-        say(
-            f"Trained on {trained['n_pairs']:,} pairs of {trained['n_patients']:,} patients of "
-            f"{plain(trained['cohort'])}{' (synthetic)' if trained.get('synthetic') else ''}."
-        )
+    if trained := trained_words(record):
+        say(plain(f"Trained on {trained}. The exact numbers stay here: they are not in the head's file."))
+    for one in record.get("cautions", ()):
+        say(f"[bold]{plain(one)}[/bold] Trained all the same; this is said here alone.")
     first = paths[0]
     say(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
 

@@ -178,16 +178,21 @@ def _label_matched(model: str, provenance: dict[str, Any]) -> str:
 def attack(content: dict[str, Any], synthetic: bool) -> None:
     """What `linkage attack` found: every attacker, the worst one before and after, the ceiling."""
     first = content["rows"][0]
+    in_archives = first["game"] == "archive"
     table = Table(
-        *("attacker", "m", "N", "k", "Recall@k", "95% interval", "chance", "lift", "how it went about it"),
+        *("attacker", "m", "N", "k", "Recall@k", "95% interval", "chance", "lift", *["by itself"] * in_archives, "how"),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         title=f"{first['cohort']}/{first['model']}{' (synthetic)' * synthetic}, head {first['head']}, "
-        f"release: {first['release']}, n = {first['n_queries']:,} images",
+        f"release: {first['release']}, n = {first['n_queries']:,} images\n"
+        f"game: {content['provenance']['game']}; known of the candidates: {content['provenance']['knows']}",
         title_justify="left",
     )
     for row in content["rows"]:
-        table.add_row(row["attacker"], row["m"], *_recall(row), plain(row["chosen"]))
+        how = (
+            [f"{row['alone']:.2%}", plain(f"{row['way']}; {row['chosen']}")] if in_archives else [plain(row["chosen"])]
+        )
+        table.add_row(row["attacker"], row["m"], *_recall(row), *how)
     say(table)
     worst = Table(
         *("worst attacker", "", "m", "N", "k", "Recall@k", "95% interval", "chance", "lift"),
@@ -201,10 +206,13 @@ def attack(content: dict[str, Any], synthetic: bool) -> None:
         size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
         error = f", simulation error {row['error']:.2%}" if row["error"] else ", exact"
         say(f"No attacker at all passes {row['ceiling']:.2%} at N={size}, k={row['k']}{error}.")
-    say(
-        "The worst is chosen on half of the patients and scored on the other. "
-        "Measured with the attackers listed; a better one may do better."
+    chosen = (
+        "The worst is chosen in the smallest archives, one attacker for all N. By itself: each image of the same "
+        "archives alone. "
+        if in_archives
+        else "The worst is chosen on half of the patients and scored on the other. "
     )
+    say(chosen + "Measured with the attackers listed; a better one may do better.")
 
 
 def _recall(row: dict[str, Any]) -> list[str]:

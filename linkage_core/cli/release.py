@@ -49,6 +49,16 @@ def write(
         float | None,
         typer.Option("--delta", help="statistics; default: 1e-6 or a tenth of 1/n, whichever is less.", **LIMITS),
     ] = None,
+    public_size: Annotated[
+        int | None,
+        typer.Option(
+            "--public-size",
+            min=1,
+            help="statistics: a number of patients that may be told. Default: how many are summed, rounded down to two "
+            "digits (exact for synthetic cohorts).",
+            **LIMITS,
+        ),
+    ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Which records. Default: the cohort's own.", **WHICH)
     ] = None,
@@ -124,6 +134,7 @@ def write(
         limit=limit,
         epsilon=epsilon,
         delta=delta,
+        public_size=public_size,
         split=split,
         head=head,
         findings=None if findings is None else tuple(parts_of(findings, "--findings")),
@@ -209,29 +220,44 @@ def ledger_create(
         float, typer.Option("--lift", help="Budget of a patient for all records together: limits multiply.")
     ],
     delta: Annotated[float, typer.Option("--delta", help="Of that epsilon.")] = 1e-6,
+    other_people: Annotated[
+        bool,
+        typer.Option(
+            "--other-people",
+            help="Ids that another cohort's ledger has too are other people's: you answer for that.",
+            **SECRET,
+        ),
+    ] = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
 ) -> None:
     """Begin a ledger for all patients of a cohort, with the site's budget for each of them; it is never begun again.
 
+    Refused where this store, or the folder of FILE, has a ledger of the cohort, or one that has some of its patients or
+    images, whatever they are called there. What nobody can see: a second site begins anew, so does who deletes ledger,
+    key and secret, and images that were altered or embedded by another model, of patients with other ids, count as new.
+
     For example:
         linkage ledger create site.ledger phantom/phantom-radiology --epsilon 1 --lift 1000
     """
-    from linkage_core.release.ledger import Ledger
+    from linkage_core.release import known
 
     entry = store_at(store).open(*target_parts(target))
-    patients = entry.records("all")["patient_id"].unique()
-    made = Ledger.create(file, entry.cohort, patients, epsilon=epsilon, delta=delta, lift=lift)
+    made, noted = known.begin(entry, file, epsilon=epsilon, delta=delta, lift=lift, other_people=other_people)
+    n_patients = entry.records("all")["patient_id"].nunique()
     budget = {"epsilon": made.epsilon, "delta": made.delta, "mu": made.mu, "lift": made.lift}
-    write_json({"schema": 1, "ledger": str(file), "patients": len(patients), "budget": budget}, json_to)
+    write_json({"schema": 1, "ledger": str(file), "patients": n_patients, "budget": budget}, json_to)
     if speaks(quiet, json_to):
         from linkage_core.cli.console import plain, say
 
+        if not noted:
+            say("The store cannot be written, so it will not notice a second ledger of this cohort.")
         say(
             plain(
-                f"{file}: {len(patients):,} patients, each with epsilon {epsilon:g} (delta {delta:g}) for statistics "
-                f"and a lift of {lift:g} for records. Keep {file} and {file}.key at the site, and back both up."
+                f"{file}: {n_patients:,} patients, each with epsilon {epsilon:g} (delta {delta:g}) for statistics "
+                f"and a lift of {lift:g} for records. Keep {file} and {file}.key at the site, and back both up. Who "
+                "deletes ledger, key and secret, or releases at a second site, begins anew, and nothing shows it."
             )
         )
 
@@ -262,10 +288,12 @@ def ledger_show(
         "budget": {"epsilon": book.epsilon, "delta": book.delta, "lift": book.lift},
         "entries": [_plain_entry(row) for row in history.astype(object).to_dict("records")],
         "left": None,
+        "reached": None,
     }
     if entry is not None:
         spent = book.spent(entry.records(split)["patient_id"].unique())
         content["left"] = {"epsilon": spent.epsilon_left, "lift": spent.lift_left, "patients": len(spent.mu)}
+        content["reached"] = spent.reached()
     write_json(content, json_to)
     if not speaks(quiet, json_to):
         return
@@ -290,6 +318,11 @@ def ledger_show(
             f"Least left to any of {content['left']['patients']:,} patients: epsilon {content['left']['epsilon']:.3g}, "
             f"lift {content['left']['lift']:.4g}."
         )
+        for row in content["reached"]:
+            say(
+                f"By all that left, of the patient with most, N = {row['n']:,}: at most {row['paired']:.3%} for who "
+                f"knows the other patients, {row['unpaired']:.3%} for who holds images and reports unpaired."
+            )
 
 
 def ledger_add(
@@ -301,7 +334,8 @@ def ledger_add(
 ) -> None:
     """Append the patients of the same cohort whom the ledger does not know, each with the budget of all others.
 
-    For patients who came after it was begun. Nobody is ever removed, and no budget begins anew.
+    For patients who came after it was begun. Nobody is ever removed, and no budget begins anew: a patient who only got
+    another id is known by the images, and releases of them are refused.
 
     For example:
         linkage ledger add site.ledger phantom/phantom-radiology
@@ -332,7 +366,8 @@ def ledger_verify(
     """Hash every entry again. Exit code 2 where the book is not what was entered.
 
     An older copy of a ledger that was put back is whole in itself: only a release that it does not hold shows it. Keep
-    the certificates of what left, and name their folders with --release.
+    the certificates of what left, and name their folders with --release. A ledger that was deleted with its key and the
+    secret shows nowhere.
 
     For example:
         linkage ledger verify site.ledger --release my-release
@@ -397,7 +432,7 @@ def _certificate(content: dict[str, Any]) -> None:
     from rich.table import Table
 
     from linkage_core.cli.console import plain, say
-    from linkage_core.release.table import kind_of
+    from linkage_core.release.certificate import shown
 
     say(f"[bold]{plain(content['sentences'][0])}[/bold]")
     for one in content["sentences"][1:]:
@@ -405,16 +440,9 @@ def _certificate(content: dict[str, Any]) -> None:
     rows = content["certified"]
     if rows[0]["alone"] is None:
         return
-    names = ["alone", *(["joint", "together"] if rows[0]["joint"] is not None else [])]
-    names += ["with_before"] if rows[0]["with_before"] is not None else []
-    words = {"alone": "one record", "joint": "the whole folder", "together": "all records of one patient"}
-    words["with_before"] = "it with what left before"
-    if not kind_of(content["kind"]).per_record:
-        words["alone"] = "this file"
-    table = Table("N", "guessing", *(f"at most, from {words[name]}" for name in names), box=box.SIMPLE_HEAD)
-    for row in rows:
-        figures = ("no limit" if row[name] >= 1 else f"{row[name]:.3%}" for name in names)
-        table.add_row(f"{row['n']:,}", f"{row['guessing']:.3%}", *figures)
+    table = Table("right at most", *(f"N = {row['n']:,}" for row in rows), box=box.SIMPLE_HEAD)
+    for name, words in {"guessing": "guessing", **shown(content)}.items():
+        table.add_row(words, *("no limit" if row[name] >= 1 else f"{row[name]:.3%}" for row in rows))
     say(table)
 
 

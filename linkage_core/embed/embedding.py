@@ -221,7 +221,10 @@ def finish(
     else:
         reports.unlink(missing_ok=True)
     keep |= {f"heads/{head.name}" for head in (path / "heads").glob("*.safetensors")}
-    keep |= _of_the_lab(path, content["recipe"])
+    before = _manifest(path)
+    keep |= _of_the_lab(path, before, content["recipe"])
+    if site := {name: said for name, said in before.get("site", {}).items() if name in keep}:
+        content = {**content, "site": site}
     if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
         keep.add("weights.safetensors")
     counts = {
@@ -238,12 +241,17 @@ def finish(
     return Store(path.parent.parent).open(path.parent.name, path.name)
 
 
-def _of_the_lab(path: Path, recipe: str) -> set[str]:
-    """Sums and tables of the mitigation lab, where the features they were made from are made again."""
+def _manifest(path: Path) -> dict[str, Any]:
+    """The manifest that stands there; {} where none can be read."""
     try:
         before = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return set()
+        return {}
+    return before if isinstance(before, dict) else {}
+
+
+def _of_the_lab(path: Path, before: dict[str, Any], recipe: str) -> set[str]:
+    """Sums and tables of the mitigation lab, where the features they were made from are made again."""
     if before.get("recipe") != recipe:
         return set()
     return {name for name in before.get("files", {}) if name.startswith(("lab/", "sums-")) and (path / name).is_file()}

@@ -19,7 +19,6 @@ import pandas as pd
 
 from linkage_core.errors import InputError
 from linkage_core.lab import measured as lab
-from linkage_core.release import bounds
 from linkage_core.release.table import KINDS
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 from linkage_core.store.files import read_table, write_table
@@ -51,7 +50,16 @@ UTILITY_COLUMNS = (
 COLUMNS = (
     *("option", "family", "kind", "parameter", "value", "seed", "listed", "head", "cohort", "pool_size", "attacker"),
     *("named", "recall", "recall_low", "recall_high", "measured", "measured_low", "measured_high", "certified"),
-    *("ceiling", "use", "declared", "declared_low", "declared_high", "undeclared", "undeclared_low"),
+    *(
+        "certified_paired",
+        "ceiling",
+        "use",
+        "declared",
+        "declared_low",
+        "declared_high",
+        "undeclared",
+        "undeclared_low",
+    ),
     *("undeclared_high", "declared_difference", "undeclared_difference", "n_queries", "n_patients"),
 )
 
@@ -71,11 +79,11 @@ def frontier(
     "limit" or "") and value its setting; listed how many findings its maker had to list (0: none, so all are
     "undeclared" alike; 14: nothing is left undeclared, and undeclared is NaN). measured = recall * N with its interval,
     by `attacker` (a name, "worst", or "omniscient"); NaN where that was not measured. certified: the largest lift any
-    attacker can have, NaN where that is N or nothing is certified. ceiling: what an attacker reaches who knows every
-    candidate's embedding. declared and undeclared: macro AUROC over the listed and the other findings, with the
-    difference from clean embeddings. Records teach a reader only with labels: for the use "trained" one random finding
-    travels along, the limit doubles, and the worst attacker is told it (LABELLED). listed_too: give the figures of the
-    "undeclared" seven also where all 14 were listed, to take the mean over all.
+    attacker can have, NaN where that is N or nothing is certified; certified_paired: of statistics, see there. ceiling:
+    what an attacker reaches who knows every candidate's embedding. declared and undeclared: macro AUROC over the listed
+    and the other findings, with the difference from clean embeddings. Records teach a reader only with labels: for the
+    use "trained" one random finding travels along, the limit doubles, and the worst attacker is told it (LABELLED).
+    listed_too: give the figures of the "undeclared" seven also where all 14 were listed, to take the mean over all.
 
     Raises InputError for an N that was not measured, or an unknown use.
     """
@@ -101,7 +109,7 @@ def frontier(
             continue
         row: dict[str, Any] = {name: option[name] for name in COLUMNS if name in option}
         row |= {"cohort": cohort, "pool_size": pool_size, "attacker": attacker, "use": use}
-        row["certified"] = certified(option, pool_size)
+        row |= {"certified": certified(option, pool_size), "certified_paired": certified_paired(option, pool_size)}
         of_whom, with_label = asked, use == "trained" and labelled(option["kind"])
         if with_label:
             row["certified"] = 2 * row["certified"]
@@ -126,17 +134,25 @@ def frontier(
 
 
 def certified(option: dict[str, Any], pool_size: int) -> float:
-    """The largest lift (k = 1) that any attacker can have at N under an option's certificate; NaN for none.
+    """The largest lift (k = 1) at N under an option's certificate, NaN for none: of any attacker; of statistics, of who
+    holds images and reports of summed patients unpaired, which is the study's threat (bounds.unpaired).
 
     >>> certified({"kind": "codes", "limit": 64.0, "mu": math.nan, "epsilon": math.nan}, 10_000)
     64.0
     """
     if option["kind"] == NOTHING:
         return 1.0
-    if not math.isnan(option["mu"]):
-        return float(bounds.gaussian(option["mu"], pool_size)) * pool_size
     kind = KINDS.get(option["kind"])
     return math.nan if kind is None or kind.limit is None else kind.limit.at(option, pool_size) * pool_size
+
+
+def certified_paired(option: dict[str, Any], pool_size: int) -> float:
+    """The same for an attacker to whom the other patients' data do not depend on which report is right; NaN where that
+    is no less."""
+    kind = KINDS.get(option["kind"])
+    if kind is None or kind.limit is None or kind.limit.paired is None:
+        return math.nan
+    return kind.limit.paired(option, pool_size) * pool_size
 
 
 def jointly(option: dict[str, Any]) -> Callable[[int], float] | None:
@@ -158,11 +174,32 @@ def labelled(kind: str) -> bool:
 
 
 def options_of(entry: Entry) -> pd.DataFrame:
-    """OPTION_COLUMNS, in the order they were added; heads that were replaced since are left out."""
+    """OPTION_COLUMNS, in the order they were added; heads that were replaced since are left out. None where their
+    linkage was counted by an earlier rule: all is measured anew then."""
     table = _read(entry, OPTIONS, (*OPTION_COLUMNS, "head_sha256"))
     now = {name: lab.hash_of(entry, name) for name in (OFF_THE_SHELF, *lab.head_names(entry))}
+    if of_earlier_rule(entry):
+        table = table.iloc[:0]
     good = (table["head"] == "") | (table["head"].map(now) == table["head_sha256"])
     return table.loc[good, list(OPTION_COLUMNS)].reset_index(drop=True)
+
+
+def of_earlier_rule(entry: Entry) -> bool:
+    """Whether its tables have a worst attacker of an earlier rule (lab.of_earlier_rule)."""
+    return LINKAGE in entry.manifest["files"] and lab.of_earlier_rule(read_table(entry.file(LINKAGE)))
+
+
+def begun(entry: Entry) -> Entry:
+    """The entry with tables of no option, where those it had are of an earlier rule."""
+    for relative, columns in (
+        (OPTIONS, (*OPTION_COLUMNS, "head_sha256")),
+        (UTILITY, UTILITY_COLUMNS),
+        (LINKAGE, LINKAGE_COLUMNS),
+    ):
+        if not of_earlier_rule(entry):
+            break
+        entry = entry.add_file(relative, partial(write_table, table=pd.DataFrame(columns=list(columns))))
+    return entry
 
 
 def linkage(entry: Entry) -> pd.DataFrame:

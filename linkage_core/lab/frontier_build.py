@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,20 @@ from linkage_core.audit.study import Study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.lab import measured as lab
+from linkage_core.lab.at_once import at_once
 from linkage_core.lab.frontier import CONTROL, GROUPS, HEAD, NOTHING, RELEASE
 from linkage_core.lab.grid import frequent
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.noise import Seeded
 from linkage_core.mitigation.training import Training, training_pairs
 from linkage_core.progress import Progress, silent
+from linkage_core.release import bounds, measured
 from linkage_core.release import ceiling as ceilings
-from linkage_core.release import measured
 from linkage_core.release.ceiling import UNIFORM
 from linkage_core.release.kind import Measured, Mechanism, Options
 from linkage_core.release.kinds.statistics import Frame, PatientSums, Query, Start, prepare
 from linkage_core.release.table import KINDS
-from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 from linkage_core.utility import auroc
 from linkage_core.utility import table as usefulness
 from linkage_core.utility.probe import Probe, states_of, train_probe
@@ -64,6 +66,7 @@ def build(
     training: Training | None = None,
     *,
     grid: Grid | None = None,
+    processes: int = 1,
     progress: Progress = silent,
 ) -> Entry:
     """Every option of the frontier; what is there already is kept, so a build that was stopped goes on.
@@ -71,8 +74,10 @@ def build(
     Arguments
         public: a cohort that recipient and attacker have as well: codebooks, frames and prevalences come from it alone.
         training: the pairs whose patients are summed and whose records teach a reader; default training_pairs.
+        processes: how many releases of records are attacked at once.
     """
     training, grid = training or training_pairs(entry), grid or Grid()
+    entry = frontier.begun(entry)
     listed = frequent(entry)
     before = clean_probe(training.source, training.split)
     there = set(frontier.options_of(entry)["option"])
@@ -84,47 +89,63 @@ def build(
     sums = {"": sums_of(training, public, [listed, [name for name in LABELS if name not in listed]])}
     sums["all 14 at once"] = sums_of(training, public, [LABELS])
     seen = {name: summed_patients(queries, training) for name, queries in sums.items()}
-    plan: list[tuple[dict[str, Any], Callable[[Entry, dict[str, Any]], Entry]]] = []
-
-    def statistics_of(which: str, mu: float, seed: int) -> Callable[[Entry, dict[str, Any]], Entry]:
-        return lambda now, option: statistics(now, option, sums[which], mu, seen[which], before, seed)
-
-    def records_of(release: Released) -> Callable[[Entry, dict[str, Any]], Entry]:
-        def make(now: Entry, option: dict[str, Any]) -> Entry:
-            mechanism, seed, reader = release.measured.mechanism, option["seed"], release.measured.reader
-            top = None
-            if release.measured.of is not None:
-                top = partial(ceilings.ceiling, now, _known(release.measured.of, mechanism, now), seed=seed)
-            now = records(now, option, mechanism, top, seed=seed)
-            return now if reader is None else taught(now, option, mechanism, reader, training, before, seed)
-
-        return make
-
+    plan: list[tuple[dict[str, Any], str, float]] = []
     for seed in grid.seeds:
         for epsilon in grid.epsilons:
             n = sums[""][0].n_patients
             mu = 1 / accounting.gaussian_sigma(epsilon, accounting.delta_for(n)[0])
             option = _option("statistics", "epsilon", epsilon, seed)
-            plan.append(({**option, "listed": len(listed)}, statistics_of("", mu * math.sqrt(2), seed)))
+            plan.append(({**option, "listed": len(listed)}, "", mu * math.sqrt(2)))
             option = {**option, "option": f"{option['option']}-14findings", "listed": len(LABELS)}
-            plan.append((option, statistics_of("all 14 at once", mu, seed)))
+            plan.append((option, "all 14 at once", mu))
     for lift in grid.lifts:
-        mu = float(ndtri(lift / 10_000) - ndtri(1 / 10_000))
-        plan.append(({**_option("statistics", "limit", lift), "listed": len(listed)}, statistics_of("", mu, 0)))
-    plan += [(release.option, records_of(release)) for release in released(entry, public, grid)]
-    for done, (option, make) in enumerate(plan):
-        progress(option["option"], done, len(plan))
+        mu = float(ndtri(lift / 10_000) - ndtri(1 / 10_000)) / bounds.SWAPPED
+        plan.append(({**_option("statistics", "limit", lift), "listed": len(listed)}, "", mu))
+    for done, (option, which, mu) in enumerate(plan):
+        progress("statistics", done, len(plan))
         if option["option"] not in there:
-            entry = make(entry, option)
+            entry = statistics(entry, option, sums[which], mu, seen[which], before, option["seed"])
+    progress("statistics", len(plan), len(plan))
+    names = [release.name for release in released(entry, public, grid) if release.name not in there]
+    job = partial(_of_records, entry.store.root, entry.cohort, entry.model, public.cohort, training, grid)
+    for name, (option, linked_rows, used) in at_once(job, names, processes, partial(progress, "released records")):
+        entry = frontier.keep(entry, option | {"option": name}, linked_rows, used)
     return entry
+
+
+def _of_records(
+    root: Path, cohort: str, model: str, public: str, training: Training, grid: Grid, name: str
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """(option, linkage rows, utility rows) of the release of records of a name; work of a process of its own."""
+    store = Store(root)
+    entry, beside = store.open(cohort, model), store.open(public, model)
+    release = next(one for one in released(entry, beside, grid) if one.name == name)
+    mechanism, seed = release.measured.mechanism, release.setting["seed"]
+    top = None
+    if release.measured.of is not None:
+        top = partial(ceilings.ceiling, entry, _known(release.measured.of, mechanism, entry), seed=seed)
+    linked_rows, used = records(entry, release.option, mechanism, top, seed=seed)
+    if release.measured.reader is not None:
+        before = clean_probe(training.source, training.split)
+        more = taught(entry, release.option, mechanism, release.measured.reader, training, before, seed)
+        linked_rows, used = linked_rows + more[0], used + more[1]
+    return release.option, linked_rows, used
 
 
 @dataclass(frozen=True)
 class Released:
-    """A release of records on the frontier: its name and setting, and how its kind is measured there."""
+    """A release of records on the frontier: its setting, and how its kind is measured there, made at first use."""
 
     setting: dict[str, Any]
-    measured: Measured
+    measure: Callable[[], Measured]
+
+    @property
+    def name(self) -> str:
+        return str(self.setting["option"])
+
+    @cached_property
+    def measured(self) -> Measured:
+        return self.measure()
 
     @property
     def option(self) -> dict[str, Any]:
@@ -140,16 +161,17 @@ def released(entry: Entry, public: Entry, grid: Grid | None = None) -> Iterator[
         for seed in grid.seeds if limit in grid.several else grid.seeds[:1]:
             for kind, measure in kinds:
                 if "limit" in kind.takes:
-                    found = measure(entry, Options(kind.name, limit=limit, findings=listed, public=public), seed)
-                    yield Released({**_option(kind.name, "limit", limit, seed), "limit": limit}, found)
+                    options = Options(kind.name, limit=limit, findings=listed, public=public)
+                    setting = {**_option(kind.name, "limit", limit, seed), "limit": limit}
+                    yield Released(setting, partial(measure, entry, options, seed))
     for kind, measure in kinds:
         if "noise" in kind.takes:
             for sigma in grid.noises:
-                found = measure(entry, Options(kind.name, noise=sigma, findings=listed, public=public), 0)
-                yield Released(_option(kind.name, "noise", sigma), found)
+                options = Options(kind.name, noise=sigma, findings=listed, public=public)
+                yield Released(_option(kind.name, "noise", sigma), partial(measure, entry, options, 0))
         elif "limit" not in kind.takes:
-            found = measure(entry, Options(kind.name, findings=listed, public=public), 0)
-            yield Released(_option(kind.name, "", math.nan), found)
+            options = Options(kind.name, findings=listed, public=public)
+            yield Released(_option(kind.name, "", math.nan), partial(measure, entry, options, 0))
 
 
 def _option(kind: str, parameter: str, value: float, seed: int = 0) -> dict[str, Any]:
@@ -345,13 +367,17 @@ def trained_rows(
 # ------------------------------------------------------------------------------------------------- released records
 
 
+Found = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""Of one option: rows of frontier.LINKAGE_COLUMNS and of frontier.UTILITY_COLUMNS."""
+
+
 def records(
     entry: Entry,
     option: dict[str, Any],
     mechanism: Mechanism,
     ceiling: Callable[[Sequence[int]], pd.DataFrame] | None = None,
     seed: int = 0,
-) -> Entry:
+) -> Found:
     """One release of records: every attacker, the ceiling, and what is read from it.
 
     `ceiling` gives rows of release.ceiling for pool sizes. The attackers' own split doubles as the labelled data of
@@ -362,8 +388,7 @@ def records(
     own = entry.records("attacker")
     own_clean = entry.clean_images(own["record_id"])
     read = read_by(mechanism, own_clean, states_of(own), own["patient_id"].to_numpy(str), rng)
-    used = trained_rows(entry, read, frequent(entry), f"{entry.cohort}/attacker", use="read")
-    return frontier.keep(entry, option, rows, used)
+    return rows, trained_rows(entry, read, frequent(entry), f"{entry.cohort}/attacker", use="read")
 
 
 def linked(
@@ -419,7 +444,7 @@ def taught(
     training: Training,
     before: Probe | None = None,
     seed: int = 0,
-) -> Entry:
+) -> Found:
     """The same release with one random finding a record, present or not: what it teaches, and whom it gives away.
 
     reader: released vectors (n, e) and states (n, 14), NaN where not told -> a probe for clean embeddings.
@@ -432,7 +457,7 @@ def taught(
     states[np.arange(len(states)), which] = present[np.arange(len(states)), which]
     probe = reader(mechanism.vectors(clean, rng), states)
     used = trained_rows(entry, probe, frequent(entry), "released records, one finding each", before=before)
-    return frontier.keep(entry, option, told(entry, option["option"], mechanism, seed=seed), used)
+    return told(entry, option["option"], mechanism, seed=seed), used
 
 
 def told(
@@ -487,14 +512,14 @@ def statistics(
     option: dict[str, Any],
     queries: Sequence[PatientSums],
     mu: float,
-    seen: Callable[[float, Sequence[int]], pd.DataFrame] | None = None,
+    seen: Sequence[Seen] = (),
     before: Probe | None = None,
     seed: int = 0,
 ) -> Entry:
     """Noisy sums over patients, answered one query after the other with mu / sqrt(number of queries) each.
 
     The noise is reproducible, so that the table can be made again: an illustration of a release, not one. `seen` gives
-    what an attacker reaches who knows every other patient (see `summed_patients`).
+    what attackers reach on them (see `summed_patients`).
     """
     listed = frequent(entry)
     each = mu / math.sqrt(len(queries))
@@ -512,72 +537,126 @@ def statistics(
             found[:, columns] = probe(clean)
         return found
 
-    rows: list[dict[str, Any]] = []
-    if seen is not None:
-        for row in frontier.dicts(seen(mu, [n for n in lab.POOL_SIZES if n <= queries[0].n_patients])):
-            who = {"cohort": entry.cohort, "k": 1, "flag": ""}
-            rows += [{**row, **who, "attacker": name} for name in (frontier.OMNISCIENT, lab.WORST)]
+    who = {"cohort": entry.cohort, "k": 1, "flag": ""}
+    rows = [{**row, **who} for one in seen for row in one.rows(mu, lab.POOL_SIZES)]
     used = trained_rows(entry, read, listed, f"statistics of {queries[0].n_patients:,} patients", before=before)
     return frontier.keep(entry, {**option, "mu": mu}, rows, used)
 
 
-def summed_patients(
-    queries: Sequence[PatientSums], training: Training, n_pools: int = 6, trials: int = 200, seed: int = 0
-) -> Callable[[float, Sequence[int]], pd.DataFrame]:
-    """What is reached by somebody who knows every other summed patient, and each candidate's images and findings?
+@dataclass(frozen=True)
+class Seen:
+    """What attackers reach on summed patients: named, attacker (of frontier), recall at (mu, N) with its error.
 
-    Which of N candidate patients was summed? What is left of the file after taking the others off is that patient's
-    clipped vector c and noise, r = c_J + z / mu in units of the clip; naming the largest posterior is best, so the mean
-    of the largest posterior is the rate of success, and its spread over random pools and noise the error of this
-    simulation. Above any attacker who holds reports alone. Returns mu, pool sizes -> rows of recall.
+    Simulated, `n_pools` pools of patients with `trials` draws of noise each; n_patients there are.
     """
-    clean = training.clean_images()
-    states = states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
-    names, whose = np.unique(training.patients, return_inverse=True)
 
-    def vectors(some: np.ndarray) -> np.ndarray:
-        place = np.full(len(names), -1)
-        place[some] = np.arange(len(some))
-        rows = np.flatnonzero(place[whose] >= 0)
-        parts = []
-        for sums in queries:
-            columns = [LABELS.index(name) for name in sums.query.findings]
-            part = _contributions(sums.query, clean[rows], states[rows][:, columns], place[whose][rows], len(some))
-            parts.append(part / (sums.query.clip * math.sqrt(len(queries))))
-        return np.concatenate(parts, axis=1).astype(np.float32)
+    attacker: str
+    named: str
+    at: Callable[[float, int], tuple[float, float]]
+    n_queries: int
+    n_patients: int
 
-    @cache
-    def at(mu: float, n: int) -> tuple[float, float]:
-        rng = np.random.default_rng([seed, n])
-        best = []
-        for _ in range(n_pools):
-            c = vectors(rng.choice(len(names), n, replace=False))
-            chosen = rng.integers(0, n, trials)
-            released = c[chosen] + rng.standard_normal((trials, c.shape[1]), dtype=np.float32) / np.float32(mu)
-            log_p = mu**2 * (released @ c.T - 0.5 * (c**2).sum(axis=1)).astype(np.float64)
-            best.append(np.exp(log_p.max(axis=1) - logsumexp(log_p, axis=1)).mean())
-        return float(np.mean(best)), float(np.std(best, ddof=1) / math.sqrt(n_pools))
-
-    def seen(mu: float, sizes: Sequence[int]) -> pd.DataFrame:
+    def rows(self, mu: float, sizes: Sequence[int]) -> list[dict[str, Any]]:
+        """Columns of frontier.LINKAGE_COLUMNS, one row an N that patients fill."""
         found = []
         for n in sizes:
-            recall, error = at(mu, n)
+            if n > self.n_patients:
+                continue
+            recall, error = self.at(mu, n)
             found.append(
                 {
                     "pool_size": n,
-                    "named": "knows every other patient",
+                    "attacker": self.attacker,
+                    "named": self.named,
                     "chance": 1 / n,
                     "lift": recall * n,
                     "recall": recall,
                     "recall_low": recall - 1.96 * error,
                     "recall_high": recall + 1.96 * error,
-                    "n_queries": n_pools * trials,
-                    "n_patients": len(names),
+                    "n_queries": self.n_queries,
+                    "n_patients": self.n_patients,
                 }
             )
-        return pd.DataFrame(found)
+        return found
 
-    return seen
+
+def summed_patients(
+    queries: Sequence[PatientSums], training: Training, n_pools: int = 6, trials: int = 200, seed: int = 0
+) -> list[Seen]:
+    """The two attackers of bounds.central and bounds.unpaired, each in the game of its limit, as strong as can be.
+
+    Who knows every other summed patient, and each candidate's images and findings: which of N was summed? What is left
+    of the file after taking the others off is that patient's clipped vector c and noise, r = c_J + z / mu in units of
+    the clip. And who holds images and reports of all summed patients unpaired, and is told the matching that has the
+    target's report and candidate j's exchanged, by which the file differs as told by `_exchanged`. Naming the largest
+    posterior is best, so the mean of the largest posterior is the rate of success, and its spread over random pools and
+    noise the error of this simulation. Of a patient with several reports the first is exchanged.
+    """
+    clean = training.clean_images()
+    states = states_of(pd.DataFrame(training.labels, columns=list(LABELS)))
+    names, whose = np.unique(training.patients, return_inverse=True)
+    rows_of = np.split(np.argsort(whose, kind="stable"), np.cumsum(np.bincount(whose))[:-1])
+    first = np.array([rows[0] for rows in rows_of])  # the report that is exchanged, with all images it belongs to
+    of_first = (training.labels == training.labels[first][whose]) | np.isnan(training.labels)
+    of_first = of_first.all(axis=1)
+
+    def vectors(images: np.ndarray, reports: np.ndarray | None = None) -> np.ndarray:
+        """Of patients `images` (n,), with the first findings of `reports` (n,) in place of their first."""
+        rows = np.concatenate([rows_of[one] for one in images])
+        place = np.repeat(np.arange(len(images)), [len(rows_of[one]) for one in images])
+        read = rows if reports is None else np.where(of_first[rows], first[reports][place], rows)
+        parts = []
+        for sums in queries:
+            columns = [LABELS.index(name) for name in sums.query.findings]
+            part = _contributions(sums.query, clean[rows], states[read][:, columns], place, len(images))
+            parts.append(part / (sums.query.clip * math.sqrt(len(queries))))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def simulated(of: Callable[[np.ndarray], np.ndarray]) -> Callable[[float, int], tuple[float, float]]:
+        @cache
+        def pools_of(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+            """Of each pool, per trial and candidate: the inner product less half the square, and that with noise."""
+            rng, found = np.random.default_rng([seed, n]), []
+            for _ in range(n_pools):
+                c = of(rng.choice(len(names), n, replace=False))
+                chosen = rng.integers(0, n, trials)
+                signal = c[chosen] @ c.T - 0.5 * np.einsum("ij,ij->i", c, c)
+                found.append((signal, rng.standard_normal((trials, c.shape[1]), dtype=np.float32) @ c.T))
+            return found
+
+        @cache
+        def at(mu: float, n: int) -> tuple[float, float]:
+            best = []
+            for signal, noise in pools_of(n):
+                log_p = mu**2 * signal.astype(np.float64) + mu * noise
+                best.append(np.exp(log_p.max(axis=1) - logsumexp(log_p, axis=1)).mean())
+            return float(np.mean(best)), float(np.std(best, ddof=1) / math.sqrt(n_pools))
+
+        return at
+
+    asked = n_pools * trials
+    return [
+        Seen(frontier.OMNISCIENT, "knows every other patient", simulated(vectors), asked, len(names)),
+        Seen(
+            lab.WORST,
+            "holds images and reports unpaired",
+            simulated(partial(_exchanged, vectors)),
+            asked,
+            len(names),
+        ),
+    ]
+
+
+def _exchanged(vectors: Callable[[np.ndarray, np.ndarray], np.ndarray], pool: np.ndarray) -> np.ndarray:
+    """(n, D) where the sums stand if the first of the pool (n,) has the report of each: see bounds.unpaired.
+
+    vectors: (patients whose images, patients whose findings) -> their clipped contributions.
+    """
+    target = np.full_like(pool, pool[0])
+    moved = vectors(target, pool)
+    moved += vectors(pool, target)
+    moved -= vectors(pool, pool)
+    return moved
 
 
 def _contributions(

@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from linkage_core.attacks.held import Known
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.lab.measured import EPSILONS, KNOWN, STEPS, head_names, measure, measured, prepared, train
+from linkage_core.lab import games
+from linkage_core.lab.at_once import at_once
+from linkage_core.lab.measured import EPSILONS, KNOWN, STEPS, found, head_names, keep, measured, prepared, train
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation import mechanisms, oneshot
 from linkage_core.mitigation.finetune import Options
@@ -88,6 +94,7 @@ def build(
     training: Training | None = None,
     plan: Iterable[Planned] | None = None,
     findings: Sequence[str] = LABELS,
+    processes: int = 1,
     progress: Progress = silent,
 ) -> Entry:
     """Every head of the grid, then every measurement; what is there already is kept, so a killed run goes on.
@@ -96,6 +103,7 @@ def build(
         externals: cohorts of the store that the main heads are measured on without retraining.
         training: the pairs; by default finetune.training_pairs. A shipped subset is refused.
         plan: default `grid`. findings: those that the kept sums of label-oneshot are about.
+        processes: how many heads are attacked at once.
 
     Sums, heads and tables go into the entry of `cohort` and `model`, which is returned.
     """
@@ -107,7 +115,6 @@ def build(
             "Build from all finetuning pairs: linkage phantom build --lab draws them.",
         )
     plan = list(grid(frequent(entry)) if plan is None else plan)
-    others = [store.open(name, model) for name in externals]
     for mechanism in oneshot.FORMS:
         kept = prepared(entry, mechanism)
         if kept is None or kept.about["trained_on"] != training.said():
@@ -124,9 +131,27 @@ def build(
     progress("heads", len(plan), len(plan))
     entry = store.open(cohort, model)
     steps = [Planned("", Options(), OFF_THE_SHELF, KNOWN, True), *plan]
-    for done, one in enumerate(steps):
-        progress("heads measured", done, len(steps))
-        if not measured(store.open(cohort, model), one.name):
-            measure(entry, one.name, externals=others if one.external else (), known=one.known)
-    progress("heads measured", len(steps), len(steps))
-    return store.open(cohort, model)
+    left = {one.name: one for one in steps if not measured(entry, one.name)}
+    job = partial(_found, store.root, cohort, model, tuple(externals), left)
+    for name, rows in at_once(job, list(left), processes, partial(progress, "heads measured")):
+        entry = keep(entry, name, rows)
+    there = set(games.games(entry)["head"])
+    apart = [name for name in (OFF_THE_SHELF, *(one.name for one in plan if one.external)) if name not in there]
+    play = partial(_played, store.root, cohort, model)
+    for name, played in at_once(play, apart, processes, partial(progress, "games played")):
+        entry = games.keep(entry, name, played)
+    return entry
+
+
+def _played(root: Path, cohort: str, model: str, name: str) -> pd.DataFrame:
+    """A head in every game; work of a process of its own."""
+    return games.found(Store(root).open(cohort, model), name)
+
+
+def _found(
+    root: Path, cohort: str, model: str, externals: tuple[str, ...], plan: dict[str, Planned], name: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is measured of a head of the plan; work of a process of its own."""
+    store, one = Store(root), plan[name]
+    others = [store.open(external, model) for external in externals] if one.external else []
+    return found(store.open(cohort, model), name, externals=others, known=one.known)

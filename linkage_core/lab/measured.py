@@ -45,7 +45,7 @@ EPSILONS = (0.1, 0.34, 1.0, 3.0, 10.0, math.inf)
 STEPS = (0.05, 0.07, 0.1, 0.15, 0.23, 0.34, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 """Of one-shot mechanisms: the slider."""
 POOL_SIZES = (100, 1000, 10_000)
-KNOWN: tuple[Known, ...] = ("all", 1000, 100)
+KNOWN: tuple[Known, ...] = ("all", 5000, 1000, 100)
 WORST = "worst"
 ILLUSTRATION = (
     "A reproducible run stores the seed of its noise, so it guarantees nothing: an illustration. Run again with fresh, "
@@ -129,12 +129,12 @@ def linkage(entry: Entry) -> pd.DataFrame:
     attacker is a key of ATTACKERS or "worst": then `named` says who. The release raw-images does not depend on a head
     and stands with off-the-shelf.
     """
-    return _table(entry, LINKAGE, COLUMNS)
+    return table_of(entry, LINKAGE, COLUMNS)
 
 
 def utility(entry: Entry) -> pd.DataFrame:
     """utility.utility_table of every measured head (UTILITY_COLUMNS); no rows where nothing was."""
-    return _table(entry, UTILITY, UTILITY_COLUMNS)
+    return table_of(entry, UTILITY, UTILITY_COLUMNS)
 
 
 def prepared(entry: Entry, mechanism: str, unit_of: str = "patient") -> oneshot.Prepared | None:
@@ -154,13 +154,20 @@ def _prepared(path: Any, sha256: str) -> oneshot.Prepared:
     return oneshot.Prepared.read(path)
 
 
-def _table(entry: Entry, relative: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Rows of a table of the lab whose head is still the one that was measured."""
+def table_of(entry: Entry, relative: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of a table of the lab whose head is still the one that was measured; none of an earlier rule."""
     if relative not in entry.manifest["files"]:
         return pd.DataFrame(columns=list(columns))
     table = read_table(entry.file(relative))
+    if of_earlier_rule(table):
+        return pd.DataFrame(columns=list(columns))
     now = table["head"].map({name: hash_of(entry, name) for name in (OFF_THE_SHELF, *head_names(entry))})
     return table.loc[table["head_sha256"] == now, list(columns)].reset_index(drop=True)
+
+
+def of_earlier_rule(table: pd.DataFrame) -> bool:
+    """Whether a table of linkage has a worst attacker that was chosen anew at each N, which flattered mitigations."""
+    return "also" in table
 
 
 def hash_of(entry: Entry, name: str) -> str:
@@ -248,14 +255,27 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Entry:
-    """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is.
+    """As `found`, into the entry's tables in place of earlier rows of the same head and cohort; the entry that knows
+    them is returned."""
+    return keep(entry, name, found(entry, name, externals=externals, known=known, seed=seed, progress=progress))
 
-    Rows go into the entry's tables in place of earlier ones of the same head and cohort; the entry that knows them is
-    returned. `known`: own images of whoever is shown by m (Attacker.by_m); others use their whole split. Another cohort
+
+def found(
+    entry: Entry,
+    name: str = OFF_THE_SHELF,
+    *,
+    externals: Sequence[Entry] = (),
+    known: Sequence[Known] = KNOWN,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Attack and use one stored head, on the entry's own held-out patients and on external cohorts as it is: rows of
+    `linkage` and of `utility`, before they are kept.
+
+    `known`: own images of whoever is shown by m (Attacker.by_m); others use their whole split. Another cohort
     gets the attackers, probes and heads of this entry, nothing is trained anew. seed: of bootstrap, folds and output
     noise. Raises InputError as attackers.hold does, such as for a head that has seen the held-out patients.
     """
-    said = _said(name, entry.head_record(name))
     steps = [entry, *externals]
     rows, used = [], []
     for done, cohort in enumerate(steps):
@@ -276,8 +296,14 @@ def measure(
                     usefulness.utility_table(cohort, name, source=source, measures=measures, prompts=prompts, seed=seed)
                 )
     progress(f"{name}: attackers and use", 100 * len(steps), 100 * len(steps))
-    entry = _append(entry, LINKAGE, COLUMNS, said, pd.concat(rows, ignore_index=True))
-    return _append(entry, UTILITY, UTILITY_COLUMNS, said, pd.concat(used, ignore_index=True)) if used else entry
+    return pd.concat(rows, ignore_index=True), pd.concat(used, ignore_index=True) if used else pd.DataFrame()
+
+
+def keep(entry: Entry, name: str, rows: tuple[pd.DataFrame, pd.DataFrame]) -> Entry:
+    """Write what was `found` of a head; InputError where the head was replaced meanwhile."""
+    linked, used = rows
+    entry = append(entry, LINKAGE, COLUMNS, name, linked)
+    return append(entry, UTILITY, UTILITY_COLUMNS, name, used) if len(used) else entry
 
 
 def measured(entry: Entry, name: str, cohort: str = "") -> bool:
@@ -357,12 +383,15 @@ def _prompts(entry: Entry) -> Prompts:
     return prompts_of(entry)
 
 
-def _append(entry: Entry, relative: str, columns: Sequence[str], said: dict[str, Any], rows: pd.DataFrame) -> Entry:
-    """Write rows of one head in place of its earlier ones, with the hash of the head that they are about."""
-    now = entry.again()
+def append(entry: Entry, relative: str, columns: Sequence[str], name: str, rows: pd.DataFrame) -> Entry:
+    """Write rows of one head in place of its earlier ones, with the hash of the head that they are about.
+
+    Raises InputError where the head was replaced since `entry` was opened.
+    """
+    now, said = entry.again(), _said(name, entry.head_record(name))
     if hash_of(now, said["head"]) != hash_of(entry, said["head"]):
         raise InputError(f"The head {said['head']!r} was replaced while it was measured.", "Measure it again.")
-    before = _table(now, relative, columns)
+    before = table_of(now, relative, columns)
     rows = rows.drop(columns="seed", errors="ignore").assign(**said)
     again = before["head"].eq(said["head"]) & before["cohort"].isin(rows["cohort"].unique())
     parts = [part for part in (before[~again], rows) if len(part)]

@@ -121,6 +121,7 @@ def build_lab(
     is trained on the sample. A killed run goes on with what it finished.
     """
     store, small = Store(store_root), scale == "small"
+    at_once = 1 if small else processes or multiprocessing.cpu_count()
     draw = partial(_draw_staged, seed, processes or multiprocessing.cpu_count(), progress)
     with tempfile.TemporaryDirectory(prefix="linkage-") as scratch:
         name = "phantom-finetune"
@@ -145,10 +146,12 @@ def build_lab(
             training=training,
             plan=plan,
             findings=findings,
+            processes=at_once,
             progress=progress,
         )
         few = Grid(limits=(2,), lifts=(), epsilons=(1.0,), noises=(0.5,), seeds=(0,)) if small else Grid()
-        return frontier_build.build(entry, store.open("phantom-site-b", model), training, grid=few, progress=progress)
+        public = store.open("phantom-site-b", model)
+        return frontier_build.build(entry, public, training, grid=few, processes=at_once, progress=progress)
 
 
 def sample(source: Entry, store: Store, n_pairs: int) -> Entry:

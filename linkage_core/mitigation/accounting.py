@@ -314,6 +314,21 @@ def privacy_sentence(accuracy: float | None) -> str:
     return f"right at most {times} of 100 times, when used and not used are equally likely; a coin is right 50"
 
 
+def public_size(n_units: int) -> int:
+    """A number of units that is taken to be public: rounded down to two significant digits, to tens at least, 10 at
+    least.
+
+    Everything that a mechanism works out from n (delta, q, the size of a step, a ridge) is worked out from this one,
+    for what follows from an exact n tells it. One unit more or less changes it at an edge alone; there, and for whoever
+    needs the promise without it, the site declares a number of its own.
+
+    >>> [public_size(n) for n in (31_649, 137_021, 99, 7)]
+    [31000, 130000, 90, 10]
+    """
+    step = max(10, 10 ** (len(str(int(n_units))) - 2))
+    return max(10, int(n_units) // step * step)
+
+
 def delta_for(n_units: int, wanted: float | None = None, allow_large: bool = False) -> tuple[float, str]:
     """Which delta for n units (patients or pairs), and what is to be said of it?
 

@@ -11,7 +11,7 @@ from typing import Any
 from linkage_core.heads import Heads
 from linkage_core.mitigation import controls
 from linkage_core.mitigation.noise import Source
-from linkage_core.mitigation.training import pairs_of, public_entry
+from linkage_core.mitigation.training import cautions, pairs_of, public_entry, said_of
 from linkage_core.mitigation.work import Options
 from linkage_core.store.entry import Entry
 
@@ -46,7 +46,7 @@ def public_labels(entry: Entry, options: Options, source: Source) -> tuple[Heads
     other = public_entry(entry, options.public)
     pairs = pairs_of(other, other.default_split)
     heads = controls.public_labels(pairs.images, pairs.texts, pairs.labels, options.findings)
-    return heads, {"trained_on": pairs.said()}
+    return heads, {"trained_on": pairs.said(), **said_of(cautions(pairs, options.findings))}
 
 
 def new_seed() -> int:

@@ -10,7 +10,7 @@ and an empty sample is a step like any other. (Abadi et al. 2016, algorithm 1, w
 
 Nothing of size pairs x weights is ever made: for a linear head the gradient of pair i is d_i x_i^T, so
 |g_p|^2 = sum_{i,j of p} (d_i.d_j)(x_i.x_j), summed over both heads ("ghost norms": Goodfellow 2015, Lee and Kifer
-2021). The number of units n and the configuration are taken as public.
+2021). The number n and the configuration are taken as public; n may be a declared one (Recipe.n_units).
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class Recipe:
     momentum: float = 0.0
     average: float = 0.5  # the share of last steps whose mean is the result: noise averages out
     unit: str = "patient"
+    n_units: int | None = None  # the public number of units; None: as many as there are
 
 
 class ClosedForm:
@@ -186,7 +187,7 @@ def train(
     """
     engine = engine or ClosedForm()
     at, velocity = start, Towers(np.zeros_like(start.image), np.zeros_like(start.text))
-    expected = recipe.q * pairs.n_units
+    expected = recipe.q * (recipe.n_units or pairs.n_units)
     first = recipe.steps - max(1, round(recipe.average * recipe.steps))
     mean = velocity
     for step in range(recipe.steps):

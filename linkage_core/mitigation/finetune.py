@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads
@@ -22,7 +20,7 @@ from linkage_core.mitigation.dataless import new_seed
 from linkage_core.mitigation.mechanisms import Mechanism, followed, known
 from linkage_core.mitigation.noise import Seeded, Source, System
 from linkage_core.mitigation.objectives import known_findings
-from linkage_core.mitigation.training import Training, refuse_dominant, training_pairs
+from linkage_core.mitigation.training import Training, cautions, said_of, training_pairs
 from linkage_core.mitigation.work import ENGINES, Options, Work
 from linkage_core.progress import Progress, silent
 from linkage_core.store.entry import Entry
@@ -59,9 +57,13 @@ def finetune(
 ) -> tuple[Heads, dict[str, Any]]:
     """Heads by a mechanism of MECHANISMS, and their record; nothing is written (see Entry.add_head).
 
+    The record is what the site knows. Part of it does not travel with the heads (store.entry.parted): the exact table
+    and its size, and `cautions`, what training.cautions says of the pairs. Neither they nor any other finding in the
+    pairs stops a training.
+
     Raises InputError for an unknown mechanism, unit, engine or finding, epsilon not above 0, a delta of 1/n or more
-    that is not allowed by name, training pairs without labels or with one patient in half of them, and a public cohort
-    that is needed and absent.
+    that is not allowed by name (n public), training pairs without any label, and a public cohort that is needed and
+    absent.
     """
     options = options or Options()
     row = known(mechanism)
@@ -81,6 +83,7 @@ def finetune(
         "unit": options.unit,
         "relation": accounting.RELATION,
         **dict.fromkeys(("sigma", "q", "steps", "clip", "accountant")),
+        "public_size": None,
         "reproducible": options.seed is not None,
         "seed": options.seed,
         "private": False,
@@ -100,12 +103,15 @@ def finetune(
     made = None
     if acts.one_shot:
         made = stored_sums(entry, acts.name, options) if training is None else None
-        made = made or prepare(acts.name, training or training_pairs(entry), options.unit, options.findings)
-        n_units, trained_on = made.n_units, made.about["trained_on"]
+        made = made or prepare(
+            acts.name, training or training_pairs(entry), options.unit, options.findings, options.public_size
+        )
+        made = made if options.public_size is None else replace(made, n_units=options.public_size)
+        n_units, trained_on, found = made.n_units, made.about["trained_on"], made.about.get("cautions", [])
     else:
         training = training or training_pairs(entry)
-        refuse_dominant(training)
-        n_units, trained_on = len(np.unique(training.units(options.unit))), training.said()
+        n_units, trained_on = training.public_size(options.unit, options.public_size), training.said()
+        found = cautions(training, options.findings if acts.labels else ())
     delta, note = accounting.delta_for(
         n_units,
         acts.delta if options.delta is None else options.delta,
@@ -115,26 +121,32 @@ def finetune(
         heads = (made if signal else made.without_signal()).heads(options.epsilon, delta, source, options.width)
         run, more = made.run(options.epsilon, delta), {"engine": ENGINES[0]}
     elif acts.trained and training:
-        heads, run, more = acts.trained(Work(entry, training, options, delta, source, progress, signal))
-    record |= run.record() | {"delta_note": note, "trained_on": trained_on, **more}
-    return heads, record | _claims(row, run, options)
+        heads, run, more = acts.trained(Work(entry, training, options, delta, n_units, source, progress, signal))
+    record |= run.record() | {"delta_note": note, "public_size": n_units, "trained_on": trained_on, **more}
+    return heads, record | said_of(found) | _claims(row, run, options, n_units)
 
 
 def prepare(
-    mechanism: str, training: Training, unit: str = "patient", findings: Sequence[str] = LABELS
+    mechanism: str,
+    training: Training,
+    unit: str = "patient",
+    findings: Sequence[str] = LABELS,
+    public_size: int | None = None,
 ) -> oneshot.Prepared:
     """Clipped sums of the training pairs: heads at any epsilon follow in milliseconds."""
-    refuse_dominant(training)
+    listed = known_findings(findings) if known(mechanism).labels else ()
     return oneshot.prepare(
         mechanism,
         training.images,
         training.texts,
         training.units(unit),
         training.labels,
-        known_findings(findings) if known(mechanism).labels else (),
+        listed,
         unit=unit,
+        n_units=training.public_size(unit, public_size),
         about={
             "trained_on": training.said(),
+            **said_of(cautions(training, listed)),
             "model": training.source.model,
             "weights_sha256": training.source.manifest["model"].get("weights_sha256"),
         },
@@ -201,14 +213,16 @@ def _checked(row: Mechanism, options: Options) -> None:
         value = getattr(options, field)
         if value is not None and not (0 < value <= most and math.isfinite(value)):
             raise InputError(f"{field} is {value}.", "Give a number above 0" + (", at most 1." if most == 1 else "."))
+    if options.public_size is not None and options.public_size < 1:
+        raise InputError(f"public_size is {options.public_size}.", "Declare a number of units, 1 or more.")
     known_findings(options.findings)
     if row.keeps and options.like not in followed():
         names = ", ".join(followed())
         raise InputError(f"{row.name} follows {options.like!r}.", f"Name what it follows (--like): {names}.")
 
 
-def _claims(row: Mechanism, run: accounting.Run, options: Options) -> dict[str, Any]:
-    """What may be said: `private` and `claim`; epsilon is null where none is claimed."""
+def _claims(row: Mechanism, run: accounting.Run, options: Options, n_units: int) -> dict[str, Any]:
+    """What may be said: `private` and `claim`; epsilon is null where none is claimed. n_units: the public number."""
     if row.kind == "reported":
         return {"epsilon": None, "reported_epsilon": run.record()["epsilon"], "claim": row.claim}
     if row.kind == "control":
@@ -222,6 +236,7 @@ def _claims(row: Mechanism, run: accounting.Run, options: Options) -> dict[str, 
     each = "patient's pairs were" if run.unit == "patient" else "pair was"
     claim = (
         f"({run.epsilon:.4g}, {run.delta:.2g})-DP, unit {run.unit}, {run.relation}, by {run.accountant}: "
-        f"whoever tries to tell whether one {each} used is {words}"
+        f"whoever tries to tell whether one {each} used is {words}. That there are about {n_units:,} {run.unit}s is "
+        "taken to be public: delta, sampling and steps follow from it"
     )
     return {"private": True, "claim": claim, "scope": SCOPE}

@@ -30,21 +30,20 @@ def targets(labels: np.ndarray, findings: Sequence[str]) -> np.ndarray:
 
     An unmentioned finding is absent (Irvin et al. 2019, CheXpert, count blanks as negative), an uncertain one is left
     out, and so is a record without any label: each record is read by itself.
-    Raises InputError for an unknown, repeated or empty list of findings, for a cohort without labels and for a finding
-    that nobody has.
+    Raises InputError for an unknown, repeated or empty list of findings, and for a cohort without any label. A finding
+    that nobody has is learnt like any other (`absent` names it): whether somebody has it hangs on one patient.
     """
     places = [LABELS.index(name) for name in known_findings(findings)]
     if np.isnan(labels).all():
         raise InputError("No record of these has a label.", "Give labels, or a mechanism that needs none.")
     found = np.where(np.isnan(labels), 0.0, np.where(labels == -1, np.nan, labels))
     found[np.isnan(labels).all(axis=1)] = np.nan
-    found = found[:, places]
-    nobody = [name for name, column in zip(findings, found.T, strict=True) if not (column == 1).any()]
-    if nobody:
-        raise InputError(
-            f"Nobody here has {', '.join(nobody)}.", "Declare only findings that occur among the training patients."
-        )
-    return found
+    return found[:, places]
+
+
+def absent(labels: np.ndarray, findings: Sequence[str]) -> list[str]:
+    """Those of the findings that no row of labels (n, 14) has."""
+    return [name for name in findings if not (labels[:, LABELS.index(name)] == 1).any()]
 
 
 def known_findings(findings: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ clipped to norm 2. Heads: ridge regression of the findings on the features, one 
 All blocks of a unit's pairs are summed and clipped as one vector of norm C. Adding or removing a unit moves the sum of
 all units by at most C, so one draw of N(0, (multiplier C)^2) on every entry is the Gaussian mechanism at sensitivity C;
 what follows is post-processing. (Clipping each pair's factors to c_x and c_y alone would give C = c_x c_y a pair.) The
-number of units is taken as public.
+number n of units is taken as public: exact, or a declared one (Training.public_size).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Prepared:
     """Clipped sums of one set of training pairs, not yet private: they stay where the pairs are, or are synthetic.
 
     sums: for label-oneshot image_label (d, K), text_label (t, K); for moment-oneshot image_text (d, t); for both
-    image_image (d, d) and text_text (t, t). clip: how far one unit moves all of them together. `about` says what they
-    were made from and travels with them.
+    image_image (d, d) and text_text (t, t). clip: how far one unit moves all of them together. n_units: the public
+    number of units. `about` says what they were made from and stays with them.
     """
 
     mechanism: str
@@ -100,11 +100,13 @@ def prepare(
     findings: Sequence[str] = (),
     *,
     unit: str = "patient",
+    n_units: int | None = None,
     about: dict[str, Any] | None = None,
 ) -> Prepared:
     """Clipped sums of aligned pairs: images (n, d), texts (n, t), units (n,), labels (n, 14) for label-oneshot.
 
-    Raises InputError for rows that do not fit, features that are not finite, and as objectives.targets.
+    n_units: a public number of units; None: as many as there are. Raises InputError for rows that do not fit, features
+    that are not finite, and as objectives.targets.
     """
     form = form_of(mechanism)
     pairs = Pairs.of(images, texts, units)
@@ -115,7 +117,7 @@ def prepare(
         codes = clipped_codes(targets(labels, findings)[pairs.order])
     x, t = unit_rows(pairs.images), unit_rows(pairs.texts)
     sums = clipped_sums(blocks(x, t, codes), pairs.unit, form.clip)
-    return Prepared(mechanism, sums, form.clip, unit, pairs.n_units, tuple(findings), about or {})
+    return Prepared(mechanism, sums, form.clip, unit, n_units or pairs.n_units, tuple(findings), about or {})
 
 
 def blocks(x: np.ndarray, t: np.ndarray, codes: np.ndarray | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:

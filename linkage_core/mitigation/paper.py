@@ -36,7 +36,7 @@ class PaperRecipe:
     temperature: float = 0.07
 
     def sampling(self, n_pairs: int) -> tuple[float, int]:
-        """(q, steps) for n pairs."""
+        """(q, steps) for a public number of pairs."""
         q = min(1.0, self.batch / n_pairs)
         return q, max(1, round(self.epochs / q))
 
@@ -44,21 +44,25 @@ class PaperRecipe:
 def train(
     start: Towers,
     pairs: Pairs,
+    n_pairs: int,
     multiplier: float,
     recipe: PaperRecipe,
     source: Source,
     progress: Progress = silent,
     signal: bool = True,
 ) -> Towers:
-    """Both heads after the recipe's steps. Without `signal` every gradient is zero and the noise is left."""
+    """Both heads after the recipe's steps. Without `signal` every gradient is zero and the noise is left.
+
+    n_pairs: the public number of pairs, from which q and the size of a step follow.
+    """
     model: GradSampleModule = GradSampleModule(TwoHeads(start), loss_reduction="mean")
-    q, steps = recipe.sampling(len(pairs.unit))
+    q, steps = recipe.sampling(n_pairs)
     seed = int.from_bytes(os.urandom(8), "little") if source.seed is None else source.seed
     optimiser = DPOptimizer(
         torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay),
         noise_multiplier=multiplier,
         max_grad_norm=recipe.clip,
-        expected_batch_size=max(1, round(q * len(pairs.unit))),
+        expected_batch_size=max(1, round(q * n_pairs)),
         loss_reduction="mean",
         generator=torch.Generator().manual_seed(seed % 2**63),
     )

@@ -46,10 +46,12 @@ def paper_recipe(work: Work) -> tuple[Heads, accounting.Run, dict[str, Any]]:
     recipe = replace(usual, clip=_given(work.options.clip, usual.clip), rate=_given(work.options.rate, usual.rate))
     t = work.training
     pairs = Pairs.of(t.images, t.texts, t.units("pair"), 1.0)
-    q, steps = recipe.sampling(len(pairs.unit))
+    declared = work.options.public_size if work.options.unit == "pair" else None  # else it counts patients
+    n_pairs = t.public_size("pair", declared)
+    q, steps = recipe.sampling(n_pairs)
     multiplier = accounting.dpsgd_sigma(work.options.epsilon, work.delta, q, steps)
     trained = paper.train(
-        Towers.of(work.entry.heads()), pairs, multiplier, recipe, work.source, work.progress, signal=work.signal
+        Towers.of(work.entry.heads()), pairs, n_pairs, multiplier, recipe, work.source, work.progress, work.signal
     )
     run = accounting.Run(multiplier, q, steps, recipe.clip, "pair", work.delta)
     return trained.heads(), run, {"engine": "opacus", "recipe": asdict(recipe)}
@@ -70,11 +72,11 @@ def descend(
     `more`: what the record is to say besides.
     """
     options = work.options
-    q = _given(options.q, min(1.0, max(0.05, 200 / pairs.n_units)))
+    q = _given(options.q, min(1.0, max(0.05, 200 / work.n_units)))
     steps = int(_given(options.steps, 200))
     clip, rate = _given(options.clip, clip), _given(options.rate, rate)
     multiplier = accounting.dpsgd_sigma(options.epsilon, work.delta, q, steps)
-    recipe = Recipe(clip, q, steps, rate, multiplier, momentum=0.9, unit=options.unit)
+    recipe = Recipe(clip, q, steps, rate, multiplier, momentum=0.9, unit=options.unit, n_units=work.n_units)
     engine = ClosedForm()
     if options.engine == "opacus":
         from linkage_core.mitigation.opacus_engine import Opacus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import unit
+from linkage_core.mitigation import accounting
+from linkage_core.mitigation.objectives import absent
 from linkage_core.store.entry import Entry
 from linkage_core.store.seen import same_weights
 
@@ -37,7 +40,16 @@ class Training:
         """The unit of each pair."""
         return self.patients if unit == "patient" else np.arange(len(self.patients))
 
+    def public_size(self, unit: str, declared: int | None = None) -> int:
+        """The number of units that all parameters are made from: as declared, or what accounting.public_size makes of
+        the exact one. That of a synthetic cohort is exact: it follows from the seed that made it."""
+        if declared is not None:
+            return declared
+        n = len(np.unique(self.units(unit)))
+        return n if self.source.synthetic else accounting.public_size(n)
+
     def said(self) -> dict[str, Any]:
+        """Cohort, split, and what stays at the site (store.entry.SITE_ONLY): the exact table and its size."""
         return {
             "cohort": self.source.cohort,
             "fingerprint": self.source.manifest["cohort"]["fingerprint"],
@@ -104,12 +116,25 @@ def public_bank(entry: Entry, cohort: str | None) -> tuple[np.ndarray, np.ndarra
     return images, other.features("text", chosen["report_key"]), {"public": said}
 
 
-def refuse_dominant(training: Training) -> None:
-    """InputError where one patient has half of the pairs or more: as good as always, missing ids were read as one."""
+def cautions(training: Training, findings: Sequence[str]) -> list[str]:
+    """What whoever trains should know of these pairs, in sentences. For the site alone: each may hang on one patient.
+
+    For that reason none of it stops a training, which goes on as if nothing were said. `findings`: those to be learnt.
+    """
     names, counts = np.unique(training.patients, return_counts=True)
     most = int(np.argmax(counts))
-    if len(names) < 2 or 2 * counts[most] >= counts.sum():
-        raise InputError(
-            f"Patient {str(names[most])!r} has {counts[most]:,} of the {counts.sum():,} training pairs.",
-            "A guarantee for each patient means little here. Check the patient ids, or leave this one out.",
+    said = []
+    if len(names) < 2 or 2 * counts[most] >= counts.sum():  # as good as always, missing ids were read as one
+        said.append(
+            f"Patient {str(names[most])!r} has {counts[most]:,} of the {counts.sum():,} training pairs: a guarantee "
+            "for each patient means little here. Check the patient ids."
         )
+    nobody = absent(training.labels, findings)
+    if nobody:
+        said.append(f"Nobody here has {', '.join(nobody)}: what the head says of it is noise.")
+    return said
+
+
+def said_of(found: Sequence[str]) -> dict[str, Any]:
+    """Cautions as part of a record; nothing where there are none."""
+    return {"cautions": list(found)} if found else {}

@@ -22,14 +22,17 @@ OUTPUT_NOISE = 0.1
 class Options:
     """How to finetune; everything here is public. None takes the mechanism's default.
 
-    delta: see accounting.delta_for. like: what a noise-only or nonprivate control follows. public: cohort of the same
-    model whose pairs are public (bank of public-negatives, labels of public-labels). seed: of a reproducible run, which
-    is not private. width: dimensions kept by truncate and moment-oneshot. output_noise: deviation in each coordinate.
+    delta: see accounting.delta_for. public_size: the number of units that is declared public, from which delta, q and
+    the size of steps follow; see Training.public_size. like: what a noise-only or nonprivate control follows. public:
+    cohort of the same model whose pairs are public (bank of public-negatives, labels of public-labels). seed: of a
+    reproducible run, which is not private. width: dimensions kept by truncate and moment-oneshot. output_noise:
+    deviation in each coordinate.
     """
 
     epsilon: float = math.inf
     delta: float | None = None
     allow_large_delta: bool = False
+    public_size: int | None = None
     unit: str = "patient"
     findings: tuple[str, ...] = LABELS
     engine: str = ENGINES[0]
@@ -48,14 +51,15 @@ class Options:
 class Work:
     """One training, step by step: the pairs, and the noise to draw.
 
-    entry: whose heads are finetuned. delta: as settled, whatever the options say. signal: whether gradients count; else
-    every one is zero, and the noise is left.
+    entry: whose heads are finetuned. delta, n_units: as settled, whatever the options say; n_units is the public number
+    of units. signal: whether gradients count; else every one is zero, and the noise is left.
     """
 
     entry: Entry
     training: Training
     options: Options
     delta: float
+    n_units: int
     source: Source
     progress: Progress
     signal: bool

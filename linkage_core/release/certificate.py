@@ -21,13 +21,18 @@ from linkage_core.release import stated as shapes
 from linkage_core.release.kind import Limit
 from linkage_core.release.table import KINDS, kind_of
 
-SCHEMA = 2
-FIGURES = ("alone", "joint", "together", "with_before")
+SCHEMA = 3
+FIGURES = ("alone", "unpaired", "joint", "together", "with_before", "with_before_unpaired")
 POOL_SIZES = (100, 1_000, 10_000)
 TRIES = 10_000  # what the page counts successes out of
 
 STATED = (
     *("schema", "kind", "cohort", "mechanism", "one_label", "reproducible", "secret", "ledger", "versions", "files"),
+)
+_UNSEEN = (
+    "The ledger counts what was charged to it, and knows an image by the content of its features. A second site, or "
+    "somebody who deletes ledger and secret, begins anew; so do images that were altered or embedded anew, of patients "
+    "who got other ids. Nothing here would show it."
 )
 PAGE = "release.html"
 DERIVED = ("limit", "certified", "holds_for", "sentences", "assumptions", "must_not_travel_along", "use")
@@ -156,10 +161,13 @@ def limit_of(stated: dict[str, Any]) -> float | None:
 def figures(stated: dict[str, Any], n: int) -> dict[str, Any]:
     """Certified Recall@1 at N = n, None where there is none.
 
-    alone: one record by itself. joint: a mean over all records, for somebody who holds the folder and knows that its
+    alone: one record by itself; of statistics, for an attacker to whom the other patients' data do not depend on which
+    report is right. unpaired: of statistics, for who holds images and reports of summed patients, any matching of them
+    equally likely. joint: a mean over all records, for somebody who holds the folder and knows that its
     records and n candidates match one to one. together: for somebody who can see which records are of one patient, of
     whom the release has at most m: limits multiply (bounds.compose_lifts), mu grows with sqrt(m) (bounds.compose_mu).
-    with_before: together, and with all that had left before of the patient of whom it was most; None where nothing had.
+    with_before, with_before_unpaired: the same with all that had left before of the patient of whom it was most; None
+    where nothing had, and the second where no statistics had.
     """
     found = {name: _rate(one, n) for name, one in _bounds(stated).items()}
     row: dict[str, Any] = {"n": n, "guessing": 1 / n}
@@ -168,6 +176,24 @@ def figures(stated: dict[str, Any], n: int) -> dict[str, Any]:
         row[name] = recall
         row[f"{name}_lift"] = None if recall is None else float(bounds.lift(recall, n))
     return row
+
+
+def shown(content: dict[str, Any]) -> dict[str, str]:
+    """The figures of a certificate that are worth a column, each with its heading: {name of FIGURES: words}.
+
+    From the whole folder and from several records of a patient only where that says more.
+    """
+    row, m = content["certified"][0], limits.most(content)
+    words = {
+        "alone": "from one record",
+        "joint": "from the whole folder",
+        "together": f"from {m} records of one patient",
+        "with_before": "with what left before",
+        "with_before_unpaired": "with what left before, who holds images and reports unpaired",
+    }
+    limit = kind_of(content["kind"]).limit
+    words |= {} if limit is None else limit.shown
+    return {name: words[name] for name in FIGURES if row[name] is not None and (name != "together" or m > 1)}
 
 
 def _limit(stated: dict[str, Any]) -> Limit | None:
@@ -211,7 +237,7 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
             "for one release."
         )
     else:
-        said.append(kind.limit.sentence(rows))
+        said += kind.limit.sentences(rows)
     if stated["one_label"] and rows[0]["alone"] is not None:
         said.append("Each record carries the state of one finding, drawn at random; that doubles the limit, as stated.")
     if rows[0]["joint"] is not None:
@@ -235,6 +261,11 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
             f"By the site's ledger other releases left before; of the patient with most: {' and '.join(left)}. For "
             f"somebody who holds them too, and sees what is of one patient: {limits.numbers(rows, 'with_before')}."
         )
+        if rows[0]["with_before_unpaired"] is not None:
+            said.append(
+                "With the statistics, for somebody who also holds images and reports of summed patients unpaired: "
+                f"{limits.numbers(rows, 'with_before_unpaired')}."
+            )
     if stated["cohort"]["synthetic"]:
         said.append("The cohort is synthetic: nothing in this folder is a patient.")
     return said
@@ -249,7 +280,9 @@ def _holds_for(stated: dict[str, Any]) -> str:
 def _assumptions(stated: dict[str, Any]) -> list[str]:
     """What the figures rest on; nothing where there are none."""
     limit = kind_of(stated["kind"]).limit
-    return limit.assumptions(stated) if limit and _bounds(stated) else []
+    if limit is None or not _bounds(stated):
+        return []
+    return [*limit.assumptions(stated), *([_UNSEEN] if stated["ledger"] is not None else [])]
 
 
 def _use(stated: dict[str, Any]) -> list[str]:

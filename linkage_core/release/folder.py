@@ -36,6 +36,8 @@ from linkage_core.release.records import LABEL_COLUMNS, TABLE
 from linkage_core.release.table import kind_of
 from linkage_core.store.files import sha256, write_json
 
+_LIMITED_TOO_LITTLE = 2
+"""The schema before, in which statistics stated one figure."""
 CERTIFICATE = "certificate.json"
 
 NUMBER_BYTES = 8
@@ -191,6 +193,12 @@ def _content(folder: Path) -> dict[str, Any]:
         content = json.loads(said)
     except ValueError as error:
         raise StoreError(f"{path} cannot be read ({_short(error)}).", ASK) from error
+    if isinstance(content, dict) and content.get("schema") == _LIMITED_TOO_LITTLE:
+        raise StoreError(
+            f"{path} is of schema {_LIMITED_TOO_LITTLE}, whose limit for statistics does not hold for somebody who has "
+            "images and reports unpaired.",
+            "Ask the site to make the release again: this version certifies both figures.",
+        )
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise StoreError(f"{path} is no certificate of schema {SCHEMA}.", ASK)
     known = {*certificate.STATED, *certificate.DERIVED, "digest"}

@@ -3,7 +3,8 @@
 Fresh noise at each download is undone by averaging. Noise keyed by a secret and the image makes a second release equal
 to the first, bit for bit, so it tells nothing new and costs nothing. Then everything rests on the secret: whoever has
 it has the noise. It stays at the site, in a file that its owner alone can read, and belongs to one cohort, by name: a
-corrected label must not bring fresh noise.
+corrected label must not bring fresh noise. With its first charge it is bound to that ledger: another one would count
+the same records from nothing.
 
 The limits of bounds.py are for coins that are random; here they are pseudo-random, 256 bits, keyed by HMAC-SHA256
 (Bellare 2006: a pseudo-random function) and stretched by SHAKE-256 (FIPS 202): to tell the two apart one would have to
@@ -18,7 +19,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,13 @@ _SCHEMA = 2
 @dataclass(frozen=True)
 class Secret:
     """A site's key for one cohort, by its name. The key is not part of repr, and `digest` names it without giving it
-    away."""
+    away. ledger: where the ledger begins that it is bound to (Ledger.start), "" for none yet; last: number and digest
+    of the last entry of it that this secret saw, by which an older copy shows."""
 
     key: bytes = field(repr=False)
     cohort: str
+    ledger: str = field(default="", compare=False)
+    last: tuple[int, str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.key) < KEY_BYTES:
@@ -49,9 +53,8 @@ class Secret:
         """
         _require_name(cohort)
         made = cls(secrets.token_bytes(KEY_BYTES), cohort)
-        text = json.dumps({"schema": _SCHEMA, "cohort": cohort, "key": made.key.hex()}) + "\n"
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            made._write(path)
         except FileExistsError:
             raise InputError(
                 f"The secret {path} exists.", "Use it: another one would release every image a second time."
@@ -60,11 +63,30 @@ class Secret:
             raise InputError(
                 f"The secret {path} cannot be written ({error.strerror}).", "Name another place."
             ) from None
+        return made
+
+    def bound(self, path: Path, ledger: str, last: tuple[int, str] | None = None) -> Secret:
+        """The same in the same file, bound to a ledger from now on, with its last entry; it stays with the first one.
+        OSError where the file cannot be written."""
+        made = replace(self, ledger=self.ledger or ledger, last=last)
+        path = Path(path).resolve()
+        begun = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            made._write(begun)
+            begun.replace(path)
+        finally:
+            begun.unlink(missing_ok=True)
+        return made
+
+    def _write(self, path: Path) -> None:
+        """To a file that is not there yet, readable by its owner alone."""
+        content = {"schema": _SCHEMA, "cohort": self.cohort, "key": self.key.hex()}
+        content |= {"ledger": self.ledger, "last": self.last} if self.ledger else {}
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(json.dumps(content) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        return made
 
     @classmethod
     def read(cls, path: Path, cohort: str) -> Secret:
@@ -75,13 +97,15 @@ class Secret:
             mode = Path(path).stat().st_mode
             held = json.loads(Path(path).read_bytes())
             key, whose, schema = bytes.fromhex(held["key"]), held["cohort"], held["schema"]
+            ledger, last = str(held.get("ledger", "")), held.get("last")
+            last = None if last is None else (int(last[0]), str(last[1]))
         except FileNotFoundError:
             raise InputError(f"There is no secret at {path}.", "Make one, once for a cohort.") from None
         except OSError as error:
             raise InputError(
                 f"The secret {path} cannot be read ({error.strerror}).", "Name the site's own file."
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             raise InputError(f"{path} is not a secret, or was altered.", "Restore it from the site's copy.") from None
         if os.name == "posix" and mode & 0o077:
             raise InputError(f"Others may read the secret {path} (mode {mode & 0o777:o}).", f"chmod 600 {path}")
@@ -97,7 +121,7 @@ class Secret:
             )
         if len(key) < KEY_BYTES:
             raise InputError(f"The secret {path} holds {len(key)} bytes.", f"It needs {KEY_BYTES}; it was cut short.")
-        return cls(key, cohort)
+        return cls(key, cohort, ledger, last)
 
     @property
     def digest(self) -> str:

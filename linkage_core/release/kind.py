@@ -27,17 +27,19 @@ from linkage_core.utility.probe import Probe
 class Options:
     """What is asked for. None: not given.
 
-    limit: K of codes, L of capped. epsilon: of statistics; of capped, a pointwise bound beside L. findings: the list
-    that statistics, scores and one random label are about, all 14 if None. least: smallest cell that is released.
-    per_patient: at most so many records of one patient. noise: standard deviation in each coordinate of embeddings.
-    secret: the site's file; new_secret makes it. unlimited: enter in the ledger what nothing limits. reproducible:
-    noise that anybody can make again, for synthetic cohorts.
+    limit: K of codes, L of capped. epsilon: of statistics; of capped, a pointwise bound beside L. public_size: the
+    number of patients that statistics may tell; None: their number, rounded down (accounting.public_size). findings:
+    the list that statistics, scores and one random label are about, all 14 if None. least: smallest cell that is
+    released. per_patient: at most so many records of one patient. noise: standard deviation in each coordinate of
+    embeddings. secret: the site's file; new_secret makes it. unlimited: enter in the ledger what nothing limits.
+    reproducible: noise that anybody can make again, for synthetic cohorts.
     """
 
     kind: str
     limit: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    public_size: int | None = None
     split: str | None = None
     head: str = OFF_THE_SHELF
     findings: tuple[str, ...] | None = None
@@ -106,22 +108,26 @@ class Limit:
 
     bounds: stated -> upper bounds on Recall@1, {} where there are none; noise that can be repeated is seen to by the
     certificate. assumptions: stated -> what they rest on. lift: mechanism -> the lift that holds for every N, before
-    labels double it; None where it depends on N, and then `sentence` (rows of certificate.figures) is the heart of the
-    certificate. mu: stated -> what all records of a patient cost in a ledger that counts Gaussian noise; None: they
-    cost their lift. holds_for: stated -> which N the figures are about.
+    labels double it; None where it depends on N, and then `sentences` (rows of certificate.figures) are the heart of
+    the certificate, the first one most of all. mu: stated -> what all records of a patient cost in a ledger that counts
+    Gaussian noise; None: they cost their lift. holds_for: stated -> which N the figures are about.
 
-    at, jointly: (option, N) -> the largest recall by an option of lab.frontier that has no mu: of one record, and of
-    the whole folder matched one to one where that is more.
+    at, jointly: (option, N) -> the largest recall by an option of lab.frontier: of one record, or of one image where
+    sums left, and of the whole folder matched one to one where that is more. paired: the same as at, for an attacker to
+    whom the other patients' data do not depend on which report is right, where that is less.
+    shown: heading of a figure (certificate.FIGURES) in a table, where it is not the usual one.
     """
 
     bounds: Callable[[dict[str, Any]], limits.Bounds]
     assumptions: Callable[[dict[str, Any]], list[str]]
     lift: Callable[[dict[str, Any]], float | None] = lambda mechanism: None
     mu: Callable[[dict[str, Any]], float | None] = lambda stated: None
-    sentence: Callable[[list[dict[str, Any]]], str] = limits.of_one_record
+    sentences: Callable[[list[dict[str, Any]]], list[str]] = limits.of_one_record
     holds_for: Callable[[dict[str, Any]], str] = limits.among_records
     at: Callable[[Mapping[str, Any], int], float] = lambda option, n: math.nan
     jointly: Callable[[Mapping[str, Any], int], float] | None = None
+    paired: Callable[[Mapping[str, Any], int], float] | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,16 @@ and a record has the limit of neither alone. Records that leave without any limi
 end it: later record releases of these patients are refused.
 
 The book is a cohort's, by name: a corrected label or a new image begins no new budget, and patients who came later are
-added to it. One sqlite3 file, and beside it a key. Patients, entries and charges are only ever added: triggers refuse
+added to it. It keeps all images of patients of whom something left, and whose they are, by keyed hashes of their
+content (`keyed.image_key`): none of them is released as another patient's, and who charges another ledger can ask for
+them here (known.py). Entries from before images were kept have none.
+
+One sqlite3 file, and beside it a key. Patients, entries, charges and images are only ever added: triggers refuse
 anything else, and each entry carries a keyed hash over its content, its charges and the entry before, so `verify` finds
 what was altered by other means, and nothing is charged to such a book. That an older copy was put back, or the last
 entries cut off, shows only against a digest kept elsewhere: a certificate carries it. An entry and its charges are one
-transaction on disk before `charge` returns; a process that is killed leaves all or none. Patients are stored as keyed
-hashes. Whoever has both files can test whether somebody is in the book: they stay at the site.
+transaction on disk before `charge` returns; a process that is killed leaves all or none. Patients and images are stored
+as keyed hashes. Whoever has both files can test whether somebody is in the book: they stay at the site.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import math
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +41,7 @@ import pandas as pd
 
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting
+from linkage_core.release import bounds
 
 SCHEMA = 2
 ADDED = "patients added"
@@ -56,6 +61,18 @@ CREATE UNIQUE INDEX same ON entries (identity) WHERE identity IS NOT NULL;
 CREATE TABLE charges (number INTEGER NOT NULL, place INTEGER NOT NULL, mu2 REAL NOT NULL, nats REAL NOT NULL,
     PRIMARY KEY (number, place)) WITHOUT ROWID;
 """
+_IMAGES = (
+    "CREATE TABLE images (hash BLOB NOT NULL, place INTEGER NOT NULL, number INTEGER NOT NULL, "
+    "PRIMARY KEY (hash, place)) WITHOUT ROWID",
+    *(
+        f"CREATE TRIGGER images_{verb} BEFORE {verb} ON images BEGIN SELECT RAISE(ABORT, 'append only'); END"
+        for verb in ("DELETE", "UPDATE")
+    ),
+    "CREATE TRIGGER images_again BEFORE INSERT ON images WHEN EXISTS (SELECT 1 FROM images WHERE hash = NEW.hash "
+    "AND place = NEW.place) BEGIN SELECT RAISE(ABORT, 'append only'); END",
+)
+"""The table of images of patients of whom something left, (hash, whose) with the entry of the first time. A book that
+has none yet gets it with its next charge."""
 _FROZEN = "".join(
     f"CREATE TRIGGER {table}_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'append only'); END;\n"
     for table in ("site", "patients", "entries", "charges")
@@ -123,6 +140,18 @@ class Spent:
         """Of one more query of all these patients, at the ledger's delta."""
         return accounting.gaussian_epsilon(1 / self.mu_left, self.delta) if self.mu_left > 1e-9 else 0.0
 
+    def reached(self, pool_sizes: Sequence[int] = (100, 1_000, 10_000)) -> list[dict[str, Any]]:
+        """The most that all releases together allow at each N, of the patient for whom it is most: `paired` for an
+        attacker to whom the other patients' data do not depend on which report is right, `unpaired` for who holds
+        images and reports of summed patients unpaired (bounds.central, bounds.unpaired, times the lift of records)."""
+        spent = np.unique(np.column_stack([self.mu, self.lift]), axis=0).tolist()
+
+        def most(law: Callable[[float, int], Any], n: int) -> float:
+            return max(min(lift * float(law(mu, n)), 1.0) for mu, lift in spent)
+
+        laws = {"paired": bounds.central, "unpaired": bounds.unpaired}
+        return [{"n": n, **{name: most(law, n) for name, law in laws.items()}} for n in pool_sizes]
+
     @property
     def lift_left(self) -> float:
         """Of one more record of each of these patients: at least 1."""
@@ -135,7 +164,7 @@ class Ledger:
     def __init__(self, path: Path, key: bytes, site: Mapping[str, str]) -> None:
         self.path = path
         self._key = key
-        self.cohort = site["cohort"]
+        self.cohort, self.start = site["cohort"], site["start"]
         self.epsilon, self.delta, self.lift = (float(site[name]) for name in ("epsilon", "delta", "lift"))
         self.mu = 1 / accounting.gaussian_sigma(self.epsilon, self.delta)
 
@@ -240,6 +269,7 @@ class Ledger:
         lift: float | None = None,
         keyed: tuple[str, str] | None = None,
         unlimited: bool = False,
+        images: Sequence[tuple[str, bytes]] = (),
     ) -> Charge:
         """Enter a release before anything of it is given out; on disk when this returns. All of it, or an error.
 
@@ -251,9 +281,12 @@ class Ledger:
                 the image. The same again, with the same mechanism and parameters, is the same release: it costs nothing
                 and the first entry comes back. Others are charged in full, also where some of the images were in an
                 earlier one.
+            images: (patient, keyed.image_key) of all images at hand of `patients`, also of those that do not leave: a
+                limit is a patient's.
 
         Raises InputError, and charges nothing, if the budget of any patient would be exceeded (it says of how many, and
-        what is left), any left without limit before, or any is unknown; StoreError if the book was altered.
+        what is left), any left without limit before, any is unknown, or any image is known as another patient's;
+        StoreError if the book was altered.
         """
         if (mu is not None) + (lift is not None) + unlimited != 1:
             raise InputError(
@@ -275,6 +308,9 @@ class Ledger:
         names, times = np.unique(np.asarray(patients).astype(str), return_counts=True)
         if not len(names):
             raise InputError("The release has no patients.", "Nothing is charged for nothing: leave it out.")
+        strangers = {str(whose) for whose, _ in images} - set(names.tolist())
+        if strangers:
+            raise InputError(f"{len(strangers):,} patients have images and no record.", "Give those of its patients.")
         hashes = [_hashed(self._key, name) for name in names.tolist()]
         with self._changing() as book:
             if identity is not None:
@@ -288,11 +324,15 @@ class Ledger:
                 if lift is not None or keyed is not None:
                     self._require_limited(book, places)
                 self._require_left(book, places, mu2, nats)
+            at = dict(zip(names.tolist(), places.tolist(), strict=True))
+            new = self._new_images(book, {(_hashed_image(self._key, one), at[str(whose)]) for whose, one in images})
             told = {**parameters, "before": self._before(book, None if lift is None and keyed is None else places)}
             order = np.argsort(places)
             rows = list(zip(places[order].tolist(), mu2[order].tolist(), nats[order].tolist(), strict=True))
             n_records = 0 if lift is None else int(times.sum())
-            return self._enter(book, mechanism, told, mu, lift, identity, len(places), n_records, rows)
+            if new:
+                told["images"] = _digest_of_images(new)
+            return self._enter(book, mechanism, told, mu, lift, identity, len(places), n_records, rows, new)
 
     def add(self, cohort: str, patients: Sequence[str] | np.ndarray) -> Charge | None:
         """Append those patients of the cohort whom the book does not know, with the budget of all others; None if it
@@ -326,6 +366,7 @@ class Ledger:
         n_patients: int,
         n_records: int,
         rows: list[tuple[int, float, float]],
+        images: Sequence[tuple[bytes, int]] = (),
     ) -> Charge:
         """One more entry with its charges; on disk when this returns."""
         last = book.execute("SELECT number, digest FROM entries ORDER BY number DESC LIMIT 1").fetchone()
@@ -345,8 +386,31 @@ class Ledger:
         entry = (*content, _chained(self._key, previous, content))
         book.execute(f"INSERT INTO entries VALUES ({', '.join('?' * len(entry))})", entry)
         book.executemany("INSERT INTO charges VALUES (?, ?, ?, ?)", [(number + 1, *row) for row in rows])
+        if images:
+            book.executemany("INSERT INTO images VALUES (?, ?, ?)", [(*one, number + 1) for one in images])
         book.execute("COMMIT")
         return _charge(entry)
+
+    def _new_images(self, book: sqlite3.Connection, asked: set[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+        """(hash, place) of those that are not known yet, sorted; InputError where one is known as another patient's.
+
+        A patient who got a new id would have a new budget otherwise.
+        """
+        if not asked:
+            return []
+        if not _has_images(book):
+            for statement in _IMAGES:
+                book.execute(statement)
+        there = set(book.execute("SELECT hash, place FROM images"))
+        known, new = {one for one, _ in there}, asked - there
+        others = sum(one in known for one, _ in new)
+        if others:
+            raise InputError(
+                f"{others:,} of the {len(asked):,} images of these patients are in the ledger as images of others.",
+                "A patient who gets another id gets no other budget: restore the ids, or leave the images out. Nothing "
+                "was charged.",
+            )
+        return sorted(new)
 
     def _require_limited(self, book: sqlite3.Connection, places: np.ndarray) -> None:
         """InputError where some of these left in records without limit: no lift of theirs limits anything now."""
@@ -406,6 +470,21 @@ class Ledger:
             mu2, nats = self._sums(book, places)
         return Spent(np.sqrt(mu2), np.exp(nats), self.mu, self.lift, self.delta)
 
+    def knows(self, patients: Sequence[str] | np.ndarray) -> int:
+        """How many of these patients the book is of."""
+        with _connected(self.path) as book:
+            known = {bytes(one) for (one,) in book.execute("SELECT hash FROM patients")}
+        return sum(_hashed(self._key, name) in known for name in np.unique(np.asarray(patients).astype(str)).tolist())
+
+    def left(self, images: Sequence[bytes]) -> int:
+        """How many of these images (keyed.image_key) are of patients of whom something left by this book; those of
+        entries from before images were kept are not known."""
+        with _connected(self.path) as book:
+            if not _has_images(book):
+                return 0
+            known = {bytes(one) for (one,) in book.execute("SELECT hash FROM images")}
+        return sum(_hashed_image(self._key, one) in known for one in images) if known else 0
+
     def history(self) -> pd.DataFrame:
         """One row an entry, oldest first, without patients: what may be shown and exported."""
         with _connected(self.path) as book:
@@ -418,6 +497,12 @@ class Ledger:
         with _connected(self.path) as book:
             row = book.execute("SELECT * FROM entries WHERE number = ?", (number,)).fetchone()
         return None if row is None else _charge(row)
+
+    def last(self) -> tuple[int, str] | None:
+        """Number and digest of the last entry; None where there is none."""
+        with _connected(self.path) as book:
+            row = book.execute("SELECT number, digest FROM entries ORDER BY number DESC LIMIT 1").fetchone()
+        return None if row is None else (int(row[0]), str(row[1]))
 
     def holds(self, number: int, digest: str) -> bool:
         """Is this the digest of that entry? What a certificate says of the ledger, checked at the site."""
@@ -459,6 +544,9 @@ class Ledger:
         begun = _start(self._key, site, hashes[: max(n_known, 0)])
         if previous != begun or [place for place, _ in people] != list(range(len(people))):
             found.append("The budget, the cohort or the list of patients was altered.")
+        left = _images_by_entry(book)
+        if _has_images(book) and {f"images_{verb}" for verb in ("UPDATE", "DELETE", "again")} - there:
+            found.append("The triggers that refuse changes of its images are gone.")
         last = 0
         for row, n_added in zip(entries, added, strict=True):
             content, digest = row[:-1], row[-1]
@@ -476,12 +564,16 @@ class Ledger:
             ).fetchall()
             if content[at["charges"]] != _digest(charged):
                 found.append(f"The charges of entry {content[0]} were altered.")
+            if _said_images(content[at["parameters"]]) != _digest_of_images(left.pop(content[0], [])):
+                found.append(f"The images of entry {content[0]} were altered.")
             previous = digest
         (stray,) = book.execute(
             "SELECT count(*) FROM charges WHERE number NOT IN (SELECT number FROM entries)"
         ).fetchone()
         if stray:
             found.append(f"{stray} charges belong to no entry.")
+        if left:
+            found.append(f"{sum(map(len, left.values()))} images belong to no entry.")
         return found
 
     def _places(self, book: sqlite3.Connection, hashes: list[bytes]) -> np.ndarray:
@@ -557,6 +649,39 @@ def _key_path(path: Path) -> Path:
 
 def _hashed(key: bytes, patient: str) -> bytes:
     return hmac.digest(key, b"patient\0" + patient.encode(), "sha256")
+
+
+def _hashed_image(key: bytes, image: bytes) -> bytes:
+    return hmac.digest(key, b"image\0" + image, "sha256")
+
+
+def _has_images(book: sqlite3.Connection) -> bool:
+    return book.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'images'").fetchone() is not None
+
+
+def _images_by_entry(book: sqlite3.Connection) -> dict[int, list[tuple[bytes, int]]]:
+    """(hash, place) of the images that left first by each entry, sorted."""
+    found: dict[int, list[tuple[bytes, int]]] = {}
+    if _has_images(book):
+        for number, one, place in book.execute("SELECT number, hash, place FROM images ORDER BY hash, place"):
+            found.setdefault(number, []).append((one if isinstance(one, bytes) else repr(one).encode(), place))
+    return found
+
+
+def _digest_of_images(rows: Sequence[tuple[bytes, int]]) -> str:
+    """ "" for none."""
+    if not rows:
+        return ""
+    places = np.array([place for _, place in rows], dtype="<i8").tobytes()
+    return hashlib.sha256(b"".join(one for one, _ in rows) + places).hexdigest()
+
+
+def _said_images(parameters: Any) -> str:
+    """What an entry says of its images; what cannot be read was altered, and shows by its digest."""
+    try:
+        return str(json.loads(parameters).get("images", ""))
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def _start(key: bytes, site: Mapping[str, str], hashes: Sequence[bytes]) -> str:

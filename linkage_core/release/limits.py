@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from linkage_core.release import bounds
@@ -42,10 +43,14 @@ def before_of(stated: dict[str, Any]) -> dict[str, Any] | None:
     return None if before["mu"] == 0 and before["lift"] == 1 else dict(before)
 
 
-def with_before(stated: dict[str, Any], limit: float, mu: float) -> Bounds:
+def with_before(stated: dict[str, Any], limit: float, mu: float, *, sums: bool = False) -> Bounds:
     """The bound for who also holds what left before of the patient: mu_b of statistics, lift_b of records.
 
         Recall@1 <= limit^m lift_b Phi(Phi^-1(1/N) + root(mu^2 + mu_b^2))
+
+    and for who holds images and reports of summed patients unpaired the same with 3 root(mu^2 + mu_b^2), because each
+    sum is so far from its reference (bounds.unpaired). That figure is left out where no sums left: records alone tell
+    as much to one as to the other.
 
     Given J, all releases are independent: their coins are. One record has p_j(r) <= L q(r), q one law for all j (a code
     of K values: L = K and q = 1/K), so with any others, s,
@@ -58,9 +63,12 @@ def with_before(stated: dict[str, Any], limit: float, mu: float) -> Bounds:
     if said is None:
         return {}
     m, lift, mu = most(stated), said["lift"], bounds.compose_mu([mu, said["mu"]])
-    if lift is None:
-        return {"with_before": lambda n: 1.0}
-    return {"with_before": lambda n: power(limit, m, n) * lift * float(bounds.gaussian(mu, n))}
+    laws = {"with_before": bounds.central} | ({"with_before_unpaired": bounds.unpaired} if said["mu"] or sums else {})
+
+    def bound(law: Callable[[float, int], float], n: int) -> float:
+        return 1.0 if lift is None else power(limit, m, n) * lift * float(law(mu, n))
+
+    return {name: partial(bound, law) for name, law in laws.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- in words
@@ -76,13 +84,13 @@ def numbers(rows: list[dict[str, Any]], name: str) -> str:
     return "; ".join(said)
 
 
-def of_one_record(rows: list[dict[str, Any]]) -> str:
+def of_one_record(rows: list[dict[str, Any]]) -> list[str]:
     """The first sentence of a certificate of records whose limit is another one at each N."""
-    return (
+    return [
         "Among N equally likely reports, whoever gets one record of this release picks the right report with "
         f"probability {numbers(rows, 'alone')}. The advantage over guessing grows with N: never quote it "
         "without N."
-    )
+    ]
 
 
 def among_records(stated: dict[str, Any]) -> str:

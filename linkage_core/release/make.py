@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.progress import Progress, silent
-from linkage_core.release import certificate, folder, records
+from linkage_core.release import certificate, folder, known, records
 from linkage_core.release.certificate import SCHEMA, Certificate
 from linkage_core.release.keyed import Secret
 from linkage_core.release.kind import Kind, Options
@@ -33,7 +34,7 @@ __all__ = ["Made", "Options", "confirm", "make"]
 
 _OF_SOME = (
     *("limit", "epsilon", "delta", "findings", "public", "one_label", "least", "noise", "secret", "new_secret"),
-    *("unlimited", "per_patient"),
+    *("unlimited", "per_patient", "public_size"),
 )
 """Options that mean something for some kinds only, those that take them."""
 _REPRODUCIBLE = 0  # the seed of a release that anybody can repeat
@@ -61,12 +62,14 @@ def make(entry: Entry, out: Path, options: Options, progress: Progress = silent)
         progress("embeddings", 0, 3)
         source = records.gather(entry, options.head, options.split)
         progress("release", 1, 3)
-        secret = _secret(options, entry.cohort)
+        secret = _secret(options, entry.cohort, ledger)
         entered = None
         try:
             stated, data, charge = _prepared(source, options, kind, secret)
             making.write(data)
-            entered = None if ledger is None else charge(ledger, making.files())
+            entered = charge(ledger, making.files())
+            if ledger is not None:
+                _bind(entry, options, secret, ledger)
             stated["ledger"] = None if entered is None else _entered(entered)
             progress("files", 2, 3)
             made = making.finish(stated)
@@ -189,8 +192,15 @@ def _require_sense(entry: Entry, options: Options, kind: Kind) -> None:
         )
 
 
-def _secret(options: Options, cohort: str) -> Secret:
-    """The site's secret, a new one, or one that everybody has."""
+def _bind(entry: Entry, options: Options, secret: Secret, ledger: Ledger) -> None:
+    """From its first charge on a secret belongs to its ledger, and a ledger of people to the store's list."""
+    if options.secret is not None:
+        secret.bound(options.secret, ledger.start, ledger.last())
+    known.keep(entry, ledger)
+
+
+def _secret(options: Options, cohort: str, ledger: Ledger | None) -> Secret:
+    """The site's secret, a new one, or one that everybody has. InputError for one that is bound to another ledger."""
     if options.reproducible:
         return Secret(hashlib.sha256(f"reproducible {_REPRODUCIBLE}".encode()).digest(), cohort)
     if options.secret is None:  # statistics: the noise comes from the operating system
@@ -202,13 +212,28 @@ def _secret(options: Options, cohort: str) -> Secret:
             f"There is no secret at {options.secret}.",
             "Restore the site's own; or, if this cohort never had one, add --new-secret to make it.",
         )
-    return Secret.read(options.secret, cohort)
+    found = Secret.read(options.secret, cohort)
+    if found.ledger and (ledger is None or ledger.start != found.ledger):
+        raise InputError(
+            f"The secret {options.secret} is bound to "
+            + (f"another ledger than {ledger.path}." if ledger else "a ledger, and none was named."),
+            "Its records are counted in the ledger that it was first used with, and nowhere else: name that one.",
+        )
+    if ledger is not None:
+        known.require_newest(ledger, found.last, f"the secret {options.secret}")
+        if not os.access(options.secret.resolve().parent, os.W_OK):
+            raise InputError(
+                f"The folder of the secret {options.secret} cannot be written.",
+                "The secret notes the last entry of its ledger: put it where you may write.",
+            )
+    return found
 
 
 def _prepared(
     source: Source, options: Options, kind: Kind, secret: Secret
-) -> tuple[dict[str, Any], dict[str, Callable[[Path], None]], Callable[[Ledger, dict[str, str]], Charge]]:
+) -> tuple[dict[str, Any], dict[str, Callable[[Path], None]], Callable[[Ledger | None, dict[str, str]], Charge | None]]:
     """(what the certificate states, writers of the data files, how it is charged for files of these sha256)."""
+    whole = source
     if options.per_patient is not None:
         source = records.thinned(source, secret, options.per_patient)
     made = kind.make(source, options, secret)
@@ -225,11 +250,7 @@ def _prepared(
         "mechanism": made.mechanism,
     }
     if made.table is None:
-        return (
-            said,
-            dict(made.data),
-            lambda ledger, files: ledger.charge(kind.name, _asked(said, files), source.patients, **_costs(said)),
-        )
+        return said, dict(made.data), _charging(whole, source.patients, said)
     patients = source.patients[made.rows]
     most = int(np.unique(patients, return_counts=True)[1].max())
     said["cohort"] |= {"n_records": len(made.rows), "most_records_of_a_patient": most}
@@ -237,14 +258,28 @@ def _prepared(
     return (
         said,
         {TABLE: folder.save_table(made.table), **made.data},
-        lambda ledger, files: ledger.charge(
-            kind.name,
-            {**_asked(said, files), "purpose": made.purpose},
-            patients,
-            **_costs(said),
-            keyed=(secret.digest, images),
-        ),
+        _charging(whole, patients, said, purpose=made.purpose, keyed=(secret.digest, images)),
     )
+
+
+def _charging(
+    whole: Source, patients: np.ndarray, said: dict[str, Any], purpose: str = "", keyed: tuple[str, str] | None = None
+) -> Callable[[Ledger | None, dict[str, str]], Charge | None]:
+    """How records of these patients are charged, for files of these sha256: to this ledger (None: to none), if no other
+    one that is known here has images of theirs. whole: all records at hand."""
+    charged = set(patients.tolist())
+    images = [pair for pair in zip(whole.patients.tolist(), whole.images, strict=True) if pair[0] in charged]
+    more = {"purpose": purpose} if keyed else {}
+
+    def charge(ledger: Ledger | None, files: dict[str, str]) -> Charge | None:
+        if not said["reproducible"]:
+            known.refuse_left(whole.entry, [one for _, one in images], ledger)
+        if ledger is None:
+            return None
+        asked = {**_asked(said, files), **more}
+        return ledger.charge(said["kind"], asked, patients, **_costs(said), keyed=keyed, images=images)
+
+    return charge
 
 
 def _asked(stated: dict[str, Any], files: dict[str, str]) -> dict[str, Any]:
@@ -267,6 +302,6 @@ def _costs(stated: dict[str, Any]) -> dict[str, Any]:
 
 def _cohort(source: Source) -> dict[str, Any]:
     """Of `statistics` nothing more may be said: how many images there are, or a patient has, is told without noise
-    nowhere. That of patients is public."""
+    nowhere. That of patients is rounded or declared, see there."""
     entry = source.entry
     return {"name": entry.cohort, "model": entry.model, "head": source.head, "synthetic": entry.synthetic}

@@ -20,6 +20,7 @@ from linkage_core.attacks import held as attacks_held
 from linkage_core.attacks.attack import Attack
 from linkage_core.attacks.attackers import on_records
 from linkage_core.attacks.held import RECORDS, Held, Known
+from linkage_core.attacks.scored import Answer, InBlocks, Scored, ranked
 from linkage_core.audit.study import Study
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
@@ -71,17 +72,27 @@ class Game:
 
     def count(self, queries: np.ndarray, of_text: np.ndarray) -> MatchCounts:
         """Exact counts for scores queries (n_queries, p) . of_text (n_texts, p)."""
+        return self.ranked(Scored(queries, of_text))
+
+    def ranked(self, answer: Answer) -> MatchCounts:
+        """Exact counts of an attacker's scores."""
         held = self.held
         if self.population == ATTACKED:
-            return held.count(queries, of_text)
+            return held.ranked(answer)
+        if isinstance(answer, InBlocks):
+            return self._linked(ranked(answer, held.text_of, held.match))
+        queries = answer.queries
         keys = np.ascontiguousarray(np.column_stack([queries, held.match]))  # the same again in another round?
         _, first, again = np.unique(
             keys.view(np.dtype((np.void, keys.dtype.itemsize * keys.shape[1]))).ravel(),
             return_index=True,
             return_inverse=True,
         )
-        found = match_counts(queries[first], of_text[held.text_of], held.match[first])
-        better, tied, eligible = (column[again] for column in found)
+        found = match_counts(queries[first], answer.of_candidates(held.text_of), held.match[first])
+        return self._linked(MatchCounts(*(column[again] for column in found)))
+
+    def _linked(self, counts: MatchCounts) -> MatchCounts:
+        better, tied, eligible = counts
         gone = self.suppressed  # not linked, as in bounds.cells and in the ceiling
         return MatchCounts(np.where(gone, eligible, better), np.where(gone, 0, tied), eligible)
 
@@ -152,11 +163,11 @@ def attacks(
         with threadpool_limits(1, user_api="blas"):
             if attacker == PREDICTOR:
                 queries, of_text, known, chosen = cell_factors(held, mechanism, seed)
-                queries = queries[game.rows]
+                answer: Answer = Scored(queries[game.rows], of_text, chosen)
             else:
-                queries, of_text, known, chosen = attack.factors(game.held, attacker, m, seed)
-            counts = game.count(queries, of_text)
-        found.append(Attack(game.study(entry, name, counts, seed), attacker, RECORDS, m, known, chosen))
+                answer, known = attack.answered(game.held, attacker, m, seed)
+            counts = game.ranked(answer)
+        found.append(Attack(game.study(entry, name, counts, seed), attacker, RECORDS, m, known, answer.chosen))
     progress("attackers", len(plan), len(plan))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from linkage_core.release.certificate import TRIES, Certificate
+from linkage_core.release.certificate import TRIES, Certificate, shown
 from linkage_core.release.records import TABLE
 from linkage_core.release.table import kind_of
 
@@ -89,14 +89,7 @@ def render(made: Certificate) -> str:
 
 def _figures(content: dict[str, Any]) -> str:
     """N, and of 10,000 tries how many can be right."""
-    per_record, m = kind_of(content["kind"]).per_record, content["cohort"].get("most_records_of_a_patient", 1)
-    names = {"alone": "at most, from one record" if per_record else "at most, from this file"}
-    if content["certified"][0]["joint"] is not None:
-        names["joint"] = "at most, from the whole folder"
-    if per_record and m > 1:
-        names["together"] = f"at most, from {m} records of one patient"
-    if content["certified"][0]["with_before"] is not None:
-        names["with_before"] = "at most, with what left before"
+    names = {name: f"at most, {words}" for name, words in shown(content).items()}
     head = "".join(f"<th>{_text(one)}</th>" for one in ("N candidates", "guessing", *names.values()))
     rows = []
     for row in content["certified"]:

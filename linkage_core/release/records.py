@@ -74,16 +74,25 @@ def gather(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None) ->
     split = split or entry.default_split
     records = entry.records(split)
     features = entry.features("image", records["record_id"])
-    weights = str(entry.manifest["model"].get("weights_sha256") or f"imported {entry.manifest['model']['name']}")
     return Source(
         entry=entry,
         head=head,
         split=split,
         records=records,
         embeddings=unit(entry.heads(head).image(features)),
-        images=[image_key(row, weights) for row in features],
+        images=_keys(entry, features),
         head_sha256=str(entry.manifest["files"][f"heads/{head}.safetensors"]["sha256"]),
     )
+
+
+def keys_of(entry: Entry, records: pd.DataFrame) -> list[bytes]:
+    """The key of each record's image, by content: a copy of the entry under another name has the same."""
+    return _keys(entry, entry.features("image", records["record_id"]))
+
+
+def _keys(entry: Entry, features: np.ndarray) -> list[bytes]:
+    weights = str(entry.manifest["model"].get("weights_sha256") or f"imported {entry.manifest['model']['name']}")
+    return [image_key(row, weights) for row in features]
 
 
 def thinned(source: Source, secret: Secret, most: int) -> Source:

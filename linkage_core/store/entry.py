@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,9 @@ from linkage_core.validate import one_of
 
 OFF_THE_SHELF = "off-the-shelf"
 LADDER = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
+SITE_ONLY = ("fingerprint", "n_pairs", "n_patients")
+"""Of a record's `trained_on`: exact functions of the training table. Whoever knows all its patients but one could try
+any guess about the last against them, so they stand in the entry's manifest and never in a head's file."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -62,6 +65,20 @@ def folder_name(model: str) -> str:
         )
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-90:]
     return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}".lstrip("._-")
+
+
+def parted(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what travels in a head's file, what stays at the site) of a head's record.
+
+    Heads whose noise is stored as a seed are parted alike: one rule.
+    """
+    travels, trained = dict(record), record.get("trained_on") or {}
+    site = {"cautions": travels.pop("cautions")} if "cautions" in travels else {}
+    kept = {name: trained[name] for name in SITE_ONLY if name in trained}
+    if kept:
+        travels["trained_on"] = {name: value for name, value in trained.items() if name not in kept}
+        site["trained_on"] = kept
+    return travels, site
 
 
 @dataclass(frozen=True)
@@ -201,13 +218,22 @@ class Entry:
         )
 
     def head_record(self, name: str = OFF_THE_SHELF) -> dict[str, Any]:
-        """How a finetuned head was made, as its file tells; {} for the off-the-shelf one. StoreError if absent."""
+        """How a finetuned head was made, as its file and the manifest tell; {} for the off-the-shelf one.
+
+        Of a head that came from elsewhere as a file alone, SITE_ONLY is not told. StoreError if absent.
+        """
         self.heads(name)
-        return read_tensors(self._checked(f"heads/{name}.safetensors"))[1]
+        relative = f"heads/{name}.safetensors"
+        record = read_tensors(self._checked(relative))[1]
+        site = self.manifest.get("site", {}).get(relative, {})
+        if "trained_on" in site:
+            site = {**site, "trained_on": {**(record.get("trained_on") or {}), **site["trained_on"]}}
+        return {**record, **site}
 
     def add_head(self, name: str, heads: Heads, record: dict[str, Any], *, replace: bool = False) -> Entry:
         """Write finetuned heads with their record into the entry, and return the entry that knows them.
 
+        What of the record may travel goes into the head's file, the rest into the manifest (`parted`).
         Raises InputError for a name that is taken (unless `replace`) or unusable, and for heads of other dimensions.
         """
         shelf = self.heads()
@@ -220,7 +246,8 @@ class Entry:
                 )
         self.refuse_taken(name, replace=replace)
         relative = f"heads/{name}.safetensors"
-        return self.add_file(relative, lambda path: write_heads(path, heads, record), replace=replace)
+        travels, site = parted(record)
+        return self.add_file(relative, lambda path: write_heads(path, heads, travels), replace=replace, site=site)
 
     def refuse_taken(self, name: str, *, replace: bool = False) -> None:
         """InputError if a finetuned head cannot have this name, or a head has it already (unless `replace`).
@@ -237,8 +264,18 @@ class Entry:
                 f"{self.cohort}/{self.model} already has a head {name!r}.", "Give another name, or replace it."
             )
 
-    def add_file(self, relative: str, write: Callable[[Path], None], *, replace: bool = True) -> Entry:
-        """Have `write` make one more file of the entry, list it in the manifest, and return the entry that knows it."""
+    def add_file(
+        self,
+        relative: str,
+        write: Callable[[Path], None],
+        *,
+        replace: bool = True,
+        site: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Have `write` make one more file of the entry, list it in the manifest, and return the entry that knows it.
+
+        site: what is known of the file at the site alone; it stands in the manifest, in place of what stood there.
+        """
         with writing(self.path):
             now = self.again().manifest  # others may have written
             if relative in now["files"] and not replace:
@@ -246,6 +283,9 @@ class Entry:
                     f"{self.cohort}/{self.model} already has {relative}.", "Give another name, or replace it."
                 )
             content = {key: value for key, value in now.items() if key not in ("schema", "versions", "files")}
+            noted = {name: said for name, said in now.get("site", {}).items() if name != relative}
+            content.pop("site", None)
+            content |= {"site": noted | ({relative: dict(site)} if site else {})} if noted or site else {}
             write(self.path / relative)
             write_manifest(self.path, {**content, "keep": {*now["files"], relative}})
         return self.again()

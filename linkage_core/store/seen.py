@@ -42,7 +42,9 @@ def _seen(entry: Entry, source: Entry, patients: np.ndarray, trained: Mapping[st
     cohort = entry.manifest["cohort"]
     whole = cohort.get("subset_of") or {}
     seen: set[str] = set()
-    if trained["fingerprint"] in (cohort["fingerprint"], whole.get("fingerprint")):  # this very table, or cut from it
+    told = trained.get("fingerprint")  # a head that came as a file alone tells the cohort's name and no more
+    tables = (cohort["fingerprint"], whole.get("fingerprint"))  # this very one, and the one it was cut from
+    if told is not None and told in tables:
         seen |= _patients(entry, trained)
     for store in {one.store.root: one.store for one in (entry, source)}.values():
         if entry.model in store.models(trained["cohort"]):
@@ -57,6 +59,17 @@ def _patients(entry: Entry, trained: Mapping[str, Any]) -> set[str]:
     if split != "all":
         records = records[records["split"] == split]
     return set(records["patient_id"])
+
+
+def trained_words(record: Mapping[str, Any]) -> str:
+    """What a head was trained on, in words for the site; "" for one that no pairs made."""
+    trained = record.get("trained_on")
+    if not trained:
+        return ""
+    whose = f"{trained.get('cohort', 'a cohort without a name')}{' (synthetic)' if trained.get('synthetic') else ''}"
+    if "n_pairs" not in trained:
+        return f"pairs of {whose}; how many, and which, is not told: the head came from elsewhere"
+    return f"{trained['n_pairs']:,} pairs of {trained['n_patients']:,} patients of {whose}"
 
 
 def same_weights(entry: Entry, other: Entry) -> None:

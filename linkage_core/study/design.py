@@ -27,6 +27,8 @@ class Preset:
     """A study's design. fractions: shares of patients (finetune, attacker, heldout) in each cohort.
 
     epsilon and delta are of the study's mechanism (`paper`); ours get the same epsilon, and delta by their own rule.
+    rates: learning rates that the study's recipe is run at, because it states none. mitigated: the model that the
+    published figures of mitigation belong to.
     """
 
     name: str
@@ -39,10 +41,19 @@ class Preset:
     epsilon: float = mechanisms.PAPER_EPSILON
     delta: float = 6e-6
     ours: tuple[str, ...] = (mechanisms.LABEL, oneshot.LABEL)
+    rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    mitigated: str = "biovil-t"
     seed: int = 0
 
 
-PRESETS = {one.name: one for one in (Preset("arxiv-2606.02276"),)}
+PRESETS = {
+    one.name: one
+    for one in (
+        Preset("arxiv-2606.02276"),
+        # heads trained on the share of patients that the study can have had: all but the held-out and a few to attack
+        Preset("arxiv-2606.02276-share", mimic_fractions=(0.78, 0.02, 0.2), chexpert_fractions=(0.824, 0.02, 0.156)),
+    )
+}
 
 DESIGN = (
     ("models", "CLIP, PubMedCLIP, BiomedCLIP, BioViL-T", "those named"),
@@ -61,9 +72,14 @@ DESIGN = (
     (
         "mitigation",
         "encoders frozen, projection heads by differentially private optimization, epsilon 0.34, delta 6e-6",
-        "mechanism paper: in-batch InfoNCE, AdamW, Opacus; ours beside it",
+        "mechanism paper, a reading of the study's recipe: in-batch InfoNCE, AdamW, Opacus; ours beside it",
     ),
-    ("batch, steps, clip, rate", UNSTATED, "PaperRecipe; in each head's record"),
+    ("batch, steps, clip, rate", UNSTATED, "PaperRecipe, in each head's record; the rate alone spans a range: rates"),
+    (
+        "pairs that train the heads",
+        "up to 333,152: all pairs but the held-out",
+        "the share of MIMIC-CXR's patients in study.json; arxiv-2606.02276-share gives the study's",
+    ),
     ("unit of privacy", UNSTATED, "paper: the pair; ours: the patient"),
     ("linear probe", "macro AUROC over 14 labels; training is not stated", "trained on the attacker's split"),
     ("transfer", "to CheXpert Plus without retraining", "the same heads and probes"),
@@ -151,6 +167,11 @@ def strongest(found: StudyRun) -> str:
 
 def training_cohort(entries: dict[str, Entry]) -> str:
     return next(iter(entries.values())).cohort
+
+
+def rate_head(design: Preset, rate: float) -> str:
+    """Name of the head of the study's recipe at a learning rate."""
+    return f"{design.name}-{mechanisms.PAPER}-rate{rate:g}"
 
 
 def heads_of(design: Preset, reproducible: bool) -> list[tuple[str, str, finetuning.Options]]:

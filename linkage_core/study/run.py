@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,17 @@ from linkage_core.mitigation import finetune as finetuning
 from linkage_core.progress import Progress, silent
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 from linkage_core.store.files import versions
-from linkage_core.study.design import DESIGN, SCHEMA, UNSTATED, Preset, StudyRun, heads_of, strongest, study_pairs
+from linkage_core.study.design import (
+    DESIGN,
+    SCHEMA,
+    UNSTATED,
+    Preset,
+    StudyRun,
+    heads_of,
+    rate_head,
+    strongest,
+    study_pairs,
+)
 from linkage_core.study.side_by_side import side_by_side
 from linkage_core.validate import new_folder
 
@@ -170,6 +180,7 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
     utility: list[pd.DataFrame] = []
     records: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = []
+    rates: list[dict[str, Any]] = []
     for model in models:
         entry, abroad = found.mimic[model], found.chexpert.get(model)
         externals = [abroad] if abroad is not None else []
@@ -194,14 +205,45 @@ def _mitigation(found: StudyRun, models: Sequence[str], reproducible: bool, prog
         names = [name for name, _, _ in plan]
         for table, rows in ((measured.linkage(entry), linkage), (measured.utility(entry), utility)):
             rows.append(table[table["head"].isin(names)].assign(model=model))
+        rates += [{"model": model, **row} for row in _rates(entry, found, reproducible, progress)]
         for cohort in (entry, *externals):
             progress("changes", 0, 1)
             changes += [{"model": model, **row} for row in _changes(entry, cohort, linkage[-1], found.preset)]
     progress("changes", 1, 1)
     found.tables["changes"] = pd.DataFrame(changes)
+    found.tables["rates"] = pd.DataFrame(rates)
     found.tables["mitigation"] = pd.concat(linkage, ignore_index=True)
     found.tables["utility"] = pd.concat(utility, ignore_index=True)
     found.tables["heads"] = pd.DataFrame(records)
+
+
+def _rates(entry: Entry, found: StudyRun, reproducible: bool, progress: Progress) -> list[dict[str, Any]]:
+    """Change of cosine's Recall@1 under the study's recipe, at one epsilon and delta, by its learning rate alone."""
+    design = found.preset
+    before = auditing.study(entry, seed=design.seed)
+    n = max([size for size in design.pool_sizes if size <= before.common_pool], default=before.common_pool)
+    patients = before.queries["patient_id"].to_numpy(str)
+    _, mechanism, options = heads_of(design, reproducible)[0]
+    rows = []
+    for done, rate in enumerate(design.rates):
+        progress("learning rates", done, len(design.rates))
+        name, now = rate_head(design, rate), entry.again()
+        try:
+            if name not in measured.head_names(now):
+                measured.train(now, mechanism, replace(options, rate=rate), name)
+                now = now.again()
+            after = auditing.study(now, name, seed=design.seed)
+        except (InputError, StoreError) as error:
+            found.left_out[f"{name} of {entry.cohort}/{entry.model}"] = str(error)
+            continue
+        change = compare.relative_change(before.recall(n, 1)[0], after.recall(n, 1)[0], patients, design.seed)
+        said = now.head_record(name)
+        rows.append(
+            {"head": name, "rate": rate, "cohort": entry.cohort, "attacker": COSINE, "pool_size": n}
+            | {"epsilon": design.epsilon, "delta": said.get("delta"), **change}
+        )
+    progress("learning rates", len(design.rates), len(design.rates))
+    return rows
 
 
 def _changes(entry: Entry, cohort: Entry, linkage: pd.DataFrame, design: Preset) -> list[dict[str, Any]]:
@@ -248,7 +290,7 @@ def _said(record: dict[str, Any]) -> dict[str, Any]:
         "claim",
         "says",
     )
-    return {name: record.get(name) for name in names} | {"n_pairs": record.get("trained_on", {}).get("n_pairs")}
+    return {name: record.get(name) for name in names} | {"n_pairs": (record.get("trained_on") or {}).get("n_pairs")}
 
 
 # -------------------------------------------------------------------------------------------------------- side by side

@@ -12,7 +12,7 @@ import pandas as pd
 from linkage_core.attacks.attackers import COSINE
 from linkage_core.mitigation import mechanisms
 from linkage_core.store.entry import Entry
-from linkage_core.study.design import UNSTATED, StudyRun, heads_of, strongest, training_cohort
+from linkage_core.study.design import UNSTATED, Preset, StudyRun, heads_of, strongest, training_cohort
 from linkage_core.utility.table import MACRO
 
 
@@ -41,6 +41,8 @@ def side_by_side(found: StudyRun) -> pd.DataFrame:
     for one, published, role in ((mimic, "43,793", "MIMIC-CXR"), (chexpert, "29,296", "CheXpert Plus")):
         held = math.nan if one is None else len(one.records("heldout"))
         row(f"held-out pairs, {role}", published, held, what="not given" if one is None else one.cohort)
+    trained = mimic.records("finetune") if "finetune" in set(mimic.records()["split"]) else mimic.records()[:0]
+    row("pairs that train the heads", "up to 333,152", len(trained), what=f"{mimic.cohort}; see design")
     linkage = found.tables["linkage"]
     best = strongest(found)
     for role, entries in (("MIMIC-CXR", found.mimic), ("CheXpert Plus", found.chexpert)):
@@ -61,6 +63,7 @@ def side_by_side(found: StudyRun) -> pd.DataFrame:
     row("rises with specialisation", "yes", float(rising), what=f"times chance at N={n:,}: {said}; 1 is yes")
     _hard(found, best, row)
     _mitigated(found, row)
+    _by_rate(found, row)
     return pd.DataFrame(rows)
 
 
@@ -126,7 +129,8 @@ def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
                 for one in mine.to_dict("records"):
                     published = UNSTATED
                     if study and one["attacker"] == COSINE:
-                        published = "-61.8% at N=10,000" if where == "MIMIC-CXR" else "transfers without retraining"
+                        said = "-61.8% at N=10,000" if where == "MIMIC-CXR" else "transfers without retraining"
+                        published = _whose(said, model, found.preset)
                     what = f"N={one['pool_size']:,}: {one['before']:.4f} to {one['after']:.4f}"
                     row(
                         f"{mechanism}: change of Recall@1, {where}, {_attacker(one['attacker'])}",
@@ -145,10 +149,33 @@ def _mitigated(found: StudyRun, row: Callable[..., None]) -> None:
                     for when, figure in (("before", "79.63%"), ("after", "79.43%")):
                         row(
                             f"{mechanism}: macro AUROC of the probe {when}, {where}",
-                            figure if study and where == "MIMIC-CXR" else UNSTATED,
+                            _whose(figure, model, found.preset) if study and where == "MIMIC-CXR" else UNSTATED,
                             *(100 * one[name] for name in (when, f"{when}_low", f"{when}_high")),
                             what=f"percent; {model}, {_counted(one['n'], one['flag'])}",
                         )
+
+
+def _whose(published: str, model: str, design: Preset) -> str:
+    """A published figure of mitigation, with the model it belongs to where that is another one.
+
+    >>> _whose("79.63%", "clip", Preset("x")), _whose("79.63%", "biovil-t", Preset("x"))
+    ('79.63% (of biovil-t, not of clip)', '79.63%')
+    """
+    if published == UNSTATED or model == design.mitigated:
+        return published
+    return f"{published} (of {design.mitigated}, not of {model})"
+
+
+def _by_rate(found: StudyRun, row: Callable[..., None]) -> None:
+    """How far the learning rate alone moves a reading of the study's recipe, at one epsilon and delta."""
+    for one in found.tables["rates"].to_dict("records"):
+        row(
+            f"paper, a reading of the study's recipe, at rate {one['rate']:g}: change by cosine",
+            UNSTATED,
+            *(one[name] for name in ("change", "low", "high")),
+            what=f"percent; {one['model']}, epsilon {one['epsilon']:g}, N={one['pool_size']:,}, "
+            f"{_counted(one['n_queries'], one['flag'])}",
+        )
 
 
 def _attacker(attacker: str) -> str:

@@ -28,7 +28,7 @@ from helpers.shared import Built
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, LinkageError
-from linkage_core.lab import grid
+from linkage_core.lab import games, grid
 from linkage_core.lab import measured as lab
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Setting
@@ -59,7 +59,7 @@ def entry(store: Store) -> Entry:
 
 
 def tables_of(entry: Entry) -> Lab:
-    return Lab(lab.heads(entry), lab.linkage(entry), lab.utility(entry))
+    return Lab(lab.heads(entry), lab.linkage(entry), lab.utility(entry), games.games(entry))
 
 
 class Asked:
@@ -331,6 +331,6 @@ def test_every_attacker_and_the_spread_of_runs(entry):
     again = again[again["head"] == lab_store.MEASURED].assign(head="other", recall=0.9)
     heads = lab.heads(entry)
     twice = pd.concat([heads, heads[heads["head"] == lab_store.MEASURED].assign(head="other", seed=1)])
-    both = Lab(twice, pd.concat([lab.linkage(entry), again]), lab.utility(entry))
+    both = Lab(twice, pd.concat([lab.linkage(entry), again]), lab.utility(entry), games.games(entry))
     lower = round(100 * row_of(entry, lab_store.MEASURED, "worst")["recall"])
     assert spread_words(at(entry, tables=both)) == f"2 runs with other noise: {lower} to 90 of 100"

@@ -25,7 +25,7 @@ from linkage_core.audit import study
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.lab import measured
+from linkage_core.lab import games, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
@@ -288,6 +288,15 @@ def test_a_run_that_fails_says_why(page, monkeypatch):
     assert not app.exception
     assert "One &lt;patient&gt; has half of the pairs. Leave it out." in words(app)
     assert app.button("mitigation run").label == "Train at this epsilon"
+
+
+def test_details_show_both_games_and_what_else_is_known(page, entry):
+    table = games.games(entry)
+    for game in ("image", "archive"):
+        rows = details.game_rows(table, lab_store.MEASURED, game, 100)
+        assert set(rows["when"]) == {"before", "after"}
+        assert {"cosine", "worst"} == set(rows["attacker"])
+    assert details.game_rows(table, "rotation-seed0", "archive", 100)["when"].eq("before").all(), "not measured there"
 
 
 def test_details_show_the_run_every_finding_and_the_controls(page, entry):

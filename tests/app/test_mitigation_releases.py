@@ -65,8 +65,12 @@ def test_the_limit_is_the_certificate_s_for_every_kind(page, entry):
     assert f"at most {most} of 100 times, from this record alone" in card(app, 1)
     assert "Not for the whole folder" in card(app, 1)
     app = page(N=100, mechanism="statistics", limit="1000")
-    most = math.ceil(100 * bounds.central(frontier_store.MU[3.0], 100) - 1e-9)
-    assert f"picks that of a summed patient at most {most} of 100 times" in card(app, 1)
+    unpaired, paired = (
+        math.ceil(100 * law(frontier_store.MU[3.0], 100) - 1e-9) for law in (bounds.unpaired, bounds.central)
+    )
+    assert "1 · Limit, for who holds images and reports unpaired" in card(app, 1)
+    assert f"picks the report of an image at most {unpaired} of 100 times" in card(app, 1)
+    assert f"Who knows the other patients: at most {paired} of 100" in card(app, 1)
     assert "About the patients summed" in card(app, 1)
 
 
@@ -100,7 +104,8 @@ def test_measured_linkage_has_the_ceiling_as_a_tick(page, entry):
 def test_statistics_are_about_the_patients_who_were_summed(page):
     app = page(N=100, mechanism="statistics", limit="2")
     assert "on patients who were summed" in card(app, 2)
-    assert "Who knows every other patient picks the right report" in card(app, 2)
+    assert "Who holds images and reports unpaired picks the right report" in card(app, 2)
+    assert "Who knows every other patient: " in card(app, 2)
     assert "Before" not in card(app, 2)
     assert "nothing to read: no single records" in str(app.get("plotly_chart")[1].proto)
 
@@ -174,11 +179,11 @@ def test_pictures_are_drawn_and_filed(entry, kind, with_colours):
     one = release(entry, kind, 30)
     rows = releases.rows_of(core.linkage(entry), one, "phantom")
     also = releases.lines(one, rows, 100, with_colours)
-    assert also[0].name == "limit for every attacker"
+    assert also[0].name == "certified limit"
     assert also[0].recall == [one.certified(n) / n for n in also[0].sizes]
     worst = {"worst": releases.of_attacker(rows, "worst")}
     drawn = curve.curve(worst, {"worst": "after"}, pool_size=100, palette=with_colours, also=also)
-    assert "limit for every attacker" in {trace.name for trace in drawn.data}
+    assert "certified limit" in {trace.name for trace in drawn.data}
     third = (releases.PUBLIC, "star", with_colours.guessing)
     use = uses.usefulness(releases.uses(core.utility(entry), one, "phantom"), with_colours, third)
     for figure in (drawn, use):

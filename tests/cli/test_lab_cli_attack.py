@@ -60,3 +60,40 @@ def test_bad_requests_end_with_two(root: Path, capsys: pytest.CaptureFixture[str
             main.main([*arguments, "--store", str(root)])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_game_and_what_is_known_are_named_with_every_figure(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["attack", "toy/m", "--known", "all", "--store", str(root)]
+    single = said([*common, "--pool-size", "10"], capsys)
+    assert {(row["game"], row["knows"]) for row in single["rows"] + single["worst"]} == {("image", "nothing")}
+    archives = said([*common, "--game", "archive", "--knows", "sex-age", "--pool-size", "10"], capsys)
+    assert {(row["game"], row["knows"]) for row in archives["rows"] + archives["worst"]} == {("archive", "sex-age")}
+    assert {row["attacker"] for row in archives["rows"]} == {row["attacker"] for row in single["rows"]}
+    assert archives["ceiling"] == [], "the ceiling is of single images"
+    best = max(row["recall"] for row in archives["rows"])
+    assert archives["worst"][0]["recall"] == best
+    assert archives["rows"][0]["chance"] == 0.1
+    assert "matched one to one" in archives["provenance"]["game"]
+    main.app(args=[*common, "--game", "archive", "--pool-size", "10"], standalone_mode=False)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "matched one to one" in printed
+    assert "by itself" in printed
+    assert "Next: linkage attack toy/m --game archive --knows sex-age" in printed
+
+
+def test_bad_games_end_with_two(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = toy_records(160).assign(sex="", age=float("nan"))
+    found = replace(read_back(records, tmp_path, name="bare"), default_split="heldout")
+    import_arrays(found, "m", *toy_arrays(records, 1.0), Store(root))
+    for arguments, message in (
+        (["toy/m", "--game", "cards"], "game is 'cards'"),
+        (["toy/m", "--knows", "everything"], "knows is 'everything'"),
+        (["toy/m", "--game", "archive", "--pool-size", "99999"], "needs as many patients"),
+        (["toy/m", "--game", "archive", "--pool-size", "1"], "leaves nothing to choose"),
+        (["toy/m", "--game", "archive", "--k", "1,5"], "one report is named for each image"),
+        (["bare/m", "--knows", "sex"], "have no sex"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main.main(["attack", *arguments, "--store", str(root)])
+        assert stopped.value.code == 2
+        assert message in " ".join(capsys.readouterr().err.split())

@@ -58,8 +58,11 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def test_release_receive_and_ledger_from_beginning_to_end(
-    store: Store, site: Path, capsys: pytest.CaptureFixture[str]
+    store: Store, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    store = Store(shutil.copytree(store.root, tmp_path / "own"))  # it keeps a list of its ledgers
+    site = tmp_path / "new"
+    site.mkdir()
     common = ["--store", store.root, "--quiet"]
     out, secret, book = site / "out", site / "new.secret", site / "new.ledger"
     assert linkage("ledger", "create", book, f"clinic/{MODEL}", "--epsilon", 1, "--lift", 1000, *common) == 0
@@ -102,7 +105,7 @@ def test_a_release_is_shown_to_people(store: Store, site: Path, capsys: pytest.C
     assert "release.html" in printed
     asked = [f"toy/{MODEL}", "--kind", "capped", "--limit", 5, "--store", store.root, "--secret", site / "toy.secret"]
     assert linkage("release", *asked, "--out", site / "c") == 0
-    assert "at most, from the whole folder" in " ".join(capsys.readouterr().out.split())
+    assert "from the whole folder" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_recipient_trains_from_the_folder_alone(store: Store, site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,13 @@ def linked(
     return rows
 
 
+def on_sums(entry: Entry, sizes: list[int], lift: float) -> list[dict[str, Any]]:
+    """The two attackers of summed patients; who knows the others has half of the gain."""
+    who = {measured.WORST: "holds images and reports unpaired", frontier.OMNISCIENT: "knows every other patient"}
+    rows = linked(entry, sizes, lift, (1 + lift) / 2)
+    return [{**row, "named": who[row["attacker"]]} for row in rows if row["attacker"] in who]
+
+
 def build(root: Path) -> Path:
     """The store of a lab, with the frontier of its phantom."""
     fill(Store(lab_store.build(root)).open("phantom", lab_store.MODEL))
@@ -102,5 +109,5 @@ def fill(entry: Entry, *, heads: bool = True) -> Entry:
             option |= {"kind": "statistics", "parameter": "epsilon", "value": epsilon, "epsilon": epsilon}
             option |= {"mu": MU[epsilon], "seed": seed}
             both = used(entry, "trained", (-0.3 / epsilon - 0.02 * seed, -0.4 / epsilon))
-            entry = frontier.keep(entry, option, linked(entry, few, 1.02 + 0.05 * seed, 1.1 + epsilon / 2), both)
+            entry = frontier.keep(entry, option, on_sums(entry, few, 1.1 + epsilon / 2 + 0.05 * seed), both)
     return entry

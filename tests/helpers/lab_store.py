@@ -52,7 +52,7 @@ def build(root: Path) -> Path:
         import_arrays(found, MODEL, images, texts, store, store_text=True)
     few = {"findings": FEW, "suffix": f"-{len(FEW)}findings"}
     plan = [
-        grid.planned("label-oneshot", 0.34),
+        grid.planned("label-oneshot", 0.34, external=True),
         grid.planned("noise-only", 0.34, like="label-oneshot"),
         grid.planned("label-oneshot", 0.34, **few),
         grid.planned("rotation"),

@@ -106,7 +106,7 @@ def test_an_option_is_replaced_and_the_others_stay(entry: Entry) -> None:
         ({"kind": "codes", "limit": 300.0, "n": 100}, 100.0),
         ({"kind": "capped", "limit": 30.0}, 30.0),
         ({"kind": "capped", "limit": 300.0, "n": 100}, 100.0),
-        ({"kind": "statistics", "mu": 0.237}, 10_000 * float(bounds.central(0.237, 10_000))),
+        ({"kind": "statistics", "mu": 0.237}, 10_000 * float(bounds.unpaired(0.237, 10_000))),
         ({"kind": "embeddings", "mu": 10.0}, 10_000 * float(bounds.gaussian(10.0, 10_000))),
         ({"kind": "embeddings"}, math.nan),
         ({"kind": "label-oneshot"}, math.nan),
@@ -205,16 +205,35 @@ def test_contributions_are_each_patients_clipped_sum(training: Training, queries
 
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])
-def test_who_knows_every_other_patient_stays_below_the_limit(
+def test_who_attacks_summed_patients_stays_below_the_limit_of_the_game(
     training: Training, queries: list[statistics.PatientSums], mu: float
 ) -> None:
-    rows = frontier_build.summed_patients(queries, training, n_pools=4, trials=300)(mu, [5, 50])
-    for row in frontier.dicts(rows):
-        limit = float(bounds.central(mu, row["pool_size"]))
-        assert 1 / row["pool_size"] < row["recall"] <= limit
+    laws = {frontier.OMNISCIENT: bounds.central, WORST: bounds.unpaired}
+    for one in frontier_build.summed_patients(queries, training, n_pools=4, trials=300):
+        for row in one.rows(mu, [5, 50]):
+            assert 1 / row["pool_size"] < row["recall"] <= float(laws[one.attacker](mu, row["pool_size"]))
     twin = [replace(one, query=replace(one.query, clip=one.query.clip / 4)) for one in queries]
-    noisier = frontier_build.summed_patients(twin, training, n_pools=4, trials=300)(4 * mu, [50])
-    assert noisier["recall"].iloc[0] > float(bounds.central(mu, 50)) or mu < 1  # noise for a clip four times as small
+    for one in frontier_build.summed_patients(twin, training, n_pools=4, trials=300):
+        (noisier,) = one.rows(4 * mu, [50])
+        assert noisier["recall"] > float(bounds.central(mu, 50)) or mu < 1  # noise for a clip four times as small
+
+
+def test_who_holds_them_unpaired_links_more_than_who_knows_the_others(
+    training: Training, queries: list[statistics.PatientSums]
+) -> None:
+    knows, holds = frontier_build.summed_patients(queries, training, n_pools=8, trials=300)
+    assert holds.at(1.0, 50)[0] > 1.1 * knows.at(1.0, 50)[0]
+
+
+def test_an_exchange_moves_three_contributions() -> None:
+    """The target's with each report, that patient's with the target's, less its own; its own where it is right."""
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((6, 6, 4))  # patient's images, patient's report
+    pool = np.array([4, 0, 5])
+    moved = frontier_build._exchanged(lambda images, reports: table[images, reports].copy(), pool)
+    assert np.array_equal(moved[0], table[4, 4])
+    for row, other in ((1, 0), (2, 5)):
+        assert np.allclose(moved[row], table[4, other] + table[other, 4] - table[other, other])
 
 
 def test_statistics_are_read_on_clean_embeddings(
@@ -223,7 +242,8 @@ def test_statistics_are_read_on_clean_embeddings(
     option = {"option": "statistics-x", "family": frontier.RELEASE, "kind": "statistics", "parameter": "epsilon"}
     now = frontier_build.statistics(entry, {**option, "value": 9.0, "listed": 7}, queries, 2.0)
     row = frontier.frontier(now, 100, use="trained").set_index("option").loc["statistics-x"]
-    assert row["certified"] == pytest.approx(100 * float(bounds.central(2.0, 100)))
+    assert row["certified_paired"] == pytest.approx(100 * float(bounds.central(2.0, 100)))
+    assert math.isnan(row["certified"]) or row["certified"] == pytest.approx(100 * float(bounds.unpaired(2.0, 100)))
     now = frontier_build.statistics(entry, {**option, "value": 9.0, "listed": 7}, queries, 50.0)
     row = frontier.frontier(now, 100, use="trained").set_index("option").loc["statistics-x"]
     assert row["declared"] > 0.7

@@ -12,7 +12,7 @@ from linkage_core.heads import Heads, Linear, unit
 from linkage_core.mitigation import oneshot
 from linkage_core.mitigation.engine import ClosedForm, Pairs, Recipe, Towers, train, unit_norms
 from linkage_core.mitigation.noise import Seeded, System
-from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, targets
+from linkage_core.mitigation.objectives import Label, Nothing, Objective, PublicNegatives, absent, targets
 from linkage_core.mitigation.opacus_engine import Opacus, losses
 
 
@@ -165,8 +165,8 @@ def test_targets_read_each_record_by_itself() -> None:
     labels[2, 8] = 0.0
     made = targets(labels, ["Edema", "Atelectasis"])
     assert np.array_equal(made, [[1, 0], [np.nan, 1], [0, 0], [np.nan, np.nan]], equal_nan=True)
-    with pytest.raises(InputError, match="Nobody here has Fracture"):
-        targets(labels, ["Edema", "Fracture"])
+    assert absent(labels, ["Edema", "Fracture", "Atelectasis"]) == ["Fracture"]
+    assert np.array_equal(targets(labels, ["Fracture"])[:3], np.zeros((3, 1))), "learnt like any other"
     with pytest.raises(InputError, match="No record of these has a label"):
         targets(labels[3:], ["Edema"])
     for bad in ([], ["Edema", "Edema"], ["edema"]):

@@ -38,7 +38,7 @@ def refuted(table: pd.DataFrame, factor: float = 1.0) -> pd.DataFrame:
 def test_no_mechanism_is_above_its_limit(table: pd.DataFrame) -> None:
     assert len(refuted(table)) == 0
     assert set(table["bound"]) == {
-        *("local", "capped", "cells", "cells, jointly", "trade_off", "gaussian", "reading"),
+        *("local", "capped", "cells", "cells, jointly", "trade_off", "gaussian", "unpaired", "reading"),
         *("joint_local", "joint_gaussian", "joint_capped", "joint_information"),
     }
 
@@ -47,7 +47,20 @@ def test_limits_called_tight_are_reached_and_twins_a_little_low_are_caught(table
     tight = table[table["tight"]]
     assert tight["ratio"].min() > 1 - 1e-6
     assert len(refuted(tight, A_LITTLE_LOW)) == len(tight)
-    assert set(tight["bound"]) == set(table["bound"]) - {"joint_information", "joint_gaussian"}
+    assert set(tight["bound"]) == set(table["bound"]) - {"joint_information", "joint_gaussian", "unpaired"}
+
+
+def test_a_limit_for_two_contributions_would_be_refuted_and_that_for_one_is(table: pd.DataFrame) -> None:
+    """Who is told nothing, of images times findings, is above bounds.central; of any form, above two contributions."""
+    rows = table[table["bound"] == "unpaired"]
+    mu, n = (rows["case"].str.extract(f"{of}=([0-9.]+)")[0].astype(float) for of in ("mu", "N"))
+    for contributions, of_form in ((1, "told nothing"), (2, "any form")):
+        limit = ndtr(ndtri(1 / n) + contributions * mu)
+        assert (rows["found"] > limit)[rows["how"].str.contains(of_form)].all()
+
+
+def test_nothing_covers_archives_in_one_order(brute: ModuleType) -> None:
+    assert brute.in_one_order(100, 0.24) > 5 * bounds.unpaired(0.24, 100)
 
 
 def test_the_shipped_table_is_this_one(table: pd.DataFrame) -> None:
@@ -252,7 +265,7 @@ def test_arrays_and_numbers_agree() -> None:
         *(lambda n, k: bounds.cells(5, n, k), lambda n, k: bounds.capped(5.0, n, k, 2.0)),
         *(lambda n, k: bounds.joint_local(0.4, n, k), lambda n, k: bounds.joint_capped(5.0, n, k, 2.0)),
         *(lambda n, k: bounds.joint_information(0.4, n, k), lambda n, k: bounds.central(0.1, n, k)),
-        lambda n, k: bounds.joint_gaussian(0.4, n, k),
+        *(lambda n, k: bounds.joint_gaussian(0.4, n, k), lambda n, k: bounds.unpaired(0.1, n, k)),
         lambda n, k: bounds.trade_off(lambda level: np.minimum(3 * level, 1), n, k),
     ):
         together = bound(n, k)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import ndtr
 
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting, oneshot
@@ -277,17 +278,39 @@ def test_noise_is_the_systems_unless_a_seed_is_given_and_then_it_says_so(tmp_pat
     assert np.array_equal(seeded.label, sums.release(1.0, 1e-5, Seeded(3)).label)
     for made in (seeded, clean):
         assert not made.private
-        assert made.limits()["recall_at_1"] == {100: None, 1000: None, 10000: None}
 
 
-def test_limits_are_those_of_the_gaussian_mechanism() -> None:
+def test_mu_is_that_of_the_gaussian_mechanism() -> None:
     made = prepared(cohort(60)).release(1.0, 1e-6)
-    said = made.limits((5000,))
-    assert said["epsilon"] == pytest.approx(1.0, rel=1e-9)
-    assert said["epsilon"] <= 1.0
-    assert said["mu"] == pytest.approx(1 / accounting.gaussian_sigma(1.0, 1e-6))
-    assert said["recall_at_1"][5000] == pytest.approx(bounds.central(made.mu, 5000))
-    assert said["lift"][5000] == pytest.approx(2.4, abs=0.06)  # DESIGN 8, item 8
+    assert made.run.epsilon == pytest.approx(1.0, rel=1e-9)
+    assert made.mu == pytest.approx(1 / accounting.gaussian_sigma(1.0, 1e-6))
+    assert 5000 * bounds.central(made.mu, 5000) == pytest.approx(2.4, abs=0.06)  # DESIGN 8, item 8
+
+
+@pytest.mark.parametrize(("epsilon", "who_knows_the_others"), [(3.0, 0.741), (1.0, 0.594)])
+def test_archives_held_unpaired_break_the_limit_of_who_knows_the_others_and_not_their_own(
+    epsilon: float, who_knows_the_others: float
+) -> None:
+    """200 known patients and two more, images e1 and -e1, all findings present and all absent: which belong together?
+    The two ways move the sums by nearly four clipped contributions, not one."""
+    known = cohort(200)
+    two = np.zeros((2, known["embeddings"].shape[1]))
+    two[:, 0] = 1.0, -1.0
+    sums = []
+    for states in (np.array([[1.0] * 3, [0.0] * 3]), np.array([[0.0] * 3, [1.0] * 3])):
+        whole = {
+            "embeddings": np.concatenate([known["embeddings"], two]),
+            "states": np.concatenate([known["states"], states]),
+            "patients": np.concatenate([known["patients"].astype(str), ["one", "other"]]),
+        }
+        plain = statistics.Frame.plain(two.shape[1])
+        made = statistics.prepare(**whole, findings=FINDINGS, frame=plain).release(math.inf, 1e-6)
+        upper = np.triu(made.second) * np.sqrt(2 - np.eye(len(made.second)))
+        sums.append(np.concatenate([made.label.ravel(), upper[np.triu_indices(len(upper))]]) / made.query.clip)
+    mu = 1 / accounting.gaussian_sigma(epsilon, 1e-6)
+    reached = float(ndtr(mu * np.linalg.norm(sums[0] - sums[1]) / 2))
+    assert reached > bounds.central(mu, 2) == pytest.approx(who_knows_the_others, abs=0.005)
+    assert reached < bounds.unpaired(mu, 2)
 
 
 # ------------------------------------------------------------------------------------------------------------- probe
@@ -460,7 +483,7 @@ def test_files_come_back_as_they_were_and_hold_nothing_else(tmp_path: Path) -> N
     made.write(tmp_path / "release.safetensors")
     again = statistics.Statistics.read(tmp_path / "release.safetensors")
     assert np.array_equal(again.label, made.label)
-    assert again.limits() == made.limits()
+    assert again.mu == made.mu
     assert again.private
     assert np.array_equal(again.probe().weights, made.probe().weights)
     clean = statistics.PatientSums.read(tmp_path / "sums.safetensors")

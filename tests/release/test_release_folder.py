@@ -320,7 +320,8 @@ def test_a_failed_write_leaves_the_charge_and_no_folder(
     toy: Entry, asked: dict[str, Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = book(toy, tmp_path / "book")
-    wanted = replace(asked[CODES], ledger=ledger.path)
+    Secret.create(tmp_path / "secret", toy.cohort)
+    wanted = replace(asked[CODES], ledger=ledger.path, secret=tmp_path / "secret")
 
     def fails(*arguments: object) -> None:
         raise OSError("No space left on device")
@@ -329,7 +330,7 @@ def test_a_failed_write_leaves_the_charge_and_no_folder(
     with pytest.raises(StoreError, match=r"No space left.*Entry 1 of the ledger stands"):
         make(toy, tmp_path / "out", wanted)
     assert len(ledger.history()) == 1
-    assert {one.name for one in tmp_path.iterdir()} == {"book", "book.key"}, "no folder, no leftover"
+    assert {one.name for one in tmp_path.iterdir()} == {"book", "book.key", "secret"}, "no folder, no leftover"
     monkeypatch.undo()
     assert make(toy, tmp_path / "out", wanted).charge.repeated
 
@@ -467,7 +468,7 @@ ALTERED: dict[str, tuple[str, Callable[[Path], None], bool, str]] = {
         False,
         "cannot carry labels",
     ),
-    "schema": (CODES, lambda p: resign(p, lambda c: c.update(schema=1)), False, "no certificate of schema 2"),
+    "schema": (CODES, lambda p: resign(p, lambda c: c.update(schema=1)), False, "no certificate of schema 3"),
     "nonsense": (CODES, lambda p: resign(p, lambda c: c.update(mechanism=[])), False, "has no meaning"),
     "no json": (CODES, lambda p: (p / folder.CERTIFICATE).write_text("{") and None, False, "cannot be read"),
 }

@@ -124,6 +124,8 @@ def test_a_secret_in_the_wrong_place_or_state_is_refused(tmp_path: Path) -> None
         ({"key": "no hex"}, "was altered"),
         ({"schema": 1}, "schema 1"),
         ({"cohort": None}, "belongs to another cohort"),
+        ({"ledger": "00", "last": "x"}, "was altered"),
+        ({"ledger": "00", "last": [1]}, "was altered"),
     ],
 )
 def test_an_altered_secret_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -76,7 +76,8 @@ def test_statistics_tell_nothing_of_images_without_noise(
     assert fewer.n < whole.n
     for i, source in enumerate((whole, fewer)):
         monkeypatch.setattr(records, "gather", lambda *a, source=source: source)
-        options = Options("statistics", epsilon=1.0, ledger=book(toy, tmp_path / f"book{i}").path)
+        (tmp_path / f"site{i}").mkdir()  # a ledger beside another one of the same images would be refused
+        options = Options("statistics", epsilon=1.0, ledger=book(toy, tmp_path / f"site{i}" / "book").path)
         path = make(toy, tmp_path / f"out{i}", options).path
         content = content_of(path)
         assert set(content["cohort"]) == {"name", "model", "head", "synthetic"}

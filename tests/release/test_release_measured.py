@@ -1,6 +1,5 @@
 """Attackers on released records, and the attempts to break a release, against slow loops and broken twins."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from helpers.attacked import simulated
 from helpers.scripts import script
 from linkage_core.attacks import attack
 from linkage_core.attacks.held import Held
+from linkage_core.attacks.scored import InBlocks, Scored
 from linkage_core.errors import InputError
 from linkage_core.heads import unit
 from linkage_core.ranking import pools
@@ -107,33 +107,6 @@ def test_records_that_belong_together_are_added_up() -> None:
         assert counts.n_better[i] == (scores[eligible] > scores[held.match[rows[0]]]).sum()
 
 
-def test_one_to_one_matching_helps_where_scores_are_noisy_and_not_where_they_say_nothing() -> None:
-    rng = np.random.default_rng(0)
-    popular = 3 * rng.standard_normal(60)
-    found = breaks.one_to_one(1.5 * np.eye(60) + rng.standard_normal((60, 60)) + popular, 30, rng, draws=60)
-    for way in ("assignment", "balanced"):
-        assert found[way][0] > 1.5 * found["alone"][0]
-    for share, error in breaks.one_to_one(np.ones((60, 60)), 20, rng, draws=300).values():
-        assert abs(share - 0.05) < 4 * error
-
-
-def test_balancing_matches_nearly_as_well_as_the_posterior_over_all_permutations() -> None:
-    rng = np.random.default_rng(1)
-    right = dict.fromkeys(("alone", "balanced", "posterior"), 0)
-    for _ in range(300):
-        reports = rng.standard_normal((5, 3))
-        records = reports + rng.standard_normal((5, 3))
-        scores = -0.5 * ((records[:, None] - reports[None]) ** 2).sum(axis=2)
-        posterior = np.zeros((5, 5))
-        for permutation in itertools.permutations(range(5)):
-            weight = np.exp(scores[np.arange(5), list(permutation)].sum())
-            posterior[np.arange(5), list(permutation)] += weight
-        for name, table in (("alone", scores), ("balanced", breaks.balanced(scores)), ("posterior", posterior)):
-            right[name] += int((table.argmax(axis=1) == np.arange(5)).sum())
-    assert right["posterior"] > right["alone"] + 50
-    assert right["balanced"] - right["alone"] > 0.8 * (right["posterior"] - right["alone"])
-
-
 def test_noise_that_is_fresh_at_every_download_is_averaged_away() -> None:
     keyed = gaussian(0.4)
     fresh = breaks.averaged(keyed, 64)
@@ -192,6 +165,20 @@ def each_round(game: Game, queries: np.ndarray, of_text: np.ndarray, n: int, k: 
     """Mean Recall@k of each round."""
     found = pools.expected_recall(game.count(queries, of_text), n, k)
     return found.reshape(-1, N_STUDIES).mean(axis=1)
+
+
+def test_scores_given_block_by_block_are_counted_as_their_product_is() -> None:
+    """Over all rounds, with records that were suppressed; whole numbers, so that many tie."""
+    held, mechanism = crowded(60), by_patient(5, least=1)
+    game = ask(held, mechanism)
+    rng = np.random.default_rng(0)
+    queries = rng.integers(-2, 3, (len(game.rows), 2)).astype(float)
+    texts = rng.integers(-2, 3, (len(held.texts), 2)).astype(float)
+    by_product = game.ranked(Scored(queries, texts))
+    by_block = game.ranked(InBlocks(lambda rows: queries[rows] @ texts.T))
+    assert game.suppressed.any()
+    assert by_product.n_tied.any()
+    assert all(np.array_equal(a, b) for a, b in zip(by_product, by_block, strict=True))
 
 
 @pytest.mark.parametrize("n_images", [60, 90])

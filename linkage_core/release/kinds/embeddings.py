@@ -108,6 +108,7 @@ ROW = Kind(
         bounds=_bounds,
         assumptions=lambda stated: [*limits.of_records(stated), *limits.of_keyed_noise()],
         mu=_mu,
+        at=lambda option, n: math.nan if math.isnan(option["mu"]) else float(bounds.gaussian(option["mu"], n)),
     ),
     measured=_measured,
 )

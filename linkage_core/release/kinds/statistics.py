@@ -5,7 +5,8 @@ public frame with a constant beside it, and c_k = a_k (y_k - p_k), 0 where findi
 and prevalences p. Both blocks are summed over a patient's images and clipped as one vector to norm C, the clipped
 vectors of all patients are summed, and every entry gets N(0, (multiplier C)^2). Adding or removing a patient moves the
 sum by at most C, whatever the others are: the Gaussian mechanism, add/remove, mu = 1 / multiplier. What follows is
-post-processing. A linkage through the file is limited as `bounds.central` says, beyond what its reader already had.
+post-processing. A linkage through the file is limited as `bounds.unpaired`
+and, for who knows all other patients, `bounds.central` say, beyond what its reader already had.
 
 How it was designed (on the phantom's attacker split; held-out patients and the second site had no part in it):
 - Frame. Noise of one size on A^T x is noise of A^-T on x. With covariance S of x and a clip that follows the mean norm,
@@ -293,6 +294,7 @@ def prepare(
     clip: float | None = None,
     second: float = SECOND,
     start: Start | None = None,
+    n_patients: int | None = None,
     about: dict[str, Any] | None = None,
 ) -> PatientSums:
     """Clipped sums of aligned images, all that a release at any epsilon needs.
@@ -301,7 +303,7 @@ def prepare(
     of 1e12 that cancel would be beyond the arithmetic); states (n, K) 1, 0, NaN not known (utility.states_of), a column
     for each finding; patients (n,). frame: public (default: none). start: public, made in that
     frame. Others: Query.
-    The number of patients is taken as public.
+    n_patients: the number that is taken as public; None: as many as there are.
     """
     rows = _finite(embeddings, "embeddings")
     off = int((np.abs(np.linalg.norm(rows, axis=1) - 1) > _OFF).sum())
@@ -326,7 +328,7 @@ def prepare(
     names, codes = np.unique(np.asarray(patients), return_inverse=True)
     order = np.argsort(codes, kind="stable")
     sums = oneshot.clipped_sums(query.factors(rows[order], states[order]), codes[order], query.clip)
-    return PatientSums(query, sums["label"], sums["second"], len(names), about or {})
+    return PatientSums(query, sums["label"], sums["second"], n_patients or len(names), about or {})
 
 
 @dataclass(frozen=True)
@@ -377,16 +379,6 @@ class Statistics:
     @property
     def private(self) -> bool:
         return self.seed is None and self.multiplier > 0
-
-    def limits(self, pool_sizes: Sequence[int] = (100, 1_000, 10_000)) -> dict[str, Any]:
-        """For a certificate: what was done, and for each N the most that Recall@1 can be; None where not private."""
-        certified = {int(n): float(bounds.central(self.mu, n)) if self.private else None for n in pool_sizes}
-        return {**self.run.record(), "mu": self.mu if self.private else None, "private": self.private} | {
-            "findings": list(self.query.findings),
-            "n_patients": self.n_patients,
-            "recall_at_1": certified,
-            "lift": {n: None if recall is None else float(recall * n) for n, recall in certified.items()},
-        }
 
     def moments(self) -> Moments:
         """Undo weights, centring and scale. The count comes from the noisy sums too; the constant 0 means there is
@@ -629,6 +621,7 @@ def as_statistics(source: Source, options: Options) -> Statistics:
         frame=frame,
         prevalence=prevalence,
         start=start,
+        n_patients=_public_size(source, options),
         about={"cohort": source.entry.cohort, "model": source.entry.model, "head": source.head},
     )
     try:
@@ -637,6 +630,14 @@ def as_statistics(source: Source, options: Options) -> Statistics:
         raise InputError(error.what, "Take a smaller --delta, or leave it out.") from error
     drawn = noise.Seeded(_REPRODUCIBLE) if options.reproducible else noise.System()
     return sums.release(float(options.epsilon or 0), delta, drawn)
+
+
+def _public_size(source: Source, options: Options) -> int:
+    """How many patients are said to be summed: as declared, or rounded down (exact for a synthetic cohort)."""
+    if options.public_size is not None:
+        return options.public_size
+    n = len(np.unique(source.patients))
+    return n if source.entry.synthetic else accounting.public_size(n)
 
 
 def _require_unseen(source: Source) -> None:
@@ -655,7 +656,9 @@ def _make(source: Source, options: Options, secret: Secret) -> Released:
 
 
 def _sense(options: Options) -> None:
-    """InputError without an epsilon, or for one that is no limit."""
+    """InputError without an epsilon, or for one that is no limit, or for a size that is none."""
+    if options.public_size is not None and options.public_size < 1:
+        raise InputError(f"--public-size is {options.public_size}.", "Declare a number of patients, 1 or more.")
     if options.epsilon is None:
         raise InputError("A release of statistics needs an epsilon.", "Give --epsilon, for example --epsilon 1.")
     if not 0 < options.epsilon < math.inf:
@@ -690,32 +693,45 @@ def _bounds(stated: dict[str, Any]) -> limits.Bounds:
     mu = float(stated["mechanism"]["mu"])
     return {
         "alone": lambda n: bounds.central(mu, n),
-        "together": lambda n: bounds.central(mu, n),
-        **limits.with_before(stated, 1.0, mu),
+        "unpaired": lambda n: bounds.unpaired(mu, n),
+        **limits.with_before(stated, 1.0, mu, sums=True),
     }
 
 
 def _assumptions(stated: dict[str, Any]) -> list[str]:
     return [
         f"Unit: the patient, add or remove one; noise {FRESH}; mu = {float(stated['mechanism']['mu']):.4g}.",
-        "The number of patients is public.",
+        _size_in_words(stated),
         "For this one query: others on the same patients add up (mu in squares); the site's ledger counts them.",
         "What the sums say about everybody, such as how a finding looks, is not about one patient.",
         "Proved for real numbers; the computer's are 32 and 64 bits long.",
     ]
 
 
-def _sentence(rows: list[dict[str, Any]]) -> str:
-    return (
-        "Whoever gets this file, and may know every other patient, picks one patient's report among N equally "
-        f"likely ones with probability {limits.numbers(rows, 'alone')}. That is beyond what they already had."
-    )
+def _size_in_words(stated: dict[str, Any]) -> str:
+    if stated["cohort"]["synthetic"]:
+        return "The number of patients is public."
+    n = stated["mechanism"]["n_patients"]
+    return f"That there are about {n:,} patients is taken to be public; the exact number is not told, nor used."
+
+
+def _sentences(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        "Whoever gets this file, and has images and reports of summed patients but not which belongs to which, picks "
+        f"an image's report among N equally likely ones with probability {limits.numbers(rows, 'unpaired')}. That is "
+        "beyond what they already had.",
+        "Somebody to whom the other patients' data do not depend on which report is right, who knows them all, say: "
+        f"{limits.numbers(rows, 'alone')}.",
+        "Nothing here limits somebody who knows the order of images and reports, be it up to a shift: then every "
+        "patient's pair depends on the answer.",
+    ]
 
 
 def _holds_for(stated: dict[str, Any]) -> str:
     return (
         "N reports of patients who may have been in the sums, each equally likely to the attacker before the file "
-        "was seen. A smaller N, from age, date or text, gives its own row."
+        "was seen; where images and reports are held unpaired, any matching of them as likely as any other. A smaller "
+        "N, from age, date or text, gives its own row."
     )
 
 
@@ -767,8 +783,11 @@ ROW = Kind(
     title="Statistics",
     words="noisy sums over patients, from which a classifier is trained; no records",
     usage="--epsilon E: noisy sums over patients; for who trains classifiers. The first choice.",
-    heading=lambda content: f"Statistics over {content['mechanism']['n_patients']:,} patients",
-    takes=("epsilon", "delta", "findings", "public"),
+    heading=lambda content: (
+        f"Statistics over {'' if content['cohort']['synthetic'] else 'about '}"
+        f"{content['mechanism']['n_patients']:,} patients"
+    ),
+    takes=("epsilon", "delta", "public_size", "findings", "public"),
     make=_make,
     sense=_sense,
     files={SUMS: "noisy sums over patients"},
@@ -789,8 +808,16 @@ ROW = Kind(
         bounds=_bounds,
         assumptions=_assumptions,
         mu=lambda stated: float(stated["mechanism"]["mu"]),
-        sentence=_sentence,
+        sentences=_sentences,
         holds_for=_holds_for,
+        at=lambda option, n: float(bounds.unpaired(option["mu"], n)),
+        paired=lambda option, n: float(bounds.central(option["mu"], n)),
+        shown={
+            "alone": "who knows the other patients",
+            "unpaired": "who holds images and reports unpaired",
+            "with_before": "who knows the others, with what left before",
+            "with_before_unpaired": "who holds them unpaired, with what left before",
+        },
     ),
     reader=_reader,
 )
