@@ -136,9 +136,27 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a mean that few patients carry has a short interval",
-        "FEW_CARRY = 10\n",
-        "FEW_CARRY = 0\n",
+        "RARE = 5\n",
+        "RARE = 0\n",
         ("test_statistics.py::test_intervals_hold_the_truth_where_a_handful_carry_the_mean",),
+    ),
+    Fault(
+        "patients in effect are counted by their images, not by what these add to the variance",
+        "in_effect(sizes**2) * np.minimum",
+        "in_effect(sizes) * np.minimum",
+        ("test_statistics.py::test_equals_resampling_the_table_row_by_row",),
+    ),
+    Fault(
+        "an interval of few patients in effect is a percentile interval",
+        "stdtrit(np.maximum(m, 1.0), one_end)",
+        "stdtrit(np.maximum(m, 1e9), one_end)",
+        ("test_statistics.py::test_intervals_hold_the_truth_where_a_few_patients_hold_most_images",),
+    ),
+    Fault(
+        "the interval of the best knows nothing of the choice",
+        "CHOICE = 0.5\n",
+        "CHOICE = 0.0\n",
+        ("test_statistics.py::test_the_interval_of_the_best_of_eight_holds_its_truth",),
     ),
     Fault(
         "what nobody showed has a one-sided bound",

@@ -280,9 +280,10 @@ def worst_of(found: Sequence[Attack], pool_size: PoolSize, k: int, seed: int = 0
     luck; and split in halves, each scored by the other's choice (cross-fitting), who is chosen for the hits of one half
     has few left in the other, so that the figure fell below a single attacker's in the same table, which flatters a
     mitigation. So chosen, the figure is a single attacker's own: what bounds each of them bounds it. It is flattered by
-    the choice, by less than a standard error at CHOSEN_AT where attackers are about as good as each other and as much
-    alike as ours, and next to nothing elsewhere (benchmarks/interval_coverage.json). The interval is patient-clustered,
-    of the one that was chosen, and its low end lower by what the choice may add (intervals.of_the_best).
+    the choice: at CHOSEN_AT by half a standard error where attackers are level and alike, by 1.4 where eight are level
+    and unlike, and by nothing where one is better (benchmarks/interval_coverage.json). The interval is
+    patient-clustered, of the one that was chosen, and its low end lower by what the choice may add
+    (intervals.of_the_best).
 
     Raises InputError where there is no attack.
     """

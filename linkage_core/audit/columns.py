@@ -21,7 +21,7 @@ _COMMON = {
     "difference": "B minus A, or the group minus what it is compared with",
     "p": "two-sided p value, before adjustment",
     "p_holm": "p after Holm's adjustment over the family: the rows of this model (or pair of models), N and k",
-    "flag": "too few to say, where fewer than 30 patients carry the figure; else empty",
+    "flag": "too few to say, where fewer than 30 patients, or 10 in effect, carry the figure; else empty",
     "note": "why a figure is absent or not to be relied on; else empty",
     "seed": "of the bootstrap, the permutations and whatever else is drawn",
     "draws": "bootstrap draws of patients",

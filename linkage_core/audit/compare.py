@@ -29,7 +29,7 @@ def compare(studies: Sequence[Study], pool_size: PoolSize, k: int, seed: int = 0
     One row a pair, COLUMNS. `difference` = recall_b - recall_a at this N and k with its patient-clustered 95% bootstrap
     interval; `chance` the baseline of both; `p` permutation_test on the same values; `p_holm` p over all rows;
     `p_mcnemar` on first_of_all, so on Recall@1 against all candidates whatever N and k. `flag` is "too few to say"
-    below 30 patients, where one patient holds most, or where few carry the difference; or that a model ties all scores.
+    below 30 patients, where one or few hold most, or where few carry the difference; or that a model ties all scores.
 
     Raises InputError for fewer than two studies, or studies that differ in cohort, direction, pool, split, queries or
     candidates: their difference would not be the models'.

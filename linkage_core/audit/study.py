@@ -67,7 +67,7 @@ class Study:
         """Mean over queries of strata.label_matched_auc with its patient-clustered interval, for the JSON.
 
         n queries of n_patients have a decoy; n_without_labels have no label at all, and share that with their decoys;
-        flag is "too few to say" below 30 patients.
+        flag is "too few to say" below 30 patients, or 10 in effect.
         """
         values = same_findings.label_matched_auc(self.counts)
         patients = self.queries["patient_id"].to_numpy()

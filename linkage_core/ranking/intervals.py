@@ -90,11 +90,11 @@ def of_the_best(
 ) -> tuple[int, Intervals]:
     """(the column with the largest mean of `chosen_on`, rate_intervals of its `values`, which hold in spite of it).
 
-    Of columns that are as good as each other the best was lucky too: the choice adds up to 1.3 standard errors where
-    eight are independent, half a standard error where they are as much alike as attackers on the same queries. The
-    low end is lowered by half of what the choice adds in resampling, the mean over draws of how far the one that is
-    best there lies above its own mean here: half, as the high end, which the choice moves away from the truth, has the
-    rest to spare (benchmarks/interval_coverage.json). Where one is clearly better that is nothing.
+    Of columns that are as good as each other the best was lucky too: the choice adds 1.4 standard errors where eight
+    are unlike, half of one where they share nine tenths of what makes a query hard, nothing where one is clearly
+    better. So the low end is lowered by CHOICE of what the choice adds in resampling, the mean over draws of how far
+    the one that is best there lies above its own mean here: half, as the high end, which the choice moves away from the
+    truth, has the rest to spare (benchmarks/interval_coverage.json).
 
     Arguments
         values, chosen_on: (n_queries, n_columns), may be the same; of columns with level means the first is taken.
@@ -102,7 +102,7 @@ def of_the_best(
     means = np.nanmean(chosen_on, axis=0)
     best = int(np.argmax(means))
     found = rate_intervals(values[:, best], cluster, seed=seed, draws=draws)
-    rivals = np.flatnonzero(means > 0.5 * means[best])
+    rivals = np.flatnonzero(means > 0.5 * means[best])  # who is not half as good is not chosen in any draw
     if len(rivals) < 2 or np.isnan(found.low).any():
         return best, found
     both = np.hstack([values[:, rivals], chosen_on[:, rivals]])

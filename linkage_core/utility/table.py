@@ -250,14 +250,13 @@ def _label_matched(
         strata.label_matched_auc(strata.count(replace(base, images=one, reports=unit(its.text(texts))[place])))
         for one, its in zip(images, heads, strict=True)
     ]
-    interval = intervals.cluster_bootstrap(
-        np.column_stack([*values, values[1] - values[0]]), patients, seed=common["seed"]
-    )
+    found = [intervals.rate_intervals(one, patients, seed=common["seed"]) for one in values]
+    found.append(intervals.cluster_bootstrap(values[1] - values[0], patients, seed=common["seed"]))
     n_patients = len(np.unique(patients[~np.isnan(values[0])]))
     row: dict[str, Any] = {**common, "measure": "label-matched", "label": "", "declared": False}
-    for i, name in enumerate(("before", "after", "difference")):
+    for one, name in zip(found, ("before", "after", "difference"), strict=True):
         row[name], row[f"{name}_low"], row[f"{name}_high"] = (
-            float(getattr(interval, part)[i]) for part in ("estimate", "low", "high")
+            float(getattr(one, part)[0]) for part in ("estimate", "low", "high")
         )
-    counts = {"n": int(interval.n[0]), "n_positive": 0, "n_patients": n_patients, "draws": interval.draws}
-    return {**row, **counts, "flag": intervals.flag(n_patients)}
+    counts = {"n": int(found[0].n[0]), "n_positive": 0, "n_patients": n_patients, "draws": found[0].draws}
+    return {**row, **counts, "flag": intervals.flag_of(patients[~np.isnan(values[0])])}

@@ -1,5 +1,6 @@
 """Paired tests against enumeration, a second library and what they promise: few false alarms."""
 
+import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -195,6 +196,23 @@ def test_the_relative_change_holds_where_few_patients_differ(
     assert of_few(simulation) < 0.92
 
 
+@pytest.mark.parametrize(
+    ("row", "figure"),
+    [
+        ("finding of 60 of 300 patients", "AUROC"),
+        ("missing match, 300 patients tested, few hold most images", "precision"),
+        ("attackers unlike each other and level", "worst of 8, N = 100"),
+    ],
+)
+def test_figures_hold_and_their_twins_that_are_not_stretched_do_not(
+    simulation: ModuleType, row: str, figure: str
+) -> None:
+    # 200 repeats: standard error 1.5 points
+    held, twin = (simulation.figure_coverage(simulation.FIGURES[row], 200, stretched=one) for one in (True, False))
+    assert held[figure] >= 0.93
+    assert twin[figure] < 0.925
+
+
 def test_the_permutation_of_patients_cries_wolf_once_in_twenty(simulation: ModuleType) -> None:
     # 400 repeats: standard error 1.1 points
     rejected = simulation.false_alarms(400, 100, draws=1000)
@@ -203,9 +221,21 @@ def test_the_permutation_of_patients_cries_wolf_once_in_twenty(simulation: Modul
     assert rejected["McNemar"] > 0.12
 
 
+def test_no_interval_of_the_file_is_short(simulation: ModuleType) -> None:
+    """And none is longer than need be by more than 2 points of coverage, but where many repeats are flagged."""
+    found = json.loads(Path(simulation.__file__).with_suffix(".json").read_text(encoding="utf-8"))
+    low, high = simulation.NOMINAL
+    for rows in (found["coverage"], found["figures"]["coverage"]):
+        for name, row in rows.items():
+            shares = [one["clustered"] for figure, one in row.items() if figure != "flagged"]
+            assert min(shares) >= low, name
+            assert max(shares) <= high + 0.02 or row["flagged"] > 0.3, name
+
+
 @pytest.mark.soak
 def test_nominal_95_is_between_93_5_and_96_5(simulation: ModuleType) -> None:
     covered = simulation.coverage(4000, 300, clustered=True)
+    assert covered.pop("flagged") == 0
     low, high = simulation.NOMINAL
     assert all(low <= share <= high for share in covered.values()), covered
 

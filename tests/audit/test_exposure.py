@@ -313,12 +313,13 @@ def test_p_agrees_with_its_interval() -> None:
     assert exposure._two_sided(0.0, -0.1, 0.1) == 1.0
 
 
-def test_a_group_that_few_carry_is_not_said_to_be_safe() -> None:
+def test_a_group_that_few_carry_is_not_said_to_be_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     """60 patients, of whom none or two are linked: those that were not met must not count as absent."""
     table = sample(np.random.default_rng(5), 120)
     in_f = (table["sex"] == "F").to_numpy()
     hot = table["patient_id"].isin(table[in_f]["patient_id"].unique()[:2]).to_numpy()
     n_f = table[in_f]["patient_id"].nunique()
+    monkeypatch.setattr(intervals, "stretch", lambda m, level: np.ones_like(m))  # percentiles as they are
     others = np.where(in_f, 10 ** -np.random.default_rng(6).uniform(10, 90, len(table)), 0.3)
     for values, least in ((others * ~in_f, 0.05), (others, 0.05), (np.where(hot, 1.0, others), 0.08)):
         exposed = table.assign(p_first=values)

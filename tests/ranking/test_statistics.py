@@ -67,7 +67,7 @@ def few_hold_most(rng: np.random.Generator, n_patients: int) -> tuple[np.ndarray
     return np.column_stack([hits, rng.normal(0.1, 0.3, n_patients)[patient]]), patient
 
 
-def few_hold_most_coverage(repeats: int = 400, n_patients: int = 200) -> np.ndarray:
+def few_hold_most_coverage(repeats: int = 400, n_patients: int = 150) -> np.ndarray:
     rng = np.random.default_rng(17)
     held = np.zeros(2)
     for _ in range(repeats):
@@ -78,13 +78,13 @@ def few_hold_most_coverage(repeats: int = 400, n_patients: int = 200) -> np.ndar
 
 
 def test_intervals_hold_the_truth_where_a_few_patients_hold_most_images() -> None:
-    # 400 repeats: standard error 1.1 points; the twin holds it in 91 and 93 of 100
+    # 400 repeats: standard error 1.1 points; the twin holds it in 90 of 100
     assert (few_hold_most_coverage() >= 0.94).all()
 
 
 def test_the_same_check_catches_percentiles_that_are_not_stretched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "stretch", lambda m, level: np.ones_like(m))
-    assert (few_hold_most_coverage() < 0.94).all()
+    assert (few_hold_most_coverage() < 0.92).all()
 
 
 def test_patients_in_effect() -> None:
