@@ -355,7 +355,9 @@ def _games(at: AtSetting) -> None:
         st.caption("Not measured at this setting. For a stored head: `linkage attack --game archive --knows sex-age`")
         return
     names = {"image": "A single image", "archive": "A whole archive"}
-    game = st.segmented_control("Game", list(names), default="image", format_func=names.get, key="mitigation game")
+    game = st.segmented_control(
+        "Game", list(names), default="image", format_func=lambda one: names[one], key="mitigation game"
+    )
     game = game or "image"
     st.caption(f"{GAMES[game].capitalize()}. Embeddings and heads are held; the worst attacker is that of above.")
     st.dataframe(game_rows(rows, at.head or "", game, at.out_of), hide_index=True, height=260)
