@@ -113,8 +113,8 @@ MECHANISMS = by_name(
     Mechanism(
         PAPER,
         "reported",
-        "in-batch InfoNCE, AdamW, Opacus: the study's recipe",
-        label="As in the study",
+        "in-batch InfoNCE, AdamW, Opacus: a reading of the study's recipe",
+        label="A reading of the study",
         trained=stepwise.paper_recipe,
         sensitivity="not bounded by C",
         epsilon=PAPER_EPSILON,
@@ -122,7 +122,8 @@ MECHANISMS = by_name(
         claim="none: in-batch negatives leave the sum unbounded by C, so this analysis does not establish the reported "
         "epsilon",
         why_none="The study reports ε = 0.34, but in its training one pair can move the sum by more than the clipping "
-        "bound, so this analysis does not establish it. Shown to be measured beside the others.",
+        "bound, so this analysis does not establish it. It states no learning rate, which alone decides how far "
+        "linkage falls: one reading of its recipe, shown to be measured beside the others.",
     ),
     Mechanism(NOISE_ONLY, "control", "a named mechanism with its gradient or moment set to zero", keeps="noise"),
     Mechanism(

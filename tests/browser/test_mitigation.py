@@ -73,7 +73,7 @@ def test_controls_move_cards_charts_and_url_and_nothing_else(page_at, small):
     settled(page)
     assert places(page) == before
     page.get_by_test_id("stMain").get_by_role("combobox").first.click()
-    page.get_by_role("option", name="As in the study").click()
+    page.get_by_role("option", name="A reading of the study").click()
     expect(page.locator(".mi-card").first).to_contain_text("None established.")
     settled(page)
     assert places(page) == before
