@@ -2,6 +2,7 @@
 
     PYTHONPATH=. python benchmarks/attackers.py --out benchmarks/attackers.json
     PYTHONPATH=. python benchmarks/attackers.py --short          # two targets, printed
+    PYTHONPATH=. python benchmarks/attackers.py --short --known 5000 --out benchmarks/attackers.json
 
 One row an attacker, target and N: Recall@1 with its patient-clustered 95% interval, the difference to the reader on the
 same queries with its own, and the seconds of one core that it took. Attackers are those whom the release allows in the
@@ -23,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from linkage_core.attacks.attack import attack
 from linkage_core.attacks.attackers import EVERYTHING, IMAGES, READER, allowed
-from linkage_core.attacks.held import hold
+from linkage_core.attacks.held import Known, hold
 from linkage_core.audit.study import Study
 from linkage_core.ranking import intervals
 from linkage_core.store.entry import LADDER, OFF_THE_SHELF, Entry, Store
@@ -42,7 +43,9 @@ def targets() -> list[tuple[str, str]]:
     return [*((model, OFF_THE_SHELF) for model in LADDER), *((LADDER[-1], head) for head in HEADS)]
 
 
-def measured(entry: Entry, head: str, names: Sequence[str] = (), seed: int = 0) -> list[dict[str, Any]]:
+def measured(
+    entry: Entry, head: str, names: Sequence[str] = (), m: Known = "all", seed: int = 0
+) -> list[dict[str, Any]]:
     """Rows of one target; `names` limits the attackers (the reader is always among them)."""
     held = hold(entry, head, seed=seed)
     plan = [(name, EVERYTHING) for name in allowed(EVERYTHING, head)]
@@ -57,7 +60,7 @@ def measured(entry: Entry, head: str, names: Sequence[str] = (), seed: int = 0) 
             continue
         start = time.process_time()
         with threadpool_limits(1):
-            one = attack(entry, head, name, release, "all", seed, held=held)
+            one = attack(entry, head, name, release, m, seed, held=held)
         found[name], chosen[name], releases[name] = one.study, one.chosen, release
         seconds[name] = round(time.process_time() - start, 1)
     patients = held.query_group
@@ -88,14 +91,16 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("cached_embeddings"))
     parser.add_argument("--out", type=Path, help="JSON to write; what it has already is kept")
     parser.add_argument("--short", action="store_true", help="off the shelf and one head")
+    parser.add_argument("--known", default="all", help="own pairs (or images) of each attacker: all, or a number")
     parser.add_argument("--attackers", default="", help="comma-separated; default: all of the table")
     asked = parser.parse_args()
     names = [name for name in asked.attackers.split(",") if name]
     rows = json.loads(asked.out.read_text())["rows"] if asked.out and asked.out.exists() else []
     for model, head in SHORT if asked.short else targets():
-        if any((row["model"], row["head"]) == (model, head) for row in rows):
+        if any((row["model"], row["head"], row["m"]) == (model, head, asked.known) for row in rows):
             continue
-        new = measured(Store(asked.store).open(COHORT, model), head, names)
+        m: Known = "all" if asked.known == "all" else int(asked.known)
+        new = [{"m": asked.known, **row} for row in measured(Store(asked.store).open(COHORT, model), head, names, m)]
         rows += new
         for row in new:
             paired = "" if row["attacker"] == READER else (
