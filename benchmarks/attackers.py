@@ -114,7 +114,7 @@ def main() -> None:
             )
         if asked.out:
             content = {"cohort": COHORT, "seconds": "of one core", "note": __doc__.split("\n\n")[2], "rows": rows}
-            asked.out.write_text(json.dumps(content, indent=1) + "\n")
+            asked.out.write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":
