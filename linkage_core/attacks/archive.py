@@ -28,7 +28,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from linkage_core.attacks.held import Asked
 from linkage_core.attacks.home import Tried
@@ -306,7 +306,7 @@ def share(values: np.ndarray, patients: np.ndarray) -> Share:
         variance -= (1 - 1 / rounds) * float(of_archives.mean(axis=1).var(ddof=1))
     code = np.unique(patients.ravel(), return_inverse=True)[1]
     of_patients = np.bincount(code, values.ravel()) / np.bincount(code)
-    half = float(student.ppf(0.975, max(rounds - 1, 1)) * np.sqrt(max(variance, 0.0)))
+    half = float(stdtrit(max(rounds - 1, 1), 0.975) * np.sqrt(max(variance, 0.0)))
     half = max(half, 1.96 * float(of_patients.std(ddof=1) / np.sqrt(len(of_patients))))
     return Share(estimate, estimate - half, estimate + half)
 

@@ -388,10 +388,10 @@ def append(entry: Entry, relative: str, columns: Sequence[str], name: str, rows:
 
     Raises InputError where the head was replaced since `entry` was opened.
     """
-    now, said = entry.again(), _said(name, entry.head_record(name))
-    if hash_of(now, said["head"]) != hash_of(entry, said["head"]):
-        raise InputError(f"The head {said['head']!r} was replaced while it was measured.", "Measure it again.")
-    before = table_of(now, relative, columns)
+    now = entry.again()
+    if hash_of(now, name) != hash_of(entry, name):
+        raise InputError(f"The head {name!r} was replaced while it was measured.", "Measure it again.")
+    before, said = table_of(now, relative, columns), _said(name, now.head_record(name))
     rows = rows.drop(columns="seed", errors="ignore").assign(**said)
     again = before["head"].eq(said["head"]) & before["cohort"].isin(rows["cohort"].unique())
     parts = [part for part in (before[~again], rows) if len(part)]
