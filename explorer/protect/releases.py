@@ -211,7 +211,8 @@ def measured(
             "Measured in draws of summed patients; this attacker is told one matching, one exchange from right"
         )
         if top_of is not None:
-            small.append(f"{who_words(known.iloc[0])}: {figure(top_of, out_of)}")
+            who = who_words(known.iloc[0])
+            small.append(f"{who[:1].lower()}{who[1:]}: {figure(top_of, out_of)}")
     else:
         how = deed(now["named"]) or attacker_label(now["named"], "own").lower()
         small.append(f"Worst: {how}")

@@ -35,7 +35,7 @@ from linkage_core.validate import one_of
 PREDICTOR = "predictor"
 """Of the attackers on records of cells: it needs to know them, which attacks does not."""
 
-ROUNDS = 8
+ROUNDS = 3
 """How often images are drawn, and noise with them, where one image a study is asked."""
 
 _SIMULATED = 200  # images drawn for each text, by which the predictor learns where they fall

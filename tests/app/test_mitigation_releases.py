@@ -105,7 +105,7 @@ def test_statistics_are_about_the_patients_who_were_summed(page):
     app = page(N=100, mechanism="statistics", limit="2")
     assert "on patients who were summed" in card(app, 2)
     assert "Who holds images and reports unpaired picks the right report" in card(app, 2)
-    assert "Who knows every other patient: " in card(app, 2)
+    assert "who knows every other patient: " in card(app, 2)
     assert "Before" not in card(app, 2)
     assert "nothing to read: no single records" in str(app.get("plotly_chart")[1].proto)
 
