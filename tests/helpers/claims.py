@@ -25,6 +25,10 @@ SETTINGS = (  # what looks like a figure and is chosen, a standard or a version
     r"127\.0\.0\.1",
     r"arXiv:\d+\.\d+",
     r"\b95%",
+    r"(?<![\d,.])1 of 1(?:00|,000|0,000)\b",  # guessing
+    r"guessing is 1%",
+    r"0\.5 if",
+    r"Apache-2\.0",
     r"\bN = [\d,]+",
 )
 
