@@ -58,12 +58,9 @@ OF_RELEASES = {
         symbol="diamond",
         sign="◆",
         what="Sums over patients with noise; no single record",
-        limit="these statistics, and has images and reports of summed patients but not which belongs to which, picks "
-        "the report of an image at most {most} times",
-        assumed="About the patients summed, beyond what the attacker already had, any matching of images and reports "
-        "as likely as any other. Who knows their order, be it up to a shift, is not limited. Another query about the "
-        "same patients adds to it. Illustration: the noise measured here can be repeated; a release takes secret "
-        "noise.",
+        limit="these statistics, holding images and reports unpaired, is right at most {most} times",
+        assumed="About the patients summed; another query adds to it. Who knows the order of images and reports is "
+        "not limited. Illustration: a release takes secret noise.",
         whom="who holds images and reports unpaired",
         paired="who knows the other patients",
         about=", about patients who were summed",

@@ -69,7 +69,7 @@ def test_the_limit_is_the_certificate_s_for_every_kind(page, entry):
         math.ceil(100 * law(frontier_store.MU[3.0], 100) - 1e-9) for law in (bounds.unpaired, bounds.central)
     )
     assert "1 · Limit, for who holds images and reports unpaired" in card(app, 1)
-    assert f"picks the report of an image at most {unpaired} of 100 times" in card(app, 1)
+    assert f"holding images and reports unpaired, is right at most {unpaired} of 100 times" in card(app, 1)
     assert f"Who knows the other patients: at most {paired} of 100" in card(app, 1)
     assert "About the patients summed" in card(app, 1)
 
