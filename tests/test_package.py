@@ -340,7 +340,8 @@ def test_uvx_makes_an_environment_from_the_wheel_and_runs_it(wheel: Path, instal
         "--python",
         str(installed.python),
     ]
-    cache = {"UV_CACHE_DIR": str(empty / "cache"), "PYTHONPATH": PACKAGES}
+    places = {"UV_CACHE_DIR": str(empty / "cache"), "UV_TOOL_DIR": str(empty / "cache" / "tools")}
+    cache = {**places, "PYTHONPATH": PACKAGES}
     command = [*uvx, "--overrides", str(overrides), "--from", str(wheel), "linkage"]
     environment = installed.environment() | cache
     asked = ["audit", "phantom/phantom-general", "--k", "1", "--pool-size", "100", "--json", "-"]
