@@ -116,7 +116,7 @@ def allowed(release: str, head: str = OFF_THE_SHELF) -> tuple[str, ...]:
     Off-the-shelf heads are public, so nothing is withheld by not sending them.
 
     >>> allowed("embeddings", "my-head")
-    ('known-images', 'known-pairs', 'bayes-gaussian', 'reader')
+    ('known-images', 'known-pairs', 'bayes-gaussian', 'reader', 'dual-encoder', 'dual-and-reader')
     """
     one_of("release", release, RELEASES)
     given = EVERYTHING if head == OFF_THE_SHELF and release == EMBEDDINGS else release
