@@ -28,7 +28,8 @@ WORDS = """
   those of the same patient too. Heads and clean embeddings as on the other pages: every image, among reports of other
   patients. A release thus compares with its limit exactly, with a head roughly. Where next to nothing is linked a
   figure scatters.
-- **Attackers**: the worst of those tried; cosine alone; or one who knows the clean embedding of every candidate, whom
+- **Attackers**: the worst of those tried, chosen in pools of 100, one for all N: at a larger N another may lie above it
+  (*Every attacker* on Mitigation); cosine alone; or one who knows the clean embedding of every candidate, whom
   nobody can outdo. Without noise each embedding is its own, so that one finds them all: this follows, unmeasured.
 - **Use**: findings are read from what was released, or a reader is trained on it and used on the recipient's own
   embeddings. Records teach only with labels, so there one random finding travels along: it doubles the limit, and the

@@ -35,7 +35,7 @@ DELTAS = {
 }
 DETAILS = """
 - **Worst attacker**: of all who hold no more than the release, the one who links most in pools of a hundred, where hits
-  are many; the same one at every N.
+  are many; the same one at every N. At a larger N another may lie above it: *Every attacker* has them all.
 - **Cosine only** compares the released embeddings as they are. It adapts nothing, so alone it understates.
 - **Noise only**: the same mechanism with its gradient or moment set to zero, the same noise. It has learnt nothing.
 - **AUROC**: of two images, one with a finding and one without, how often the first gets the higher score. Probe: a

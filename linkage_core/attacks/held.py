@@ -84,7 +84,7 @@ class Held(Asked):
         if len(common):
             raise InputError(
                 f"{len(common)} patients of the attacker's own data are among those it is tested on, such as "
-                f"{common[0]!r}: it would have seen the answers.",
+                f"{str(common[0])!r}: it would have seen the answers.",
                 "Split by patient, and give the attacker another split.",
             )
         if not len(self.own_group):

@@ -100,7 +100,7 @@ def build(
 
 
 LAB_MODEL = "phantom-radiology"
-SAMPLE_PAIRS = 8_000
+SAMPLE_PAIRS = 4_000
 """Of the finetuning split that ship, so that a head can be trained on a fresh copy of the repository."""
 
 

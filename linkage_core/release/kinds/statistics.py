@@ -717,9 +717,9 @@ def _size_in_words(stated: dict[str, Any]) -> str:
 
 def _sentences(rows: list[dict[str, Any]]) -> list[str]:
     return [
-        "Whoever gets this file, and has images and reports of summed patients but not which belongs to which, picks "
-        f"an image's report among N equally likely ones with probability {limits.numbers(rows, 'unpaired')}. That is "
-        "beyond what they already had.",
+        "Whoever gets this file, and has images and reports of summed patients but not which belongs to which, any "
+        "matching of them as likely as any other, picks an image's report among N with probability "
+        f"{limits.numbers(rows, 'unpaired')}. That is beyond what they already had.",
         "Somebody to whom the other patients' data do not depend on which report is right, who knows them all, say: "
         f"{limits.numbers(rows, 'alone')}.",
         "Nothing here limits somebody who knows the order of images and reports, be it up to a shift: then every "
