@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -238,12 +239,9 @@ def each_of(
     found = []
     for done, (attacker, n) in enumerate(plan):
         progress("attackers", done, len(plan))
-        try:
-            found.append(make(entry, head, attacker, release, n, seed, source=source, held=held))
-        except InputError as error:
-            if not ATTACKERS[attacker].package:
-                raise
-            _log.warning("%s", error)  # the others go on
+        one = unless_foreign(attacker, partial(make, entry, head, attacker, release, n, seed, source=source, held=held))
+        if one is not None:
+            found.append(one)
     progress("attackers", len(plan), len(plan))
     if not found and not public:
         raise InputError(
@@ -251,6 +249,18 @@ def each_of(
             "Give a larger m.",
         )
     return [*public, *found]
+
+
+def unless_foreign(attacker: str, make: Callable[[], Any]) -> Any:
+    """What `make` makes; None where the attacker is another package's and fails: a line of the log says so, and the
+    others go on."""
+    try:
+        return make()
+    except InputError as error:
+        if not ATTACKERS[attacker].package:
+            raise
+        _log.warning("%s", error)
+        return None
 
 
 def _sensible(attacker: str, wanted: list[Known], held: Held) -> list[Known]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -322,8 +322,13 @@ def _attacked(
 ) -> pd.DataFrame:
     """All rows of one head on one cohort. `tell` hears of each attacker before it starts, and the share done."""
     held = hold(entry, name, source=source, seed=seed)
-    made: dict[tuple[str, str, bool], Attack] = {}
+    made: dict[tuple[str, str, bool], Attack | None] = {}
     by_release: dict[str, list[Attack]] = {}
+
+    def one_of_all(attacker: str, release: str, m: Known) -> Attack | None:
+        make = partial(attack.attack, entry, name, attacker, release, m, seed, source=source, held=held)
+        return attack.unless_foreign(attacker, make)
+
     plan = [
         (release, attacker, m)
         for release in (EVERYTHING, EMBEDDINGS)
@@ -334,16 +339,16 @@ def _attacked(
     for done, (release, attacker, m) in enumerate(plan):
         if tell:
             tell(attacker, 0.9 * done / len(plan))
-        # without output noise the heads add nothing to what somebody with all his own images has
-        key = (attacker, str(m), held.noise > 0 and release == EMBEDDINGS)
+        # without output noise the heads add nothing to what one of ours with all his own images has
+        apart = held.noise > 0 or bool(ATTACKERS[attacker].package)
+        key = (attacker, str(m), apart and release == EMBEDDINGS)
         if key not in made:
-            made[key] = attack.attack(entry, name, attacker, release, m, seed, source=source, held=held)
-        by_release.setdefault(release, []).append(replace(made[key], release=release))
+            made[key] = one_of_all(attacker, release, m)
+        one = made[key]
+        if one is not None:
+            by_release.setdefault(release, []).append(replace(one, release=release))
     if name == OFF_THE_SHELF:
-        raw = [
-            attack.attack(entry, name, attacker, IMAGES, "all", seed, source=source, held=held)
-            for attacker in allowed(IMAGES)
-        ]
+        raw = [one for attacker in allowed(IMAGES) if (one := one_of_all(attacker, IMAGES, "all")) is not None]
         # whoever has the images can make the public embeddings too
         public = [replace(one, release=IMAGES) for one in by_release[EVERYTHING] if one.m == "all"]
         by_release[IMAGES] = [*raw, *public]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -165,7 +166,10 @@ def attacks(
                 queries, of_text, known, chosen = cell_factors(held, mechanism, seed)
                 answer: Answer = Scored(queries[game.rows], of_text, chosen)
             else:
-                answer, known = attack.answered(game.held, attacker, m, seed)
+                answers = attack.unless_foreign(attacker, partial(attack.answered, game.held, attacker, m, seed))
+                if answers is None:
+                    continue
+                answer, known = answers
             counts = game.ranked(answer)
         found.append(Attack(game.study(entry, name, counts, seed), attacker, RECORDS, m, known, answer.chosen))
     progress("attackers", len(plan), len(plan))

@@ -9,11 +9,15 @@ import pandas as pd
 import pytest
 
 from helpers.toy import read_back, two_each
-from linkage_core.attacks import attack, attackers, held
+from linkage_core.attacks import attack, attackers, held, turn_back
+from linkage_core.attacks.installed import Table
+from linkage_core.attacks.protocol import Attacker
+from linkage_core.attacks.scored import Scored
 from linkage_core.audit import study
 from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError, StoreError
+from linkage_core.heads import unit
 from linkage_core.lab import grid, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Setting
@@ -92,6 +96,29 @@ def test_linkage_is_what_the_attackers_and_the_audit_say(built: Entry) -> None:
     direct = attack.worst_of(attack.attacks(again(built), name), size, 1)
     assert worst[["recall", "named"]].tolist() == [pytest.approx(direct["recall"]), direct["attacker"]]
     assert set(one.loc[one["m"] == "20", "attacker"]) == {"known-images", "known-pairs"}
+
+
+def test_an_attacker_of_another_package_gets_of_each_release_what_it_gives_and_may_fail(
+    built: Entry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that reads nothing where the heads are withheld, and one that always fails: the others go on."""
+
+    def theirs(has: held.Held, known: np.ndarray, seed: int, knows_heads: bool) -> Scored:
+        sees = turn_back.white_box(has, known, seed, True).queries
+        return Scored(sees * float(knows_heads), unit(has.off_the_shelf.text(has.texts)).astype(np.float64), "theirs")
+
+    ours = {name: attackers.ATTACKERS[name] for name in (attackers.COSINE, "white-box", "known-images", "raw-images")}
+    foreign = {"says": "theirs", "label": "Theirs", "package": "their-package"}
+    rows = [Attacker("theirs", theirs, **foreign), Attacker("fails", lambda *_: 1 / 0, **foreign)]  # type: ignore
+    table = Table(*ours.values(), *rows)
+    for module in (attack, attackers, measured):
+        monkeypatch.setattr(module, "ATTACKERS", table)
+    found, _ = measured.found(again(built), "label-oneshot-eps1-seed0", known=("all",))
+    got = found[(found["attacker"] == "theirs") & (found["pool_size"] == 100)].set_index("release")["recall"]
+    assert got["embeddings-and-heads"] > 0.05
+    assert got["embeddings"] == pytest.approx(0.01), "without heads it holds nothing, and that is what is shown"
+    assert "fails" not in set(found["attacker"])
+    assert "The attacker 'fails' of the package their-package failed" in caplog.text
 
 
 def test_each_release_has_the_attackers_it_allows(built: Entry) -> None:
