@@ -719,6 +719,12 @@ FAULTS: tuple[Fault, ...] = (
         ("test_attackers.py::test_the_worst_is_one_attacker_chosen_where_hits_are_many",),
     ),
     Fault(
+        "what another package's attacker reached with the heads stands for embeddings alone",
+        "apart = held.noise > 0 or bool(ATTACKERS[attacker].package)",
+        "apart = held.noise > 0",
+        ("test_lab.py::test_an_attacker_of_another_package_gets_of_each_release_what_it_gives_and_may_fail",),
+    ),
+    Fault(
         "a head is attacked on features of other weights",
         "if entry.model != other.model or hashes[0] != hashes[1]:",
         "if entry.model != other.model:",
