@@ -221,7 +221,7 @@ def test_whoever_knows_all_embeddings_stays_at_the_limit_of_caps_on_average() ->
     mechanism = Mechanism(lambda rows, rng: cap.release(rows, rng).astype(np.float32), 1.0)
     knows = unit(held.images)[:N_STUDIES]
     drawn, twins = [], []
-    for seed in range(12):
+    for seed in range(60):
         game, twin = ask(held, mechanism, seed=seed), ask(held, mechanism, ATTACKED, seed)
         drawn.append(each_round(game, game.held.released, knows, 30))
         noisy = mechanism.vectors(unit(held.images), np.random.default_rng(seed))
