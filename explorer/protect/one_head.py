@@ -158,7 +158,7 @@ def at_setting(
             return rows
         return read(lambda: on_demand.head_curve(head)) if head is not None else None
 
-    head, no_labels = settings.stored(tables.heads, chosen), settings.without_labels(entry)
+    head, no_labels = settings.stored(tables.heads, chosen), not entry.labelled
     before = words.line(linkage, OFF_THE_SHELF, release, WORST, cohort)
     after = before if release == "raw-images" else words.line(linkage, head or "", release, WORST, cohort)
     cosine_before, cosine = cosine_of(OFF_THE_SHELF), cosine_of(head)

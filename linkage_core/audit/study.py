@@ -22,7 +22,7 @@ from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.ranking.intervals import DRAWS, flag_of, rate_intervals
 from linkage_core.store.entry import OFF_THE_SHELF, Embeddings, Entry
 from linkage_core.store.files import versions
-from linkage_core.store.seen import refuse_seen
+from linkage_core.store.seen import asked_split, refuse_seen
 from linkage_core.validate import one_of
 
 SCHEMA = 1
@@ -225,7 +225,7 @@ def study(
             f"Strata ({', '.join(by)}) do not apply to the pool {pool!r}.", f"They narrow the pool {HARD_NEGATIVES}."
         )
     pool = "+".join([pool, *by])
-    split = split or entry.default_split
+    split = asked_split(entry, head, split)
     if head != OFF_THE_SHELF:
         refuse_seen(entry, head, split)
     queries = entry.records(split)
@@ -256,8 +256,8 @@ def study(
 
 
 def study_of(entry: Entry, name: str, heads: Heads) -> Study:
-    """Counts by cosine of heads that need not be stored, over the default split; nothing is read or written."""
-    direction, pool, split = DIRECTIONS[0], "other-patients", entry.default_split
+    """Counts by cosine of heads that need not be stored, over the tested split; nothing is read or written."""
+    direction, pool, split = DIRECTIONS[0], "other-patients", entry.tested_split
     embeddings = entry.embeddings(heads, split)
     counts = _count(embeddings, direction, pool)
     return Study(entry, name, direction, pool, split, counts, embeddings.records, len(embeddings.candidates))

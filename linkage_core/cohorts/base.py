@@ -46,7 +46,7 @@ RECORD_COLUMNS = ("record_id", "patient_id", "study_id", "image", "view", "sex",
 
 REJECT_COLUMNS = ("item", "reason", "what", "remedy")
 
-SPLITS = ("finetune", "attacker", "heldout")
+SPLITS = FINETUNE, ATTACKER, HELDOUT = ("finetune", "attacker", "heldout")
 
 
 @dataclass(frozen=True)

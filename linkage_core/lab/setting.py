@@ -220,18 +220,13 @@ def why_no_pairs(entry: Entry) -> InputError | None:
 def why_not_measured(entry: Entry) -> InputError | None:
     """Why no attacker can be run on this entry, or None."""
     splits = set(entry.records()["split"])
-    if "attacker" in splits and entry.default_split != "all":
+    if "attacker" in splits and entry.tested_split != "all":
         return None
     return InputError(
         f"{entry.cohort}/{entry.model} has no split attacker: an attacker must learn from patients who are not asked "
         "about.",
         "Embed the cohort with splits by patient.",
     )
-
-
-def without_labels(entry: Entry) -> bool:
-    """Whether no record has any of the 14 labels."""
-    return bool(entry.records()[list(LABELS)].isna().all(axis=None))
 
 
 def _alike(heads: pd.DataFrame, setting: Setting) -> pd.DataFrame:

@@ -100,7 +100,7 @@ class Game:
     def study(self, entry: Entry, name: str, counts: MatchCounts, seed: int = 0) -> Study:
         """Counts as a study, so that tables and intervals (clustered by patient) are those of any audit."""
         pool = "other-patients" if self.population == ATTACKED else self.population
-        split = entry.default_split
+        split = self.held.split
         queries = entry.records(split).iloc[self.rows].reset_index(drop=True)
         return Study(entry, name, "image-to-report", pool, split, counts, queries, len(self.held.text_of), seed)
 

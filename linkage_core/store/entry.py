@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import shipped
-from linkage_core.cohorts.base import SPLITS
+from linkage_core.cohorts.base import HELDOUT, LABELS, SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.ranking.counts import MatchCounts
@@ -174,6 +174,21 @@ class Entry:
     @property
     def default_split(self) -> str:
         return str(self.manifest["cohort"]["default_split"])
+
+    @cached_property
+    def tested_split(self) -> str:
+        """Whose records are asked about where something has learnt from the others: the held-out patients.
+
+        A cohort that is audited as a whole has them too, whatever its default split; where nobody is held out, or the
+        default split is narrower already, it is the default split.
+        """
+        whole = self.default_split == "all"
+        return HELDOUT if whole and (self.records()["split"] == HELDOUT).any() else self.default_split
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether any record has any of the 14 labels."""
+        return bool(self.records()[list(LABELS)].notna().any(axis=None))
 
     @property
     def fingerprint(self) -> str:

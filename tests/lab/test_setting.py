@@ -132,7 +132,7 @@ def test_what_is_missing_is_named(tmp_path):
     store = Store(tmp_path)
     made, images, texts = lab_store.cohort("bare", 40, synthetic=False, seed=4, splits=("heldout",), labels=False)
     entry = import_arrays(made, "m", images, texts, store)
-    assert settings.without_labels(entry)
+    assert not entry.labelled
     assert "no split attacker" in str(settings.why_not_measured(entry))
     assert "no split finetune" in str(settings.why_no_pairs(entry))
     with pytest.raises(InputError, match="no split finetune"):
