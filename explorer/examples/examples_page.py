@@ -359,7 +359,7 @@ def origin(entry: Entry) -> list[tuple[str, str]]:
 def text_or_reason(entry: Entry, record: pd.Series) -> str:
     may_show = state.show_text()
     text = gallery.report_text(entry, record["study_id"], record["report_key"]) if may_show else None
-    return f"{record['report_words']} words. {ABSENT[may_show]}" if text is None else text
+    return ranked.without_text(int(record["report_words"]), ABSENT[may_show]) if text is None else text
 
 
 def ties_in_words(ranking: RankedList) -> str:

@@ -107,8 +107,11 @@ def nothing_yet(cohort: str, model: str) -> None:
         "Nothing is compared here yet",
         f"No mitigation of {state.cohort_label(cohort)}, {state.model_label(model)}, was measured for "
         "this page: its table is made once, from the heads of the mitigation lab and the releases.",
-        "Choose another model or cohort, or make the table:",
-        options.COMMAND,
+        "Choose another model or cohort, or make the table:"
+        if state.labelled()
+        else "It compares what can be read of "
+        "the findings, so it needs labels: `linkage labels` reads them from reports. Then:",
+        options.command(cohort, model),
     )
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.attacks.scored import Answer, Scored, ranked
-from linkage_core.cohorts.base import HELDOUT, LABELS
+from linkage_core.cohorts.base import ATTACKER, HELDOUT, LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
-from linkage_core.store.seen import noise_of, noised, split_apart, usable
+from linkage_core.store.seen import noise_of, noised, split_apart, usable, why_untested
 
 Known = int | Literal["all"]
 """How many of its own images or pairs an attacker has seen released."""
@@ -117,7 +117,7 @@ def hold(
     source: Entry | None = None,
     noise: float | None = None,
     split: str | None = None,
-    own_split: str = "attacker",
+    own_split: str = ATTACKER,
     seed: int = 0,
 ) -> Held:
     """What attackers hold of an entry whose embeddings under a head are released.
@@ -135,6 +135,8 @@ def hold(
     source = source or entry
     split = split or split_apart(entry, source)
     usable(entry, source, head, split)
+    if source is entry and own_split == ATTACKER and (problem := why_untested(entry)):
+        raise problem
     heads, shelf = source.heads(head), source.heads()
     base = entry.embeddings(split=split)
     own = source.records(own_split)

@@ -252,6 +252,12 @@ def study(
             f"No image of {entry.cohort} has a decoy: no two patients share {', '.join(['their findings', *by])}.",
             "Ask for fewer strata, or another pool.",
         )
+    if not counts.n_eligible.any():
+        raise InputError(
+            f"No image of {entry.cohort}, split {split}, has another patient's report to be mistaken for: "
+            f"{queries['patient_id'].nunique():,} patient, {len(queries):,} records.",
+            "A pool needs two patients: check the patient ids, or ask for every report with --pool all.",
+        )
     return Study(entry, head, direction, pool, split, counts, queries, int(n_candidates), seed, by)
 
 
@@ -264,10 +270,24 @@ def study_of(entry: Entry, name: str, heads: Heads) -> Study:
 
 
 def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> dict[str, Any]:
-    """The JSON object of `linkage audit --json`: schema, provenance by entry, rows. NaN becomes null."""
-    table = pd.concat([one.table(pool_sizes, ks) for one in studies], ignore_index=True)
+    """The JSON object of `linkage audit --json`: schema, provenance by entry, rows. NaN becomes null.
+
+    A pool that no query of a model can fill has no row: `left_out` (only then there) says so. InputError where none of
+    them can be filled.
+    """
+    parts, left_out = [], {}
+    for one in studies:
+        fit = [n for n in pool_sizes if n == "full" or n <= one.largest_pool]
+        if fit:
+            parts.append(one.table(fit, ks))
+        for n in (n for n in pool_sizes if n not in fit):
+            left_out[f"{one.model}, N = {n:,}"] = (
+                f"no query has so many candidates; the largest N is {one.largest_pool:,}"
+            )
+    table = pd.concat(parts, ignore_index=True) if parts else studies[0].table(pool_sizes, ks)  # which says why
     provenance = {f"{one.cohort}/{one.model}": one.provenance() for one in studies}
-    return {"schema": SCHEMA, "provenance": provenance, "rows": tables.rows(table)}
+    made = {"schema": SCHEMA, "provenance": provenance, "rows": tables.rows(table)}
+    return made | ({"left_out": left_out} if left_out else {})
 
 
 def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> str:

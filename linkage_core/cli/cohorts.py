@@ -142,7 +142,6 @@ def embed(
     import dataclasses
     from functools import partial
 
-    from linkage_core.audit import study as auditing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.embed.embedding import embed as run
     from linkage_core.encoders.registry import load_encoder
@@ -170,7 +169,7 @@ def embed(
             progress=progress,
             workers=workers,
         )
-    auditing.study(entry)  # counted once now, so that the pages open at once
+    _count(entry)
     rejects = entry.rejects()
     _entry_done(entry, rejects, quiet, json_to, from_files=found.root is not None)
     bound_rejects(len(rejects), max_rejects)
@@ -194,7 +193,6 @@ def import_(
     For example:
         linkage import mine/my-model --image image.npy --text text.npy --records records.csv
     """
-    from linkage_core.audit import study as auditing
     from linkage_core.cohorts import table
     from linkage_core.embed.embedding import import_arrays
 
@@ -203,7 +201,7 @@ def import_(
     entry = import_arrays(
         found, model, _array(image), _array(text), store_at(store, writes=True), store_text=store_text
     )
-    auditing.study(entry)
+    _count(entry)
     _entry_done(entry, entry.rejects(), quiet, json_to)
 
 
@@ -366,6 +364,16 @@ def _array(path: Path) -> np.ndarray:
         raise InputError(f"{path} cannot be read as an array ({error}).", remedy) from error
 
 
+def _count(entry: Entry) -> None:
+    """Once now, so that the pages open at once; why it cannot be is said where it is asked for."""
+    from contextlib import suppress
+
+    from linkage_core.audit import study as auditing
+
+    with suppress(InputError):
+        auditing.study(entry)
+
+
 def _entry_done(
     entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None, *, from_files: bool = False
 ) -> None:
@@ -381,6 +389,7 @@ def _entry_done(
             highlight=False,
         )
         printing.rejects(rejects)
+        printing.splits(entry)
         if from_files and len(rejects):
             say("Rejected files are read again when they change, or with --rebuild.")
         cut = entry.manifest.get("truncated_reports", {})

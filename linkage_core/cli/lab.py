@@ -448,6 +448,50 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
     say(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
 
 
+def whole(
+    target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose lab.")],
+    public: Annotated[
+        str | None,
+        typer.Option(
+            "--public", help="Public cohort of the store, seen by the same model, such as phantom-site-b: for releases."
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Heads that are measured at once; default: one a core.")
+    ] = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Heads of every mechanism, attacked and used, and with a public cohort every kind of release: for the pages.
+
+    Minutes for hundreds of studies, hours for tens of thousands. A run that was stopped goes on where it stood. Nothing
+    of it leaves: heads and tables stay in the entry.
+
+    For example:
+        linkage lab mine/phantom-radiology --public phantom-site-b
+    """
+    from linkage_core.images.processes import default_workers
+    from linkage_core.lab import frontier, measured, own
+
+    entry = store_at(store, writes=True).open(*target_parts(target))
+    with progress_bars(quiet or json_to == "-") as progress:
+        entry = own.build(entry, public, processes=processes or default_workers(), progress=progress)
+    made = {
+        "entry": f"{entry.cohort}/{entry.model}",
+        "heads": measured.linkage(entry)["head"].nunique(),
+        "compared": len(frontier.options_of(entry)),
+    }
+    write_json(made, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
+        say(plain(f"{made['heads']} heads of {made['entry']} measured, {made['compared']} options compared."))
+        if public is None:
+            say("Releases are made from a public cohort: name one with --public to have them measured too.")
+        say(plain(f"Next: linkage app, pages Mitigation and Compare mitigations, cohort {entry.cohort}"))
+
+
 def canary(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose finetuning pairs are trained on.")],
     mechanism: Annotated[

@@ -108,6 +108,11 @@ TABLE = (
         PROTECT,
     ),
     Row(
+        *("lab", "lab", "whole"),
+        "Heads of every mechanism, attacked and used, and with a public cohort every kind of release: for the pages.",
+        PROTECT,
+    ),
+    Row(
         *("canary", "lab", "canary"),
         "Does the training leak more than its epsilon says? One run with planted patients gives a lower bound.",
         PROTECT,

@@ -267,6 +267,7 @@ def heads(
             "listed": len([one for one in str(row["findings"]).split(", ") if one]),
         }
         entry = frontier.keep(entry, option, used=used)
+    progress("heads", len(names), len(names))
     return entry
 
 

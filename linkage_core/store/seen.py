@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from linkage_core.cohorts.base import ATTACKER, HELDOUT, SPLITS
 from linkage_core.errors import InputError
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 
@@ -100,6 +101,21 @@ def split_apart(entry: Entry, source: Entry | None = None) -> str:
     """
     here = source is None or source.cohort == entry.cohort
     return entry.tested_split if here else entry.default_split
+
+
+def why_untested(entry: Entry) -> InputError | None:
+    """Why nothing that learns from this cohort can be tested on it: a split that nobody is in. None where it can."""
+    counts = entry.records().groupby("split")["patient_id"].nunique()
+    lacking = [name for name in (ATTACKER, HELDOUT) if not counts.get(name, 0)]
+    if not lacking:
+        return None
+    there = ", ".join(f"{name} {counts[name]:,}" for name in SPLITS if name in counts)
+    what = " nor ".join(f"in the split {name}" for name in lacking)
+    return InputError(
+        f"Nobody of {entry.cohort} is {what} (patients: {there}), and attackers learn from the one and are asked about "
+        "the other.",
+        "Read the cohort again with other shares (--splits 40/30/30), another --seed, or more patients.",
+    )
 
 
 def usable(entry: Entry, source: Entry, head: str, split: str) -> None:

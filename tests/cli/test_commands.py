@@ -190,6 +190,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "attack": ("toy/m --known 0 --pool-size 10", 0),
         "utility": ("toy/m", 0),
         "receive": ("out --cohort toy/m", 0),
+        "lab": ("toy/m --public toy", 2),
         "canary": ("toy/m --canaries 4", 0),
         "finetune": ("toy/m --epsilon 1 --steps 2 --findings Pneumonia", 0),
         "study": ("--mimic nowhere --out study", 2),
