@@ -246,6 +246,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.remedy:
             note(plain(error.remedy), soft_wrap=True)
         sys.exit(2)
+    except MemoryError as error:
+        from linkage_core.cli.console import note, plain
+
+        note(f"[bold red]Error:[/bold red] Memory ran out{plain(f' ({error})' if str(error) else '')}.", soft_wrap=True)
+        note("What was finished stays. Close other programs, or run it where there is more memory.")
+        sys.exit(2)
     except OSError as error:
         from linkage_core.cli.console import note, plain
 

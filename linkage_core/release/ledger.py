@@ -725,5 +725,3 @@ def _read_key(path: Path) -> bytes:
             f"{_key_path(path)} is missing or cannot be read.",
             "Without its key a ledger knows no patient: restore it from a backup.",
         ) from error
-
-

@@ -64,7 +64,7 @@ def folder_name(model: str) -> str:
             f"{model!r} cannot be the name of a store entry.", "Use letters, digits, dot, dash and underscore."
         )
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-90:]
-    return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}".lstrip("._-")
+    return f"{plain}-{hashlib.sha256(model.encode(errors='surrogateescape')).hexdigest()[:8]}".lstrip("._-")
 
 
 def parted(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -103,7 +103,15 @@ class Store:
     """All entries below one folder."""
 
     def __init__(self, root: Path) -> None:
+        """InputError for a folder whose name is no text: the libraries that write tables cannot open it."""
         self.root = Path(root)
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"The store {str(self.root)!r} is named in bytes that are not UTF-8.",
+                "Rename it, or name another folder.",
+            ) from error
 
     def cohorts(self) -> list[str]:
         """Names of cohorts with at least one entry, the phantom's first."""

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import linkage
 from linkage_core import disk
 from linkage_core.encoders import hub
 from linkage_core.errors import InputError, ModelError, StoreError
 from linkage_core.store import files
+from linkage_core.store.entry import Store, folder_name
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -84,3 +86,20 @@ def test_a_user_without_a_home_has_no_models_and_is_told_where_to_put_them(monke
     monkeypatch.setenv("HF_HOME", "/models")
     assert hub.huggingface_cache() == Path("/models/hub")
     assert hub.converted_cache() == Path("/models/linkage-explorer/models")
+
+
+def test_a_store_that_is_named_in_bytes_is_refused() -> None:
+    with pytest.raises(InputError, match="not UTF-8"):
+        Store(Path(os.fsdecode(b"/tmp/s\xff")))
+    assert folder_name(os.fsdecode(b"f\xff")).startswith("f-"), "a cohort in such a folder has a name all the same"
+
+
+def test_memory_that_runs_out_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_left(self: Store) -> list[str]:
+        raise MemoryError("Unable to allocate 8.00 TiB")
+
+    monkeypatch.setattr(Store, "cohorts", none_left)
+    assert linkage("verify", "--store", tmp_path) == 2
+    assert "Memory ran out (Unable to allocate 8.00 TiB)" in capsys.readouterr().err
