@@ -95,10 +95,13 @@ def assumptions() -> None:
 
 
 def pool_sizes(known: kept.Options, cohort: str) -> list[int]:
-    """The values of N to choose from, of those that were measured; none where nothing was."""
-    if not len(known.options) or not len(known.linkage):
+    """The values of N to choose from, of those at which half of the options or more were measured; none where nothing
+    was. Of a small cohort more patients may have been summed than are held out: so large an N is for sums alone."""
+    here = known.linkage[known.linkage["cohort"] == cohort] if len(known.linkage) else known.linkage
+    if not len(known.options) or not len(here):
         return []
-    measured = sorted({int(n) for n in known.linkage.loc[known.linkage["cohort"] == cohort, "pool_size"]})
+    options = here.groupby("pool_size")["option"].nunique()
+    measured = [int(n) for n in options.index[options >= options.max() / 2]]
     return [n for n in (100, 1000, 10_000) if n in measured] or measured[-1:]
 
 
