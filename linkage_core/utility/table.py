@@ -148,7 +148,7 @@ def _probes(
     common = np.intersect1d(records["patient_id"].to_numpy(str), patients)
     if len(common):
         raise InputError(
-            f"{len(common)} patients, such as {common[0]!r}, would both train the probe and be read by it.",
+            f"{len(common)} patients, such as {str(common[0])!r}, would both train the probe and be read by it.",
             "Train it on another split.",
         )
     first = _shelf_probe(source, train, split, missing, seed)
