@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import shipped
-from linkage_core.cohorts.base import SPLITS
+from linkage_core.cohorts.base import LABELS, SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.ranking.counts import MatchCounts
@@ -174,6 +174,14 @@ class Entry:
     @property
     def default_split(self) -> str:
         return str(self.manifest["cohort"]["default_split"])
+
+    def labels_note(self) -> dict[str, Any]:
+        """Where the labels come from, as cohorts.labels.cohort.labels_note says; of an entry from before labels were
+        read from text, own or none."""
+        noted = self.manifest["cohort"].get("labels")
+        if isinstance(noted, dict):
+            return noted
+        return {"source": "none" if self.records()[list(LABELS)].isna().all(axis=None) else "own", "own": ""}
 
     @property
     def fingerprint(self) -> str:

@@ -22,7 +22,7 @@ ENGLISH = frozenset(
     "acute unremarkable unchanged opacity opacities abnormality evidence limits borders silhouette normal "
     "findings impression rib tube line lower upper lobe base bases view views pulmonary free large new both sides slight "
     "catheter wires fresh pathology scarring thickening widening shadowing device lead stable tip changes spine present "
-    "middle field increasing".split()
+    "middle field increasing like collapse suspected".split()
 )
 OTHERS = {
     "German": "der die das dem den des und ist sind kein keine keinen nicht mit ohne im am auf bei zur zum ein eine einer "
