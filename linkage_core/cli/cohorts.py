@@ -22,6 +22,7 @@ from linkage_core.cli.options import (
     SeedOption,
     SplitsOption,
     StoreOption,
+    WHICH,
     before_command,
     bound_rejects,
     given_only,
@@ -182,6 +183,15 @@ def import_(
     text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
     records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
     seed: SeedOption = None,
+    labels: Annotated[
+        Literal["from-text"] | None,
+        typer.Option(
+            "--labels",
+            help="from-text: rules read them from English reports that have none of their own.",
+            show_default=False,
+            **WHICH,
+        ),
+    ] = None,
     store_text: Annotated[
         bool, typer.Option("--store-text", help="Keep the report column in the store.", **HOW)
     ] = False,
@@ -196,10 +206,13 @@ def import_(
     """
     from linkage_core.audit import study as auditing
     from linkage_core.cohorts import table
+    from linkage_core.cohorts.labels.cohort import with_text_labels
     from linkage_core.embed.embedding import import_arrays
 
     cohort_name, model = target_parts(target)
     found = table.read(records, cohort_name, seed or 0)
+    if labels:
+        found = with_text_labels(found)
     entry = import_arrays(
         found, model, _array(image), _array(text), store_at(store, writes=True), store_text=store_text
     )

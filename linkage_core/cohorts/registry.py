@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,15 @@ def open_cohort(
     for name in options:
         if name not in takes:
             others = [kind for kind, one in FILE_KINDS.items() if name in inspect.signature(one).parameters]
-            raise InputError(
-                f"A {kind} cohort has no choice of {name}.",
-                f"Leave it out; these have it: {', '.join(others)}." if others else "Leave it out.",
-            )
+            remedy = f"Leave it out; these have it: {', '.join(others)}." if others else "Leave it out."
+            if name == "labels":
+                remedy = f"Leave it out, or give {FROM_TEXT}. {remedy}"
+            raise InputError(f"A {kind} cohort has no choice of {name}.", remedy)
     if progress is not None and "progress" in takes:
         arguments["progress"] = progress
     cohort = reader(**arguments, **options)
     if from_text:
-        cohort = replace(with_text_labels(cohort), options={**cohort.options, "labels": FROM_TEXT})
+        cohort = with_text_labels(cohort)
     return files.check_images(cohort, progress) if check_images else cohort
 
 

@@ -60,6 +60,7 @@ def with_text_labels(cohort: Cohort) -> Cohort:
     bare = ~own.any(axis=1)
     unlabelled = frozenset(records["study_id"][bare])
     named = str(cohort.options.get("labels", ""))
+    cohort = replace(cohort, options={**cohort.options, "labels": FROM_TEXT})
     if not len(records) or not (columns or len(unlabelled)):
         note = TextLabels(frozenset(), unlabelled, columns, named, version(), 0)
         return replace(cohort, text_labels=note)
@@ -117,4 +118,3 @@ def labels_line(note: Mapping[str, Any]) -> str:
     both = f"own{named}, and read from the reports by rules for {counts.get(FROM_TEXT, 0):,} studies"
     words = {OWN: f"own{named}", FROM_TEXT: "read from the reports by rules", NONE: "none", BOTH: both}
     return words[note["source"]]
-

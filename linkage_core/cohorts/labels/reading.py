@@ -23,7 +23,9 @@ _CAPITALISED = re.compile(r"[ \t]*(?:[A-Z][a-z]|[A-Za-z][A-Za-z /]{1,30}:|[-*•
 _COMMA = re.compile(r",\s*(?P<next>\w+)?")
 _OR = re.compile(r"\b(?:or|nor|and/or)\b")
 _EITHER = re.compile(r"\s*,?\s*(?:\w+[\s-]){0,4}?(?:or|versus|vs|and/or|/)\s*(?:\w+[\s-]){0,4}?")
-_JOINED = re.compile(r"[\s,/]*(?:(?:the|a|both|and|or|size|of)\b[\s,/]*|\w+[\s,/]+){0,3}(?:and|or|,|/)[\s,/]*(?:\w+\s+){0,2}")
+_JOINED = re.compile(
+    r"[\s,/]*(?:(?:the|a|both|and|or|size|of)\b[\s,/]*|\w+[\s,/]+){0,3}(?:and|or|,|/)[\s,/]*(?:\w+\s+){0,2}"
+)
 _NOT = re.compile(r"\b(?:not|no longer)(?: \w+ly)? $")
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|appears?|remains?|demonstrates?|shows?)\b")
 
@@ -52,13 +54,19 @@ def labels_of(report: str) -> dict[str, float]:
     -1.0
     """
     found: dict[str, float] = {}
-    for sentence in sentences(report):
-        for label, value in _read(sentence):
-            if label not in found or _STRENGTH[value] > _STRENGTH[found[label]]:
-                found[label] = value
+    for _, label, value in said(report):
+        if label not in found or _STRENGTH[value] > _STRENGTH[found[label]]:
+            found[label] = value
     if re.search(r"\w", report) and not any(found.get(label, 0.0) for label in PATHOLOGIES):
         found["No Finding"] = 1.0
     return {label: found[label] for label in LABELS if label in found}
+
+
+def said(report: str) -> Iterator[tuple[str, str, float]]:
+    """(sentence, label, value) of everything that the sentences of a report say, in order."""
+    for sentence in sentences(report):
+        for label, value in _read(sentence):
+            yield sentence, label, value
 
 
 def sentences(report: str) -> list[str]:
@@ -83,7 +91,9 @@ def sentences(report: str) -> list[str]:
             kept.append(text[begin : heading.start()])
         name = heading["name"].strip().lower()
         read = not any(rule.pattern.fullmatch(name) for rule in skips)
-        part = re.fullmatch(r"findings?|impressions?|conclusions?|results?|report|opinion|findings and impression", name)
+        part = re.fullmatch(
+            r"findings?|impressions?|conclusions?|results?|report|opinion|findings and impression", name
+        )
         begin = heading.end() if part else heading.start()
     if read:
         kept.append(text[begin:])
@@ -100,14 +110,14 @@ def _read(sentence: str) -> tuple[tuple[str, float], ...]:
     table = rules()
     for rule in table["blank"]:
         sentence = rule.pattern.sub(lambda match: _BLANK * len(match[0]), sentence)
-    named = _longest([*_spans(sentence, table["mention"]), *_spans(sentence, table["hint"]), *_spans(sentence, table["denied"])])
+    named = _longest(
+        [*_spans(sentence, table["mention"]), *_spans(sentence, table["hint"]), *_spans(sentence, table["denied"])]
+    )
     organs = [one for one in _spans(sentence, table["organ"]) if not _overlaps(one, named)]
     organs = _longest(organs)
     if not named and not organs:
         return ()
-    cues = _longest(
-        [span for kind in _CUES for span in _spans(sentence, table[kind])]
-    )
+    cues = _longest([span for kind in _CUES for span in _spans(sentence, table[kind])])
     stops = sorted(_stops(sentence, cues))
     scopes = [(cue.rule.kind, *_scope(sentence, cue, stops)) for cue in cues if cue.rule.kind != "stop"]
     said: list[tuple[str, float]] = []
@@ -218,7 +228,9 @@ def _of_organ(sentence: str, organs: Sequence[_Span], at: int, said: Sequence[_S
             later = [other for other in organs[at + 1 :] if other.start < one.start]
             if later and _VERB.search(sentence, organ.end, later[0].start):
                 break
-            if _BLANK in between or re.search(r"\b(?:but|however|although|which|with|without|no(?! longer))\b", between):
+            if _BLANK in between or re.search(
+                r"\b(?:but|however|although|which|with|without|no(?! longer))\b", between
+            ):
                 if not re.search(r"\bbut\b", between):
                     break
             return one
