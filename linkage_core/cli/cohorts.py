@@ -10,6 +10,7 @@ import typer
 from linkage_core.cli.options import (
     HOW,
     RANDOM,
+    WHICH,
     ImageFolderOption,
     JsonOption,
     KindArgument,
@@ -22,7 +23,6 @@ from linkage_core.cli.options import (
     SeedOption,
     SplitsOption,
     StoreOption,
-    WHICH,
     before_command,
     bound_rejects,
     given_only,

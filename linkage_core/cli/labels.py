@@ -46,8 +46,8 @@ def labels(
 ) -> None:
     """Read the 14 findings from English reports by rules: 1, 0, -1 (uncertain) or nothing; and check them.
 
-    Where the reports have labels of their own, precision and recall by finding are printed. The rules are a table,
-    linkage_core/cohorts/labels/rules.csv. To use what was read: --labels from-text of cohort, embed and import.
+    Where the reports have labels of their own, precision and recall by finding are printed. The rules are one table,
+    see docs/labels.md. To use what was read: --labels from-text of cohort, embed and import.
 
     For example:
         linkage labels reports.csv --out labels.csv
@@ -97,10 +97,9 @@ def labels(
 def _examples(reports: pd.Series) -> dict[str, dict[str, str]]:
     """finding -> value -> the first sentence that says so."""
     from linkage_core.cohorts.base import LABELS
-    from linkage_core.cohorts.labels.agreement import VALUES
     from linkage_core.cohorts.labels.reading import said
 
-    names = {value: name for name, value in VALUES.items()}
+    names = {1.0: "positive", -1.0: "uncertain", 0.0: "negative"}
     found: dict[str, dict[str, str]] = {label: {} for label in LABELS}
     for report in reports.drop_duplicates():
         for sentence, label, value in said(report):

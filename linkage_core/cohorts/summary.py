@@ -16,7 +16,8 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
 
     Keys: `name`, `kind`, `root`, `synthetic`, `options`; `rows_read` (records and rejects), `images` (records),
     `images_present`, `studies`, `patients`, `distinct_reports`; `views`; `labels` (positive, uncertain, negative,
-    missing of each of the 14, over studies); `labels_from` (labels_note); `report_words` (min, q1, median, q3, max, over studies);
+    missing of each of the 14, over studies); `labels_from` (labels_note); `report_words` (min, q1, median, q3, max,
+    over studies);
     `duplicate_reports` (texts that several studies share, and those studies); `duplicate_images` (files that several
     records share, those records, and how many of the files are under several patients); `missing` (records without
     view, sex, age); `rejects` (count by reason); `splits` (images, studies, patients of each); `notes` (sentences

@@ -62,9 +62,9 @@ _PROCESSORS = {
 POSITION_BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 
 # What a family was trained on, by the class of its tokenizer and the mark that ends its texts; where the class is a
-# general one, by the mark alone. SigLIP: canonicalize_text of big_vision (Zhai et al. 2023, arXiv:2303.15343). SigLIP 2: Gemma's tokenizer
-# on lower-cased text (Tschannen et al. 2025, arXiv:2502.14786, section 2; huggingface/transformers issue 43054, whose
-# mending, pull request 43101, is Siglip2Tokenizer). CLIP's own tokenizer lowers case by itself.
+# general one, by the mark alone. SigLIP: canonicalize_text of big_vision (Zhai et al. 2023, arXiv:2303.15343). SigLIP
+# 2: Gemma's tokenizer on lower-cased text (Tschannen et al. 2025, arXiv:2502.14786, section 2; huggingface/transformers
+# issue 43054, whose mending, pull request 43101, is Siglip2Tokenizer). CLIP's own tokenizer lowers case by itself.
 _GENERAL = frozenset({"None", "PreTrainedTokenizerFast", "TokenizersBackend", "PreTrainedTokenizer"})
 _PIECES = frozenset({"SiglipTokenizer", "SiglipTokenizerFast"})
 

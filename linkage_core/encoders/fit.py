@@ -28,8 +28,8 @@ LEAST_VOCABULARY = 1 / 3
 """A tokenizer with fewer tokens than this share of the embedding's rows belongs to another model. (An embedding may be
 larger than its tokenizer: sizes are rounded up, and places are kept free.)"""
 MOST_UNKNOWN, LEAST_TOKENS = 0.4, 10
-"""Where more than this share of so many tokens or more is the one for unknown words, the vocabulary is not that of these
-texts. (Between unknown words there may be marks of a space, which are known.)"""
+"""Where more than this share of so many tokens or more is the one for unknown words, the vocabulary is not that of
+these texts. (Between unknown words there may be marks of a space, which are known.)"""
 BEGINNING = 20
 """Texts that differ within so many letters and digits must not share one vector: no limit on tokens cuts these off."""
 TRIAL = ("Heart size is normal and the lungs are clear.", "Moderate left pleural effusion with basilar atelectasis.")

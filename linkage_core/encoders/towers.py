@@ -88,10 +88,12 @@ class Towers:
         raise NotImplementedError
 
     def _unknown(self) -> tuple[int | None, list[int]]:
-        """(the token for unknown words, all special tokens); None where there is none."""
+        """(the token for unknown words, all special tokens); None where there is none, as in CLIP, whose pieces are
+        bytes: its unknown token is the one that ends and fills up a text."""
         tokenizer = getattr(self, "_tokenizer", None)
         inner = getattr(tokenizer, "tokenizer", tokenizer)  # of open_clip
-        return getattr(inner, "unk_token_id", None), list(getattr(inner, "all_special_ids", None) or [])
+        unknown, end = (getattr(inner, f"{mark}_token_id", None) for mark in ("unk", "eos"))
+        return None if unknown == end else unknown, list(getattr(inner, "all_special_ids", None) or [])
 
     def _image_tower(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, height, width) -> (n, d_image), the input of the image head."""

@@ -8,7 +8,7 @@ import pandas as pd
 from linkage_core.cohorts.base import LABELS
 from linkage_core.ranking.intervals import flag, rate_intervals
 
-VALUES = {"positive": 1.0, "uncertain": -1.0, "negative": 0.0}
+VALUES = {"positive": (1.0,), "positive or uncertain": (1.0, -1.0), "uncertain": (-1.0,), "negative": (0.0,)}
 COLUMNS = (
     *("label", "value", "own", "read", "both", "left_out"),
     *("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high", "flag"),
@@ -26,9 +26,9 @@ def agreement(own: pd.DataFrame, read: pd.DataFrame, patients: np.ndarray, *, se
     rows = []
     for label in LABELS:
         theirs, ours = own[label].to_numpy("float64"), read[label].to_numpy("float64")
-        for name, value in VALUES.items():
+        for name, values in VALUES.items():
             counted = theirs != -1 if name == "positive" else np.ones(len(theirs), bool)
-            wanted, found = (theirs == value) & counted, (ours == value) & counted
+            wanted, found = np.isin(theirs, values) & counted, np.isin(ours, values) & counted
             if not (wanted.any() or found.any()):
                 continue
             row = {"label": label, "value": name, "own": int(wanted.sum()), "read": int(found.sum())}

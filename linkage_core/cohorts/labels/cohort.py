@@ -31,14 +31,13 @@ def read_labels(studies: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.Seri
             f"{name} has no report text to read labels from.", "Give a column report, or the 14 labels as columns."
         )
     distinct = studies["report"][words].drop_duplicates()
-    readable = distinct[~np.asarray(foreign(distinct), bool)]
-    found = {report: labels_of(report) for report in readable}
+    found = {report: labels_of(report) for report, other in zip(distinct, foreign(distinct), strict=True) if not other}
     read = studies["report"].isin(list(found))
-    other = studies["study_id"][words & ~read]
-    if 2 * len(other) >= words.sum():
+    unread = studies["study_id"][words & ~read]
+    if 2 * len(unread) >= words.sum():
         raise InputError(
-            f"{len(other):,} of {words.sum():,} reports of {name} do not look like English, the first of study "
-            f"{other.iloc[0]}.",
+            f"{len(unread):,} of {words.sum():,} reports of {name} do not look like English, the first of study "
+            f"{unread.iloc[0]}.",
             "The rules read English alone: give the 14 labels as columns, or do without labels.",
         )
     rows = [found.get(report, {}) for report in studies["report"]]

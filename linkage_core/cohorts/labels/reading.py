@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from linkage_core.cohorts.base import LABELS
@@ -14,34 +15,38 @@ PATHOLOGIES = tuple(label for label in LABELS if label not in ("No Finding", "Su
 """The 12 findings of which none may be there, not even as uncertain, for "No Finding"."""
 
 _STRENGTH = {0.0: 0, -1.0: 1, 1.0: 2}
-_BLANK = "\x00"  # stands for words that were taken out
+_SAID: Mapping[str, float] = {"normal": 0.0, "abnormal": 1.0, "borderline": -1.0}
+_CUES = ("deny before", "deny after", "hedge before", "hedge next", "hedge after", "drop before", "stop")
 
-_HEADING = re.compile(r"(?:^|(?<=[.\n]))[ \t]*(?P<name>[A-Za-z][A-Za-z ()/]{2,40}?)[ \t]*:", re.M)
-_ITEM = re.compile(r"(?:(?<=^)|(?<=\s))(?:\(?\d{1,2}[.)]|[-*•])(?=\s)")
-_BREAK = re.compile(r"(?<=[.!?;|\x01])(?=\s|$)|\x01|\|")
-_CAPITALISED = re.compile(r"[ \t]*(?:[A-Z][a-z]|[A-Za-z][A-Za-z /]{1,30}:|[-*•] |\d{1,2}[.)]\s)")
-_COMMA = re.compile(r",\s*(?P<next>\w+)?")
-_OR = re.compile(r"\b(?:or|nor|and/or)\b")
+# How a report is cut into sentences. _END stands for the end of one where there is no mark of it.
+_END, _TAKEN_OUT = "\x01", "\x00"
+_NEW_LINE = re.compile(r"[ \t]*(?:[A-Z][a-z]|[A-Za-z][A-Za-z /]{1,30}:|[-*•] |\(?\d{1,2}[.)]\s)")
+_HEADING = re.compile(rf"(?:^|(?<=[.!{_END}]))\s*(?P<name>[A-Za-z][A-Za-z ()/]{{2,40}}?)\s*:(?=\s|$)")
+_PART = re.compile(r"findings?|impressions?|conclusions?|results?|report|opinion|findings and impression")
+_ITEM = re.compile(rf"(?:(?<=^)|(?<=[\s{_END}]))(?:\(?\d{{1,2}}[.)]|[*•])(?=\s)")
+_CUT = re.compile(rf"(?<=[.!?;])\s+|{_END}|\|")
+
+# How words hang together.
+_COMMA = re.compile(r",\s*")
+_OR = re.compile(r"\b(?:or|nor)\b")
+_NEXT = re.compile(r"\b(?:and|with|in|at|is|are)\b|,(?!\s*(?:\w+ ){0,2}or\b)")
 _EITHER = re.compile(r"\s*,?\s*(?:\w+[\s-]){0,4}?(?:or|versus|vs|and/or|/)\s*(?:\w+[\s-]){0,4}?")
-_JOINED = re.compile(
-    r"[\s,/]*(?:(?:the|a|both|and|or|size|of)\b[\s,/]*|\w+[\s,/]+){0,3}(?:and|or|,|/)[\s,/]*(?:\w+\s+){0,2}"
-)
-_NOT = re.compile(r"\b(?:not|no longer)(?: \w+ly)? $")
+_LISTED = re.compile(r"[\s,/]*(?:\w+[\s,/]+){0,3}(?:and|or|,|/)[\s,/]*(?:\w+\s+){0,2}")
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|appears?|remains?|demonstrates?|shows?)\b")
-
-_GOES_ON = frozenset(
-    "stable unchanged persistent mild mildly moderate moderately small minimal minimally tiny left right bilateral "
-    "bibasilar possible possibly probable probably likely low new old increased residual chronic known there status "
-    "linear patchy streaky scattered cardiomegaly the heart lungs with but improved worsened small-to-moderate "
-    "calcified mediastinal cardiac normal clear questionable".split()
-)
-"""Words after a comma with which something new begins, unless an "or" still follows."""
+_NOT = re.compile(r"\b(?:not|no longer)(?: \w+ly)? $")
+_TURNS = re.compile(rf"\b(?:however|although|which|with|without|no(?! longer))\b|{_TAKEN_OUT}")
 
 
 class _Span(NamedTuple):
     start: int
     end: int
     rule: Rule
+
+
+class _Scope(NamedTuple):
+    what: str  # deny, hedge or drop
+    start: int
+    end: int
 
 
 def labels_of(report: str) -> dict[str, float]:
@@ -78,29 +83,20 @@ def sentences(report: str) -> list[str]:
     >>> sentences("INDICATION: Cough.\\nFINDINGS: No focal\\nopacity. Heart normal")
     ['no focal opacity.', 'heart normal']
     """
-    lines = report.replace("\r\n", "\n").split("\n")
-    text = lines[0]
-    for line in lines[1:]:
-        text += ("\x01 " if not line.strip() or _CAPITALISED.match(line) else " ") + line
+    first, *lines = report.replace("\r\n", "\n").split("\n")
+    text = first + "".join((f"{_END} " if not line.strip() or _NEW_LINE.match(line) else " ") + line for line in lines)
     kept: list[str] = []
-    begin = 0
-    read = True
-    skips = rules()["skip"]
-    for heading in re.finditer(r"(?:^|(?<=[.!\x01]))\s*(?P<name>[A-Za-z][A-Za-z ()/]{2,40}?)\s*:(?=\s|$)", text):
+    begin, read = 0, True
+    for heading in _HEADING.finditer(text):
         if read:
             kept.append(text[begin : heading.start()])
         name = heading["name"].strip().lower()
-        read = not any(rule.pattern.fullmatch(name) for rule in skips)
-        part = re.fullmatch(
-            r"findings?|impressions?|conclusions?|results?|report|opinion|findings and impression", name
-        )
-        begin = heading.end() if part else heading.start()
+        read = not any(rule.pattern.fullmatch(name) for rule in rules()["skip"])
+        begin = heading.end() if _PART.fullmatch(name) else heading.start()
     if read:
         kept.append(text[begin:])
-    whole = re.sub(r"\s+", " ", "\x01 ".join(kept)).lower()
-    whole = re.sub(r"(?:(?<=^)|(?<=[\s\x01]))(?:\(?\d{1,2}[.)]|[*•])(?=\s)", "\x01", whole)
-    whole = re.sub(r"\bvs\.", "vs", whole)
-    parts = re.split(r"(?<=[.!?;])\s+|\x01|\|", whole)
+    whole = re.sub(r"\s+", " ", f"{_END} ".join(kept)).lower()
+    parts = _CUT.split(re.sub(r"\bvs\.", "vs", _ITEM.sub(_END, whole)))
     return [part.strip() for part in parts if re.search(r"\w", part)]
 
 
@@ -109,40 +105,43 @@ def _read(sentence: str) -> tuple[tuple[str, float], ...]:
     """(label, value) of everything that one sentence says."""
     table = rules()
     for rule in table["blank"]:
-        sentence = rule.pattern.sub(lambda match: _BLANK * len(match[0]), sentence)
-    named = _longest(
-        [*_spans(sentence, table["mention"]), *_spans(sentence, table["hint"]), *_spans(sentence, table["denied"])]
-    )
-    organs = [one for one in _spans(sentence, table["organ"]) if not _overlaps(one, named)]
-    organs = _longest(organs)
+        sentence = rule.pattern.sub(lambda match: _TAKEN_OUT * len(match[0]), sentence)
+    named = _longest(_spans(sentence, "mention", "hint", "denied"))
+    organs = _longest([one for one in _spans(sentence, "organ") if not _overlaps(one, named)])
     if not named and not organs:
         return ()
-    cues = _longest([span for kind in _CUES for span in _spans(sentence, table[kind])])
-    stops = sorted(_stops(sentence, cues))
-    scopes = [(cue.rule.kind, *_scope(sentence, cue, stops)) for cue in cues if cue.rule.kind != "stop"]
-    said: list[tuple[str, float]] = []
+    scopes = _scopes(sentence)
     values = [_value(one, scopes) for one in named]
-    for first in range(len(named) - 1):
-        one, other = named[first], named[first + 1]
-        whole = values[first] == values[first + 1] == 1 and not sentence[: one.start].rstrip().endswith(_BLANK)
-        if whole and one.rule.what != other.rule.what:
-            if _EITHER.fullmatch(sentence[one.end : other.start]):
-                values[first] = values[first + 1] = -1.0
-    for one, value in zip(named, values, strict=True):
-        if value is not None:
-            said += [(label, value) for label in one.rule.what if label in LABELS]
-    said += _organs(sentence, organs, scopes)
-    return tuple(said)
+    for at, (one, other) in enumerate(pairwise(named)):
+        if (
+            values[at] == values[at + 1] == 1
+            and one.rule.what != other.rule.what
+            and _EITHER.fullmatch(sentence, one.end, other.start)
+            and not sentence[: one.start].rstrip().endswith(_TAKEN_OUT)  # "no change in edema or effusion"
+        ):
+            values[at] = values[at + 1] = -1.0  # "atelectasis or pneumonia"
+    found = [
+        (label, value) for one, value in zip(named, values, strict=True) if value is not None for label in one.rule.what
+    ]
+    return (*found, *_of_organs(sentence, organs, named, scopes))
 
 
-_CUES = ("deny before", "deny after", "hedge before", "hedge next", "hedge after", "drop before", "stop")
+# ---------------------------------------------------------------------------------------------------- words and scopes
 
 
-def _spans(sentence: str, some: Sequence[Rule]) -> list[_Span]:
-    return [_Span(*match.span(), rule) for rule in some for match in rule.pattern.finditer(sentence) if match[0]]
+def _spans(sentence: str, *kinds: str) -> list[_Span]:
+    """Where the rules of these kinds find words."""
+    table = rules()
+    return [
+        _Span(*match.span(), rule)
+        for kind in kinds
+        for rule in table[kind]
+        for match in rule.pattern.finditer(sentence)
+        if match[0]
+    ]
 
 
-def _longest(spans: list[_Span]) -> list[_Span]:
+def _longest(spans: Iterable[_Span]) -> list[_Span]:
     """In order, the longest of those that overlap."""
     kept: list[_Span] = []
     for span in sorted(spans, key=lambda one: (one.start - one.end, one.start)):
@@ -155,87 +154,84 @@ def _overlaps(span: _Span, others: Sequence[_Span]) -> bool:
     return any(span.start < other.end and other.start < span.end for other in others)
 
 
-def _stops(sentence: str, cues: Sequence[_Span]) -> Iterator[int]:
-    """Places where scopes end: stop words, and commas behind which something new begins."""
-    for cue in cues:
-        if cue.rule.kind == "stop":
-            yield cue.start
+def _scopes(sentence: str) -> list[_Scope]:
+    """Every stretch of a sentence that is denied, hedged or left out."""
+    cues = _longest(_spans(sentence, *_CUES))
+    stops = [cue.start for cue in cues if cue.rule.kind == "stop"]
     for comma in _COMMA.finditer(sentence):
-        if comma["next"] in _GOES_ON and not _OR.search(sentence, comma.end()):
-            yield comma.start()
+        begins = any(rule.pattern.match(sentence, comma.end()) for rule in rules()["stop comma"])
+        if begins and not _OR.search(sentence, comma.end()):
+            stops.append(comma.start())
+    return [_scope(sentence, cue, stops) for cue in cues if cue.rule.kind != "stop"]
 
 
-def _scope(sentence: str, cue: _Span, stops: Sequence[int]) -> tuple[int, int]:
-    """(from, to) of the characters that a cue speaks of."""
-    if cue.rule.kind.endswith("after"):
-        return max((stop for stop in stops if stop < cue.start), default=0), cue.start
-    end = min((stop for stop in stops if stop >= cue.end and "all" not in cue.rule.what), default=len(sentence))
-    if cue.rule.kind == "hedge next":
-        ends = re.compile(r"\b(?:and|with|in|at|is|are)\b|,(?!\s*(?:\w+ ){0,2}or\b)").search(sentence, cue.end, end)
-        end = ends.start() if ends else end
-    return cue.end, end
+def _scope(sentence: str, cue: _Span, stops: Sequence[int]) -> _Scope:
+    """The characters that a cue speaks of."""
+    what, where = cue.rule.kind.split()
+    if where == "after":
+        return _Scope(what, max((stop for stop in stops if stop < cue.start), default=0), cue.start)
+    ends = () if "all" in cue.rule.what else (stop for stop in stops if stop >= cue.end)
+    end = min(ends, default=len(sentence))
+    if where == "next" and (near := _NEXT.search(sentence, cue.end, end)):
+        end = near.start()
+    return _Scope(what, cue.end, end)
 
 
-def _value(one: _Span, scopes: Sequence[tuple[str, int, int]]) -> float | None:
+def _around(span: _Span, scopes: Sequence[_Scope]) -> set[str]:
+    return {scope.what for scope in scopes if scope.start <= span.start and span.end <= scope.end}
+
+
+def _value(one: _Span, scopes: Sequence[_Scope]) -> float | None:
     """1, 0, -1, or None for what is left out."""
-    if one.rule.kind == "denied":
-        return 0.0
-    around = {kind.split()[0] for kind, start, end in scopes if start <= one.start and one.end <= end}
-    if "deny" in around:
+    around = _around(one, scopes)
+    if one.rule.kind == "denied" or "deny" in around:
         return 0.0
     if "drop" in around:
         return None
     return -1.0 if "hedge" in around or one.rule.kind == "hint" else 1.0
 
 
-def _organs(
-    sentence: str, organs: Sequence[_Span], scopes: Sequence[tuple[str, int, int]]
+# -------------------------------------------------------------------------------------------------------------- organs
+
+
+def _of_organs(
+    sentence: str, organs: Sequence[_Span], named: Sequence[_Span], scopes: Sequence[_Scope]
 ) -> Iterator[tuple[str, float]]:
-    """(label, value) of what is said of organs: the nearest word behind, else the one directly in front."""
-    table = rules()
-    said = [one for kind in _SAID for one in _spans(sentence, table[kind])]
+    """(label, value) of what is said of the organs of a sentence; what stands behind a finding is said of that."""
+    words = _spans(sentence, *_SAID) if organs else []
     for at, organ in enumerate(organs):
-        name, *findings = organ.rule.what
-        found = _of_organ(sentence, organs, at, said)
-        if found is None or not findings or name not in found.rule.what:
+        findings = organ.rule.what[1:]
+        word = _word_for(sentence, organs, at, words)
+        if word is None or not findings or any(organ.end <= one.start < word.start for one in named):
             continue
-        value = _SAID[found.rule.kind]
-        if _NOT.search(sentence, 0, found.start):
-            if found.rule.kind == "normal":
-                continue
+        value = _SAID[word.rule.kind]
+        if _NOT.search(sentence, 0, word.start):
+            if value == 0:
+                continue  # "not clear" does not say what there is
             value = 0.0
-        if value:
-            around = {kind.split()[0] for kind, start, end in scopes if start <= found.start and found.end <= end}
+        elif value:
+            around = _around(word, scopes)
             value = 0.0 if "deny" in around else -1.0 if "hedge" in around else value
         for label in findings if value == 0 else findings[:1]:
             yield label, value
 
 
-_SAID: Mapping[str, float] = {"normal": 0.0, "abnormal": 1.0, "borderline": -1.0}
-
-
-def _of_organ(sentence: str, organs: Sequence[_Span], at: int, said: Sequence[_Span]) -> _Span | None:
-    """What is said of one organ of a sentence."""
-    organ = organs[at]
-    name = organ.rule.what[0]
-    fits = _longest([one for one in said if name in one.rule.what and not _overlaps(one, [organ])])
+def _word_for(sentence: str, organs: Sequence[_Span], at: int, words: Sequence[_Span]) -> _Span | None:
+    """What is said of one organ: the word directly in front, else the nearest behind, else that for the one before in
+    a list ("normal heart size and mediastinum")."""
+    organ, name = organs[at], organs[at].rule.what[0]
+    fits = _longest([one for one in words if name in one.rule.what and not _overlaps(one, [organ])])
     for one in reversed(fits):
-        if one.end <= organ.start and re.fullmatch(r"\s+(?:\w+\s+){0,1}", sentence[one.end : organ.start]):
+        if one.end <= organ.start and re.fullmatch(r"\s+(?:\w+\s+)?", sentence[one.end : organ.start]):
             return one
-    for one in fits:
-        if one.start >= organ.end:
-            between = sentence[organ.end : one.start]
-            later = [other for other in organs[at + 1 :] if other.start < one.start]
-            if later and _VERB.search(sentence, organ.end, later[0].start):
-                break
-            if _BLANK in between or re.search(
-                r"\b(?:but|however|although|which|with|without|no(?! longer))\b", between
-            ):
-                if not re.search(r"\bbut\b", between):
-                    break
-            return one
-    if at and _JOINED.fullmatch(sentence[organs[at - 1].end : organ.start]):
-        before = _of_organ(sentence, organs, at - 1, said)
+    behind = next((one for one in fits if one.start >= organ.end), None)
+    if behind is not None:
+        between = [other for other in organs[at + 1 :] if other.start < behind.start]
+        turned = _TURNS.search(sentence, organ.end, behind.start) and " but " not in sentence[organ.end : behind.start]
+        if not turned and not (between and _VERB.search(sentence, organ.end, between[0].start)):
+            return behind
+    if at and _LISTED.fullmatch(sentence, organs[at - 1].end, organ.start):
+        before = _word_for(sentence, organs, at - 1, words)
         if before is not None and before.end <= organs[at - 1].start and name in before.rule.what:
             return before
     return None

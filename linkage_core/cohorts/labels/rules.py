@@ -1,8 +1,8 @@
 """The table of rules, rules.csv: read, checked and compiled once.
 
-A row is (kind, what, pattern, example, gives). `pattern` is a regular expression on lower-case text that begins and ends
-at the edge of a word; `example` a sentence in which the row acts and `gives` the labels of that sentence, which a test
-holds. The kinds, in the order in which they act:
+A row is (kind, what, pattern, example, gives). `pattern` is a regular expression on lower-case text that begins and
+ends at the edge of a word; `example` a sentence in which the row acts and `gives` the labels of that sentence, which a
+test holds. The kinds, in the order in which they act:
 
 | kind | what it does with the words it finds |
 |---|---|
@@ -11,12 +11,13 @@ holds. The kinds, in the order in which they act:
 | mention | names the finding `what`: 1, unless one of the scopes below says otherwise |
 | hint | names a sign of the finding `what`: -1 at most |
 | organ | an organ, and the findings that its being normal denies: `what` is "organ|finding|..." |
-| normal, abnormal, borderline | said of the organs `what`: 0, 1 or -1 for the findings of the organ (1, -1: the first) |
+| normal, abnormal, borderline | said of the organs `what`: 0, 1 or -1 for their findings (1, -1: for the first) |
 | denied | the words themselves deny `what`: 0 |
-| deny before, deny after | what is named behind (in front of) the words, in the same clause, is 0 |
+| deny before, deny after | what is named behind (in front of) the words, in the same clause, is 0; "all": no stop |
 | hedge before, hedge after | likewise -1; "hedge next" reaches no further than "and" |
 | drop before | what is named behind the words is left out: history, question, recommendation |
 | stop | where a scope ends |
+| stop comma | words with which something new begins behind a comma, unless an "or" still follows: a scope ends there |
 
 Denied beats hedged within a clause ("no opacity to suggest pneumonia"). Over the sentences of a report affirmed beats
 hedged beats denied, as in the CheXpert labeler (Irvin et al. 2019, arXiv:1901.07031, section 2.3), whose four values
@@ -40,7 +41,7 @@ TABLE = Path(__file__).with_name("rules.csv")
 COLUMNS = ("kind", "what", "pattern", "example", "gives")
 KINDS = (
     *("skip", "blank", "mention", "hint", "organ", "normal", "abnormal", "borderline", "denied"),
-    *("deny before", "deny after", "hedge before", "hedge next", "hedge after", "drop before", "stop"),
+    *("deny before", "deny after", "hedge before", "hedge next", "hedge after", "drop before", "stop", "stop comma"),
 )
 
 
