@@ -33,7 +33,7 @@ def read_labels(studies: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.Seri
     distinct = studies["report"][words].drop_duplicates()
     found = {report: labels_of(report) for report, other in zip(distinct, foreign(distinct), strict=True) if not other}
     read = studies["report"].isin(list(found))
-    unread = studies["study_id"][words & ~read]
+    unread = studies.loc[words & ~read, "study_id"]
     if 2 * len(unread) >= words.sum():
         raise InputError(
             f"{len(unread):,} of {words.sum():,} reports of {name} do not look like English, the first of study "

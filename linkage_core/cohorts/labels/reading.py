@@ -18,6 +18,9 @@ _STRENGTH = {0.0: 0, -1.0: 1, 1.0: 2}
 _SAID: Mapping[str, float] = {"normal": 0.0, "abnormal": 1.0, "borderline": -1.0}
 _CUES = ("deny before", "deny after", "hedge before", "hedge next", "hedge after", "drop before", "stop")
 
+LONGEST = 2_000
+"""Characters of a sentence at most; so long is none that has an end."""
+
 # How a report is cut into sentences. _END stands for the end of one where there is no mark of it.
 _END, _TAKEN_OUT = "\x01", "\x00"
 _NEW_LINE = re.compile(r"[ \t]*(?:[A-Z][a-z]|[A-Za-z][A-Za-z /]{1,30}:|[-*•] |\(?\d{1,2}[.)]\s)")
@@ -97,7 +100,17 @@ def sentences(report: str) -> list[str]:
         kept.append(text[begin:])
     whole = re.sub(r"\s+", " ", f"{_END} ".join(kept)).lower()
     parts = _CUT.split(re.sub(r"\bvs\.", "vs", _ITEM.sub(_END, whole)))
-    return [part.strip() for part in parts if re.search(r"\w", part)]
+    return [piece.strip() for part in parts for piece in _pieces(part.strip()) if re.search(r"\w", piece)]
+
+
+def _pieces(sentence: str) -> Iterator[str]:
+    """A sentence in pieces of LONGEST characters at most, cut between words."""
+    while len(sentence) > LONGEST:
+        cut = sentence.rfind(" ", 0, LONGEST)
+        cut = cut if cut > 0 else LONGEST
+        yield sentence[:cut]
+        sentence = sentence[cut:]
+    yield sentence
 
 
 @lru_cache(maxsize=1 << 16)
