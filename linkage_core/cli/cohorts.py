@@ -386,6 +386,7 @@ def _entry_done(
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
+        from linkage_core.cohorts.labels.cohort import labels_line
 
         counts = entry.manifest["counts"]
         say(
@@ -393,6 +394,7 @@ def _entry_done(
             f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
             highlight=False,
         )
+        say(f"Labels: {labels_line(entry.labels_note())}.", highlight=False)
         printing.rejects(rejects)
         if from_files and len(rejects):
             say("Rejected files are read again when they change, or with --rebuild.")

@@ -65,17 +65,17 @@ def with_text_labels(cohort: Cohort) -> Cohort:
         return replace(cohort, text_labels=note)
     studies = records.drop_duplicates("study_id")
     if not columns:
-        studies = studies[studies["study_id"].isin(unlabelled)]
+        studies = studies[studies["study_id"].isin(list(unlabelled))]
     labels, read = read_labels(studies, cohort.name)
-    texts = labels.set_axis(pd.Index(studies["study_id"])).reindex(records["study_id"]).to_numpy()
+    texts = labels.set_axis(pd.Index(studies["study_id"])).reindex(pd.Index(records["study_id"])).to_numpy()
     fill = bare.to_numpy()[:, None] | np.isin(LABELS, columns)[None, :]
     values = np.where(fill, texts, records[list(LABELS)].to_numpy("float64"))
     normal = LABELS.index("No Finding")
     ill = np.nan_to_num(values[:, [LABELS.index(label) for label in PATHOLOGIES]]).any(axis=1)
     values[ill & fill[:, normal], normal] = np.nan
-    filled = (fill & ~np.isnan(values)).any(axis=1)
+    filled = np.asarray((fill & ~np.isnan(values)).any(axis=1), bool)
     not_english = int((studies["report"].str.contains(r"\w") & ~read).sum())
-    note = TextLabels(frozenset(records["study_id"][filled]), unlabelled, columns, named, version(), not_english)
+    note = TextLabels(frozenset(records.loc[filled, "study_id"]), unlabelled, columns, named, version(), not_english)
     records = records.assign(**{label: values[:, column] for column, label in enumerate(LABELS)})
     return replace(cohort, records=records, text_labels=note)
 
