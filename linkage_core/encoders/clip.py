@@ -25,10 +25,13 @@ from transformers import (
 )
 
 from linkage_core.encoders.fit import (
+    LEAST_VOCABULARY,
     Treatment,
     as_given,
+    check_merges,
     check_picture,
     check_tokenizer_files,
+    check_values,
     check_vocabulary,
     lowered,
 )
@@ -79,6 +82,8 @@ class _Trained:
     treatment: Treatment
 
 
+LEAST_OF_SIGLIP = 1 / 3
+"""Of the embedding's rows that SigLIP's tokenizer fills: several have far fewer pieces than places."""
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -123,7 +128,9 @@ class ClipEncoder(Towers):
             self._tokenizer = _read_tokenizer(name, local)
         self._tokenizer.padding_side = "right"  # as both families were trained; Gemma's class pads left by default
         self._treatment = _treatment(name, local, self.family, self._tokenizer)
-        check_vocabulary(name, local.folder, self._tokenizer, _embedding_rows(self._model))
+        least = LEAST_OF_SIGLIP if self.family == "siglip" else LEAST_VOCABULARY
+        check_vocabulary(name, local.folder, self._tokenizer, _embedding_rows(self._model), least)
+        check_merges(name, local.folder, len(self._tokenizer))
         positions = self._model.config.text_config.max_position_embeddings
         self.text_limit = int(min(positions, self._tokenizer.model_max_length))
         self._heads = _heads(name, self._model, self.family)
@@ -131,16 +138,21 @@ class ClipEncoder(Towers):
         check_picture(name, local.folder, *self._sizes(name, local))
 
     def _sizes(self, name: str, local: LocalModel) -> tuple[tuple[int, ...], tuple[int, int]]:
-        """(height, width) of what the preprocessor makes of a picture, and of what the model takes."""
+        """(height, width) of what the preprocessor makes of a picture, and of what the model takes.
+
+        ModelError where it cannot be used, or makes values that no model was trained on.
+        """
         side = self._model.config.vision_config.image_size
         try:
-            made = self.prepare([Radiograph(np.zeros((48, 64), np.uint16), 16)]).shape[-2:]
+            blank = [Radiograph(np.full((48, 64), tone, np.uint16), 16) for tone in (0, 65_535)]
+            made = self.prepare(blank)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(
                 f"{name}: preprocessor_config.json in {local.folder} cannot be used ({first_line(error)}).",
                 "Use the preprocessor_config.json that came with these weights.",
             ) from error
-        return made, (int(side), int(side)) if isinstance(side, int) else (int(side[0]), int(side[1]))
+        check_values(name, local.folder, made)
+        return made.shape[-2:], (int(side), int(side)) if isinstance(side, int) else (int(side[0]), int(side[1]))
 
     def prepare(self, images: list[Radiograph]) -> np.ndarray:
         """(n_images, 3, height, width) float32: what the repository's own processor makes of 8-bit RGB."""

@@ -24,9 +24,12 @@ TOKENIZER_FILES = (
     ("tokenizer.model",),
 )
 """What a tokenizer can be read from: one of these, whole."""
-LEAST_VOCABULARY = 1 / 3
-"""A tokenizer with fewer tokens than this share of the embedding's rows belongs to another model. (An embedding may be
-larger than its tokenizer: sizes are rounded up, and places are kept free.)"""
+LEAST_VOCABULARY = 0.9
+"""A tokenizer with fewer tokens than this share of the embedding's rows is cut short or of another model. (An embedding
+may be somewhat larger than its tokenizer, for sizes are rounded up; SigLIP's keeps places free: `least`.)"""
+LARGEST_VALUE, LEAST_RANGE = 20.0, 0.05
+"""What a preprocessor makes of black and white: no model was trained on larger values, and none on a smaller range."""
+_BYTES = 514  # of CLIP's vocabulary: 256 bytes, each also at the end of a word, and two marks; the rest are merges
 MOST_UNKNOWN, LEAST_TOKENS = 0.4, 10
 """Where more than this share of so many tokens or more is the one for unknown words, the vocabulary is not that of
 these texts. (Between unknown words there may be marks of a space, which are known.)"""
@@ -54,8 +57,22 @@ def check_tokenizer_files(name: str, folder: Path) -> None:
     )
 
 
-def check_vocabulary(name: str, folder: Path, tokenizer: Any, rows: int) -> None:
-    """ModelError where the tokens of a tokenizer do not fit an embedding of so many rows."""
+def check_merges(name: str, folder: Path, n_tokens: int) -> None:
+    """ModelError where a merges.txt is shorter than its vocabulary: words would fall into letters without a word."""
+    if (folder / "tokenizer.json").is_file() or not (folder / "merges.txt").is_file():
+        return
+    lines = (folder / "merges.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    merges = sum(bool(line.strip()) and not line.startswith("#version") for line in lines)
+    if merges < LEAST_VOCABULARY * (n_tokens - _BYTES):
+        raise ModelError(
+            f"{name}: merges.txt in {folder} has {merges:,} merges for a vocabulary of {n_tokens:,} tokens.",
+            f"It is cut short. {_COPY}.",
+        )
+
+
+def check_vocabulary(name: str, folder: Path, tokenizer: Any, rows: int, least: float = LEAST_VOCABULARY) -> None:
+    """ModelError where the tokens of a tokenizer do not fit an embedding of so many rows, or are fewer than `least` of
+    them."""
     vocabulary = {token: int(place) for token, place in tokenizer.get_vocab().items()}
     beyond = sorted((place, token) for token, place in vocabulary.items() if place >= rows)
     if beyond:
@@ -64,7 +81,7 @@ def check_vocabulary(name: str, folder: Path, tokenizer: Any, rows: int) -> None
             f"{len(beyond):,} of {len(vocabulary):,}, the first {beyond[0][1]!r} (added_tokens.json, tokenizer.json).",
             f"{_COPY}; or, where tokens were added on purpose, resize the model's embedding, train it and save both.",
         )
-    if len(vocabulary) < LEAST_VOCABULARY * rows:
+    if len(vocabulary) < least * rows:
         raise ModelError(
             f"{name}: the tokenizer in {folder} has {len(vocabulary):,} tokens, the model's embedding {rows:,} rows.",
             f"It is cut short or of another model. {_COPY}.",
@@ -80,6 +97,17 @@ def check_picture(
             f"{name}: {file} in {folder} makes pictures of {' x '.join(map(str, made))} pixels, the model takes "
             f"{' x '.join(map(str, wanted))}.",
             f"Use the {file} that came with these weights.",
+        )
+
+
+def check_values(name: str, folder: Path, values: np.ndarray) -> None:
+    """ModelError where a preprocessor makes of black and white pictures, any shape, what no model was trained on."""
+    largest, spread = float(np.abs(values).max()), float(np.ptp(values))
+    if largest > LARGEST_VALUE or spread < LEAST_RANGE:
+        raise ModelError(
+            f"{name}: preprocessor_config.json in {folder} makes values from {float(values.min()):.3g} to "
+            f"{float(values.max()):.3g} of black and white (do_rescale, rescale_factor, image_mean, image_std).",
+            "Use the preprocessor_config.json that came with these weights.",
         )
 
 

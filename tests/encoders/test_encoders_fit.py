@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,19 @@ def one_channel(folder: Path) -> None:
     settings(folder, PREPROCESSOR, image_mean=[0.5, 0.5])
 
 
+def not_rescaled(folder: Path) -> None:
+    settings(folder, PREPROCESSOR, do_rescale=False)
+
+
+def rescaled_twice(folder: Path) -> None:
+    settings(folder, PREPROCESSOR, rescale_factor=1 / 255**2)
+
+
+def half_the_merges(folder: Path) -> None:
+    lines = (folder / "merges.txt").read_text().splitlines()
+    (folder / "merges.txt").write_text("\n".join(lines[: len(lines) // 2]))
+
+
 def added_tokens(folder: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -100,6 +114,9 @@ def of_no_family(folder: Path) -> None:
         (write_clip, larger_pictures, r"preprocessor_config\.json.*64 x 64 pixels, the model takes 32 x 32"),
         (write_clip, pictures_of_any_size, r"preprocessor_config\.json.* the model takes 32 x 32"),
         (write_clip, one_channel, r"preprocessor_config\.json in .* cannot be used"),
+        (write_clip, not_rescaled, r"makes values from -[\d.]+ to \d+ of black and white"),
+        (write_siglip, rescaled_twice, r"makes values from -1 to -0\.99\d of black and white"),
+        (write_clip, half_the_merges, r"merges\.txt in .* has \d+ merges for a vocabulary of \d+ tokens"),
         (write_clip, added_tokens, r"of \d+ rows has no row for, 2 of \d+, the first 'angle'"),
         (write_clip, few_words, r"102 tokens, the model's embedding \d+ rows"),
         (write_clip, end_nowhere, r"2 texts that differ all have one vector"),
@@ -146,13 +163,14 @@ def test_an_embedding_may_be_larger_than_its_vocabulary_but_not_of_another_size(
 
     fit.check_vocabulary("m", Path("f"), Words(50_257), 50_304)
     fit.check_vocabulary("m", Path("f"), Words(256_000), 262_144)
-    for n, rows in ((4, 49_408), (30_523, 30_522), (9_000, 30_522)):
+    fit.check_vocabulary("m", Path("f"), Words(30), 64, least=1 / 3)
+    for n, rows in ((4, 49_408), (30_523, 30_522), (20_000, 30_522)):
         with pytest.raises(ModelError, match=f"{rows:,} rows"):
             fit.check_vocabulary("m", Path("f"), Words(n), rows)
     assert bert.embedding_rows(bert.bert_model(bert.bert_config({"vocab_size": 9, "hidden_size": 12}))) == 9
 
 
-# ------------------------------------------------------------------------------------------------ as it was in training
+# ---------------------------------------------------------------------------------------------- as it was in training
 
 
 @pytest.mark.parametrize(
@@ -183,3 +201,28 @@ def test_the_manifest_says_how_text_was_written(tmp_path: Path) -> None:
     siglip = load(write_siglip(tmp_path / "one")).describe()["preprocessing"]["text"]
     assert siglip == "lower case, no punctuation, single spaces, as SigLIP was trained"
     assert "lower case" in load(write_clip(tmp_path / "two")).describe()["preprocessing"]["text"]
+
+
+# ------------------------------------------------------------------------------------------------- of another package
+
+
+@pytest.mark.parametrize(
+    ("rows", "pixels", "named"),
+    [(40, 32, None), (30, 32, "has no row for, 6 of 36"), (400, 32, "36 tokens"), (40, 24, "takes 24 x 24")],
+)
+def test_open_clips_models_are_looked_at_alike(rows: int, pixels: int, named: str | None) -> None:
+    """Without the package: what its models and tokenizers offer, made by hand."""
+    from linkage_core.encoders.openclip import OpenClipEncoder
+
+    encoder = OpenClipEncoder.__new__(OpenClipEncoder)
+    words = SimpleNamespace(get_vocab=lambda: {f"w{i}": i for i in range(36)})
+    encoder._tokenizer = SimpleNamespace(tokenizer=words)
+    text = SimpleNamespace(token_embedding=torch.nn.Embedding(rows, 2))
+    encoder._model = SimpleNamespace(text=text, visual=SimpleNamespace(image_size=(pixels, pixels)))
+    encoder._settings = {"size": 32}
+    local: Any = SimpleNamespace(folder=Path("there"))
+    if named is None:
+        encoder._check_sizes("m", local)
+        return
+    with pytest.raises(ModelError, match=named):
+        encoder._check_sizes("m", local)
