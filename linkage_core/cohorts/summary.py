@@ -74,7 +74,9 @@ def _notes(cohort: Cohort, present: int) -> list[str]:
     elif cohort.root is not None and not present and len(cohort.records):
         notes.append(f"reports only: {len(cohort.records):,} images named, none present")
     if cohort.text_labels is not None and cohort.text_labels.not_english:
-        notes.append(f"{cohort.text_labels.not_english:,} reports are not English: no labels were read from them")
+        notes.append(
+            f"reports that are not English, and from which no labels were read: {cohort.text_labels.not_english:,}"
+        )
     shared = _duplicate_images(cohort.records)["of_several_patients"]
     if shared:
         notes.append(f"{shared:,} image files are listed under several patients; these patients share a split")

@@ -160,6 +160,7 @@ OTHER_LANGUAGES = (
 def test_other_languages_are_told_from_english() -> None:
     assert [is_english(text) for text in OTHER_LANGUAGES] == [False] * len(OTHER_LANGUAGES)
     assert [is_english(text) for text in ("Clear lungs.", "No acute process.", "XXXX lungs are clear")] == [True] * 3
+    assert is_english("Severe ARDS. Person is intubated with an OG in place.") is None, "an abbreviation is no Danish"
     assert is_english("Normal.") is None
     with SENTENCES.open(encoding="utf-8", newline="") as file:
         assert not [row["sentence"] for row in csv.DictReader(file) if is_english(row["sentence"]) is False]
@@ -198,23 +199,24 @@ def test_a_cohort_without_labels_gets_them_from_its_reports(tmp_path: Path) -> N
 
 
 def test_own_labels_win_by_study_and_by_finding(tmp_path: Path) -> None:
-    """t-0 has a label of its own and keeps its gap in Edema, which others are labelled for; t-1 and t-2 have none."""
+    """t-0 and t-3 have labels of their own, t-1 and t-2 none; nobody is labelled for edema."""
     own = read_table(
         tmp_path,
-        ("Stable cardiomegaly. Edema.", "Edema. No pneumothorax.", "Possible edema."),
-        Cardiomegaly=[0, np.nan, np.nan],
-        Edema=[np.nan, np.nan, np.nan],
-        Pneumonia=[1, np.nan, np.nan],
+        ("Stable cardiomegaly. Edema.", "Edema. No pneumothorax.", "Possible edema.", "Lungs are clear."),
+        Cardiomegaly=[0, np.nan, np.nan, np.nan],
+        Edema=[np.nan, np.nan, np.nan, np.nan],
+        Pneumonia=[1, np.nan, np.nan, 1],
     )
     found = with_text_labels(own).records.set_index("record_id")
     assert found.loc["t-0", "Cardiomegaly"] == 0, "not what the text says"
     assert found.loc["t-0", "Pneumonia"] == 1
     assert found.loc["t-0", "Edema"] == 1, "nobody is labelled for edema"
-    assert np.isnan(found.loc["t-0", "No Finding"]), "its own pneumonia counts too"
-    assert found["Edema"].tolist() == [1, 1, -1]
+    assert np.isnan(found.loc["t-3", "No Finding"]), "its own pneumonia counts too"
+    assert found.loc["t-3", "Lung Opacity"] == 0
+    assert found["Edema"].tolist()[:3] == [1, 1, -1]
     assert found.loc["t-1", "Pneumothorax"] == 0
     note = labels_note(with_text_labels(own))
-    assert (note["source"], note["studies"]) == ("own and from-text", {"own": 1, "from-text": 3, "none": 0})
+    assert (note["source"], note["studies"]) == ("own and from-text", {"own": 2, "from-text": 4, "none": 0})
     assert "Edema" in note["findings"]
     assert "Pneumonia" not in note["findings"]
     owned = read_table(tmp_path, Edema=[0, np.nan, 1], **{label: 0 for label in LABELS if label != "Edema"})

@@ -52,7 +52,7 @@ def is_english(report: str) -> bool | None:
         return False
     if english > other and english >= LEAST_SHARE * len(found) and len(found) >= 2:
         return True
-    return False if len(found) >= LEAST_WORDS else None
+    return False if len(found) >= LEAST_WORDS and english < LEAST_SHARE * len(found) else None
 
 
 def foreign(reports: Iterable[str]) -> list[bool]:

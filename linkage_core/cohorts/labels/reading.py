@@ -27,6 +27,11 @@ _NEW_LINE = re.compile(r"[ \t]*(?:[A-Z][a-z]|[A-Za-z][A-Za-z /]{1,30}:|[-*•] |
 _HEADING = re.compile(rf"(?:^|(?<=[.!{_END}]))\s*(?P<name>[A-Za-z][A-Za-z ()/]{{2,40}}?)\s*:(?=\s|$)")
 _PART = re.compile(r"findings?|impressions?|conclusions?|results?|report|opinion|findings and impression")
 _ITEM = re.compile(rf"(?:(?<=^)|(?<=[\s{_END}]))(?:\(?\d{{1,2}}[.)]|[*•])(?=\s)")
+_PLAIN = (
+    (re.compile(r"\bvs\."), "vs"),
+    (re.compile(r"\?(?=\w)"), "question of "),
+    (re.compile(r"(?<=\w)\?"), " (?)."),
+)
 _CUT = re.compile(rf"(?<=[.!?;])\s+|{_END}|\|")
 
 # How words hang together.
@@ -99,7 +104,9 @@ def sentences(report: str) -> list[str]:
     if read:
         kept.append(text[begin:])
     whole = re.sub(r"\s+", " ", f"{_END} ".join(kept)).lower()
-    parts = _CUT.split(re.sub(r"\bvs\.", "vs", _ITEM.sub(_END, whole)))
+    for pattern, plain in _PLAIN:
+        whole = pattern.sub(plain, whole)
+    parts = _CUT.split(_ITEM.sub(_END, whole))
     return [piece.strip() for part in parts for piece in _pieces(part.strip()) if re.search(r"\w", piece)]
 
 
@@ -197,9 +204,9 @@ def _around(span: _Span, scopes: Sequence[_Scope]) -> set[str]:
 def _value(one: _Span, scopes: Sequence[_Scope]) -> float | None:
     """1, 0, -1, or None for what is left out."""
     around = _around(one, scopes)
-    if one.rule.kind == "denied" or "deny" in around:
+    if "deny" in around:
         return 0.0
-    if "drop" in around:
+    if "drop" in around or one.rule.kind == "denied":
         return None
     return -1.0 if "hedge" in around or one.rule.kind == "hint" else 1.0
 

@@ -12,7 +12,7 @@ test holds. The kinds, in the order in which they act:
 | hint | names a sign of the finding `what`: -1 at most |
 | organ | an organ, and the findings that its being normal denies: `what` is "organ|finding|..." |
 | normal, abnormal, borderline | said of the organs `what`: 0, 1 or -1 for their findings (1, -1: for the first) |
-| denied | the words themselves deny `what`: 0 |
+| denied | names what denies `what` where it is denied: 0 there, and nothing otherwise |
 | deny before, deny after | what is named behind (in front of) the words, in the same clause, is 0; "all": no stop |
 | hedge before, hedge after | likewise -1; "hedge next" reaches no further than "and" |
 | drop before | what is named behind the words is left out: history, question, recommendation |
