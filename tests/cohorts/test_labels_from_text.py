@@ -160,7 +160,7 @@ OTHER_LANGUAGES = (
 def test_other_languages_are_told_from_english() -> None:
     assert [is_english(text) for text in OTHER_LANGUAGES] == [False] * len(OTHER_LANGUAGES)
     assert [is_english(text) for text in ("Clear lungs.", "No acute process.", "XXXX lungs are clear")] == [True] * 3
-    assert is_english("Severe ARDS. Person is intubated with an OG in place.") is None, "an abbreviation is no Danish"
+    assert is_english("Severe ARDS. Person is intubated with an OG in place."), "an abbreviation is no Danish"
     assert is_english("Normal.") is None
     with SENTENCES.open(encoding="utf-8", newline="") as file:
         assert not [row["sentence"] for row in csv.DictReader(file) if is_english(row["sentence"]) is False]
