@@ -9,7 +9,6 @@ from rich import box
 from rich.table import Table
 
 from linkage_core.cli.console import plain, say
-from linkage_core.cohorts.labels.cohort import labels_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +34,8 @@ def _cell(value: Any) -> str:
 
 def cohort(summary: dict[str, Any]) -> None:
     """What `linkage cohort` found: `summary` is cohorts.summary.summarise's."""
+    from linkage_core.cohorts.labels.cohort import labels_line
+
     words, shared = summary["report_words"], summary["duplicate_reports"]
     n_rejects = sum(summary["rejects"].values())
     lines = {
