@@ -354,3 +354,24 @@ def test_the_command_refuses_what_it_cannot_read(
         assert named in " ".join(capsys.readouterr().err.split())
     import_arrays(table.read(tmp_path / "records.csv", "mine"), "m", *arrays, store, store_text=True)
     assert linkage("labels", "mine", "--store", store.root) == 0
+
+
+def test_imported_records_take_labels_from_text_and_every_table_says_so(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = two_each("t", 40).assign(report=[TEXTS[i % 3] + f" Film {i}." for i in range(80)])
+    records.to_csv(tmp_path / "records.csv", index=False)
+    images, texts = toy_arrays(records, 1.0)
+    np.save(tmp_path / "i.npy", images)
+    np.save(tmp_path / "t.npy", texts)
+    arrays = ("--image", tmp_path / "i.npy", "--text", tmp_path / "t.npy", "--records", tmp_path / "records.csv")
+    assert linkage("import", "mine/m", *arrays, "--labels", "from-text", "--store", store.root) == 0
+    assert "Labels: read from the reports by rules." in capsys.readouterr().out
+    entry = store.open("mine", "m")
+    assert entry.records()["Cardiomegaly"].eq(1).sum() == 27
+    assert entry.manifest["cohort"]["options"]["labels"] == "from-text"
+    asked = ("--hard-negatives", "--pool-size", 5, "--k", 1)
+    assert linkage("audit", "mine/m", *asked, "--store", store.root) == 0
+    assert "Labels: read from the reports by rules." in " ".join(capsys.readouterr().out.split())
+    assert linkage("import", "mine/n", *arrays, "--store", store.root) == 0
+    assert "Labels: none." in capsys.readouterr().out
