@@ -15,6 +15,7 @@ from explorer.frame import kept, state
 from explorer.frame.controls import epsilon_words, model_control, pool_slider
 from linkage_core.audit.examples import Examples, RankedList
 from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.errors import LinkageError
 from linkage_core.store.entry import Entry
 
@@ -347,6 +348,7 @@ def origin(entry: Entry) -> list[tuple[str, str]]:
     made_by = entry.manifest["model"]
     return [
         ("Cohort", f"{entry.cohort}, fingerprint {str(entry.manifest['cohort'].get('fingerprint', ''))[:16]}"),
+        ("Labels", labels_line(entry.labels_note())),
         ("Model", entry.model),
         ("Family", str(made_by.get("family") or "not known")),
         ("Origin", str(made_by.get("model_id") or "not known")),

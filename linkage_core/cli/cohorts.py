@@ -10,6 +10,7 @@ import typer
 from linkage_core.cli.options import (
     HOW,
     RANDOM,
+    WHICH,
     ImageFolderOption,
     JsonOption,
     KindArgument,
@@ -181,6 +182,15 @@ def import_(
     text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
     records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
     seed: SeedOption = None,
+    labels: Annotated[
+        Literal["from-text"] | None,
+        typer.Option(
+            "--labels",
+            help="from-text: rules read them from English reports that have none of their own.",
+            show_default=False,
+            **WHICH,
+        ),
+    ] = None,
     store_text: Annotated[
         bool, typer.Option("--store-text", help="Keep the report column in the store.", **HOW)
     ] = False,
@@ -194,10 +204,13 @@ def import_(
         linkage import mine/my-model --image image.npy --text text.npy --records records.csv
     """
     from linkage_core.cohorts import table
+    from linkage_core.cohorts.labels.cohort import with_text_labels
     from linkage_core.embed.embedding import import_arrays
 
     cohort_name, model = target_parts(target)
     found = table.read(records, cohort_name, seed or 0)
+    if labels:
+        found = with_text_labels(found)
     entry = import_arrays(
         found, model, _array(image), _array(text), store_at(store, writes=True), store_text=store_text
     )
@@ -381,6 +394,7 @@ def _entry_done(
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
+        from linkage_core.cohorts.labels.cohort import labels_line
 
         counts = entry.manifest["counts"]
         say(
@@ -388,6 +402,7 @@ def _entry_done(
             f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
             highlight=False,
         )
+        say(f"Labels: {labels_line(entry.labels_note())}.", highlight=False)
         printing.rejects(rejects)
         printing.splits(entry)
         if from_files and len(rejects):

@@ -50,6 +50,22 @@ SPLITS = FINETUNE, ATTACKER, HELDOUT = ("finetune", "attacker", "heldout")
 
 
 @dataclass(frozen=True)
+class TextLabels:
+    """What cohorts.labels read from the reports of a cohort.
+
+    studies: those with a label from text; unlabelled: those without a label of their own; findings: labels that no
+    study had; own: what the own labels are called; rules: version of the table; not_english: studies left unread.
+    """
+
+    studies: frozenset[str]
+    unlabelled: frozenset[str]
+    findings: tuple[str, ...]
+    own: str
+    rules: str
+    not_english: int
+
+
+@dataclass(frozen=True)
 class Cohort:
     """One source of image and report pairs, read and checked.
 
@@ -67,6 +83,7 @@ class Cohort:
     synthetic: bool = False
     default_split: str = "all"
     options: dict[str, Any] = field(default_factory=dict)
+    text_labels: TextLabels | None = None  # where labels were asked of the reports (--labels from-text)
 
     def rows(self, split: str = "all") -> pd.DataFrame:
         """The records of one split, or of all."""

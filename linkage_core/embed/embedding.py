@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
+from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
 from linkage_core.encoders.base import Encoder, Settling
 from linkage_core.errors import InputError, StoreError
@@ -273,6 +274,7 @@ def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
         "synthetic": cohort.synthetic,
         "default_split": cohort.default_split,
         "options": cohort.options,
+        "labels": labels_note(cohort),
         "fingerprint": fingerprint(records),
     }
 
