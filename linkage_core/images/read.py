@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from linkage_core.errors import ImageError
+from linkage_core.images import jpeg, kinds, png
+from linkage_core.images.notes import impression
 from linkage_core.images.pixels import WHITE, Radiograph, check_size, luminance, strips
 
 MAX_FILE_BYTES = 1 << 29
@@ -60,22 +63,23 @@ def read_radiograph(path: Path) -> Radiograph:
 
 def decode_radiograph(data: bytes, name: str) -> Radiograph:
     """As `read_radiograph`, from the bytes of a file; `name` is what errors call it."""
-    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        pixels, bits = _decode_pillow(data, name)
-    elif data[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
+    if data.startswith((kinds.PNG, kinds.JPEG)):
+        read = _decode_pillow(data, name)
+    elif kinds.is_dicom(data):
         from linkage_core.images.dicom import decode_dicom  # pydicom takes a while to import, and pages seldom need it
 
-        pixels, bits = decode_dicom(data, name)
+        read = decode_dicom(data, name)
     else:
-        found = "is empty" if not data else f"begins with {data[:8].hex(' ')}"
-        raise ImageError("not-an-image", f"{name} {found}.", "Give a DICOM, PNG or JPEG file.")
+        what, remedy = kinds.what_else(data)
+        raise ImageError("not-an-image", f"{name} is {what}.", remedy)
+    pixels = read.pixels
     if pixels.min() == pixels.max():
         raise ImageError(
             "constant",
             f"Every pixel of {name} is shown as {int(pixels.flat[0])} of {WHITE}.",
             "Check the image, and in a DICOM its window.",
         )
-    return Radiograph(pixels, bits)
+    return replace(read, notes=(*dict.fromkeys((*read.notes, *impression(pixels))),))
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -100,15 +104,23 @@ def inside(root: Path, relative: str) -> Path:
     return resolved
 
 
-def _decode_pillow(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def _decode_pillow(data: bytes, name: str) -> Radiograph:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             check_size(image.height, image.width, name)
-            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
-                raise ImageError("multi-frame", f"{name} is an animation.", "Give one image a file.")
-            image.load()
+            notes = ("uneven-density",) * _is_uneven(image)
+            if image.format == "PNG":
+                if getattr(image, "n_frames", 1) > 1:
+                    raise ImageError("multi-frame", f"{name} is an animation.", "Give one image a file.")
+                header = png.check(data, name)
+                if header.is_deep:
+                    return Radiograph(_turned(png.grey(data, header, name), image), 16, notes)
+                image.load()
+            else:
+                image = jpeg.load(data, name)  # noqa: PLW2901
             ImageOps.exif_transpose(image, in_place=True)
-            return _grey(image, name)
+            pixels, bits = _grey(image, name)
+            return Radiograph(pixels, bits, notes)
     except PILLOW_ERRORS as error:
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError("too-large", f"{name}: {error}", "Reduce the image.") from error
@@ -118,6 +130,36 @@ def _decode_pillow(data: bytes, name: str) -> tuple[np.ndarray, int]:
             f"{name} cannot be decoded: {error or type(error).__name__}.",
             "Copy the file again from its source.",
         ) from error
+
+
+def _is_uneven(image: Image.Image) -> bool:
+    """Whether the header gives another density across than down (PNG pHYs, JFIF)."""
+    for keyword in ("dpi", "aspect", "jfif_density"):
+        sides = image.info.get(keyword)
+        if isinstance(sides, tuple) and len(sides) == 2 and min(sides) > 0:
+            return bool(abs(sides[0] / sides[1] - 1) > 0.01)
+    return False
+
+
+def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """The pixels as the EXIF orientation of an image wants them."""
+    image.load()
+    turn = ORIENTATIONS.get(image.getexif().get(0x0112, 1), [])
+    for step in turn:
+        pixels = step(pixels)
+    return np.ascontiguousarray(pixels)
+
+
+ORIENTATIONS = {
+    2: [np.fliplr],
+    3: [np.rot90, np.rot90],
+    4: [np.flipud],
+    5: [np.transpose],
+    6: [np.transpose, np.fliplr],
+    7: [np.transpose, np.rot90, np.rot90],
+    8: [np.transpose, np.flipud],
+}
+"""EXIF orientation -> what turns the pixels upright (EXIF 2.3, 4.6.4 A)."""
 
 
 def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
