@@ -106,8 +106,8 @@ def _shown(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, t
     stored, depth, notes = _stored_pixels(dataset, syntax, name)
     bits = min(16, max(8, depth))
     if dataset.PhotometricInterpretation == PALETTE:
-        pixels, more = _from_palette(stored, dataset, name)
-        return pixels, bits, notes + more
+        pixels, about_palette = _from_palette(stored, dataset, name)
+        return pixels, bits, notes + about_palette
     if stored.ndim == 3:
         return _from_colour(stored, depth, name), bits, notes
     # What is shown depends on the stored value alone: worked out once for each value, then looked up for each pixel.
@@ -115,6 +115,12 @@ def _shown(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, t
     levels = np.arange(low, high + 1)
     values = _modality(levels, dataset, name)
     padding = _padding(levels, depth, dataset)
+
+    more = list(notes)
+    if dataset.get("RescaleSlope") == 0 and "ModalityLUTSequence" not in dataset:
+        more.append("rescale")
+    if wrong_sign(stored, depth):
+        more.append("sign")
 
     def extent() -> tuple[float, float]:
         there = _there(levels, stored)
@@ -124,14 +130,11 @@ def _shown(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, t
             kept = values[there]
         return float(kept.min()), float(kept.max())
 
-    more: list[str] = ["rescale"] if dataset.get("RescaleSlope") == 0 and "ModalityLUTSequence" not in dataset else []
-    if wrong_sign(stored, depth):
-        more.append("sign")
     window, about_window = _window(dataset, values, extent, name)
     shown = window(values)
     if _is_inverted(dataset):
         shown = WHITE - shown
-    return through(np.rint(shown).astype(np.uint16), stored, low), bits, (*notes, *more, *about_window)
+    return through(np.rint(shown).astype(np.uint16), stored, low), bits, (*more, *about_window)
 
 
 def _is_inverted(dataset: Dataset) -> bool:
@@ -227,9 +230,9 @@ def _inflated(data: bytes, name: str) -> bytes:
 def _stored_pixels(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
     """Stored values, (height, width) or (height, width, 3), their depth, and notes."""
     if syntax in NATIVE and not _is_encapsulated(dataset):
-        cells, depth, notes = _decoded(dataset, ""), int(dataset.BitsStored), ()
-        if len(dataset.PixelData) > cells.nbytes + max(cells.nbytes // cells.shape[0], 1024):
-            notes = ("excess",)
+        cells, depth = _decoded(dataset, ""), int(dataset.BitsStored)
+        left_out = len(dataset.PixelData) - cells.nbytes
+        notes: tuple[str, ...] = ("excess",) * (left_out > max(cells.nbytes // cells.shape[0], 1024))
     else:
         cells, depth, notes = _decompressed(dataset, syntax, name)
     high = dataset.get("HighBit") if depth == dataset.BitsStored else None
@@ -287,7 +290,7 @@ def _decompressed(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray,
         jpeg.check_holes(stream, header, lambda: cells, again, name)
     if "components" in notes and cells.ndim == 3:
         grey = _from_colour(cells, depth, name)
-        cells = np.rint(grey * ((1 << depth) - 1) / WHITE).astype(cells.dtype)
+        cells = np.rint(grey / WHITE * ((1 << depth) - 1)).astype(cells.dtype)
     return cells, depth, tuple(notes)
 
 
@@ -311,9 +314,7 @@ def _decoded(dataset: Dataset, plugin: str) -> np.ndarray:
     """Cells of the picture by pydicom; RuntimeError where a decoder gives up."""
     native = not plugin and (dataset.SamplesPerPixel, dataset.BitsAllocated) == (1, 16)
     try:
-        cells: np.ndarray = pixel_array(
-            dataset, decoding_plugin=plugin, view_only=native, correct_unused_bits=False
-        )
+        cells: np.ndarray = pixel_array(dataset, decoding_plugin=plugin, view_only=native, correct_unused_bits=False)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # how a decoder in Rust fails: no Exception, so nobody catches it
             raise
@@ -328,9 +329,7 @@ def _is_encapsulated(dataset: Dataset) -> bool:
 
 def _overlay_bits(dataset: Dataset) -> tuple[int, ...]:
     """Bits of the pixel cells in which the header keeps overlays (retired; PS3.5 8.1.2)."""
-    positions = [
-        (dataset.get((group, 0x0102)), (group, 0x3000) in dataset) for group in range(0x6000, 0x6020, 2)
-    ]
+    positions = [(dataset.get((group, 0x0102)), (group, 0x3000) in dataset) for group in range(0x6000, 0x6020, 2)]
     return tuple(int(bit.value) for bit, apart in positions if bit is not None and bit.value is not None and not apart)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, sqrt
 
 import numpy as np
@@ -9,32 +10,43 @@ import numpy as np
 from linkage_core.images.pixels import WHITE
 
 NOTES = {
-    "nearly-constant": "are nearly one shade: 98% of their pixels lie within 1% of the range from black to white",
-    "narrow": "use little of the range from black to white: 98% of their pixels lie within a tenth of it",
-    "extremes": "are black and white: nine pixels in ten are at one of the two ends",
-    "few-levels": "have fewer than 16 shades of grey",
-    "noise": "look like noise: neighbouring pixels have little to do with each other",
-    "for-processing": "are marked FOR PROCESSING: not meant to be looked at as they are, so their greys differ from "
-    "those of images for presentation",
-    "float-pixels": "hold floating point pixels, shown from the least to the largest unless they bring a window",
-    "uneven-pixels": "have pixels that are not square; the finer side was reduced until they are",
-    "aspect-unclear": "give sides of their pixels that contradict each other or are no sizes; read as square",
-    "uneven-density": "have another resolution across than down by their header, which viewers do not apply; read as "
-    "stored",
-    "high-bit": "have their bits elsewhere than HighBit says; read by the bits in use",
-    "bits-stored": "use more bits than BitsStored says; read with all of them",
-    "unused-bits": "have something in bits that BitsStored leaves out; it was left out",
-    "depth": "are compressed with another depth than BitsStored says; read with the compressed one",
-    "sign": "look as if PixelRepresentation were wrong; read as it says",
-    "lut-bits": "bring a table of greys whose entries need other bits than it says; shown by the entries in use",
-    "lut-length": "bring a table of greys with more entries than it says; all were used",
-    "padding": "have a pixel padding value that leaves nothing of the image; it was not applied",
-    "rescale": "give a rescale slope of 0; it was not applied",
-    "syntax": "are compressed otherwise than their transfer syntax says; read as what they are",
-    "components": "have another number of colours in the compressed image than the header says; read as grey",
-    "excess": "hold more pixel data than the picture needs; the rest was left out",
+    "nearly-constant": "nearly one shade: 98% of the pixels lie within 1% of the range from black to white",
+    "narrow": "little of the range from black to white is used: 98% of the pixels lie within a tenth of it",
+    "extremes": "black and white: nine pixels in ten are at one of the two ends",
+    "few-levels": "fewer than 16 shades of grey",
+    "noise": "neighbouring pixels have little to do with each other, as in noise",
+    "for-processing": "marked FOR PROCESSING: not meant to be looked at as it is, so greys differ from those of images "
+    "for presentation",
+    "float-pixels": "floating point pixels, shown from the least to the largest unless there is a window",
+    "uneven-pixels": "pixels that are not square; the finer side was reduced until they were",
+    "aspect-unclear": "sides of a pixel that contradict each other or are no sizes; read as square",
+    "uneven-density": "another resolution across than down in the header, which viewers do not apply; read as stored",
+    "high-bit": "bits elsewhere than HighBit says; read by the bits in use",
+    "bits-stored": "more bits in use than BitsStored says; read with all of them",
+    "unused-bits": "something in bits that BitsStored leaves out; it was left out",
+    "depth": "compressed with another depth than BitsStored says; read with that of the compressed image",
+    "sign": "PixelRepresentation looks wrong: values run smoothly through its ends; read as it says",
+    "lut-bits": "a table of greys whose entries need other bits than it says; shown by the entries in use",
+    "lut-length": "a table of greys with more entries than it says; all were used",
+    "padding": "a pixel padding value that leaves nothing of the image; it was not applied",
+    "rescale": "a rescale slope of 0; it was not applied",
+    "syntax": "compressed otherwise than the transfer syntax says; read as what it is",
+    "components": "another number of colours in the compressed image than the header says; read as grey",
+    "excess": "more pixel data than the picture needs; the rest was left out",
 }
-"""Kind -> what can be said of images it was found in, after their number."""
+"""Kind -> what is the matter with an image, after its name or their number."""
+
+
+def sentences(noted: Mapping[str, tuple[int, str]], total: int) -> list[str]:
+    """What was noted of how many of `total` images, and the first of them.
+
+    >>> sentences({"rescale": (1, "a.dcm")}, 20)
+    ['1 of 20 images (the first: a.dcm): a rescale slope of 0; it was not applied']
+    """
+    return [
+        f"{n:,} of {total:,} images (the first: {first}): {NOTES[note]}" for note, (n, first) in sorted(noted.items())
+    ]
+
 
 SAMPLE = 1 << 20  # pixels that are looked at
 ENDS = (0.01, 0.99)
@@ -67,7 +79,7 @@ def impression(pixels: np.ndarray) -> tuple[str, ...]:
     return tuple(found)
 
 
-NOISE = 0.6
+NOISE = 0.5
 """Mean difference of neighbours over the standard deviation: 2 / sqrt(pi) = 1.13 of independent normal values."""
 
 

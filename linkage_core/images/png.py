@@ -62,7 +62,7 @@ def check(data: bytes, name: str) -> Header:
     return header
 
 
-def grey(data: bytes, header: Header, name: str) -> np.ndarray:
+def grey(data: bytes, header: Header) -> np.ndarray:
     """Luminance (height, width) uint16 of a PNG of 16 bits, alpha on black and the transparent colour black.
 
     Pillow keeps the upper byte of such samples, or, told that the file is little-endian, the lower one.
@@ -76,8 +76,9 @@ def grey(data: bytes, header: Header, name: str) -> np.ndarray:
         mode = "RGB" if header.colour == COLOUR else "RGBA"
         upper, lower = _bytes(data, f"{mode};16B"), _bytes(data, f"{mode};16L")
         samples = upper.astype(np.uint16) << 8 | lower
-    shown = np.empty(samples.shape[:2], np.uint16)
-    for rows in strips(*shown.shape):
+    height, width = samples.shape[:2]
+    shown = np.empty((height, width), np.uint16)
+    for rows in strips(height, width):
         part = samples[rows]
         shown[rows] = luminance(part[..., :3], 65535) if part.shape[-1] > 2 else part[..., 0]
         if header.colour in (GREY_ALPHA, COLOUR_ALPHA):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,17 +110,18 @@ def _decode_pillow(data: bytes, name: str) -> Radiograph:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             check_size(image.height, image.width, name)
             notes = ("uneven-density",) * _is_uneven(image)
-            if image.format == "PNG":
-                if getattr(image, "n_frames", 1) > 1:
-                    raise ImageError("multi-frame", f"{name} is an animation.", "Give one image a file.")
-                header = png.check(data, name)
-                if header.is_deep:
-                    return Radiograph(_turned(png.grey(data, header, name), image), 16, notes)
-                image.load()
-            else:
-                image = jpeg.load(data, name)  # noqa: PLW2901
-            ImageOps.exif_transpose(image, in_place=True)
-            pixels, bits = _grey(image, name)
+            if image.format != "PNG":
+                pixels, bits = _grey(_upright(jpeg.load(data, name)), name)
+                return Radiograph(pixels, bits, notes)
+            if getattr(image, "n_frames", 1) > 1:
+                raise ImageError("multi-frame", f"{name} is an animation.", "Give one image a file.")
+            header = png.check(data, name)
+            image.load()
+            if header.is_deep:
+                return Radiograph(_turned(png.grey(data, header), image.getexif().get(ORIENTATION, 1)), 16, notes)
+            if header.transparent and header.bits in (2, 4):  # Pillow spreads the samples to 8 bits, but not this one
+                image.info["transparency"] = header.transparent[0] * 255 // ((1 << header.bits) - 1)
+            pixels, bits = _grey(_upright(image), name)
             return Radiograph(pixels, bits, notes)
     except PILLOW_ERRORS as error:
         if isinstance(error, Image.DecompressionBombError):
@@ -136,30 +138,32 @@ def _is_uneven(image: Image.Image) -> bool:
     """Whether the header gives another density across than down (PNG pHYs, JFIF)."""
     for keyword in ("dpi", "aspect", "jfif_density"):
         sides = image.info.get(keyword)
-        if isinstance(sides, tuple) and len(sides) == 2 and min(sides) > 0:
-            return bool(abs(sides[0] / sides[1] - 1) > 0.01)
+        if isinstance(sides, tuple) and len(sides) == 2:
+            across, down = map(float, sides)  # EXIF gives fractions that may have nothing below the line
+            if 0 < across < np.inf and 0 < down < np.inf:
+                return abs(across / down - 1) > 0.01
     return False
 
 
-def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """The pixels as the EXIF orientation of an image wants them."""
-    image.load()
-    turn = ORIENTATIONS.get(image.getexif().get(0x0112, 1), [])
-    for step in turn:
-        pixels = step(pixels)
-    return np.ascontiguousarray(pixels)
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image)
 
 
-ORIENTATIONS = {
-    2: [np.fliplr],
-    3: [np.rot90, np.rot90],
-    4: [np.flipud],
-    5: [np.transpose],
-    6: [np.transpose, np.fliplr],
-    7: [np.transpose, np.rot90, np.rot90],
-    8: [np.transpose, np.flipud],
+ORIENTATION = 0x0112
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda pixels: pixels.T[:, ::-1],
+    7: lambda pixels: pixels.T[::-1, ::-1],
+    8: lambda pixels: pixels.T[::-1],
 }
 """EXIF orientation -> what turns the pixels upright (EXIF 2.3, 4.6.4 A)."""
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    return np.ascontiguousarray(UPRIGHT[orientation](pixels)) if orientation in UPRIGHT else pixels
 
 
 def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, int]:
