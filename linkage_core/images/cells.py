@@ -55,11 +55,11 @@ def within(values: np.ndarray, bits: int) -> bool:
     return bool(low <= values.min() and values.max() <= high)
 
 
-def wrong_sign(values: np.ndarray, bits: int) -> bool:
+def wrong_sign(values: np.ndarray, bits: int, padding: tuple[int, int] | None = None) -> bool:
     """Whether pixels run smoothly through the end of their range, and hardly ever through its middle.
 
     That is what values look like that were written with the other PixelRepresentation: 0 and 2**bits - 1, or
-    2**(bits - 1) and one less, are neighbours then.
+    2**(bits - 1) and one less, are neighbours then. Values from `padding[0]` to `padding[1]` have no say.
     """
     some = values[:: max(1, values.shape[0] // ROWS)].astype(np.int32)
     signed = values.dtype.kind == "i"
@@ -67,6 +67,9 @@ def wrong_sign(values: np.ndarray, bits: int) -> bool:
     near = 1 << max(0, bits - 4)
     here, there = (np.abs(np.diff(one, axis=1)) for one in (some, other))
     crossing = (some[:, 1:] < 0) != (some[:, :-1] < 0) if signed else (other[:, 1:] < 0) != (other[:, :-1] < 0)
+    if padding is not None:
+        inside = (some < padding[0]) | (some > padding[1])
+        crossing &= inside[:, 1:] & inside[:, :-1]
     n_here, n_there = int((crossing & (here < near)).sum()), int((crossing & (there < near)).sum())
     return n_there > 10 * n_here and n_there > 0.005 * here.size
 

@@ -114,12 +114,13 @@ def _shown(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, t
     low, high = int(stored.min()), int(stored.max())
     levels = np.arange(low, high + 1)
     values = _modality(levels, dataset, name)
-    padding = _padding(levels, depth, dataset)
+    ends = _padding(depth, dataset)
+    padding = np.zeros(levels.shape, bool) if ends is None else (levels >= ends[0]) & (levels <= ends[1])
 
     more = list(notes)
     if dataset.get("RescaleSlope") == 0 and "ModalityLUTSequence" not in dataset:
         more.append("rescale")
-    if wrong_sign(stored, depth):
+    if wrong_sign(stored, depth, ends):
         more.append("sign")
 
     def extent() -> tuple[float, float]:
@@ -464,25 +465,22 @@ def _there(levels: np.ndarray, stored: np.ndarray) -> np.ndarray:
     return there
 
 
-def _padding(levels: np.ndarray, bits: int, dataset: Dataset) -> np.ndarray:
-    """(n,) which values the image was filled up to a rectangle with: such pixels have no say in the range of the data.
+def _padding(bits: int, dataset: Dataset) -> tuple[int, int] | None:
+    """The values, from one to the other, that the image was filled up to a rectangle with: such pixels have no say in
+    the range of the data.
 
-    The value and its limit may be written as US or SS, whatever the pixels are (PS3.3 C.7.5.1.1.2), and with the bits
-    above BitsStored: what counts is the same bits as of the pixels.
+    They may be written as US or SS, whatever the pixels are (PS3.3 C.7.5.1.1.2), and with the bits above BitsStored:
+    what counts is the same bits as of the pixels.
     """
     value = dataset.get("PixelPaddingValue")
     if value is None or value == b"":
-        return np.zeros(levels.shape, dtype=bool)
+        return None
     limit = dataset.get("PixelPaddingRangeLimit")
-    numbers = [lookup.integers(one, _big_endian(dataset)) for one in (value, value if limit is None else limit)]
     ends = []
-    for number in numbers:
-        if len(number) != 1:
-            return np.zeros(levels.shape, dtype=bool)
-        end = number[0] % (1 << bits)
+    for one in (value, value if limit is None else limit):
+        end = lookup.integers(one, _big_endian(dataset))[0] % (1 << bits)
         ends.append(end - (1 << bits) if dataset.PixelRepresentation and end >> bits - 1 else end)
-    low, high = sorted(ends)
-    return (levels >= low) & (levels <= high)
+    return min(ends), max(ends)
 
 
 def _aspect(dataset: Dataset) -> tuple[float, tuple[str, ...]]:
