@@ -29,17 +29,13 @@ def stored_values(
     if shift:
         if not used & below & ~planes:
             return _cut(cells, shift, bits), bits, ()
-        if within(cells, bits):
-            return cells, bits, ("high-bit",)
+        if within(cells, bits) or not (varying & ~planes) >> bits:
+            return _cut(cells, 0, bits), bits, ("high-bit",)
         if _smoother(_cut(cells, 0, bits), _cut(cells, shift, bits)):
-            return (
-                _cut(cells, 0, bits),
-                bits,
-                ("high-bit", *("unused-bits",) * bool(varying >> bits & ~(planes >> bits))),
-            )
+            return _cut(cells, 0, bits), bits, ("high-bit", "unused-bits")
         return _cut(cells, shift, bits), bits, ("unused-bits",) if varying & below & ~planes else ()
     right = _cut(cells, 0, bits)
-    if not varying >> bits or not (varying & ~planes) >> bits or not used >> bits:
+    if not (varying & ~planes) >> bits:
         return right, bits, ()
     if not used & below:
         return _cut(cells, spare, bits), bits, ("high-bit",)

@@ -124,7 +124,7 @@ def load(data: bytes, name: str) -> Image.Image:
     """The decoded picture; ImageError "damaged" where its data do not fill it. Pillow's errors go through."""
     stream = parse(data)
     if any(scan.end == len(data) for scan in stream.scans):
-        return _open(io.BytesIO(data))  # without an end; Pillow says whether that does any harm
+        return _open(io.BytesIO(data.rstrip(b"\0")))  # without an end; Pillow says whether that does any harm
     if len(stream.scans) != 1 or stream.frame not in (BASELINE, EXTENDED):
         image = _open(io.BytesIO(data))
         check_holes(data, stream, lambda: np.asarray(image), _decode, name)

@@ -68,22 +68,26 @@ def _explicit(data: bytes) -> bool:
     return data[4:6] in VALUE_REPRESENTATIONS
 
 
-def what_else(data: bytes) -> tuple[str, str]:
-    """What a file that is no DICOM, PNG or JPEG is, as in "x is ...", and what to do about it."""
-    supported = "Give a DICOM, PNG or JPEG file."
+def other(data: bytes) -> tuple[str, str] | None:
+    """What a file is that is certainly no DICOM, PNG or JPEG, as in "x is ...", and what to do about it."""
     if not data:
-        return "empty", supported
+        return "empty", SUPPORTED
     for at, begins, what, remedy in OTHERS:
         if data[at : at + len(begins)] == begins:
             return what, remedy
     if not data[:4096].strip(b"\0"):
-        return (
-            "filled with zeros at its beginning, as copies that were broken off are",
-            "Copy it again from its source.",
-        )
+        return "filled with zeros at its beginning, as copies that were broken off are", "Copy it again from its source."
     if _is_text(data[:4096]):
-        return f"a text that begins with {data[:24].decode(errors='replace')!r}", supported
-    return f"of no kind known here; it begins with {data[:8].hex(' ')}", supported
+        return f"a text that begins with {data[:24].decode(errors='replace')!r}", SUPPORTED
+    return None
+
+
+def unknown(data: bytes) -> tuple[str, str]:
+    """As `other`, of a file that is nothing known."""
+    return f"of no kind known here; it begins with {data[:8].hex(' ')}", SUPPORTED
+
+
+SUPPORTED = "Give a DICOM, PNG or JPEG file."
 
 
 def _is_text(start: bytes) -> bool:

@@ -62,14 +62,14 @@ def check(data: bytes, name: str) -> Header:
     return header
 
 
-def grey(data: bytes, header: Header) -> np.ndarray:
-    """Luminance (height, width) uint16 of a PNG of 16 bits, alpha on black and the transparent colour black.
+def grey(data: bytes, header: Header, image: Image.Image) -> np.ndarray:
+    """Luminance (height, width) uint16 of a PNG of 16 bits, alpha on black and the transparent colour black; `image` is
+    Pillow's, loaded.
 
     Pillow keeps the upper byte of such samples, or, told that the file is little-endian, the lower one.
     """
     if header.colour == GREY:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            samples = np.asarray(image).astype(np.uint16)[..., None]
+        samples = np.asarray(image).astype(np.uint16)[..., None]
     elif header.colour == GREY_ALPHA:  # four bytes a pixel, like 8-bit RGBA
         samples = _bytes(data, "RGBA").view(">u2").astype(np.uint16)
     else:

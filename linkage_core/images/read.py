@@ -66,12 +66,12 @@ def decode_radiograph(data: bytes, name: str) -> Radiograph:
     """As `read_radiograph`, from the bytes of a file; `name` is what errors call it."""
     if data.startswith((kinds.PNG, kinds.JPEG)):
         read = _decode_pillow(data, name)
-    elif kinds.is_dicom(data):
+    elif kinds.is_dicom(data) or (name.lower().endswith((".dcm", ".dicom")) and not kinds.other(data)):
         from linkage_core.images.dicom import decode_dicom  # pydicom takes a while to import, and pages seldom need it
 
         read = decode_dicom(data, name)
     else:
-        what, remedy = kinds.what_else(data)
+        what, remedy = kinds.other(data) or kinds.unknown(data)
         raise ImageError("not-an-image", f"{name} is {what}.", remedy)
     pixels = read.pixels
     if pixels.min() == pixels.max():
@@ -118,7 +118,9 @@ def _decode_pillow(data: bytes, name: str) -> Radiograph:
             header = png.check(data, name)
             image.load()
             if header.is_deep:
-                return Radiograph(_turned(png.grey(data, header), image.getexif().get(ORIENTATION, 1)), 16, notes)
+                return Radiograph(
+                    _turned(png.grey(data, header, image), image.getexif().get(ORIENTATION, 1)), 16, notes
+                )
             if header.transparent and header.bits in (2, 4):  # Pillow spreads the samples to 8 bits, but not this one
                 image.info["transparency"] = header.transparent[0] * 255 // ((1 << header.bits) - 1)
             pixels, bits = _grey(_upright(image), name)

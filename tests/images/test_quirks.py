@@ -467,6 +467,11 @@ QUIRKS = [
         for bits, at in ((1, None), (2, None), (2, 1), (4, None), (4, 7), (8, None), (8, 99))
     ),
     Quirk(
+        "PNG of 8 bits, one colour transparent",
+        lambda: raw_png(rgb(SMALL), 8, transparent=[99] * 3),
+        lambda: png(Image.fromarray(np.where(SMALL == 99, 0, SMALL).astype(np.uint8))),
+    ),
+    Quirk(
         "PNG of 16 bits that lies on its side",
         lambda: raw_png(
             rgb(DEEP), more=[(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")]
