@@ -18,8 +18,9 @@ from PIL import Image
 
 from linkage_core.errors import ImageError
 
-SPARE = 16
-"""Bytes that may be left over or missing at the end before a picture is called damaged: some encoders pad."""
+LEFT, LACKING = 2, 16
+"""Bytes that may be left over at the end, or missing there, before a picture is called damaged. Decoders look a few
+bytes ahead, so that these are more in effect."""
 
 ZEROS = re.compile(rb"\0{64,}")
 GARBAGE = bytes(0x35 + 7 * i % 64 for i in range(64))  # neither 0x00 nor 0xFF, so no marker comes about
@@ -130,12 +131,12 @@ def load(data: bytes, name: str) -> Image.Image:
         check_holes(data, stream, lambda: np.asarray(image), _decode, name)
         return image
     scan = stream.scans[0]
-    near = max(scan.start, scan.end - SPARE)
-    served = _Served(data[: scan.end] + GARBAGE + data[scan.end :], (near, scan.end + SPARE))
+    near = max(scan.start, scan.end - LEFT)
+    served = _Served(data[: scan.end] + GARBAGE + data[scan.end :], (near, scan.end + LACKING))
     image = _open(served)
-    if served.at <= near == scan.end - SPARE:
+    if served.at <= near == scan.end - LEFT:
         _damaged(name, LEFT_OVER)
-    if served.at > scan.end + SPARE:
+    if served.at > scan.end + LACKING:
         _damaged(name, MISSING)
     if scan.restarts or scan.expected:  # decoders start anew at each of these markers, so its end says little
         check_holes(data, stream, lambda: np.asarray(image), _decode, name)

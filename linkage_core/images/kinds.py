@@ -76,7 +76,10 @@ def other(data: bytes) -> tuple[str, str] | None:
         if data[at : at + len(begins)] == begins:
             return what, remedy
     if not data[:4096].strip(b"\0"):
-        return "filled with zeros at its beginning, as copies that were broken off are", "Copy it again from its source."
+        return (
+            "filled with zeros at its beginning, as copies that were broken off are",
+            "Copy it again from its source.",
+        )
     if _is_text(data[:4096]):
         return f"a text that begins with {data[:24].decode(errors='replace')!r}", SUPPORTED
     return None

@@ -57,7 +57,7 @@ def palette(dataset: Dataset, values: np.ndarray, big_endian: bool, name: str) -
         if plain in dataset:
             entries = _entries(dataset, plain, count, big_endian)
         elif segmented in dataset:
-            entries = _expanded(_words(dataset, segmented, declared, big_endian), name)
+            entries = _expanded(_words(dataset, segmented, declared, big_endian).tolist(), declared // 8, name)
         else:
             _bad(name, f"a palette without entries for {colour.lower()}")
         if len(entries) < count:
@@ -101,9 +101,9 @@ def _words(item: Dataset, keyword: str, bits: int, big_endian: bool) -> np.ndarr
     return single.astype(np.int64)
 
 
-def _expanded(words: np.ndarray, name: str) -> np.ndarray:
-    """Entries of a segmented palette: discrete, linear and indirect segments (PS3.3 C.7.9.2)."""
-    numbers = words.tolist()
+def _expanded(numbers: list[int], size: int, name: str) -> np.ndarray:
+    """Entries of a segmented palette: discrete, linear and indirect segments of numbers of `size` bytes (PS3.3
+    C.7.9.2)."""
     entries: list[int] = []
 
     def segment(at: int, indirect: bool) -> int:
@@ -115,10 +115,11 @@ def _expanded(words: np.ndarray, name: str) -> np.ndarray:
             entries.extend(np.rint(np.linspace(entries[-1], numbers[at + 2], length + 1))[1:].astype(int).tolist())
             return at + 3
         if opcode == 2 and indirect:
-            place = numbers[at + 2] | numbers[at + 3] << 16
+            offset = numbers[at + 2 : at + 2 + 4 // size]  # in bytes, the least significant part first
+            place = sum(part << 8 * size * i for i, part in enumerate(offset)) // size
             for _ in range(length):
                 place = segment(place, False)
-            return at + 4
+            return at + 2 + 4 // size
         _bad(name, f"a segmented palette with a segment of kind {opcode}")
 
     at = 0

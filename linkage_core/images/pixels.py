@@ -106,7 +106,7 @@ def squared(pixels: np.ndarray, ratio: float, name: str) -> np.ndarray:
     """
     height, width = pixels.shape
     new_height, new_width = round(height * min(1.0, ratio)), round(width / max(1.0, ratio))
-    if min(new_height, new_width) < MIN_SIDE:
+    if min(new_height, new_width) < MIN_SIDE // 2:
         raise ImageError(
             "bad-values",
             f"{name} has pixels {ratio:g} times as high as wide, which leaves {new_height} x {new_width} square ones.",

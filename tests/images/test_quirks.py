@@ -676,7 +676,7 @@ quietly = [HealthCheck.too_slow]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=quietly)
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=quietly)
 @given(how=st.fixed_dictionaries(WRITTEN))
 def test_no_product_of_quirks_is_silently_different(how):
     assert not silent_difference(how)
