@@ -102,7 +102,8 @@ def _shown(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, t
     """Shown values, the depth, and notes."""
     for keyword in FLOATS:
         if keyword in dataset:
-            return _from_floats(dataset, keyword, syntax, name), 16, ("float-pixels",)
+            pixels, about_window = _from_floats(dataset, keyword, syntax, name)
+            return pixels, 16, ("float-pixels", *about_window)
     stored, depth, notes = _stored_pixels(dataset, syntax, name)
     bits = min(16, max(8, depth))
     if dataset.PhotometricInterpretation == PALETTE:
@@ -131,11 +132,11 @@ def _shown(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, t
             kept = values[there]
         return float(kept.min()), float(kept.max())
 
-    window, about_window = _window(dataset, values, extent, name)
+    window, about_table = _window(dataset, values, extent, name)
     shown = window(values)
     if _is_inverted(dataset):
         shown = WHITE - shown
-    return through(np.rint(shown).astype(np.uint16), stored, low), bits, (*more, *about_window)
+    return through(np.rint(shown).astype(np.uint16), stored, low), bits, (*more, *about_table)
 
 
 def _is_inverted(dataset: Dataset) -> bool:
@@ -149,6 +150,8 @@ def _for_processing(dataset: Dataset) -> bool:
 
 def _header(data: bytes, name: str) -> tuple[Dataset, str]:
     """The data set, after everything that can be checked without decoding pixels; and its transfer syntax."""
+    if data.startswith(b"\2\0") and data[128:132] != b"DICM":
+        data = bytes(128) + b"DICM" + data  # a file header without its preamble
     if DEFLATED.encode() in data[:65536]:
         data = _inflated(data, name)  # here: pydicom would inflate all of it, whatever that may be
     dataset = dcmread(io.BytesIO(data), force=True)
@@ -377,8 +380,8 @@ def _from_palette(stored: np.ndarray, dataset: Dataset, name: str) -> tuple[np.n
     return through(luminance(colours[None], white)[0], stored, low), tables[0].notes
 
 
-def _from_floats(dataset: Dataset, keyword: str, syntax: str, name: str) -> np.ndarray:
-    """Shown values of floating point pixels (PS3.3 C.7.6.24); those that are padding have no say in the range."""
+def _from_floats(dataset: Dataset, keyword: str, syntax: str, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Shown values of floating point pixels (PS3.3 C.7.6.24), and notes; padding has no say in their range."""
     kind, padding = FLOATS[keyword]
     height, width = int(dataset.Rows), int(dataset.Columns)
     order = ">" if syntax == NATIVE[2] else "<"
@@ -397,12 +400,13 @@ def _from_floats(dataset: Dataset, keyword: str, syntax: str, name: str) -> np.n
         return min(found, default=0.0), max(found, default=0.0)
 
     limits = np.array([stored.min(), stored.max()], dtype=np.float64)
-    window, _ = _window(dataset, _modality(limits, dataset, name), lambda: _ordered(extent(), dataset, name), name)
+    values = _modality(limits, dataset, name)
+    window, notes = _window(dataset, values, lambda: _ordered(extent(), dataset, name), name)
     pixels = np.empty((height, width), np.uint16)
     for rows in strips(height, width):
         shown = window(_modality(stored[rows].astype(np.float64), dataset, name))
         pixels[rows] = np.rint(WHITE - shown if _is_inverted(dataset) else shown)
-    return pixels
+    return pixels, notes
 
 
 def _ordered(ends: tuple[float, float], dataset: Dataset, name: str) -> tuple[float, float]:

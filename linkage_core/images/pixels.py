@@ -112,8 +112,18 @@ def squared(pixels: np.ndarray, ratio: float, name: str) -> np.ndarray:
             f"{name} has pixels {ratio:g} times as high as wide, which leaves {new_height} x {new_width} square ones.",
             "Correct the pixel spacing in its header.",
         )
-    reduced = _area_mean(pixels, new_height) if new_height < height else _area_mean(pixels.T, new_width).T
-    return np.ascontiguousarray(np.rint(reduced).astype(np.uint16))
+    if new_height == height:
+        return np.ascontiguousarray(_rows_reduced(pixels.T, new_width).T)
+    return _rows_reduced(pixels, new_height)
+
+
+def _rows_reduced(pixels: np.ndarray, n_rows: int) -> np.ndarray:
+    """(n_rows, width) uint16, each the exact mean of the rows it covers; a stretch of columns at a time."""
+    height, width = pixels.shape
+    reduced = np.empty((n_rows, width), np.uint16)
+    for columns in strips(width, height):
+        reduced[:, columns] = np.rint(_area_mean(pixels[:, columns], n_rows))
+    return reduced
 
 
 def _area_mean(values: np.ndarray, n_out: int) -> np.ndarray:

@@ -301,6 +301,7 @@ QUIRKS = [
         for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
         for group in (2, 8)
     ),
+    Quirk("no preamble, deflated", lambda: bare(DeflatedExplicitVRLittleEndian, 2), plain),
     # compressed frames
     Quirk("J2K in a JP2 file", lambda: framed(boxed(stream(JPEG2000Lossless)), PIXELS, JPEG2000Lossless), plain),
     Quirk("J2K, said to be JPEG", lambda: framed(stream(JPEG2000Lossless), PIXELS), plain, {"syntax"}),
