@@ -189,7 +189,7 @@ def _header(data: bytes, name: str) -> tuple[Dataset, str]:
         if dataset.get(keyword) is None:
             setattr(dataset, keyword, value)
     if allocated not in (8, 16) or not 1 <= int(dataset.BitsStored) <= allocated:
-        _bad(name, f"{dataset.BitsStored} bits stored in {allocated}")
+        _bad(name, f"pixels of {allocated} bits of which {dataset.BitsStored} are stored, where 8 or 16 can be read")
     if samples == 3 and dataset.PixelRepresentation:
         _bad(name, "signed colours")
     if syntax in NATIVE and not _is_encapsulated(dataset):
@@ -284,7 +284,7 @@ def _decompressed(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray,
     else:
         cells = _decoded(dataset, plugin)
     if kind == "JPEG 2000":
-        jpeg2000.check_holes(stream.rstrip(b"\0"), jpeg2000.parse(stream), name)
+        jpeg2000.check_holes(stream.rstrip(b"\0"), jpeg2000.parse(stream), cells, name)
     if kind == "lossless JPEG":
 
         def again(changed: bytes) -> np.ndarray:

@@ -6,6 +6,8 @@ import re
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from linkage_core.errors import ImageError
 
 SIGNATURE = b"\0\0\0\x0cjP  "
@@ -15,13 +17,17 @@ SIZ, COD, SOT, SOD, CAP = 0xFF51, 0xFF52, 0xFF90, 0xFF93, 0xFF50
 
 @dataclass(frozen=True)
 class Stream:
-    """What the main header says (A.5.1, A.6.1). `zeros`: bytes 0x00 in a row that sound data may have at most."""
+    """What the main header says (A.5.1, A.6.1).
+
+    `zeros`: bytes 0x00 in a row that data may have at most, unless the picture is a pattern; `most`: those of any.
+    """
 
     bits: int
     height: int
     width: int
     n_components: int
     zeros: int
+    most: int
 
 
 def codestream(data: bytes, name: str) -> bytes:
@@ -65,19 +71,37 @@ def parse(data: bytes) -> Stream:
     n_precincts = blocks  # there are no more of them, for none is smaller than a code block
     # An empty packet is one byte of zero (B.10.3), and a packet's header has a few bits a code block that may be zero.
     headers = layers * (n_precincts + levels + 1) * n_components if layers > 1 else 2 * n_precincts + levels + 1
-    block = width * height * (bits + 2) // 8 if raw or high_throughput else 0  # bits that are stored as they are
-    return Stream(bits, bottom - top, right - left, n_components, 64 + headers + 4 * blocks + block)
+    zeros = 64 + headers + 4 * blocks
+    coded = 2 * (width * height * (bits + 2) // 8)  # bytes of two code blocks, each bit of which costs one at most
+    if raw or high_throughput:  # bits that are stored as they are may all be zero
+        zeros += coded
+    return Stream(bits, bottom - top, right - left, n_components, zeros, zeros + coded)
 
 
-def check_holes(data: bytes, stream: Stream, name: str) -> None:
-    """ImageError "damaged" where the data have more zeros in a row than any picture gives.
+def check_holes(data: bytes, stream: Stream, pixels: np.ndarray, name: str) -> None:
+    """ImageError "damaged" where the data of these (decoded) pixels have more zeros in a row than they can have.
 
-    The arithmetic coder (C.2) gives a byte of zero only where each of the decisions behind it was the less likely
-    one; hundreds in a row are no picture. Zeros in a row are otherwise empty packets, and those can be counted.
+    The arithmetic coder gives zeros only where each of hundreds of decisions had the outcome that leaves its register
+    (C.2.2), as none of a picture have. It can be where rows or columns are all alike, as in test patterns, within a
+    code block. Otherwise zeros in a row are empty packets (B.10.3), and those can be counted.
     """
-    for found in re.compile(rb"\0{%d,}" % min(stream.zeros, 1 << 30)).finditer(data):
+    runs = re.findall(rb"\0{64,}", data)
+    longest = max(map(len, runs), default=0)
+    if longest > stream.most or (longest > stream.zeros and not _is_pattern(pixels)):
         raise ImageError(
             "damaged",
-            f"The compressed data of {name} are damaged: {found.end() - found.start():,} bytes of zero in a row.",
+            f"The compressed data of {name} are damaged: {longest:,} bytes of zero in a row.",
             "Copy the file again from its source.",
         )
+
+
+def _is_pattern(pixels: np.ndarray) -> bool:
+    """Whether many neighbours are equal, along rows or along columns, apart from the commonest value."""
+    values, counts = np.unique(pixels, return_counts=True)
+    ground = pixels == values[counts.argmax()]
+    shares = []
+    for axis in (0, 1):
+        apart = ~(ground.take(range(1, ground.shape[axis]), axis) & ground.take(range(ground.shape[axis] - 1), axis))
+        equal = np.diff(pixels, axis=axis) == 0
+        shares.append(float((equal & apart).sum()) / max(1, int(apart.sum())))
+    return max(shares) > 0.4
