@@ -280,7 +280,9 @@ def _decompressed(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray,
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     if kind == "JPEG":
         image = jpeg.load(stream, name)
-        cells = np.asarray(image) if image.mode == "L" else _decoded(dataset, plugin)
+        if "components" in notes and image.mode != "L":
+            image = image.convert("RGB")
+        cells = np.asarray(image) if image.mode == "L" or "components" in notes else _decoded(dataset, plugin)
     else:
         cells = _decoded(dataset, plugin)
     if kind == "JPEG 2000":

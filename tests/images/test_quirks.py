@@ -27,6 +27,7 @@ from pydicom.uid import (
 )
 
 from helpers.pictures import chest, dicom, gray_palette, hole, jpeg, lut, png, raw_png, words
+from helpers.places import SHARED
 from linkage_core.errors import ImageError
 from linkage_core.images.notes import NOTES
 from linkage_core.images.read import decode_radiograph
@@ -571,6 +572,27 @@ def test_every_quirk_is_read_right_or_noted_or_refused(quirk):
         twin = decode_radiograph(quirk.twin(), "x")
         assert set(read.notes) - set(twin.notes) <= quirk.notes
         np.testing.assert_allclose(read.pixels, twin.pixels.astype(int), atol=quirk.close)
+
+
+CASES = [
+    ("dicom-no-preamble-no-extension", "IM0001", "IM0001.dcm"),
+    *(("dicom-offset-table", f"{name}.dcm", "plain.dcm") for name in ("two_fragments_listed", "wild_offset")),
+    ("dicom-offset-table", "three_components.dcm", "plain.dcm"),
+    ("dicom-padding-vr", "signed_US.dcm", "signed_SS.dcm"),
+    ("dicom-padding-vr", "unsigned_SS.dcm", "unsigned_US.dcm"),
+    ("dicom-palette-big-endian", "big.dcm", "little.dcm"),
+    ("dicom-voi-lut-bits", "declared16_entries12.dcm", "twin.dcm"),
+    ("dicom-voi-lut-bits", "declared8_entries12.dcm", "twin.dcm"),
+]
+
+
+@pytest.mark.parametrize(("folder", "name", "twin"), CASES)
+def test_reported_files_are_their_twins(folder, name, twin):
+    place = SHARED / "cases" / folder
+    if not place.is_dir():
+        pytest.skip(f"no reported files at {place}")
+    read = decode_radiograph((place / name).read_bytes(), name)
+    np.testing.assert_array_equal(read.pixels, decode_radiograph((place / twin).read_bytes(), twin).pixels)
 
 
 # the product of quirks
