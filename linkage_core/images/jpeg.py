@@ -25,7 +25,8 @@ bytes ahead, so that these are more in effect."""
 ZEROS = re.compile(rb"\0{64,}")
 GARBAGE = bytes(0x35 + 7 * i % 64 for i in range(64))  # neither 0x00 nor 0xFF, so no marker comes about
 OPPOSITE = bytes(255 - byte for byte in GARBAGE)
-MARKER = re.compile(rb"\xff+[^\x00\xff]")
+MARKER = re.compile(rb"\xff[^\x00\xff]")
+MOST_SCANS = 1000  # a progressive picture has about ten
 BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
 
 
@@ -62,7 +63,7 @@ class Stream:
 def parse(data: bytes) -> Stream:
     """The frame header and the scans (B.2); what cannot be followed ends the reading, and decoders judge it."""
     stream, interval, at = Stream(), 0, 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 4 <= len(data) and data[at] == 0xFF and len(stream.scans) < MOST_SCANS:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         body = data[at + 4 : at + 2 + length]
         if marker == 0xFF:  # a fill byte
@@ -97,6 +98,8 @@ def _scan(data: bytes, start: int, header: bytes, stream: Stream, interval: int)
         if stream.frame == JPEG_LS and found.group()[-1] < 0x80:
             continue  # bit stuffing there: after 0xFF comes a byte below 0x80 (T.87 A.1)
         end = found.start()
+        while end > start and data[end - 1] == 0xFF:  # fill bytes
+            end -= 1
         break
     refines = stream.frame == PROGRESSIVE and header[-1] >> 4 > 0
     ids = [header[1 + 2 * i] for i in range(header[0]) if 1 + 2 * i < len(header)]

@@ -108,6 +108,8 @@ def _expanded(numbers: list[int], size: int, name: str) -> np.ndarray:
 
     def segment(at: int, indirect: bool) -> int:
         opcode, length = numbers[at], numbers[at + 1]
+        if len(entries) > 1 << 16:
+            _bad(name, f"a segmented palette of more than {1 << 16:,} entries")
         if opcode == 0:
             entries.extend(numbers[at + 2 : at + 2 + length])
             return at + 2 + length
@@ -123,7 +125,7 @@ def _expanded(numbers: list[int], size: int, name: str) -> np.ndarray:
         _bad(name, f"a segmented palette with a segment of kind {opcode}")
 
     at = 0
-    while at + 2 < len(numbers) and len(entries) <= 1 << 16:
+    while at + 2 < len(numbers):
         at = segment(at, True)
     return np.asarray(entries, dtype=np.int64)
 

@@ -29,7 +29,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from helpers.pictures import dicom, jpeg, png
+from helpers.pictures import dicom, gray_palette, jpeg, png, raw_png
 from helpers.places import SHARED
 from linkage_core.errors import ImageError
 from linkage_core.images import cells
@@ -626,7 +626,13 @@ def seeds():
     files += [dicom(grey16, syntax=syntax) for syntax in (ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless)]
     files.append(dicom(grey16, WindowCenter=2000, WindowWidth=900, VOILUTSequence=lut(range(4096))))
     baseline = dicom(grey8, bits=8, syntax=JPEGBaseline8Bit, PixelData=encapsulate([jpeg(pictures[0])]))
-    return [*files, baseline]
+    floats = dicom(grey16, FloatPixelData=grey16.astype("<f4").tobytes(), BitsAllocated=32, PixelSpacing=[0.2, 0.1])
+    how = {"bits": 8, "photometric": "PALETTE COLOR", "syntax": ExplicitVRBigEndian}
+    palette = dicom(grey8, **how, **gray_palette(np.arange(256), 8, "u1", True))
+    tables = dicom(grey16, VOILUTSequence=lut(range(4096), bits=12), ModalityLUTSequence=lut(range(4096)), HighBit=15)
+    scans = [jpeg(pictures[0], progressive=True), jpeg(pictures[0], restart_marker_rows=1)]
+    deep = [raw_png(np.stack([grey16] * n, axis=-1), interlace=n == 3) for n in (2, 3, 4)]
+    return [*files, baseline, floats, palette, tables, *scans, *deep]
 
 
 SEEDS = seeds()
