@@ -24,6 +24,7 @@ bytes ahead, so that these are more in effect."""
 
 ZEROS = re.compile(rb"\0{64,}")
 GARBAGE = bytes(0x35 + 7 * i % 64 for i in range(64))  # neither 0x00 nor 0xFF, so no marker comes about
+COARSE = 0x10
 OPPOSITE = bytes(255 - byte for byte in GARBAGE)
 MARKER = re.compile(rb"\xff[^\x00\xff]")
 MOST_SCANS = 1000  # a progressive picture has about ten
@@ -42,6 +43,8 @@ class Scan:
     """Restart markers that there should be; None where that cannot be said."""
     refines: bool
     """Whether it adds a bit to what an earlier scan gave (G.1.2): many of its bits are stored as they are."""
+    of_means: bool
+    """Whether it holds the blocks' means alone (G.1.1.1.1)."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ def _scan(data: bytes, start: int, header: bytes, stream: Stream, interval: int)
             end -= 1
         break
     refines = stream.frame == PROGRESSIVE and header[-1] >> 4 > 0
+    of_means = stream.frame == PROGRESSIVE and len(header) > 2 and header[-3] == 0
     ids = [header[1 + 2 * i] for i in range(header[0]) if 1 + 2 * i < len(header)]
-    return Scan(start, end, header[0], tuple(restarts), _n_restarts(ids, stream, interval), refines)
+    return Scan(start, end, header[0], tuple(restarts), _n_restarts(ids, stream, interval), refines, of_means)
 
 
 def _n_restarts(ids: list[int], stream: Stream, interval: int) -> int | None:
@@ -200,11 +204,30 @@ def check_holes(
         start = max((place + 2 for place in scan.restarts if place < at), default=scan.start)
         end = min((place for place in scan.restarts if place > at), default=scan.end)
         tail = min(len(GARBAGE), (end - start) // 2)
-        if not _same(decode, data[:end] + GARBAGE + data[end:], decoded()):
+        seen = _coarse(data) if refines else data
+        shown = decode(seen) if refines else decoded()
+        if not _same(decode, seen[:end] + GARBAGE + seen[end:], shown):
             _damaged(name, MISSING)
-        others = [data[: end - tail] + other[:tail] + data[end:] for other in (GARBAGE, OPPOSITE)]
-        if not refines and all(_same(decode, other, decoded()) for other in others):
+        if refines and scan.of_means:
+            continue  # one bit of each mean: any bits are a picture
+        if all(_same(decode, seen[: end - tail] + other[:tail] + seen[end:], shown) for other in (GARBAGE, OPPOSITE)):
             _damaged(name, LEFT_OVER)
+
+
+def _coarse(data: bytes) -> bytes:
+    """The stream with larger steps for all frequencies but the mean (B.2.4.1), so that each bit of them is seen."""
+    changed = bytearray(data)
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        place = at + 4
+        while data[at + 1] == 0xDB and place + 65 <= end:
+            size = 1 + (data[place] >> 4)
+            for one in range(place + 1 + size, place + 1 + 64 * size, size):
+                changed[one + size - 1] |= COARSE
+            place += 1 + 64 * size
+        at = end
+    return bytes(changed)
 
 
 def _same(decode: Callable[[bytes], np.ndarray], data: bytes, decoded: np.ndarray) -> bool:
