@@ -143,6 +143,7 @@ def embed(
     import dataclasses
     from functools import partial
 
+    from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.embed.embedding import embed as run
     from linkage_core.encoders.registry import load_encoder
@@ -159,6 +160,7 @@ def embed(
         found = dataclasses.replace(found, name=name)
     where = store_at(store, writes=True)
     encoder = load_encoder(model, store_root=where.root, device=device)
+    notes: list[str] = []
     with progress_bars(quiet or json_to == "-") as progress:
         entry = run(
             found,
@@ -169,7 +171,10 @@ def embed(
             rebuild=rebuild,
             progress=progress,
             workers=workers,
+            tell=notes.append,
         )
+    if speaks(quiet, json_to):
+        printing.notes(notes)
     _count(entry)
     rejects = entry.rejects()
     _entry_done(entry, rejects, quiet, json_to, from_files=found.root is not None)

@@ -49,6 +49,7 @@ def cohort(summary: dict[str, Any]) -> None:
         "reports": f"{summary['distinct_reports']:,} distinct; {shared['texts']:,} texts are shared by "
         f"{shared['studies']:,} studies",
         "words": ", ".join(f"{name} {_cell(value)}" for name, value in words.items()),
+        "greys": _greys(summary["seen"]),
         "views": ", ".join(f"{name} {count:,}" for name, count in summary["views"].items()),
         "without": ", ".join(f"{name} {count:,}" for name, count in summary["missing"].items()),
         "rejects": ", ".join(f"{name} {count:,}" for name, count in summary["rejects"].items()) or "none",
@@ -67,8 +68,27 @@ def cohort(summary: dict[str, Any]) -> None:
     for name, counts in summary["labels"].items():
         labels.add_row(name, *(f"{counts[state]:,}" for state in LABEL_STATES))
     say(labels)
-    for note in summary["notes"]:
-        say(f"Note: {plain(note)}.")
+    notes(summary["notes"])
+
+
+def notes(sentences: Sequence[str]) -> None:
+    """What is unusual, a line each."""
+    for sentence in sentences:
+        say(f"Note: {plain(sentence)}.")
+
+
+def _greys(seen: dict[str, Any]) -> str:
+    """The range of grey of images that were opened."""
+    if not seen:
+        return "not looked at"
+    names = {"p1": "darkest 1%", "median": "median", "p99": "brightest 1%"}
+    return (
+        "; ".join(
+            f"{name} {spread['min']:.0%} to {spread['max']:.0%}, mostly {spread['median']:.0%}"
+            for name, spread in ((names[key], spread) for key, spread in seen["greys"].items())
+        )
+        + " of white"
+    )
 
 
 def labels(content: dict[str, Any]) -> None:

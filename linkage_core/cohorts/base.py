@@ -71,7 +71,8 @@ class Cohort:
 
     `records` has the columns RECORD_COLUMNS and one row an image; `rejects` REJECT_COLUMNS. `read_image` takes one row
     of records (as a mapping) and returns its pixels or raises ImageError. `options` says how it was read (section of
-    the report, seed of the split), and goes into every manifest made from it.
+    the report, seed of the split), and goes into every manifest made from it. `seen` is what was found
+    when the images were looked at (`check_images`); empty before.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Cohort:
     default_split: str = "all"
     options: dict[str, Any] = field(default_factory=dict)
     text_labels: TextLabels | None = None  # where labels were asked of the reports (--labels from-text)
+    seen: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, split: str = "all") -> pd.DataFrame:
         """The records of one split, or of all."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, SPLITS, Cohort, text_key
 from linkage_core.cohorts.labels.cohort import labels_note
+from linkage_core.images.notes import sentences
 
 
 def summarise(cohort: Cohort) -> dict[str, Any]:
@@ -20,8 +21,10 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
     over studies);
     `duplicate_reports` (texts that several studies share, and those studies); `duplicate_images` (files that several
     records share, those records, and how many of the files are under several patients); `missing` (records without
-    view, sex, age); `rejects` (count by reason); `splits` (images, studies, patients of each); `notes` (sentences
-    about the cohort as a whole). Reports count as one where they differ in case and white space only.
+    view, sex, age); `rejects` (count by reason); `splits` (images, studies, patients of each); `seen` (of images that
+    were opened: how many, the least, median and largest of their 1st, 50th and 99th percentile of grey, 0 black to 1
+    white, and what was noted of how many, with the first of them); `notes` (sentences about the cohort as a whole).
+    Reports count as one where they differ in case and white space only.
     """
     records, rejects = cohort.records, cohort.rejects
     studies = records.drop_duplicates("study_id")
@@ -59,6 +62,7 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
             for split in SPLITS
             for part in [records[records["split"] == split]]
         },
+        "seen": cohort.seen,
         "notes": _notes(cohort, present),
     }
 
@@ -80,7 +84,8 @@ def _notes(cohort: Cohort, present: int) -> list[str]:
     shared = _duplicate_images(cohort.records)["of_several_patients"]
     if shared:
         notes.append(f"{shared:,} image files are listed under several patients; these patients share a split")
-    return notes
+    noted = {note: (one["images"], one["first"]) for note, one in cohort.seen.get("notes", {}).items()}
+    return notes + sentences(noted, cohort.seen.get("images", 0))
 
 
 def _counted(values: pd.Series) -> dict[str, int]:
