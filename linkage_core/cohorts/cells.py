@@ -1,0 +1,114 @@
+"""Columns of text cells -> values of records, one function a kind. What is not understood is counted in a note."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from linkage_core.cohorts import fields
+from linkage_core.cohorts.base import LABELS, Understood
+from linkage_core.errors import InputError
+
+_WHOLE_FLOAT = r"-?\d+\.0+"
+_NUMBER = r"-?\d+(?:\.0+)?"
+_POWER = r"\d(?:\.\d+)?[eE]\+\d+"
+
+
+def mapped(values: pd.Series, function: Callable[[str], Any]) -> pd.Series:
+    """The function of every value, called once for each distinct one."""
+    return values.map({value: function(value) for value in values.unique()})
+
+
+def views(values: pd.Series, understood: Understood) -> pd.Series:
+    """PA, AP, LATERAL or ""."""
+    found = mapped(values, fields.view).astype("str")
+    _not_read("view", values, found == "", "say neither PA, AP nor lateral", understood)
+    return found
+
+
+def sexes(values: pd.Series, understood: Understood) -> pd.Series:
+    """F, M or ""."""
+    found = mapped(values, fields.sex).astype("str")
+    _not_read("sex", values, found == "", "say neither F nor M", understood)
+    return found
+
+
+def ages(values: pd.Series, understood: Understood) -> pd.Series:
+    """Years or NaN."""
+    found = mapped(values, fields.age).astype("float64")
+    _not_read("age", values, found.isna(), "are no number of years from 0 to 120", understood)
+    return found
+
+
+def labels(values: pd.Series, name: str, where: str) -> pd.Series:
+    """1, 0, -1 or NaN; InputError, naming the row, for anything else."""
+    parsed: dict[str, float] = {}
+    for value in values.unique():
+        try:
+            parsed[value] = fields.label(value)
+        except ValueError as error:
+            number = int(np.argmax((values == value).to_numpy())) + 1
+            raise InputError(
+                f"{where}, row {number}: label {name!r} is {value!r}.",
+                "It is 1 (positive), 0 (negative), -1 (uncertain) or empty (not mentioned).",
+            ) from error
+    return values.map(parsed).astype("float64")
+
+
+def label_columns(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """All 14 labels as numbers, NaN where the table has none."""
+    return pd.DataFrame(
+        {label: labels(table[label], label, where) if label in table else np.nan for label in LABELS},
+        index=table.index,
+        dtype="float64",
+    )
+
+
+def ids(values: pd.Series, name: str, where: str, understood: Understood) -> pd.Series:
+    """Ids without blanks at their ends; 12.0 among whole numbers is 12. InputError for 1.2E+10, whose digits are lost."""
+    values = values.str.strip()
+    powers = values[values.str.fullmatch(_POWER)]
+    if len(powers):
+        raise InputError(
+            f"{where}: {len(powers):,} ids in {name!r} are such as {powers.iloc[0]!r}: a spreadsheet has cut their "
+            "digits.",
+            "Format the column as text and save the table again.",
+        )
+    floats = values.str.fullmatch(_WHOLE_FLOAT)
+    if floats.any() and values[values != ""].str.fullmatch(_NUMBER).all():
+        understood.note(f"{floats.sum():,} ids in {name} of {where} end in .0, such as {values[floats].iloc[0]}: read without it")
+        values = values.str.replace(r"\.0+$", "", regex=True)
+    return values
+
+
+def without_gap_words(values: pd.Series, name: str, understood: Understood) -> pd.Series:
+    """Parts of reports, "" for a word that stands for an empty cell."""
+    gaps = mapped(values, fields.is_gap).astype(bool) & (values.str.strip() != "")
+    if gaps.any():
+        understood.note(f"{_many(gaps)} of {name} is only a word for a gap, such as {values[gaps].iloc[0].strip()!r}: left out")
+    return values.where(~gaps, "")
+
+
+def note_gap_words(records: pd.DataFrame, understood: Understood) -> None:
+    """A note for reports and ids that are such a word: they are kept."""
+    for name, units in (("report", "study_id"), ("patient_id", "record_id"), ("study_id", "record_id")):
+        values = records.drop_duplicates(units)[name]
+        gaps = mapped(values, fields.is_gap).astype(bool) & (values != "")
+        if gaps.any():
+            what = "studies have a report" if name == "report" else f"records have a {name}"
+            understood.note(
+                f"{gaps.sum():,} {what} that is only a word for a gap, such as {values[gaps].iloc[0]!r}: kept as it is"
+            )
+
+
+def _not_read(name: str, values: pd.Series, empty: pd.Series, why: str, understood: Understood) -> None:
+    odd = empty & ~mapped(values, fields.is_gap).astype(bool)
+    if odd.any():
+        understood.note(f"{odd.sum():,} cells of {name} {why}, such as {values[odd].iloc[0].strip()[:40]!r}: taken as not given")
+
+
+def _many(mask: pd.Series) -> str:
+    return f"{mask.sum():,} cell{'s' * (mask.sum() > 1)}"
