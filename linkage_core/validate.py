@@ -81,4 +81,6 @@ def in_utf8(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise InputError(f"The name {shown} holds bytes that are not UTF-8.", "Rename it, or what it lies in.") from error
+        raise InputError(
+            f"The name {shown} holds bytes that are not UTF-8.", "Rename it, or what it lies in."
+        ) from error

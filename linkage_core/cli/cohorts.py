@@ -35,9 +35,9 @@ from linkage_core.cli.options import (
 from linkage_core.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
+    from linkage_core.cohorts.base import Cohort
     from linkage_core.store.entry import Entry
 
 DRAWN: dict[str, Any] = {"rich_help_panel": "How they are drawn"}
@@ -172,15 +172,16 @@ def embed(
         )
     auditing.study(entry)  # counted once now, so that the pages open at once
     rejects = entry.rejects()
-    _entry_done(entry, rejects, quiet, json_to, from_files=found.root is not None)
+    _entry_done(found, entry, rejects, quiet, json_to)
     bound_rejects(len(rejects), max_rejects)
 
 
 def import_(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Where it will stand in the store.")],
-    image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz or Parquet, one row a record.")],
+    image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz, .safetensors or Parquet.")],
     text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
     records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
+    splits: SplitsOption = None,
     seed: SeedOption = None,
     store_text: Annotated[
         bool, typer.Option("--store-text", help="Keep the report column in the store.", **HOW)
@@ -196,15 +197,17 @@ def import_(
     """
     from linkage_core.audit import study as auditing
     from linkage_core.cohorts import table
+    from linkage_core.embed.arrays import read_pair
     from linkage_core.embed.embedding import import_arrays
 
     cohort_name, model = target_parts(target)
-    found = table.read(records, cohort_name, seed or 0)
-    entry = import_arrays(
-        found, model, _array(image), _array(text), store_at(store, writes=True), store_text=store_text
-    )
+    found = table.read(records, cohort_name, seed or 0, **given_only(splits=splits))
+    images, texts, notes = read_pair(image, text, list(found.records["record_id"]))
+    entry = import_arrays(found, model, images, texts, store_at(store, writes=True), store_text=store_text)
     auditing.study(entry)
-    _entry_done(entry, entry.rejects(), quiet, json_to)
+    for note in notes:
+        found.understood.note(note)
+    _entry_done(found, entry, entry.rejects(), quiet, json_to)
 
 
 def verify(
@@ -344,44 +347,25 @@ def phantom_export(
         say(f"{len(chosen)} studies: {written}")
 
 
-def _array(path: Path) -> np.ndarray:
-    """A matrix of floats from .npy, .npz (one array) or Parquet (all columns numbers). Never a pickle."""
-    import numpy as np
-    import pandas as pd
+def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None) -> None:
+    from linkage_core.cohorts.summary import summarise
 
-    remedy = "Give a matrix of floats as .npy, .npz or Parquet."
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.", remedy)
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path).to_numpy(np.float32)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if len(loaded.files) != 1:
-                raise InputError(f"{path} holds {len(loaded.files)} arrays.", "An .npz holds exactly one.")
-            return np.asarray(loaded[loaded.files[0]])
-    except (ValueError, TypeError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array ({error}).", remedy) from error
-
-
-def _entry_done(
-    entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None, *, from_files: bool = False
-) -> None:
-    write_json({"entry": f"{entry.cohort}/{entry.model}", **entry.manifest["counts"]}, json_to)
+    summary = summarise(found)
+    counts = entry.manifest["counts"]
+    write_json({"entry": f"{entry.cohort}/{entry.model}", **counts, "notes": summary["notes"]}, json_to)
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
 
-        counts = entry.manifest["counts"]
+        printing.as_read(summary)
+        printing.notes(summary["notes"])
         say(
             f"{entry.cohort}/{entry.model}: {counts['images']:,} images of {counts['studies']:,} studies and "
             f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
             highlight=False,
         )
         printing.rejects(rejects)
-        if from_files and len(rejects):
+        if found.root is not None and len(rejects):
             say("Rejected files are read again when they change, or with --rebuild.")
         cut = entry.manifest.get("truncated_reports", {})
         if cut.get("truncated"):

@@ -25,21 +25,21 @@ def mapped(values: pd.Series, function: Callable[[str], Any]) -> pd.Series:
 def views(values: pd.Series, understood: Understood) -> pd.Series:
     """PA, AP, LATERAL or ""."""
     found = mapped(values, fields.view).astype("str")
-    _not_read("view", values, found == "", "say neither PA, AP nor lateral", understood)
+    _not_read("view", values, found == "", "without PA, AP or lateral", understood)
     return found
 
 
 def sexes(values: pd.Series, understood: Understood) -> pd.Series:
     """F, M or ""."""
     found = mapped(values, fields.sex).astype("str")
-    _not_read("sex", values, found == "", "say neither F nor M", understood)
+    _not_read("sex", values, found == "", "without F or M", understood)
     return found
 
 
 def ages(values: pd.Series, understood: Understood) -> pd.Series:
     """Years or NaN."""
     found = mapped(values, fields.age).astype("float64")
-    _not_read("age", values, found.isna(), "are no number of years from 0 to 120", understood)
+    _not_read("age", values, found.isna(), "without a number of years from 0 to 120", understood)
     return found
 
 
@@ -68,47 +68,64 @@ def label_columns(table: pd.DataFrame, where: str) -> pd.DataFrame:
 
 
 def ids(values: pd.Series, name: str, where: str, understood: Understood) -> pd.Series:
-    """Ids without blanks at their ends; 12.0 among whole numbers is 12. InputError for 1.2E+10, whose digits are lost."""
+    """Ids without blanks at their ends; 12.0 among whole numbers is 12. InputError for 1.2E+10: its digits are lost."""
     values = values.str.strip()
     powers = values[values.str.fullmatch(_POWER)]
     if len(powers):
         raise InputError(
-            f"{where}: {len(powers):,} ids in {name!r} are such as {powers.iloc[0]!r}: a spreadsheet has cut their "
+            f"{where}: {counted(len(powers), 'id')} in {name!r} such as {powers.iloc[0]!r}: a spreadsheet has cut the "
             "digits.",
             "Format the column as text and save the table again.",
         )
     floats = values.str.fullmatch(_WHOLE_FLOAT)
     if floats.any() and values[values != ""].str.fullmatch(_NUMBER).all():
-        understood.note(f"{floats.sum():,} ids in {name} of {where} end in .0, such as {values[floats].iloc[0]}: read without it")
+        many = counted(int(floats.sum()), "id")
+        understood.note(
+            f"{many} in {name} of {where} with .0 at the end, such as {values[floats].iloc[0]}: read without it"
+        )
         values = values.str.replace(r"\.0+$", "", regex=True)
     return values
 
 
 def without_gap_words(values: pd.Series, name: str, understood: Understood) -> pd.Series:
     """Parts of reports, "" for a word that stands for an empty cell."""
-    gaps = mapped(values, fields.is_gap).astype(bool) & (values.str.strip() != "")
+    gaps = _gap_words(values)
     if gaps.any():
-        understood.note(f"{_many(gaps)} of {name} is only a word for a gap, such as {values[gaps].iloc[0].strip()!r}: left out")
+        said = values[gaps].iloc[0].strip()
+        understood.note(
+            f"{counted(int(gaps.sum()), 'cell')} of {name} with only a word for a gap, such as {said!r}: left out"
+        )
     return values.where(~gaps, "")
 
 
-def note_gap_words(records: pd.DataFrame, understood: Understood) -> None:
+def note_gap_words(table: pd.DataFrame, understood: Understood) -> None:
     """A note for reports and ids that are such a word: they are kept."""
-    for name, units in (("report", "study_id"), ("patient_id", "record_id"), ("study_id", "record_id")):
-        values = records.drop_duplicates(units)[name]
-        gaps = mapped(values, fields.is_gap).astype(bool) & (values != "")
+    for name in ("report", "patient_id", "study_id", "record_id"):
+        gaps = _gap_words(table[name])
         if gaps.any():
-            what = "studies have a report" if name == "report" else f"records have a {name}"
-            understood.note(
-                f"{gaps.sum():,} {what} that is only a word for a gap, such as {values[gaps].iloc[0]!r}: kept as it is"
-            )
+            many, said = counted(int(gaps.sum()), "cell"), table[name][gaps].iloc[0].strip()
+            understood.note(f"{many} of {name} with only a word for a gap, such as {said!r}: kept as it stands")
+
+
+def _gap_words(values: pd.Series) -> pd.Series:
+    """Which cells hold a word for a gap; most cells of reports are too long for one, and are not looked at."""
+    short = values.str.len() < 16
+    gaps = pd.Series(False, index=values.index)
+    gaps[short] = values[short].str.strip().str.lower().isin(fields.GAP_WORDS)
+    return gaps
 
 
 def _not_read(name: str, values: pd.Series, empty: pd.Series, why: str, understood: Understood) -> None:
     odd = empty & ~mapped(values, fields.is_gap).astype(bool)
     if odd.any():
-        understood.note(f"{odd.sum():,} cells of {name} {why}, such as {values[odd].iloc[0].strip()[:40]!r}: taken as not given")
+        said = values[odd].iloc[0].strip()[:40]
+        understood.note(f"{counted(int(odd.sum()), 'cell')} of {name} {why}, such as {said!r}: taken as not given")
 
 
-def _many(mask: pd.Series) -> str:
-    return f"{mask.sum():,} cell{'s' * (mask.sum() > 1)}"
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun.
+
+    >>> counted(1, "study", "studies"), counted(2000, "study", "studies")
+    ('1 study', '2,000 studies')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

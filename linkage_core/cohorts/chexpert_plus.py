@@ -16,7 +16,7 @@ import pandas as pd
 
 from linkage_core.cohorts import cells, fields, sections
 from linkage_core.cohorts.base import LABELS, Cohort, Understood, text_key
-from linkage_core.cohorts.cells import mapped
+from linkage_core.cohorts.cells import counted, mapped
 from linkage_core.cohorts.files import need_folder
 from linkage_core.cohorts.published import (
     OWN_SPLIT,
@@ -158,17 +158,20 @@ def _one_version(sieve: Sieve, understood: Understood) -> None:
     """One report a study: as published, images of a study may carry it de-identified in several ways, with other dates
     and numbers (Stanford-AIMI/chexpert-plus, issues 4 and 13). The first that has text stands for all."""
     table = sieve.table
-    key = mapped(table["report"], text_key)
-    several = key.groupby(table["study_id"]).transform("nunique") > 1
+    several = table.groupby("study_id")["report"].transform("nunique") > 1
+    first = table["report"].where(table["report"] != "").groupby(table["study_id"]).transform("first")
+    several &= first.notna()
     if not several.any():
         return
-    first = table["report"].where(table["report"] != "").groupby(table["study_id"]).transform("first")
+    own = table["report"][several]
+    other = mapped(own, text_key) != mapped(first[several], text_key)
     sieve.table = table.assign(report=table["report"].where(~several, first).astype("str"))
-    studies, images = table["study_id"][several].nunique(), int((several & (table["report"] != first)).sum())
-    understood.note(
-        f"{studies:,} studies come with several versions of their report (as published, de-identified more than once): "
-        f"the first with text stands for all, for {images:,} images instead of their own"
-    )
+    if other.any():
+        studies = counted(table["study_id"][several][other].nunique(), "study", "studies")
+        understood.note(
+            f"{studies} with several versions of the report (as published, de-identified more than once): the first "
+            f"with text stands for all, in {counted(int(other.sum()), 'image')} instead of its own"
+        )
 
 
 def _views(table: pd.DataFrame, understood: Understood) -> pd.Series:

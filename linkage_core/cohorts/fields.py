@@ -26,7 +26,22 @@ _SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}
 
 GAP_WORDS = frozenset(
     (
-        *("na", "n/a", "nan", "-nan", "none", "null", "nil", "nat", "<na>", "#na", "#n/a", "#n/a n/a", "#null!", "#ref!"),
+        *(
+            "na",
+            "n/a",
+            "nan",
+            "-nan",
+            "none",
+            "null",
+            "nil",
+            "nat",
+            "<na>",
+            "#na",
+            "#n/a",
+            "#n/a n/a",
+            "#null!",
+            "#ref!",
+        ),
         *("#name?", "#value!", "\\n", "-", "--", ".", "(null)", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
     )
 )

@@ -55,7 +55,8 @@ def image_problem(root: Path, image: str) -> ImageError | None:
 
 
 class Found(NamedTuple):
-    """Where an image lies, as the disk spells it below the root ("/" between folders), or what keeps it from being read.
+    """Where an image lies, as the disk spells it below the root ("/" between folders), or what keeps it from being
+    read.
 
     `respelled`: the path as given leads nowhere, and another spelling of it does.
     """
@@ -149,7 +150,7 @@ class _Names:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._names = frozenset(os.listdir(folder))
+            self._names = frozenset(path.name for path in folder.iterdir())
         except OSError:
             self._names = frozenset()
         self._by: dict[Callable[[str], str], dict[str, list[str]]] = {}
@@ -215,6 +216,8 @@ def file_cohort(
     records[numbers] = records[numbers].astype(np.float64)
     words = [column for column in columns if column not in numbers]
     records[words] = records[words].astype("str")
+    understood = Understood() if understood is None else understood
+    cells.note_gap_words(records, understood)
     shares = options.get("fractions", FRACTIONS)
     where = f"A {kind} cohort"
     records["split"] = split_column(
@@ -234,8 +237,6 @@ def whole(
     understood: Understood | None = None,
 ) -> Cohort:
     """Finished tables of a cohort on disk as a Cohort whose images are read below its root."""
-    told = Understood() if understood is None else understood
-    cells.note_gap_words(records, told)
     return Cohort(
         name=name,
         kind=kind,
@@ -244,7 +245,7 @@ def whole(
         rejects=rejects,
         read_image=partial(read_below, root),
         options=options,
-        understood=told,
+        understood=Understood() if understood is None else understood,
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from linkage_core.cohorts import fields, own, sections
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, Understood, rejects_table
-from linkage_core.cohorts.cells import mapped
+from linkage_core.cohorts.cells import counted, mapped
 from linkage_core.cohorts.files import Found, Present, Reject, need_folder, whole
 from linkage_core.cohorts.splits import FRACTIONS, chosen_splits, split_column
 from linkage_core.errors import InputError
@@ -60,7 +60,9 @@ def read(
     study = records["study_id"].where(records["study_id"] != "", records["patient_id"] + "-" + key)
     records = _consistent(records.assign(study_id=study), key, rejects)
     if wet := int(records.drop_duplicates("study_id")["wet"].sum()):
-        understood.note(f"{wet:,} studies have only a wet read (a first, hurried reading) for a report")
+        understood.note(
+            f"{counted(wet, 'study', 'studies')} with only a wet read (a first, hurried reading) for a report"
+        )
     said = None if own_split is None else own_split[records.index]
     records["split"] = split_column(records, where, seed, shares, own=said, where=path.name)
     records = records[list(RECORD_COLUMNS)].reset_index(drop=True)
@@ -91,7 +93,9 @@ def _sound(
     images: list[str] = []
     first: dict[tuple[str, str], int] = {}
     respelled: list[str] = []
-    columns = (table[column] for column in ("number", "record_id", "patient_id", "report", "image", "own_id", "wet"))
+    columns = (
+        table[column].tolist() for column in ("number", "record_id", "patient_id", "report", "image", "own_id", "wet")
+    )
     for number, record, patient, report, image, own_id, wet in zip(*columns, strict=True):
         item, where = record or f"row {number}", f"Row {number} of {name}"
         found = Found(image)
@@ -114,8 +118,8 @@ def _sound(
         kept[number - 1] = False
     if respelled:
         understood.note(
-            f"{len(respelled):,} image paths are spelled otherwise than their files (backslashes, or accents composed "
-            f"otherwise), such as {respelled[0]!r}: the files were found"
+            f"{counted(len(respelled), 'image path')} spelled otherwise than the file (backslashes, or accents "
+            f"composed otherwise), such as {respelled[0]!r}: found all the same"
         )
     return images, rejects, kept
 

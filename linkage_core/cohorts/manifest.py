@@ -1,4 +1,4 @@
-"""A table on disk -> text cells, or one sentence about what is wrong with it. Every reader of every table reads here."""
+"""A table on disk -> text cells, or one sentence about what is wrong with it. Every reader of a table reads here."""
 
 from __future__ import annotations
 
@@ -189,7 +189,8 @@ class _Checked(io.RawIOBase):
         self._at += len(data)
         if self._at > MAX_BYTES:
             raise InputError(
-                f"{self._path} has more than {MAX_BYTES:,} bytes unpacked.", f"At most {MAX_BYTES:,} are read: split it."
+                f"{self._path} has more than {MAX_BYTES:,} bytes unpacked.",
+                f"At most {MAX_BYTES:,} are read: split it.",
             )
         buffer[: len(data)] = data
         return len(data)
@@ -260,7 +261,7 @@ def _rows(path: Path, rows: Any, choose: _Choice) -> pd.DataFrame:
         )
     if more:
         choose.understood.note(
-            f"every row of {path.name} ends in {more} empty cell{'s' * (more > 1)} more than its header: left out"
+            f"every row of {path.name} ends in {more} empty cell{'s' * (more > 1)} more than the header: left out"
         )
     if cells:
         parts.append([pa.array(column, pa.large_string()) for column in zip(*cells, strict=True)])
@@ -269,7 +270,7 @@ def _rows(path: Path, rows: Any, choose: _Choice) -> pd.DataFrame:
 
 
 def _one_more(row: list[str], header: list[str], rows: Any) -> bool:
-    """Whether this row and the next few all have one cell more than the header: then no comma in a text is the cause."""
+    """Whether this row and the next few have one cell more than the header: then no comma in a text is the cause."""
     return all(len(one) == len(header) + 1 for one in [row, *(one for one in islice(rows, 3) if one)])
 
 
@@ -328,7 +329,7 @@ def _texts(column: pa.ChunkedArray, name: str, path: Path, is_id: bool) -> pa.Ch
         most = _WHOLE_FLOATS.get(kind, math.inf)
         if is_id and any(value is not None and math.isfinite(value) and abs(value) >= most for value in values):
             raise InputError(
-                f"{path}: column {name!r} holds ids as {kind} numbers of {most:,} and more, whose last digits are lost.",
+                f"{path}: column {name!r} holds ids as {kind} numbers of {most:,} and more: last digits are lost.",
                 "Save ids as text.",
             )
         cells = [_number(value) for value in values]

@@ -18,7 +18,7 @@ import pandas as pd
 
 from linkage_core.cohorts import cells, fields, sections
 from linkage_core.cohorts.base import LABELS, Cohort, Understood
-from linkage_core.cohorts.cells import mapped
+from linkage_core.cohorts.cells import counted, mapped
 from linkage_core.cohorts.files import need_folder
 from linkage_core.cohorts.published import (
     OWN_SPLIT,
@@ -155,13 +155,17 @@ def read_tree(kind: str, root: Path | None, choices: Choices, progress: Steps | 
     sieve.out(
         sieve.table["report"] == "",
         "empty-report",
-        lambda row: f"The report of study {row['study_id']} has no {'text' if section == 'whole' else section}"
-        + (" (it has only a wet read)." if row["study_id"] in wet else "."),
+        lambda row: (
+            f"The report of study {row['study_id']} has no {'text' if section == 'whole' else section}"
+            + (" (it has only a wet read)." if row["study_id"] in wet else ".")
+        ),
         "It cannot be paired." if section in ("both", "whole") else "It cannot be paired; read both sections.",
     )
     table = sieve.table
     if left := len(wet & set(table["study_id"])):
-        understood.note(f"{left:,} studies have only a wet read (a first, hurried reading) for a report")
+        understood.note(
+            f"{counted(left, 'study', 'studies')} with only a wet read (a first, hurried reading) for a report"
+        )
     if metadata is not None:
         known = metadata.drop_duplicates("record_id").set_index("record_id")
         table = table.assign(
@@ -297,7 +301,7 @@ def _reject_absent(sieve: Sieve, folder: Path) -> bool:
 
 
 def _texts(folder: Path, section: str, wanted: set[str], understood: Understood) -> tuple[pd.Series, set[str]]:
-    """The wanted part of every report that is there, by study, "" where it has none; and studies with but a wet read."""
+    """The wanted part of every report that is there, by study, "" where it has none; studies with but a wet read."""
     found: dict[str, str] = {}
     wet = set()
     for study, text in _report_files(folder, wanted):
@@ -406,9 +410,9 @@ def _with_people(folder: Path, table: pd.DataFrame, understood: Understood) -> p
     since = pd.to_numeric(people["anchor_age"], errors="coerce") - pd.to_numeric(people["anchor_year"], errors="coerce")
     age = table["patient_id"].map(since) + table["year"]
     if odd := int((age.notna() & ~age.between(0, 120)).sum()):
-        understood.note(f"{odd:,} ages by {path.name} are not from 0 to 120: taken as not given")
+        understood.note(f"{counted(odd, 'age')} by {path.name} not from 0 to 120: taken as not given")
     if known := int((~table["patient_id"].isin(people.index)).sum()):
-        understood.note(f"{known:,} of {len(table):,} images are of patients that {path.name} does not name")
+        understood.note(f"{known:,} of {len(table):,} images of patients that {path.name} does not name")
     return table.assign(sex=sex, age=age.where(age.between(0, 120)))
 
 

@@ -36,6 +36,7 @@ def read_own(path: Path, needed: tuple[str, ...], understood: Understood, *, ima
     for name in IDS:
         found[name] = cells.ids(found[name], name, path.name, understood)
     found["image"] = found["image"].str.strip()
+    cells.note_gap_words(found, understood)
     for name, understand in (("view", cells.views), ("sex", cells.sexes), ("age", cells.ages)):
         found[name] = understand(found[name], understood)
     found[list(LABELS)] = cells.label_columns(table, str(path))
@@ -49,7 +50,9 @@ def split_cells(table: pd.DataFrame, understood: Understood, path: Path, splits:
         return None
     if splits != "own":
         left.append(taken.pop("split"))
-        understood.note(f"{path.name} has a column 'split', which is not used: splits are seeded (--splits own uses it)")
+        understood.note(
+            f"{path.name} has a column 'split', which is not used: splits are seeded (--splits own uses it)"
+        )
     return table["split"]
 
 

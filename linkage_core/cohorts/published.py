@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from linkage_core.cohorts import cells
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, Understood, rejects_table
 from linkage_core.cohorts.files import Reject, whole
 from linkage_core.cohorts.manifest import read_table
@@ -104,7 +105,7 @@ def published_cohort(
     sieve: Sieve,
     options: dict[str, Any],
     own_to_split: Mapping[str, str],
-    understood: Understood | None = None,
+    understood: Understood,
 ) -> Cohort:
     """The sieve's rows as a Cohort. `options` hold seed, fractions and splits ("seeded" or "own").
 
@@ -124,6 +125,7 @@ def published_cohort(
         words=own_to_split,
         where="its split table",
     )
+    cells.note_gap_words(records, understood)
     records = records[[*RECORD_COLUMNS, OWN_SPLIT]]
     words = [column for column in records if column not in ("age", *LABELS)]
     records = records.astype(dict.fromkeys(words, "str") | dict.fromkeys(["age", *LABELS], "float64"))

@@ -9,6 +9,9 @@ import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, SPLITS, Cohort, text_key
 
+SHOWN = 80
+"""Letters of a report that the first records show."""
+
 
 def summarise(cohort: Cohort) -> dict[str, Any]:
     """Counts of everything a reader should know before using a cohort; plain numbers and texts, ready for JSON.
@@ -18,8 +21,10 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
     missing of each of the 14, over studies); `report_words` (min, q1, median, q3, max, over studies);
     `duplicate_reports` (texts that several studies share, and those studies); `duplicate_images` (files that several
     records share, those records, and how many of the files are under several patients); `missing` (records without
-    view, sex, age); `rejects` (count by reason); `splits` (images, studies, patients of each); `notes` (sentences
-    about the cohort as a whole). Reports count as one where they differ in case and white space only.
+    view, sex, age); `age` (lowest and highest); `columns` (of each table, those taken and those left); `first` (the
+    first two records as read); `rejects` (count by reason); `splits` (images, studies, patients of each); `notes`
+    (sentences about the cohort as a whole, and about what was mended, kept or not understood). Reports count as one
+    where they differ in case and white space only.
     """
     records, rejects = cohort.records, cohort.rejects
     studies = records.drop_duplicates("study_id")
@@ -46,6 +51,15 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
             "sex": int((records["sex"] == "").sum()),
             "age": int(records["age"].isna().sum()),
         },
+        "age": _ends(records["age"]),
+        "columns": {
+            table: {
+                "taken": {name: _visible(column) for name, column in taken.items()},
+                "left": [_visible(column) for column in left],
+            }
+            for table, (taken, left) in cohort.understood.columns.items()
+        },
+        "first": [_as_read(row) for row in records.head(2).to_dict("records")],
         "rejects": _counted(rejects["reason"]),
         "splits": {
             split: {
@@ -73,7 +87,29 @@ def _notes(cohort: Cohort, present: int) -> list[str]:
     shared = _duplicate_images(cohort.records)["of_several_patients"]
     if shared:
         notes.append(f"{shared:,} image files are listed under several patients; these patients share a split")
-    return notes
+    return [*notes, *cohort.understood.notes]
+
+
+def _as_read(row: dict[Any, Any]) -> dict[str, Any]:
+    """One record for people: the report's beginning, and the labels that it has."""
+    shown: dict[str, Any] = {
+        name: row[name] for name in ("record_id", "patient_id", "study_id", "image", "view", "sex")
+    }
+    shown["age"] = None if np.isnan(row["age"]) else float(row["age"])
+    shown["labels"] = {label: int(row[label]) for label in LABELS if not np.isnan(row[label])}
+    report = " ".join(row["report"].split())
+    shown = {name: _visible(value) if isinstance(value, str) else value for name, value in shown.items()}
+    report = _visible(report)
+    return shown | {"report": report if len(report) <= SHOWN else report[:SHOWN].rstrip() + " ..."}
+
+
+def _visible(text: str) -> str:
+    """A text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _ends(values: pd.Series) -> dict[str, float]:
+    return {} if values.isna().all() else {"lowest": float(values.min()), "highest": float(values.max())}
 
 
 def _counted(values: pd.Series) -> dict[str, int]:

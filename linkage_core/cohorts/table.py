@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from linkage_core.cohorts import cells, own
+from linkage_core.cohorts import own
 from linkage_core.cohorts.base import RECORD_COLUMNS, Cohort, Understood, rejects_table
 from linkage_core.cohorts.splits import FRACTIONS, chosen_splits, split_column
 from linkage_core.errors import ImageError, InputError
@@ -38,8 +38,8 @@ def read(path: Path, name: str, seed: int = 0, *, splits: str = "seeded", fracti
         several = values.groupby(table["study_id"]).nunique()
         if (several > 1).any():
             raise InputError(
-                f"{path}: study {several.idxmax()!r} has {several.max()} different {what}; {(several > 1).sum():,} such "
-                "studies.",
+                f"{path}: study {several.idxmax()!r} has {several.max()} different {what}; it is one of "
+                f"{(several > 1).sum():,}.",
                 "A study has one patient and one report.",
             )
     table["report"] = table.groupby("study_id")["report"].transform("first")
@@ -47,10 +47,9 @@ def read(path: Path, name: str, seed: int = 0, *, splits: str = "seeded", fracti
         table, where, seed, shares, own=own.split_cells(table, understood, path, where), where=path.name
     )
     records = table[list(RECORD_COLUMNS)]
-    cells.note_gap_words(records, understood)
     without = int((records["report"] == "").sum())
     if 0 < without < len(records):
-        understood.note(f"{without:,} of {len(records):,} records have no report text")
+        understood.note(f"{without:,} of {len(records):,} records without report text")
     return Cohort(
         name=name,
         kind="imported",
