@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,10 @@ def labels(values: pd.Series, name: str, where: str) -> pd.Series:
     return values.map(parsed).astype("float64")
 
 
-def label_columns(table: pd.DataFrame, where: str) -> pd.DataFrame:
+def label_columns(table: pd.DataFrame, where: str) -> dict[str, pd.Series]:
     """All 14 labels as numbers, NaN where the table has none."""
-    return pd.DataFrame(
-        {label: labels(table[label], label, where) if label in table else np.nan for label in LABELS},
-        index=table.index,
-        dtype="float64",
-    )
+    absent = pd.Series(np.nan, index=table.index, dtype="float64")
+    return {label: labels(table[label], label, where) if label in table else absent for label in LABELS}
 
 
 def ids(values: pd.Series, name: str, where: str, understood: Understood) -> pd.Series:
@@ -98,7 +95,7 @@ def without_gap_words(values: pd.Series, name: str, understood: Understood) -> p
     return values.where(~gaps, "")
 
 
-def note_gap_words(table: pd.DataFrame, understood: Understood) -> None:
+def note_gap_words(table: Mapping[str, pd.Series] | pd.DataFrame, understood: Understood) -> None:
     """A note for reports and ids that are such a word: they are kept."""
     for name in ("report", "patient_id", "study_id", "record_id"):
         gaps = _gap_words(table[name])

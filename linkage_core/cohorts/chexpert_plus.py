@@ -249,7 +249,7 @@ def _labels(folder: Path, wanted: str, understood: Understood) -> tuple[pd.DataF
 
 def _csv_labels(path: Path, understood: Understood) -> pd.DataFrame:
     table = read_columns(path, ("path_to_image", *LABELS), (), understood).drop_duplicates("path_to_image")
-    return cells.label_columns(table, str(path)).set_index(_stems(table["path_to_image"]))
+    return pd.DataFrame(cells.label_columns(table, str(path))).set_index(_stems(table["path_to_image"]))
 
 
 def _json_labels(path: Path, member: str = "") -> pd.DataFrame:

@@ -391,7 +391,7 @@ def _labels(folder: Path, wanted: str, understood: Understood) -> tuple[pd.DataF
         if path is not None:
             table = read_columns(path, ("study_id", *LABELS), (), understood).drop_duplicates("study_id")
             ids = cells.ids(table["study_id"], "study_id", path.name, understood)
-            return cells.label_columns(table, str(path)).set_index(pd.Index(ids)), labeler
+            return pd.DataFrame(cells.label_columns(table, str(path))).set_index(pd.Index(ids)), labeler
     if wanted:
         raise InputError(f"{folder} has no mimic-cxr-2.0.0-{wanted}.csv or .csv.gz.", "Put it there.")
     return None, ""

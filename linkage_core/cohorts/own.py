@@ -29,18 +29,16 @@ def read_own(path: Path, needed: tuple[str, ...], understood: Understood, *, ima
     wanted = [name for name in COLUMNS if images or name != "image"]
     optional = [name for name in wanted if name not in needed]
     table = read_table(path, needed, optional, loosely=True, ids=IDS, understood=understood)
-    has = set(table.columns)
-    found = pd.DataFrame(index=table.index)
-    for name in COLUMNS:
-        found[name] = (table[name] if name in has else pd.Series("", index=table.index)).astype("str")
+    absent = pd.Series("", index=table.index, dtype="str")
+    found = {name: table.get(name, absent) for name in COLUMNS}
     for name in IDS:
-        found[name] = cells.ids(found[name], name, path.name, understood)
+        if name in table:
+            found[name] = cells.ids(found[name], name, path.name, understood)
     found["image"] = found["image"].str.strip()
     cells.note_gap_words(found, understood)
     for name, understand in (("view", cells.views), ("sex", cells.sexes), ("age", cells.ages)):
         found[name] = understand(found[name], understood)
-    found[list(LABELS)] = cells.label_columns(table, str(path))
-    return found
+    return pd.DataFrame({**found, **cells.label_columns(table, str(path))})
 
 
 def split_cells(table: pd.DataFrame, understood: Understood, path: Path, splits: str) -> pd.Series | None:
@@ -62,7 +60,7 @@ def refuse_repeated_ids(ids: pd.Series, path: Path) -> None:
     if len(repeated):
         rows = ", ".join(str(at + 1) for at in np.flatnonzero(ids == repeated.iloc[0])[:5])
         raise InputError(
-            f"{path} has the record id {repeated.iloc[0]!r} in rows {rows}.",
+            f"{path} has record_id {repeated.iloc[0]!r} more than once, in rows {rows}.",
             "Record ids are unique; in a folder without a record_id column the image path is the id.",
         )
 
