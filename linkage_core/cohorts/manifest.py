@@ -71,8 +71,8 @@ def read_table(
     in_utf8(path)
     try:
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "is not there"
-            raise InputError(f"There is no table {path}: it {what}.", "Give the folder that holds it, or its name.")
+            what = f"{path} is a folder." if path.is_dir() else f"There is no file {path}."
+            raise InputError(what, "Give the name of a table, CSV or Parquet.")
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} has {path.stat().st_size:,} bytes.", f"At most {MAX_BYTES:,} are read: split it.")
         begin = _begin(path)
@@ -85,7 +85,9 @@ def read_table(
         else:
             table = _csv(path, begin, choose)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}.", "Check the file and its permissions.") from error
+        raise InputError(
+            f"{path} cannot be read as a table: {error}.", "Check the file and its permissions."
+        ) from error
     if table.empty:
         raise InputError(f"{path} has no rows.", "Give one row for each record.")
     return table
@@ -303,13 +305,17 @@ def _parquet(path: Path, choose: _Choice, ids: Sequence[str]) -> pd.DataFrame:
         file = pq.ParquetFile(path)
         header = file.schema_arrow.names
     except broken as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}.", "Write it again, or give a CSV.") from error
+        raise InputError(
+            f"{path} cannot be read as a table (Parquet: {error}).", "Write it again, or give a CSV."
+        ) from error
     names, positions = choose(header)
     try:
         read = file.read(columns=[header[at] for at in positions])
         columns = {name: read.column(at) for at, name in enumerate(read.column_names)}
     except broken as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}.", "Write it again, or give a CSV.") from error
+        raise InputError(
+            f"{path} cannot be read as a table (Parquet: {error}).", "Write it again, or give a CSV."
+        ) from error
     texts = [_texts(columns[header[at]], name, path, name in ids) for name, at in zip(names, positions, strict=True)]
     return _framed(names, texts)
 

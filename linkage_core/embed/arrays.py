@@ -30,7 +30,7 @@ _PICKLE = (
     "Save the tensor as .npy where it was made: numpy.save('image.npy', tensor.float().cpu().numpy()).",
 )
 _OTHERS = {
-    b"\x80": _PICKLE,
+    **{bytes((0x80, protocol)): _PICKLE for protocol in range(2, 6)},
     b"\x89HDF": ("an HDF5 file", "Save the array as .npy: numpy.save('image.npy', file['name'][:])."),
     b"MATLAB": ("a MATLAB file", "Save the array as .npy."),
     b"\x1f\x8b": ("packed by gzip", "Unpack it first."),
@@ -80,8 +80,7 @@ def read_array(path: Path) -> Loaded:
     """One file's floats; the kind is told by content, and InputError says what it is where it is none of these."""
     in_utf8(path)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise InputError(f"There is no array {path}: it {what}.", _REMEDY)
+        raise InputError(f"{path} is a folder." if path.is_dir() else f"There is no file {path}.", _REMEDY)
     try:
         with path.open("rb") as file:
             begin = file.read(512)
@@ -272,9 +271,8 @@ def _in_order(loaded: Loaded, record_ids: list[str], notes: list[str]) -> Loaded
     wanted = set(record_ids)
     for name, ids in loaded.ids.items():
         if len(ids) == len(wanted) and set(ids) == wanted:
-            notes += [
-                f"the column {other!r} of {loaded.path.name} is not read" for other in loaded.ids if other != name
-            ]
+            others = [other for other in loaded.ids if other != name and not _INDEX.fullmatch(other)]
+            notes += [f"the column {other!r} of {loaded.path.name} is not read" for other in others]
             at = {one: place for place, one in enumerate(ids)}
             order = [at[one] for one in record_ids]
             if order != sorted(order):
