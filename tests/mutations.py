@@ -433,8 +433,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "ids whose digits a float has lost are read",
-        "            if is_id and any(",
-        "            if False and any(",
+        "        if is_id and any(",
+        "        if False and any(",
         ("test_table_quirks.py::test_a_saved_frame_is_read_as_its_text",),
     ),
     Fault(
