@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,7 +66,8 @@ def label_columns(table: pd.DataFrame, where: str) -> dict[str, pd.Series]:
 
 
 def ids(values: pd.Series, name: str, where: str, understood: Understood) -> pd.Series:
-    """Ids without blanks at their ends; 12.0 among whole numbers is 12. InputError for 1.2E+10: its digits are lost."""
+    """Ids without blanks at their ends, accents composed (NFC); 12.0 among whole numbers is 12; what is nearly equal is
+    noted. InputError for 1.2E+10: its digits are lost."""
     values = values.str.strip()
     powers = values[values.str.fullmatch(_POWER)]
     if len(powers):
@@ -81,7 +83,25 @@ def ids(values: pd.Series, name: str, where: str, understood: Understood) -> pd.
             f"{many} in {name} of {where} with .0 at the end, such as {values[floats].iloc[0]}: read without it"
         )
         values = values.str.replace(r"\.0+$", "", regex=True)
-    return values
+    composed = mapped(values, lambda text: unicodedata.normalize("NFC", text)).astype("str")
+    if (respelled := composed != values).any():
+        many = counted(int(respelled.sum()), "id")
+        understood.note(f"{many} in {name} of {where} with accents composed otherwise: read as one spelling")
+    _note_near(composed, name, where, understood)
+    return composed
+
+
+def _note_near(values: pd.Series, name: str, where: str, understood: Understood) -> None:
+    """A note for ids that differ in capitals or zeros at the front alone: one person may stand there twice."""
+    distinct = pd.Series(values.unique(), dtype="str")
+    alike = distinct.str.lower().str.lstrip("0")
+    near = alike.duplicated(keep=False) & (alike != "")
+    if near.any():
+        first = distinct[alike == alike[near].iloc[0]].tolist()
+        understood.note(
+            f"{counted(int(near.sum()), 'id')} in {name} of {where} like another but for capitals or zeros at the "
+            f"front, such as {first[0]!r} and {first[1]!r}: taken as different"
+        )
 
 
 def without_gap_words(values: pd.Series, name: str, understood: Understood) -> pd.Series:

@@ -16,6 +16,7 @@ from linkage_core.cohorts.splits import FRACTIONS, chosen_splits, split_column
 from linkage_core.errors import InputError
 
 KIND = "folder"
+MANIFESTS = ("manifest.csv", "manifest.csv.gz", "manifest.parquet")
 NEEDED = ("image", "report", "patient_id")
 
 
@@ -132,11 +133,12 @@ def _find(root: Path, manifest: str | None) -> Path:
                 f"The manifest {manifest!r} lies outside {root}.", "Image paths start at the folder: put it there."
             )
         return path
-    there = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]
+    there = [root / name for name in MANIFESTS if (root / name).is_file()]
     if len(there) == 1:
         return there[0]
     if there:
-        raise InputError(f"{root} has manifest.csv and manifest.parquet.", "Say which one, or remove the other.")
+        names = " and ".join(path.name for path in there)
+        raise InputError(f"{root} has {names}.", "Say which one, or remove the other.")
     raise InputError(
         f"{root} has no manifest.csv or manifest.parquet.",
         f"Give one row an image, with the columns {', '.join(NEEDED)}.",

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linkage_core.cohorts.base import Understood
@@ -267,8 +268,17 @@ def _rows(path: Path, rows: Any, choose: _Choice) -> pd.DataFrame:
         )
     if cells:
         parts.append([pa.array(column, pa.large_string()) for column in zip(*cells, strict=True)])
-    columns = zip(*parts, strict=True) if parts else ([pa.array([], pa.large_string())] for _ in names)
-    return _framed(names, [pa.chunked_array(list(column)) for column in columns])
+    if not parts:
+        parts = [[pa.array([], pa.large_string()) for _ in names]]
+    columns = [pa.chunked_array(list(column)) for column in zip(*parts, strict=True)]
+    for name, column in zip(names, columns, strict=True):
+        begins = pc.starts_with(column, ' "')
+        if (quoted := column.filter(pc.and_(begins, pc.ends_with(column, '"')))).length():
+            choose.understood.note(
+                f"{quoted.length():,} of the cells of {name} in {path.name} with a blank before the quotes, which are "
+                "part of the text then: save the table without blanks after its commas"
+            )
+    return _framed(names, columns)
 
 
 def _one_more(row: list[str], header: list[str], rows: Any) -> bool:

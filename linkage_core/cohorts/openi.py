@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -179,9 +180,10 @@ def _reports(root: Path) -> Iterator[tuple[str, bytes]]:
     files = sorted(root.rglob("*.xml"))
     if files:
         for path in files:
-            name = path.relative_to(root).as_posix()
+            relative = path.relative_to(root).as_posix()
+            name = os.fsencode(relative).decode("utf-8", "backslashreplace")  # as a table can hold it
             try:
-                whole = inside(root, name).stat().st_size <= MAX_REPORT_BYTES
+                whole = inside(root, relative).stat().st_size <= MAX_REPORT_BYTES
                 yield name, path.read_bytes() if whole else b""
             except (ImageError, OSError):
                 yield name, b""  # a link that leads out, or a file without permission: rejected as no report

@@ -1,5 +1,6 @@
 """A manifest and a record table are read alike; splits, paths, sections and versions of reports of one's own data."""
 
+import gzip
 import unicodedata
 from pathlib import Path
 
@@ -86,12 +87,49 @@ def test_somebody_called_na_is_kept_and_counted(tmp_path: Path, reader: str) -> 
     assert "1 cell of report with only a word for a gap, such as 'None': kept as it stands" in notes
 
 
+@pytest.mark.parametrize("reader", READERS)
+def test_ids_that_are_nearly_equal(tmp_path: Path, reader: str) -> None:
+    names = [unicodedata.normalize(form, "Mü") for form in ("NFC", "NFD")]
+    found = read(tmp_path, reader, rows(patient_id=[*names, "P1", "p1", "07", "7"]))
+    assert found.records["patient_id"].tolist() == [names[0], names[0], "P1", "p1", "07", "7"]
+    assert any("with accents composed otherwise" in note for note in found.understood.notes)
+    assert any(note.startswith("4 ids in patient_id") and "'P1' and 'p1'" in note for note in found.understood.notes)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_blanks_before_quotes_are_noted(tmp_path: Path, reader: str) -> None:
+    """A blank after the comma makes the quotes part of the text."""
+    read(tmp_path, reader, rows(2))
+    text = 'record_id, image, patient_id, study_id, report\nr0, 0.png, p0, s0, "Clear."\nr1, 1.png, p0, s1, Normal.\n'
+    name = "manifest.csv" if reader == "folder" else "records.csv"
+    (tmp_path / name).write_text(text)
+    found = folder.read(tmp_path) if reader == "folder" else table.read(tmp_path / name, "t")
+    assert found.records["report"][0] == '"Clear."'
+    assert any("a blank before the quotes" in note for note in found.understood.notes)
+
+
 def test_one_study_of_a_record_table_may_spell_its_report_twice(tmp_path: Path) -> None:
     """As in a folder: reports that differ in case and white space only are one."""
     found = read(tmp_path, "import", rows(2, study_id="s", report=["Clear lungs.", "clear  LUNGS. "]))
     assert found.records["report"].tolist() == ["Clear lungs."] * 2
     with pytest.raises(InputError, match="2 different reports"):
         read(tmp_path, "import", rows(2, study_id="s"))
+
+
+def test_a_gzipped_manifest_is_found(tmp_path: Path) -> None:
+    read(tmp_path, "folder", rows())
+    packed = gzip.compress((tmp_path / "manifest.csv").read_bytes())
+    (tmp_path / "manifest.csv.gz").write_bytes(packed)
+    with pytest.raises(InputError, match=r"manifest\.csv and manifest\.csv\.gz"):
+        folder.read(tmp_path)
+    (tmp_path / "manifest.csv").unlink()
+    assert len(folder.read(tmp_path).records) == 6
+
+
+def test_a_report_file_in_other_bytes_is_a_reject(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.xml").write_text("<broken")
+    found = open_cohort("openi", tmp_path)
+    assert found.rejects["item"].tolist() == [r"caf\xe9.xml"]
 
 
 # Splits

@@ -85,6 +85,7 @@ def test_rows_of_ids_are_noted_and_so_is_an_index_that_is_in_no_order(tmp_path: 
     np.testing.assert_array_equal(image, IMAGE[ORDER])
     assert "goes up and down" in notes[0]
     assert read_pair(*saved(tmp_path, wide(IMAGE), wide(TEXT)), IDS)[2] == []
+    assert "the same numbers" in read_pair(*saved(tmp_path, wide(IMAGE), wide(IMAGE)), IDS)[2][0]
 
 
 def test_fixed_size_and_half_precision_lists(tmp_path: Path) -> None:
