@@ -321,6 +321,12 @@ NOT_THERE = {  # of these tables no reader asks for the column, or it is not an 
     "ids that a spreadsheet cut": ("split", "plus labels", "sectioned", "chexpert"),
     "nan for a report": ("plus",),  # the whole report counts only where no section does
 }
+FURTHER = ("chexpert", "split", "patients", "sectioned", "plus labels")
+"""Further tables of two readers: what only the text of a file decides is not tried on each of them again."""
+OF_THE_TEXT = {
+    *("byte order mark", "line ends of Windows", "line ends of old Macs", "empty lines", "two commas at the end"),
+    *("a named comma at the end", "every cell quoted", "columns the other way", "blanks round the names of columns"),
+}
 
 
 def same(one: Cohort, other: Cohort) -> bool:
@@ -341,7 +347,8 @@ def test_a_quirk_is_read_right_refused_or_noted(tmp_path: Path, name: str) -> No
     counts = dict.fromkeys(("right", "noted", "refused", "changed"), 0)
     for number, (called, quirk) in enumerate(QUIRKS.items()):
         changed = quirk.change(data)
-        if name in NOT_THERE.get(called, ()) or changed == data:
+        again = name in FURTHER and called in OF_THE_TEXT
+        if again or name in NOT_THERE.get(called, ()) or changed == data:
             continue
         found, what = tried(tmp_path / str(number), name, changed)
         counts["refused" if found is None else quirk.outcome] += 1
@@ -358,7 +365,7 @@ def test_a_quirk_is_read_right_refused_or_noted(tmp_path: Path, name: str) -> No
         if not right.get(quirk.outcome):
             silent.append((called, "read", str(found.understood.notes)))
     assert not silent
-    assert counts["right"] >= 7
+    assert counts["right"] >= (2 if name in FURTHER else 9)
     assert counts["refused"] >= 12
 
 
@@ -371,7 +378,7 @@ def test_plain_text_under_gz_is_read(tmp_path: Path, name: str) -> None:
 COMPOSED = sorted(name for name, quirk in QUIRKS.items() if quirk.outcome != "changed")
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["folder", "import", "plus", "sectioned"]),
     chosen=st.lists(st.sampled_from(COMPOSED), min_size=2, max_size=3, unique=True),
