@@ -15,7 +15,7 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
 with page.guarded():
     cohort, model = state.cohort(), state.model()
     entry, tables = kept.entry(cohort, model), kept.lab_tables(cohort, model)
-    sizes, _ = measured.pool_sizes(kept.study(cohort, model))
+    sizes, _ = measured.pool_sizes(kept.tested(cohort, model))
     pool_size = head_page.controls([n for n in sizes if n != 1000] or sizes)
     if state.releases():
         release_page.draw(tables, pool_size, title_place)

@@ -7,6 +7,7 @@ each other: with two threads the attackers' tests compute for 26 seconds, with o
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ LONGEST = ("test_package.py", "test_study.py", "test_extending.py", "test_releas
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Attackers who train take a few steps, but where it is them that are tested: elsewhere it matters that they are
+    there, not how good they are, and their training would be half of the time."""
+    from linkage_core.attacks import dual
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "attacks" not in request.path.parts:
+            patch.setattr(dual, "SETTINGS", (dual.Setting(passes=1, least=4),))
+            patch.setattr(dual, "_NETWORKS", 1)
+        yield
 
 
 @pytest.fixture

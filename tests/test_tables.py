@@ -31,7 +31,7 @@ from linkage_core.heads import Heads, Linear
 from linkage_core.lab import frontier, measured
 from linkage_core.lab.setting import Setting, noise_only, stored
 from linkage_core.mitigation import accounting
-from linkage_core.mitigation.mechanisms import MECHANISMS, Mechanism
+from linkage_core.mitigation.mechanisms import FIRST, MECHANISMS, Mechanism
 from linkage_core.mitigation.noise import Source
 from linkage_core.mitigation.work import Options, Work
 from linkage_core.store.entry import Entry, Store
@@ -235,7 +235,7 @@ def test_what_ships_is_named_in_the_help_and_opens_the_page(capsys: pytest.Captu
         main.main(["finetune", "--help"])
     shown = re.sub(r"[\s│]+", "", capsys.readouterr().out)
     assert ",".join(MECHANISMS) in shown
-    assert next(iter(words.mechanisms())) == state.DEFAULTS["mechanism"]
+    assert next(iter(words.mechanisms())) == FIRST
     assert all(row.label or row.keeps for row in MECHANISMS.values())
 
 

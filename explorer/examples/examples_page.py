@@ -83,13 +83,13 @@ def controls() -> Asked:
     cohort = state.cohort()
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
         model = model_control("examples model")
-        entry, examples = kept.entry(cohort, model), kept.examples(cohort, model)
+        entry = kept.entry(cohort, model)
         others = [state.MITIGATED, *(name for name in state.models() if name != model)]
         second = state.get("second") if state.get("second") in others else None
         why_no_mitigation = ""
         if second == state.MITIGATED:
             try:
-                examples_of(cohort, model, second)
+                examples_of(cohort, model, second, second)
             except LinkageError as error:  # said in place of the second list
                 second, why_no_mitigation = None, f"{error.what} {error.remedy}"
         n_place = st.container(width=210)
@@ -98,9 +98,10 @@ def controls() -> Asked:
             "Reports shown", (4, 8, 12), default=4, required=True, key="shown", bind="query-params"
         )
     names = [model] if second is None else [model, second]
-    largest = min(examples_of(cohort, model, name).largest_pool for name in names)
+    largest = min(examples_of(cohort, model, name, second).largest_pool for name in names)
     with n_place:
         pool_size = pool_slider(pool_sizes(largest), f"examples N to {largest}")
+    examples = examples_of(cohort, model, model, second)
     return Asked(cohort, model, second, why_no_mitigation, entry, examples, pool_size, int(n_shown or 4))
 
 
@@ -127,11 +128,12 @@ def pool_sizes(largest: int) -> list[int]:
     return [n for n in steps if n < 0.9 * largest] + [largest]
 
 
-def examples_of(cohort: str, model: str, name: str) -> Examples:
-    """Records under a model's own heads, or under the mitigation of the chosen one."""
+def examples_of(cohort: str, model: str, name: str, second: str | None) -> Examples:
+    """Records under a model's own heads, or under the mitigation of the chosen one; beside a mitigation both of those
+    patients alone who had no part in it."""
     if name == state.MITIGATED:
         return kept.mitigated_examples(cohort, model, state.setting())
-    return kept.examples(cohort, name)
+    return kept.examples(cohort, name, held_out=second == state.MITIGATED)
 
 
 # -- which images, and which of them is shown ------------------------------------------------------------------------
@@ -151,9 +153,11 @@ def find(examples: Examples) -> Found:
         exposure=tuple(st.session_state["find exposure"]),
     )
     names, asked, note = records["record_id"].tolist(), state.get("record"), HINT
+    held_out = state.get("second") == state.MITIGATED
+    absent = "is of nobody held out from the mitigation" if held_out else "is not in this cohort"
     if names and asked not in (None, *names):
         known = asked in set(examples.records["record_id"])
-        note = f"Image {asked} {'is not among those found' if known else 'is not in this cohort'}: here is the first."
+        note = f"Image {asked} {'is not among those found' if known else absent}: here is the first."
     at = names.index(asked) if asked in names else 0
     if names and asked != names[at]:
         state.put("record", names[at])
@@ -254,7 +258,7 @@ def lists_of(asked: Asked, record: str) -> dict[str, RankedList]:
     """The top reports by model, in a pool of N or of all that the image's patient leaves over where those are fewer."""
     lists = {}
     for name in asked.names:
-        examples = examples_of(asked.cohort, asked.model, name)
+        examples = examples_of(asked.cohort, asked.model, name, asked.second)
         n = min(asked.pool_size, examples.largest_pool_of(record))
         lists[name] = examples.ranked(record, n, min(asked.n_shown, n))
     return lists
@@ -355,7 +359,7 @@ def origin(entry: Entry) -> list[tuple[str, str]]:
 def text_or_reason(entry: Entry, record: pd.Series) -> str:
     may_show = state.show_text()
     text = gallery.report_text(entry, record["study_id"], record["report_key"]) if may_show else None
-    return f"{record['report_words']} words. {ABSENT[may_show]}" if text is None else text
+    return ranked.without_text(int(record["report_words"]), ABSENT[may_show]) if text is None else text
 
 
 def ties_in_words(ranking: RankedList) -> str:

@@ -109,9 +109,14 @@ def _shown(text: str) -> str:
     return f"<bdi>{escape(text.translate(_TURNING))}</bdi>"
 
 
+def without_text(words: int, why: str) -> str:
+    """In place of a report that is not shown. Embeddings may have been imported without any text."""
+    return f"{words:,} words. {why}" if words else "No report text came with it."
+
+
 def _text(card: Card, short: int) -> str:
     if card.text is None:
-        return f'<p class="lx-text lx-absent">{card.words:,} words. {escape(card.absent)}</p>'
+        return f'<p class="lx-text lx-absent">{escape(without_text(card.words, card.absent))}</p>'
     text = _shown(" ".join(card.text.split()))
     if len(card.text) <= short:
         return f'<p class="lx-text">{text}</p>'

@@ -149,10 +149,18 @@ def study(cohort: str, model: str, pool: str = ANY_PATIENT) -> Study:
     return make_study(entry(cohort, model), pool=kind, strata=by)
 
 
+@remembered(st.cache_resource, 16)
+def tested(cohort: str, model: str) -> Study:
+    """The exact counts of a model as it came on those patients that heads are tested on."""
+    opened = entry(cohort, model)
+    return make_study(opened, split=opened.tested_split)
+
+
 @remembered(st.cache_resource, 8)
-def examples(cohort: str, model: str) -> Examples:
-    """Single records with their ranked reports."""
-    return Examples(entry(cohort, model))
+def examples(cohort: str, model: str, *, held_out: bool = False) -> Examples:
+    """Single records with their ranked reports; `held_out`: of those patients alone that heads are tested on."""
+    opened = entry(cohort, model)
+    return Examples(opened, split=opened.tested_split if held_out else None)
 
 
 @remembered(st.cache_data, 512)
@@ -281,7 +289,8 @@ def live_curve(cohort: str, model: str, chosen: Setting, *, signal: bool = True)
 @remembered(st.cache_data, 256)
 def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
     """Recall by cosine at every step of N under a stored head."""
-    under = make_study(entry(cohort, model), head)
+    opened = entry(cohort, model)
+    under = make_study(opened, head, split=opened.tested_split)
     return under.table(measured.pool_sizes(under)[1], (1,))
 
 

@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "rule": "score",
     "group": "sex",
     "list": "records",
-    "mechanism": mechanisms.FIRST,
+    "mechanism": None,
     "epsilon": "0.34",
     "release": "embeddings-and-heads",
     "findings": "",
@@ -184,11 +184,27 @@ def limit_text(text: str) -> str | None:
 
 
 def get(name: str) -> Any:
-    return st.session_state.get(f"common:{name}", DEFAULTS[name])
+    value = st.session_state.get(f"common:{name}", DEFAULTS[name])
+    return usual_mechanism() if name == "mechanism" and value is None else value
+
+
+def usual_mechanism() -> str:
+    """What is shown where none is chosen: one that works on this cohort."""
+    return mechanisms.FIRST if labelled() else mechanisms.WITHOUT_LABELS
+
+
+def labelled() -> bool:
+    """Whether the chosen cohort has any of the 14 labels; one that cannot be read counts as if it had."""
+    try:
+        return entry(cohort(), model()).labelled
+    except LinkageError:
+        return True
 
 
 def put(name: str, value: Any) -> None:
     """Sets a common value and its URL parameter. A default has no parameter: short links stay short."""
+    if name == "mechanism" and value == usual_mechanism():
+        value = None
     st.session_state[f"common:{name}"] = value
     text = "" if value is None or value == DEFAULTS[name] else str(value)
     st.session_state[f"url:{name}"] = text

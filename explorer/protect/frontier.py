@@ -21,7 +21,7 @@ from explorer.drawing.charts import FONT, layout, note, see_through
 from explorer.drawing.palette import GUESSING_DASH, Palette
 from explorer.drawing.sentences import signed
 from explorer.drawing.words import OF_RELEASES, OfRelease, deed
-from explorer.protect.options import EVERY, FAMILIES, at_most, best, counted, full_name, keeps, plus, summed
+from explorer.protect.options import EVERY, FAMILIES, at_most, best, can_say, counted, full_name, keeps, plus, summed
 from linkage_core.lab import frontier, measured
 
 WHO = {measured.WORST: "Worst tried", "cosine": "Cosine only", frontier.OMNISCIENT: "Knows all"}
@@ -42,6 +42,8 @@ def answer(rows: pd.DataFrame, *, tolerance: str, keep: str, use: str, out_of: i
     if not of:
         return "", "No mitigation was measured for this use and this attacker."
     what = "declared and undeclared findings" if keep == "undeclared" else "declared findings"
+    if not can_say(counted(rows), keep).any():
+        return "", f"Too few patients have {what} here to say what a mitigation keeps of them."
     one = len(found) == 1 or (not len(found))
     verb = {"read": "keep", "trained": "train a reader that keeps"}[use]
     verb = {"keep": "keeps", "train a reader that keeps": "trains a reader that keeps"}[verb] if one else verb

@@ -95,10 +95,13 @@ def assumptions() -> None:
 
 
 def pool_sizes(known: kept.Options, cohort: str) -> list[int]:
-    """The values of N to choose from, of those that were measured; none where nothing was."""
-    if not len(known.options) or not len(known.linkage):
+    """The values of N to choose from, of those at which half of the options or more were measured; none where nothing
+    was. Of a small cohort more patients may have been summed than are held out: so large an N is for sums alone."""
+    here = known.linkage[known.linkage["cohort"] == cohort] if len(known.linkage) else known.linkage
+    if not len(known.options) or not len(here):
         return []
-    measured = sorted({int(n) for n in known.linkage.loc[known.linkage["cohort"] == cohort, "pool_size"]})
+    options = here.groupby("pool_size")["option"].nunique()
+    measured = [int(n) for n in options.index[options >= options.max() / 2]]
     return [n for n in (100, 1000, 10_000) if n in measured] or measured[-1:]
 
 
@@ -107,8 +110,11 @@ def nothing_yet(cohort: str, model: str) -> None:
         "Nothing is compared here yet",
         f"No mitigation of {state.cohort_label(cohort)}, {state.model_label(model)}, was measured for "
         "this page: its table is made once, from the heads of the mitigation lab and the releases.",
-        "Choose another model or cohort, or make the table:",
-        options.COMMAND,
+        "Choose another model or cohort, or make the table:"
+        if state.labelled()
+        else "It compares what can be read of "
+        "the findings, so it needs labels: `linkage labels` reads them from reports. Then:",
+        options.command(cohort, model),
     )
 
 

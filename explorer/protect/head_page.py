@@ -23,6 +23,7 @@ from linkage_core.attacks.asked import GAMES
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
+from linkage_core.mitigation.mechanisms import MECHANISMS
 
 DELTAS = {
     "": "default",
@@ -55,7 +56,7 @@ def controls(sizes: Sequence[int]) -> int:
             frame_controls.choice(
                 "mechanism",
                 "Mechanism",
-                mechanisms() | releases.MECHANISMS,
+                offered(),
                 key="mitigation mechanism",
                 help="What is done to the heads, the last layer of each tower; or what is released in place of "
                 "embeddings.",
@@ -76,6 +77,14 @@ def controls(sizes: Sequence[int]) -> int:
             )
         with st.container(width=150):
             return frame_controls.pool_buttons(sizes, "mitigation N", "Pool size (N)")
+
+
+def offered() -> dict[str, str]:
+    """Heads and releases by name; those that the chosen cohort lacks the labels for say so."""
+    needing = {row.name for row in MECHANISMS.values() if row.labels}
+    lacking = set() if state.labelled() else needing
+    heads = {name: f"{label} (needs labels)" if name in lacking else label for name, label in mechanisms().items()}
+    return heads | releases.MECHANISMS
 
 
 def _epsilon_control() -> None:

@@ -26,7 +26,7 @@ from linkage_core.lab.measured import WORST
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
-from linkage_core.store.seen import trained_words
+from linkage_core.store.seen import trained_words, why_untested
 
 COSINE_HOLDS = "embeddings-and-heads"
 """What is released where cosine is measured: it uses nothing else, so one measurement serves every release."""
@@ -158,7 +158,7 @@ def at_setting(
             return rows
         return read(lambda: on_demand.head_curve(head)) if head is not None else None
 
-    head, no_labels = settings.stored(tables.heads, chosen), settings.without_labels(entry)
+    head, no_labels = settings.stored(tables.heads, chosen), not entry.labelled
     before = words.line(linkage, OFF_THE_SHELF, release, WORST, cohort)
     after = before if release == "raw-images" else words.line(linkage, head or "", release, WORST, cohort)
     cosine_before, cosine = cosine_of(OFF_THE_SHELF), cosine_of(head)
@@ -302,6 +302,8 @@ def uses_of(
             name = f"Undeclared, if {twin[1]} are" if undeclared is not None else name
     elif not chosen.learns_findings:
         why = "this mechanism declares none"
+    if head and (tables.utility["head"] == head).any():
+        not_yet = "too few patients with each"
     no_zero_shot = "the text tower is not here" if under else not_yet
     return (
         use_of(listed, under.get("declared"), by_noise.get("declared"), not_yet),
@@ -367,7 +369,7 @@ def next_step(at: AtSetting) -> Step | None:
             problem = InputError("No record has any of the 14 labels, so no label head can be trained.", "")
         return Step("Train at this epsilon", "training", settings.train, problem or not_written)
     if at.after_row is None or at.before_row is None:
-        problem = settings.why_not_measured(at.entry)
+        problem = why_untested(at.entry)
         if at.head is None and at.cosine is None:
             problem = at.problem or InputError("There is no head.", "")
         return Step("Run the attackers", "attackers", settings.measure, problem or not_written)

@@ -16,6 +16,7 @@ from explorer.frame.kept import RELEASE_KINDS
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.mitigation.mechanisms import MECHANISMS, NOISE_ONLY
+from linkage_core.mitigation.training import SITE_B
 from linkage_core.release import table
 from linkage_core.store.entry import OFF_THE_SHELF
 
@@ -31,9 +32,14 @@ FAMILIES = {
 } | {kind: f"release: {words.lower()}" for kind, words in KINDS.items()}
 REFERENCES = ("before", "nothing", "noise")
 """Drawn to compare with, and not counted as mitigations."""
-COMMAND = "linkage phantom build --lab"
+PHANTOM = "linkage phantom build --lab"
 _SEED = re.compile(r"-seed\d+")
 EVERY = len(LABELS)
+
+
+def command(cohort: str, model: str) -> str:
+    """What makes the tables of the lab, releases included."""
+    return PHANTOM if cohort == "phantom" else f"linkage lab {cohort}/{model} --public {SITE_B}"
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
@@ -163,6 +169,12 @@ def plus(difference: float) -> str:
 
 def full_name(row: Mapping) -> str:
     return ", ".join(part for part in (str(row["name"]), str(row["setting"])) if part)
+
+
+def can_say(rows: pd.DataFrame, keep: str) -> pd.Series:
+    """Of which rows it is known what becomes of the findings that have to be kept (a mask)."""
+    groups = frontier.GROUPS if keep == "undeclared" else frontier.GROUPS[:1]
+    return rows[[f"{group}_difference" for group in groups]].notna().all(axis=1)
 
 
 def keeps(rows: pd.DataFrame, tolerance: float, keep: str) -> pd.Series:

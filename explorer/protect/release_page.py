@@ -18,7 +18,7 @@ from explorer.frame import controls, kept, page, state
 from explorer.protect import before_after, curve, releases
 from explorer.protect.bars import attackers, attackers_words
 from explorer.protect.before_after import N_BARS, Picture, Pictures
-from explorer.protect.options import COMMAND, key_of
+from explorer.protect.options import command, key_of
 from explorer.protect.uses import Use, use_legend, use_words, usefulness
 from linkage_core.lab import frontier
 from linkage_core.lab.measured import POOL_SIZES, WORST
@@ -155,8 +155,8 @@ def draw(tables: kept.Lab, pool_size: int, title_place: DeltaGenerator) -> None:
             "This release was not measured here",
             f"{state.cohort_label(state.cohort())}, {state.model_label(state.model())} has no measured release of "
             "this kind.",
-            "Choose another mechanism, model or cohort. The phantom's releases are measured with its lab:",
-            COMMAND,
+            "Choose another mechanism, model or cohort, or have releases measured, for which labels are needed:",
+            command(state.cohort(), state.model()),
         )
         return
     at = at_release(release, _known(), tables.linkage, state.cohort(), pool_size)

@@ -124,9 +124,8 @@ def heads_known(attacker: str, release: str, head: str) -> bool:
 
 def studied(entry: Entry, head: str, held: Held, counts: MatchCounts, seed: int) -> Study:
     """Counts over what was held of an entry, as a study."""
-    split = entry.default_split
-    queries, n_candidates = entry.records(split), len(held.text_of)
-    return Study(entry, head, "image-to-report", "other-patients", split, counts, queries, n_candidates, seed)
+    queries, n_candidates = entry.records(held.split), len(held.text_of)
+    return Study(entry, head, "image-to-report", "other-patients", held.split, counts, queries, n_candidates, seed)
 
 
 def run(

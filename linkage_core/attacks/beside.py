@@ -25,9 +25,11 @@ from linkage_core.attacks.folds import ridge_solution
 from linkage_core.attacks.held import Asked, Held
 from linkage_core.attacks.home import Tried
 from linkage_core.attacks.scored import Answer, InBlocks, Scored
+from linkage_core.cohorts.base import ATTACKER
 from linkage_core.errors import InputError
 from linkage_core.ranking import pools
 from linkage_core.store.entry import Entry
+from linkage_core.store.seen import split_apart
 from linkage_core.validate import one_of
 
 _WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
@@ -53,8 +55,9 @@ def known_of(entry: Entry, knows: str, source: Entry | None = None) -> tuple[Abo
     InputError naming the column that the records of one or the other lack.
     """
     one_of("knows", knows, KNOWS)
+    split = split_apart(entry, source)
     source = source or entry
-    own, asked = source.records("attacker"), entry.records(entry.default_split)
+    own, asked = source.records(ATTACKER), entry.records(split)
     for column in COLUMNS[knows]:
         for whose, records in ((source, own), (entry, asked)):
             if not (records[column].notna() & (records[column].astype("str") != "")).any():
@@ -62,7 +65,7 @@ def known_of(entry: Entry, knows: str, source: Entry | None = None) -> tuple[Abo
                     f"The records of {whose.cohort} have no {column}, which who knows {knows!r} goes by.",
                     f"Read the cohort from a table with a column {column}, or attack without --knows.",
                 )
-    candidates = entry.embeddings(split=entry.default_split).candidates
+    candidates = entry.embeddings(split=split).candidates
     first = asked.drop_duplicates("study_id").set_index("study_id").loc[candidates["study_id"]]
     return _about(own), _about(first)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.attacks.scored import Answer, Scored, ranked
-from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.base import ATTACKER, HELDOUT, LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, unit
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
-from linkage_core.store.seen import noise_of, noised, usable
+from linkage_core.store.seen import noise_of, noised, split_apart, usable, why_untested
 
 Known = int | Literal["all"]
 """How many of its own images or pairs an attacker has seen released."""
@@ -64,7 +64,7 @@ class Held(Asked):
 
     The attacker's own: own_released (n_own, e), own_clean the same before output noise, own_images (n_own, d),
     own_texts (n_own, t), own_findings (n_own, as findings), own_group (n_own,) patients. `noise` is the standard
-    deviation of Gaussian output noise in each coordinate, known to everybody.
+    deviation of Gaussian output noise in each coordinate, known to everybody; `split` whose records the queries are.
     """
 
     own_released: np.ndarray
@@ -76,6 +76,7 @@ class Held(Asked):
     heads: Heads
     off_the_shelf: Heads
     noise: float = 0.0
+    split: str = HELDOUT
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.noise) and self.noise >= 0):
@@ -116,7 +117,7 @@ def hold(
     source: Entry | None = None,
     noise: float | None = None,
     split: str | None = None,
-    own_split: str = "attacker",
+    own_split: str = ATTACKER,
     seed: int = 0,
 ) -> Held:
     """What attackers hold of an entry whose embeddings under a head are released.
@@ -125,15 +126,17 @@ def hold(
         source: the entry that has the head and the attacker's own split; by default the entry itself. For an external
             cohort give the one the head was made on.
         noise: standard deviation of output noise; by default what the head's record says under "output_noise", else 0.
-        split: whose images are queried; by default the entry's default split.
+        split: whose images are queried; default: seen.split_apart.
         seed: of the output noise that is drawn here to stand for the release.
 
     Raises InputError where the two splits share a patient, where the head was trained on the queried split, or where
     the entries come from other weights.
     """
     source = source or entry
-    split = split or entry.default_split
+    split = split or split_apart(entry, source)
     usable(entry, source, head, split)
+    if source is entry and own_split == ATTACKER and (problem := why_untested(entry)):
+        raise problem
     heads, shelf = source.heads(head), source.heads()
     base = entry.embeddings(split=split)
     own = source.records(own_split)
@@ -162,4 +165,5 @@ def hold(
         heads=heads,
         off_the_shelf=shelf,
         noise=sigma,
+        split=split,
     )

@@ -22,6 +22,7 @@ from linkage_core.ranking import counts as ranking
 from linkage_core.ranking import intervals, pools
 from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.store.entry import OFF_THE_SHELF, Embeddings, Entry, Store
+from linkage_core.store.seen import asked_split
 from linkage_core.validate import one_of
 
 IMAGES_BY = (None, "study", "patient")
@@ -216,8 +217,9 @@ def fusion_table(
     difference has no interval here.
     InputError as fused_counts, and if an N is larger than any query can fill.
     """
+    split = asked_split(entry, head, split)
     embeddings = entry.embeddings(head, split)
-    said = {"cohort": entry.cohort, "model": entry.model, "head": head, "split": split or entry.default_split}
+    said = {"cohort": entry.cohort, "model": entry.model, "head": head, "split": split}
     asked = list(product(pool_sizes, ks))
     counts, queries = fused_counts(embeddings, images_by, reports_by, hit, direction)
     return _rated(counts, queries, asked, said, seed)
@@ -240,8 +242,9 @@ def fusion_tables(
     """
     for direction in directions:
         one_of("direction", direction, DIRECTIONS)
+    split = asked_split(entry, head, split)
     embeddings = entry.embeddings(head, split)
-    said = {"cohort": entry.cohort, "model": entry.model, "head": head, "split": split or entry.default_split}
+    said = {"cohort": entry.cohort, "model": entry.model, "head": head, "split": split}
     asked = [(n, k) for n, k in product(pool_sizes, ks) if k <= n]
     if not asked:
         raise InputError(f"k is {min(ks, default=0)}, and the largest pool {max(pool_sizes, default=0)}.", "k is 1..N.")

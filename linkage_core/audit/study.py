@@ -22,7 +22,7 @@ from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.ranking.intervals import DRAWS, flag_of, rate_intervals
 from linkage_core.store.entry import OFF_THE_SHELF, Embeddings, Entry
 from linkage_core.store.files import versions
-from linkage_core.store.seen import refuse_seen
+from linkage_core.store.seen import asked_split, refuse_seen
 from linkage_core.validate import one_of
 
 SCHEMA = 1
@@ -225,7 +225,7 @@ def study(
             f"Strata ({', '.join(by)}) do not apply to the pool {pool!r}.", f"They narrow the pool {HARD_NEGATIVES}."
         )
     pool = "+".join([pool, *by])
-    split = split or entry.default_split
+    split = asked_split(entry, head, split)
     if head != OFF_THE_SHELF:
         refuse_seen(entry, head, split)
     queries = entry.records(split)
@@ -252,22 +252,42 @@ def study(
             f"No image of {entry.cohort} has a decoy: no two patients share {', '.join(['their findings', *by])}.",
             "Ask for fewer strata, or another pool.",
         )
+    if not counts.n_eligible.any():
+        raise InputError(
+            f"No image of {entry.cohort}, split {split}, has another patient's report to be mistaken for: "
+            f"{queries['patient_id'].nunique():,} patient, {len(queries):,} records.",
+            "A pool needs two patients: check the patient ids, or ask for every report with --pool all.",
+        )
     return Study(entry, head, direction, pool, split, counts, queries, int(n_candidates), seed, by)
 
 
 def study_of(entry: Entry, name: str, heads: Heads) -> Study:
-    """Counts by cosine of heads that need not be stored, over the default split; nothing is read or written."""
-    direction, pool, split = DIRECTIONS[0], "other-patients", entry.default_split
+    """Counts by cosine of heads that need not be stored, over the tested split; nothing is read or written."""
+    direction, pool, split = DIRECTIONS[0], "other-patients", entry.tested_split
     embeddings = entry.embeddings(heads, split)
     counts = _count(embeddings, direction, pool)
     return Study(entry, name, direction, pool, split, counts, embeddings.records, len(embeddings.candidates))
 
 
 def report(studies: Sequence[Study], pool_sizes: Sequence[PoolSize], ks: Sequence[int]) -> dict[str, Any]:
-    """The JSON object of `linkage audit --json`: schema, provenance by entry, rows. NaN becomes null."""
-    table = pd.concat([one.table(pool_sizes, ks) for one in studies], ignore_index=True)
+    """The JSON object of `linkage audit --json`: schema, provenance by entry, rows. NaN becomes null.
+
+    A pool that no query of a model can fill has no row: `left_out` (only then there) says so. InputError where none of
+    them can be filled.
+    """
+    parts, left_out = [], {}
+    for one in studies:
+        fit = [n for n in pool_sizes if n == "full" or n <= one.largest_pool]
+        if fit:
+            parts.append(one.table(fit, ks))
+        for n in (n for n in pool_sizes if n not in fit):
+            left_out[f"{one.model}, N = {n:,}"] = (
+                f"no query has so many candidates; the largest N is {one.largest_pool:,}"
+            )
+    table = pd.concat(parts, ignore_index=True) if parts else studies[0].table(pool_sizes, ks)  # which says why
     provenance = {f"{one.cohort}/{one.model}": one.provenance() for one in studies}
-    return {"schema": SCHEMA, "provenance": provenance, "rows": tables.rows(table)}
+    made = {"schema": SCHEMA, "provenance": provenance, "rows": tables.rows(table)}
+    return made | ({"left_out": left_out} if left_out else {})
 
 
 def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> str:

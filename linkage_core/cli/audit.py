@@ -164,15 +164,16 @@ def run(
         if full:
             write(made, full, progress)
         tables = made.tables([name for name, wish in asked.items() if wish], progress)
-    if tables or made.left_out:
+    left_out = result.get("left_out", {}) | made.left_out
+    if tables or left_out:
         shown = {name: rows(table) for name, table in tables.items() if name != "exposure"}
-        result |= {"tables": shown, "left_out": made.left_out}
+        result |= {"tables": shown, "left_out": left_out}
     write_json(result, json_to)
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
 
         printing.audit(result, studies)
-        printing.audit_tables(tables, made.left_out)
+        printing.audit_tables(tables, left_out)
         if full:
             say(f"Every table, with what its columns mean: {full / 'audit.json'}")

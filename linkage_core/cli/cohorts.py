@@ -142,7 +142,6 @@ def embed(
     import dataclasses
     from functools import partial
 
-    from linkage_core.audit import study as auditing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.embed.embedding import embed as run
     from linkage_core.encoders.registry import load_encoder
@@ -170,7 +169,7 @@ def embed(
             progress=progress,
             workers=workers,
         )
-    auditing.study(entry)  # counted once now, so that the pages open at once
+    _count(entry)
     rejects = entry.rejects()
     _entry_done(found, entry, rejects, quiet, json_to)
     bound_rejects(len(rejects), max_rejects)
@@ -195,7 +194,6 @@ def import_(
     For example:
         linkage import mine/my-model --image image.npy --text text.npy --records records.csv
     """
-    from linkage_core.audit import study as auditing
     from linkage_core.cohorts import table
     from linkage_core.embed.arrays import read_pair
     from linkage_core.embed.embedding import import_arrays
@@ -204,7 +202,7 @@ def import_(
     found = table.read(records, cohort_name, seed or 0, **given_only(splits=splits))
     images, texts, notes = read_pair(image, text, list(found.records["record_id"]))
     entry = import_arrays(found, model, images, texts, store_at(store, writes=True), store_text=store_text)
-    auditing.study(entry)
+    _count(entry)
     for note in notes:
         found.understood.note(note)
     _entry_done(found, entry, entry.rejects(), quiet, json_to)
@@ -347,6 +345,16 @@ def phantom_export(
         say(f"{len(chosen)} studies: {written}")
 
 
+def _count(entry: Entry) -> None:
+    """Once now, so that the pages open at once; why it cannot be is said where it is asked for."""
+    from contextlib import suppress
+
+    from linkage_core.audit import study as auditing
+
+    with suppress(InputError):
+        auditing.study(entry)
+
+
 def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None) -> None:
     from linkage_core.cohorts.summary import summarise
 
@@ -365,6 +373,7 @@ def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool,
             highlight=False,
         )
         printing.rejects(rejects)
+        printing.splits(entry)
         if found.root is not None and len(rejects):
             say("Rejected files are read again when they change, or with --rebuild.")
         cut = entry.manifest.get("truncated_reports", {})

@@ -28,10 +28,13 @@ from linkage_core.cli.options import (
 from linkage_core.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from linkage_core.store.entry import Entry
 
 PROMISE: dict[str, Any] = {"rich_help_panel": "The promise"}
 DEFAULT_MECHANISM = "Default: {linkage_core.mitigation.mechanisms.LABEL}."
+USUAL_MECHANISM = f"{DEFAULT_MECHANISM} Without labels: {{linkage_core.mitigation.mechanisms.WITHOUT_LABELS}}."
 TRAINING: dict[str, Any] = {"rich_help_panel": "Training"}
 
 
@@ -39,7 +42,7 @@ def finetune(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose heads.")],
     mechanism: Annotated[
         str | None,
-        typer.Option("--mechanism", help=f"{{linkage_core.mitigation.mechanisms.MECHANISMS}}. {DEFAULT_MECHANISM}"),
+        typer.Option("--mechanism", help=f"{{linkage_core.mitigation.mechanisms.MECHANISMS}}. {USUAL_MECHANISM}"),
     ] = None,
     epsilon: Annotated[
         str | None, typer.Option("--epsilon", help="Above 0; inf for no noise, which is not private.")
@@ -124,9 +127,9 @@ def finetune(
     from linkage_core.mitigation import mechanisms
     from linkage_core.store.seen import same_weights
 
-    mechanism = mechanism or mechanisms.LABEL
     where = store_at(store)
     entry = where.open(*target_parts(target))
+    mechanism = mechanism or mechanisms.usual(entry)
     if seed is not None and not reproducible:
         raise InputError(f"--seed {seed} was given.", "A private run keeps no seed. Add --reproducible.")
     if reproducible and seed is None:
@@ -213,7 +216,7 @@ def attack(
     from linkage_core.attacks.beside import known_of
     from linkage_core.attacks.held import RELEASES
     from linkage_core.store.entry import OFF_THE_SHELF
-    from linkage_core.store.seen import usable
+    from linkage_core.store.seen import split_apart, usable
     from linkage_core.validate import one_of
 
     one_of("game", game, GAMES)
@@ -221,12 +224,13 @@ def attack(
     where = store_at(store)
     entry = where.open(*target_parts(target))
     other = where.open(source, entry.model) if source else None
-    sizes = _sizes(entry, game, pool_size)
+    split = split_apart(entry, other)
+    sizes = _sizes(entry, split, game, pool_size)
     ks = [whole_number(part, "--k") for part in parts_of(k, "--k")]
     if game == "archive" and ks != [1]:
         raise InputError(f"--k is {k}, and in an archive one report is named for each image.", "Leave --k out.")
     wanted = [_known(part) for part in parts_of(known, "--known")]
-    usable(entry, other or entry, head, entry.default_split)  # before the work, not after
+    usable(entry, other or entry, head, split)  # before the work, not after
     known_of(entry, knows, other)
     runs: dict[str, list[Any]] = {}
     for when, name in {"before": OFF_THE_SHELF, "after": head}.items():
@@ -270,10 +274,10 @@ def attack(
         _attack_next(target, head, game, knows)
 
 
-def _sizes(entry: Entry, game: str, pool_size: str | None) -> list[Any]:
+def _sizes(entry: Entry, split: str, game: str, pool_size: str | None) -> list[Any]:
     """The N that are asked for; InputError for one that is too large for the game."""
-    records = entry.records(entry.default_split)
-    largest = records["patient_id"].nunique() if game == "archive" else _largest(entry)
+    records = entry.records(split)
+    largest = records["patient_id"].nunique() if game == "archive" else _largest(records)
     usual = (100, 1000) if game == "archive" else (100, 1000, 10_000)
     if pool_size is None:
         return [n for n in usual if n <= largest] or ["full"]
@@ -377,9 +381,9 @@ def utility(
         printing.utility(content, entry.synthetic)
 
 
-def _largest(entry: Entry) -> int:
+def _largest(records: pd.DataFrame) -> int:
     """The largest N that an image can fill: its report and those of all other patients."""
-    studies = entry.records(entry.default_split).drop_duplicates("study_id")
+    studies = records.drop_duplicates("study_id")
     return len(studies) - int(studies["patient_id"].value_counts().min()) + 1
 
 
@@ -442,6 +446,50 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
         say(f"[bold]{plain(one)}[/bold] Trained all the same; this is said here alone.")
     first = paths[0]
     say(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
+
+
+def whole(
+    target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose lab.")],
+    public: Annotated[
+        str | None,
+        typer.Option(
+            "--public", help="Public cohort of the store, seen by the same model, such as phantom-site-b: for releases."
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Heads that are measured at once; default: one a core.")
+    ] = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Heads of every mechanism, attacked and used, and with a public cohort every kind of release: for the pages.
+
+    Minutes for hundreds of studies, hours for tens of thousands. A run that was stopped goes on where it stood. Nothing
+    of it leaves: heads and tables stay in the entry.
+
+    For example:
+        linkage lab mine/phantom-radiology --public phantom-site-b
+    """
+    from linkage_core.images.processes import default_workers
+    from linkage_core.lab import frontier, measured, own
+
+    entry = store_at(store, writes=True).open(*target_parts(target))
+    with progress_bars(quiet or json_to == "-") as progress:
+        entry = own.build(entry, public, processes=processes or default_workers(), progress=progress)
+    made = {
+        "entry": f"{entry.cohort}/{entry.model}",
+        "heads": measured.linkage(entry)["head"].nunique(),
+        "compared": len(frontier.options_of(entry)),
+    }
+    write_json(made, json_to)
+    if speaks(quiet, json_to):
+        from linkage_core.cli.console import plain, say
+
+        say(plain(f"{made['heads']} heads of {made['entry']} measured, {made['compared']} options compared."))
+        if public is None:
+            say("Releases are made from a public cohort: name one with --public to have them measured too.")
+        say(plain(f"Next: linkage app, pages Mitigation and Compare mitigations, cohort {entry.cohort}"))
 
 
 def canary(

@@ -108,6 +108,11 @@ TABLE = (
         PROTECT,
     ),
     Row(
+        *("lab", "lab", "whole"),
+        "Heads of every mechanism, attacked and used, and with a public cohort every kind of release: for the pages.",
+        PROTECT,
+    ),
+    Row(
         *("canary", "lab", "canary"),
         "Does the training leak more than its epsilon says? One run with planted patients gives a lower bound.",
         PROTECT,
@@ -240,6 +245,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         note(f"[bold red]Error:[/bold red] {plain(error.what)}", soft_wrap=True)
         if error.remedy:
             note(plain(error.remedy), soft_wrap=True)
+        sys.exit(2)
+    except MemoryError as error:
+        from linkage_core.cli.console import note, plain
+
+        note(f"[bold red]Error:[/bold red] Memory ran out{plain(f' ({error})' if str(error) else '')}.", soft_wrap=True)
+        note("What was finished stays. Close other programs, or run it where there is more memory.")
         sys.exit(2)
     except OSError as error:
         from linkage_core.cli.console import note, plain

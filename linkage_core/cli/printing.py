@@ -9,11 +9,14 @@ from rich import box
 from rich.table import Table
 
 from linkage_core.cli.console import plain, say
+from linkage_core.cohorts.base import SPLITS
+from linkage_core.store.seen import why_untested
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from linkage_core.audit.study import Study
+    from linkage_core.store.entry import Entry
 
 LABEL_STATES = ("positive", "uncertain", "negative", "missing")
 
@@ -131,6 +134,21 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
         f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
         "It measures cosine similarity alone: another attacker may do better.",
     )
+
+
+def splits(entry: Entry) -> None:
+    """Who is in which split of a cohort that was embedded, what for, and what cannot be done for want of somebody."""
+    if entry.default_split != "all":
+        return
+    patients = entry.records().groupby("split")["patient_id"].nunique()
+    counts = ", ".join(f"{name} {patients.get(name, 0):,}" for name in SPLITS)
+    say(
+        f"Patients by split: {counts}. An audit of the model as it is asks about all; heads are trained on the first, "
+        "attackers learn from the second, and both are tested on the third.",
+        highlight=False,
+    )
+    if problem := why_untested(entry):
+        say(plain(f"Heads and attackers cannot be tested here. {problem.what} {problem.remedy}"))
 
 
 PRINTED = {

@@ -46,7 +46,7 @@ RECORD_COLUMNS = ("record_id", "patient_id", "study_id", "image", "view", "sex",
 
 REJECT_COLUMNS = ("item", "reason", "what", "remedy")
 
-SPLITS = ("finetune", "attacker", "heldout")
+SPLITS = FINETUNE, ATTACKER, HELDOUT = ("finetune", "attacker", "heldout")
 
 
 @dataclass
@@ -106,26 +106,41 @@ def text_key(report: str) -> str:
     return hashlib.sha256(normalised.encode()).hexdigest()[:16]
 
 
+FEW = 100
+"""Patients, below which a split is cut to its shares."""
+
+
 def split_by_patient(
     patient_ids: pd.Series, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
 ) -> pd.Series:
     """A seeded split (finetune, attacker, heldout) that no patient crosses.
 
     A patient's split depends on the seed and the patient's id alone (a keyed hash), so adding or removing other
-    patients moves nobody.
+    patients moves nobody. Below FEW patients that would leave a split empty too often: there they are put in the order
+    of the hash and cut, so that each split has its share, and somebody where there are three or more.
 
-    >>> split_by_patient(pd.Series(["a", "a", "b"]), seed=0).nunique() <= 2
-    True
+    >>> split_by_patient(pd.Series(["a", "b", "c", "d", "e"]), seed=0).value_counts().to_dict()
+    {'finetune': 3, 'heldout': 1, 'attacker': 1}
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
         raise InputError(
             f"fractions are {fractions}.", "Give three shares (finetune, attacker, heldout) that sum to 1."
         )
     edges = np.cumsum(fractions)[:2]
+    patients = [str(patient) for patient in patient_ids.unique()]
+    at = np.array([_place(seed, patient) for patient in patients])
+    if (n := len(patients)) < FEW:
+        given = np.array(fractions) > 0
+        least = given * (n >= given.sum())  # one each, if there are so many
+        cuts = np.round(edges * n).clip(np.cumsum(least)[:2], n - least[::-1].cumsum()[::-1][1:])
+        at = np.searchsorted(cuts, np.argsort(np.argsort(at, kind="stable")), side="right")
+    else:
+        at = np.searchsorted(edges, at, side="right")
+    placed = {patient: SPLITS[place] for patient, place in zip(patients, at, strict=True)}
+    return patient_ids.astype("str").map(placed).astype("str")
 
-    def place(patient: str) -> str:
-        digest = hashlib.sha256(f"{seed}\x1f{patient}".encode()).digest()
-        return SPLITS[int(np.searchsorted(edges, int.from_bytes(digest[:8], "big") / 2**64, side="right"))]
 
-    placed = {patient: place(str(patient)) for patient in patient_ids.unique()}
-    return patient_ids.map(placed).astype("str")
+def _place(seed: int, patient: str) -> float:
+    """Where a patient lies between 0 and 1, whoever else there is."""
+    digest = hashlib.sha256(f"{seed}\x1f{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -96,9 +96,13 @@ class Source:
             except InputError as error:
                 raise ImageError("missing-file", error.what, error.remedy) from error
         if not root or not Path(root).is_dir():
-            what = (
-                f"The images of {self.cohort['name']} are no longer at {root}." if root else "No images came with it."
-            )
+            if not root:
+                raise ImageError(
+                    "missing-file",
+                    "Imported embeddings come without images.",
+                    "To see them, embed the cohort from files.",
+                )
+            what = f"The images of {self.cohort['name']} are no longer at {root}."
             raise ImageError("missing-file", what, "Put the folder back, or embed the cohort from where it is now.")
         return files.read_below(Path(root), row)
 

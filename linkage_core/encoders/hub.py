@@ -181,9 +181,9 @@ def huggingface_cache() -> Path:
     """The folder in which `huggingface_hub` keeps repositories, by the variables that it honours itself."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
+            return at_home(os.environ[variable])
     home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
+    return (at_home(home) if home else _user_cache() / "huggingface") / "hub"
 
 
 def converted_cache() -> Path:
@@ -192,7 +192,32 @@ def converted_cache() -> Path:
 
 
 def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    try:
+        return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    except ModelError:
+        if not os.environ.get("HF_HOME"):
+            raise
+        return at_home(os.environ["HF_HOME"])
+
+
+def at_home(path: str) -> Path:
+    """A path that may begin with ~. ModelError where that is nowhere: a container's user may be a number alone."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ModelError(
+            f"There is no home folder for {path}: nobody has this name, or HOME is not set and the user has none.",
+            "Set HF_HOME to the folder that models are kept in, or name a model's own folder in full.",
+        ) from error
+
+
+def _anything_kept() -> bool:
+    """Whether there is a place that models are kept in: without a home folder there need not be."""
+    try:
+        huggingface_cache(), converted_cache()
+    except ModelError:
+        return False
+    return True
 
 
 def is_folder_name(name: str) -> bool:
@@ -207,9 +232,9 @@ def resolve(repo_or_folder: str, revision: str | None = None) -> LocalModel | No
     weights stand in for a cached repository that has none but a pickle.
     """
     if is_folder_name(repo_or_folder):
-        folder = Path(repo_or_folder).expanduser()
+        folder = at_home(repo_or_folder)
         return _read_folder(folder, None, _commit_in_path(folder)) if folder.is_dir() else None
-    commit = _commit_of(repo_or_folder, revision)
+    commit = _commit_of(repo_or_folder, revision) if _anything_kept() else None
     if commit is None:
         return None
     cached = _snapshot(repo_or_folder, commit)
@@ -225,6 +250,8 @@ def resolve(repo_or_folder: str, revision: str | None = None) -> LocalModel | No
 def cached_repositories() -> list[tuple[str, str]]:
     """(ORG/NAME, family) of every cached repository whose files tell its family."""
     names: dict[str, str] = {}
+    if not _anything_kept():
+        return []
     for folder in sorted([*_folders(huggingface_cache(), "models--"), *_folders(converted_cache(), "")]):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         if _REPO.fullmatch(repo) and repo not in names:

@@ -185,7 +185,7 @@ def _known(of: Any, mechanism: Mechanism, entry: Entry) -> Any:
     """The mechanism as `ceiling` wants it: cells by the codes of the very records."""
     if of != "cells" or mechanism.cells is None:
         return of
-    records = entry.records(entry.default_split)
+    records = entry.records(entry.tested_split)
     clean = entry.clean_images(records["record_id"])
     return ceilings.Cells(mechanism.cells(clean), mechanism.n_cells)
 
@@ -267,13 +267,14 @@ def heads(
             "listed": len([one for one in str(row["findings"]).split(", ") if one]),
         }
         entry = frontier.keep(entry, option, used=used)
+    progress("heads", len(names), len(names))
     return entry
 
 
 def nothing(entry: Entry, public: Entry, before: Probe | None = None) -> Entry:
     """Nothing is released: an attacker guesses, and a recipient reads nothing, or trains on what is public anyway."""
     listed = frequent(entry)
-    records = entry.records(entry.default_split)
+    records = entry.records(entry.tested_split)
     sizes = sorted(lab.linkage(entry).query("attacker == 'worst' and cohort == @entry.cohort")["pool_size"].unique())
     guess = [
         {
@@ -328,7 +329,7 @@ def trained_rows(
     reader: clean unit rows (n, e) -> (n, 14) scores, NaN for a finding it does not know. before: the clean probe
     (default: the one of the attacker's split, as everywhere in the lab).
     """
-    records = entry.records(entry.default_split)
+    records = entry.records(entry.tested_split)
     clean = entry.clean_images(records["record_id"])
     before = before or clean_probe(entry, "attacker")
     after = np.asarray(reader(clean), dtype=np.float64)
@@ -470,7 +471,7 @@ def told(
     rng = np.random.default_rng([seed, 32])
     held = measured.hold(entry, mechanism, seed=seed)
     game = measured.ask(held, mechanism, population, seed)
-    own = entry.records(entry.default_split)[list(LABELS)].to_numpy(float)[game.rows] == 1
+    own = entry.records(entry.tested_split)[list(LABELS)].to_numpy(float)[game.rows] == 1
     known, column = np.zeros((len(own), 2 * len(LABELS))), rng.integers(0, len(LABELS), len(own))
     known[np.arange(len(own)), column + len(LABELS) * ~own[np.arange(len(own)), column]] = 1
     stated = np.column_stack([held.findings == 1, held.findings != 1]).astype(np.float64)

@@ -40,8 +40,11 @@ class Planned:
     external: bool = False
 
 
-def planned(mechanism: str, epsilon: float = math.inf, seed: int = 0, **more: Any) -> Planned:
-    """A reproducible head of the default name. `known`, `external` and `suffix` (to the name); the rest are Options."""
+def planned(mechanism: str, epsilon: float = math.inf, seed: int | None = 0, **more: Any) -> Planned:
+    """A head of the default name, reproducible but for seed None.
+
+    `known`, `external` and `suffix` (to the name); the rest are Options.
+    """
     known, external, suffix = (
         more.pop(key, usual) for key, usual in (("known", ("all",)), ("external", False), ("suffix", ""))
     )
@@ -78,6 +81,28 @@ def grid(declared: Sequence[str]) -> list[Planned]:
     ]
 
 
+def of_cohort(entry: Entry, public: str | None = None) -> list[Planned]:
+    """What a lab of one's own cohort is made of: what it has the labels for, and the public cohort, if one is named.
+
+    Noise is secret unless the cohort is synthetic, as the pages ask for it. The steps of a slider between MAIN are left
+    out: the page makes one-shot heads itself.
+    """
+    seed = 0 if entry.synthetic else None
+    trained = [oneshot.MOMENT]
+    if entry.labelled:
+        trained = [oneshot.LABEL, mechanisms.LABEL, *trained]
+    if public:
+        trained.append(mechanisms.PUBLIC)
+    of: dict[str, Any] = {"seed": seed, "public": public}
+    return [
+        *(planned(kind, epsilon, known=KNOWN, external=True, **of) for epsilon in MAIN for kind in trained),
+        *(planned(mechanisms.NOISE_ONLY, epsilon, like=kind, **of) for epsilon in MAIN for kind in trained),
+        *(planned(control, **of) for control in ("rotation", "random-heads", "truncate", "output-noise")),
+        planned(mechanisms.NONPRIVATE, like=trained[0], **of),
+        *([planned("public-labels", **of)] if public and entry.labelled else []),
+    ]
+
+
 def frequent(entry: Entry, n: int = 7) -> tuple[str, ...]:
     """The n findings most often present in the attacker's split, which is nobody's test, in the order of LABELS."""
     present = (entry.records("attacker")[list(LABELS)] == 1).sum()
@@ -94,6 +119,7 @@ def build(
     training: Training | None = None,
     plan: Iterable[Planned] | None = None,
     findings: Sequence[str] = LABELS,
+    whatever_can: bool = False,
     processes: int = 1,
     progress: Progress = silent,
 ) -> Entry:
@@ -103,7 +129,8 @@ def build(
         externals: cohorts of the store that the main heads are measured on without retraining.
         training: the pairs; by default finetune.training_pairs. A shipped subset is refused.
         plan: default `grid`. findings: those that the kept sums of label-oneshot are about.
-        processes: how many heads are attacked at once.
+        whatever_can: a head that cannot be measured on this cohort is left out, and progress is told why; otherwise it
+            ends the run. processes: how many heads are attacked at once.
 
     Sums, heads and tables go into the entry of `cohort` and `model`, which is returned.
     """
@@ -116,6 +143,8 @@ def build(
         )
     plan = list(grid(frequent(entry)) if plan is None else plan)
     for mechanism in oneshot.FORMS:
+        if mechanisms.known(mechanism).labels and not training.source.labelled:
+            continue
         kept = prepared(entry, mechanism)
         if kept is None or kept.about["trained_on"] != training.said():
             entry = finetuning.keep_sums(entry, finetuning.prepare(mechanism, training, findings=findings))
@@ -134,9 +163,15 @@ def build(
     left = {one.name: one for one in steps if not measured(entry, one.name)}
     job = partial(_found, store.root, cohort, model, tuple(externals), left)
     for name, rows in at_once(job, list(left), processes, partial(progress, "heads measured")):
-        entry = keep(entry, name, rows)
+        if isinstance(rows, InputError):
+            if not whatever_can:
+                raise rows
+            progress(f"{name} is left out: {rows.what}", 0, 0)
+        else:
+            entry = keep(entry, name, rows)
     there = set(games.games(entry)["head"])
-    apart = [name for name in (OFF_THE_SHELF, *(one.name for one in plan if one.external)) if name not in there]
+    main = (OFF_THE_SHELF, *(one.name for one in plan if one.external))
+    apart = [name for name in main if name not in there and measured(entry, name)]
     play = partial(_played, store.root, cohort, model)
     for name, played in at_once(play, apart, processes, partial(progress, "games played")):
         entry = games.keep(entry, name, played)
@@ -150,8 +185,11 @@ def _played(root: Path, cohort: str, model: str, name: str) -> pd.DataFrame:
 
 def _found(
     root: Path, cohort: str, model: str, externals: tuple[str, ...], plan: dict[str, Planned], name: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is measured of a head of the plan; work of a process of its own."""
+) -> tuple[pd.DataFrame, pd.DataFrame] | InputError:
+    """What is measured of a head of the plan, or why that cannot be; work of a process of its own."""
     store, one = Store(root), plan[name]
     others = [store.open(external, model) for external in externals] if one.external else []
-    return found(store.open(cohort, model), name, externals=others, known=one.known)
+    try:
+        return found(store.open(cohort, model), name, externals=others, known=one.known)
+    except InputError as error:
+        return error

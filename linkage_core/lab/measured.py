@@ -379,7 +379,7 @@ def pool_sizes(study: Study) -> tuple[list[int], list[int]]:
 
 def _measures(entry: Entry) -> tuple[str, ...]:
     """What can be measured of the use: nothing without labels."""
-    has_labels = not entry.records(entry.default_split)[list(LABELS)].isna().all(axis=None)
+    has_labels = not entry.records(entry.tested_split)[list(LABELS)].isna().all(axis=None)
     return tuple(usefulness.MEASURES) if has_labels else ()
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import pandas as pd
 
 from linkage_core.audit.study import Study, study_of
-from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.base import FINETUNE, LABELS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.lab import measured
@@ -22,6 +22,7 @@ from linkage_core.mitigation import accounting, finetune, mechanisms, oneshot, t
 from linkage_core.mitigation.noise import Seeded, System
 from linkage_core.progress import Progress, silent
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
+from linkage_core.store.seen import why_untested
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,9 @@ def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
     Raises InputError for a mechanism that is trained step by step, where no sums and no training pairs are at hand, and
     for a delta of 1/n or more.
     """
+    trains = (entry.records()["split"] == FINETUNE).any()
+    if trains and entry.tested_split == "all" and (problem := why_untested(entry)):
+        raise problem  # else the patients who made the head would be those it is measured on
     made = sums(entry, setting)
     delta, _ = accounting.delta_for(made.n_units, setting.delta)
     if not signal:
@@ -204,7 +208,7 @@ def _prepared(entry: Entry, mechanism: str, unit: str, findings: tuple[str, ...]
 
 def why_no_pairs(entry: Entry) -> InputError | None:
     """Why nothing can be trained for this entry, with the command that helps; None where pairs are at hand."""
-    if (entry.records()["split"] == "finetune").any():
+    if (entry.records()["split"] == FINETUNE).any():
         return None
     beside = f"{entry.cohort}-finetune"
     if entry.model in entry.store.models(beside):
@@ -215,23 +219,6 @@ def why_no_pairs(entry: Entry) -> InputError | None:
         "train on.",
         f"Embed them: `{how}`",
     )
-
-
-def why_not_measured(entry: Entry) -> InputError | None:
-    """Why no attacker can be run on this entry, or None."""
-    splits = set(entry.records()["split"])
-    if "attacker" in splits and entry.default_split != "all":
-        return None
-    return InputError(
-        f"{entry.cohort}/{entry.model} has no split attacker: an attacker must learn from patients who are not asked "
-        "about.",
-        "Embed the cohort with splits by patient.",
-    )
-
-
-def without_labels(entry: Entry) -> bool:
-    """Whether no record has any of the 14 labels."""
-    return bool(entry.records()[list(LABELS)].isna().all(axis=None))
 
 
 def _alike(heads: pd.DataFrame, setting: Setting) -> pd.DataFrame:

@@ -448,7 +448,7 @@ def _prv_epsilon(multiplier: float, delta: float, q: float, steps: int) -> float
 
     accountant = PRVAccountant()
     accountant.history = [(multiplier, q, steps)]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # log 0 = -inf is meant there
         # Opacus sizes its table by a Renyi bound whose coarse orders it warns of; a larger table costs only time
         warnings.filterwarnings("ignore", message="Optimal order", category=UserWarning)
         return float(accountant.get_epsilon(delta))

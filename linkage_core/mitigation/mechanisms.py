@@ -34,6 +34,8 @@ LABEL, PUBLIC, PAPER = "label-dpsgd", "public-negatives", "paper"
 NOISE_ONLY, NONPRIVATE = "noise-only", "nonprivate"
 FIRST = oneshot.LABEL
 """What is shown first: it answers at once."""
+WITHOUT_LABELS = oneshot.MOMENT
+"""What is taken or shown first for a cohort without labels: it needs neither them nor a public cohort."""
 PAPER_EPSILON = 0.34  # as the study reports it
 _PAPER_DELTA = 6e-6  # as the study reports it
 
@@ -186,6 +188,11 @@ MECHANISMS = by_name(
         epsilon=math.inf,
     ),
 )
+
+
+def usual(entry: Entry) -> str:
+    """The mechanism that is taken where none is named: one that works on this cohort."""
+    return LABEL if entry.labelled else WITHOUT_LABELS
 
 
 def known(mechanism: str) -> Mechanism:

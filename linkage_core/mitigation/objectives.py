@@ -35,7 +35,11 @@ def targets(labels: np.ndarray, findings: Sequence[str]) -> np.ndarray:
     """
     places = [LABELS.index(name) for name in known_findings(findings)]
     if np.isnan(labels).all():
-        raise InputError("No record of these has a label.", "Give labels, or a mechanism that needs none.")
+        raise InputError(
+            f"None of these {len(labels):,} pairs has a label, and what is to be trained learns the findings.",
+            "Take a mechanism that needs none, such as moment-oneshot, or have labels: `linkage labels` reads them "
+            "from reports.",
+        )
     found = np.where(np.isnan(labels), 0.0, np.where(labels == -1, np.nan, labels))
     found[np.isnan(labels).all(axis=1)] = np.nan
     return found[:, places]

@@ -23,7 +23,7 @@ from linkage_core.ranking.counts import MatchCounts, distinct, each_block, own_c
 from linkage_core.release import bounds
 from linkage_core.release.kinds.capped import Cap
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
-from linkage_core.store.seen import noise_of, usable
+from linkage_core.store.seen import noise_of, split_apart, usable
 from linkage_core.validate import one_of
 
 UNIFORM, ATTACKED = "one-image-a-study", "other-patients"
@@ -101,7 +101,7 @@ def ceiling(
     that are not one a record, and for a cap of another dimension.
     """
     source = source or entry
-    split = split or entry.default_split
+    split = split or split_apart(entry, source)
     usable(entry, source, head, split)
     one_of("population", population, POPULATIONS)
     if draws < 2:
@@ -177,7 +177,8 @@ def of_head(
 
     Returns the rows of `ceiling` without what only a release of records has.
     """
-    source, split = source or entry, entry.default_split
+    source = source or entry
+    split = split_apart(entry, source)
     usable(entry, source, head, split)
     sigma = noise_of(source, head, noise)
     mechanism: Mechanism

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linkage_core import __version__
+from linkage_core.disk import lock
 from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.release import certificate, page, stated
 from linkage_core.release.certificate import PAGE, SCHEMA, Certificate
@@ -111,8 +112,6 @@ def begin(out: Path) -> Iterator[Making]:
 def _claimed(hidden: Path, out: Path) -> int:
     """A handle of the hidden folder, locked; the lock goes with the process, so a folder that can be locked is either
     new or left by a process that is dead."""
-    import fcntl
-
     busy = InputError(
         f"Another release is being written to {out}: {hidden} is in use.",
         "Wait until it is done, or name a new folder.",
@@ -126,13 +125,16 @@ def _claimed(hidden: Path, out: Path) -> int:
     except OSError as error:
         raise InputError(f"{hidden} cannot be used ({error}).", "Remove it, or name another place.") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(handle, hidden, busy)
         os.fchmod(handle, 0o700)
         if not os.path.samestat(os.fstat(handle), hidden.stat()):
             raise FileNotFoundError(hidden)
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         os.close(handle)
         raise busy from None
+    except LinkageError:
+        os.close(handle)
+        raise
     except OSError as error:
         os.close(handle)
         raise InputError(f"{hidden} cannot be locked ({error}).", "Remove it, or name another place.") from error

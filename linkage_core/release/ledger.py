@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from linkage_core.disk import sync_folder
 from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting
 from linkage_core.release import bounds
@@ -220,7 +221,7 @@ class Ledger:
                 book.execute("COMMIT")
                 book.executescript(_FROZEN)
             os.link(begun, path)  # unlike a rename, never over a file that somebody else just made
-            _synced(path.parent)
+            sync_folder(path.parent)
         except FileExistsError as error:
             raise InputError(f"{path} exists.", "Somebody else has just begun it: open it.") from error
         finally:
@@ -724,11 +725,3 @@ def _read_key(path: Path) -> bytes:
             f"{_key_path(path)} is missing or cannot be read.",
             "Without its key a ledger knows no patient: restore it from a backup.",
         ) from error
-
-
-def _synced(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,11 +8,13 @@ limits are about (`ask`), so that what is measured and what is certified can sta
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -100,7 +102,7 @@ class Game:
     def study(self, entry: Entry, name: str, counts: MatchCounts, seed: int = 0) -> Study:
         """Counts as a study, so that tables and intervals (clustered by patient) are those of any audit."""
         pool = "other-patients" if self.population == ATTACKED else self.population
-        split = entry.default_split
+        split = self.held.split
         queries = entry.records(split).iloc[self.rows].reset_index(drop=True)
         return Study(entry, name, "image-to-report", pool, split, counts, queries, len(self.held.text_of), seed)
 
@@ -281,7 +283,9 @@ def _classified(cells: np.ndarray, read: np.ndarray, asked: np.ndarray, n_cells:
     known = cells >= 0
     scale = np.maximum(read.std(axis=0), 1e-6)
     model = LogisticRegression(C=strength / len(read) * 100, max_iter=60, tol=1e-3)
-    model.fit(read[known] / scale, cells[known])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # its steps are counted: the strength is chosen with them
+        model.fit(read[known] / scale, cells[known])
     log_p = model.predict_log_proba(asked / scale)
     table = np.full((len(asked), n_cells), log_p.min())
     table[:, model.classes_] = log_p

@@ -156,7 +156,7 @@ def _own_probe(entry: Entry, head: str, split: str, patients: np.ndarray, missin
     common = np.intersect1d(own, patients)
     if len(common):
         raise InputError(
-            f"{len(common)} patients, such as {common[0]!r}, would both train your probe and be read by it.",
+            f"{len(common)} patients, such as {str(common[0])!r}, would both train your probe and be read by it.",
             "Name another split to train on.",
         )
     return train_probe(_embeddings(entry, head, records), states_of(records, missing), own, seed)

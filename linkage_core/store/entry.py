@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import shipped
-from linkage_core.cohorts.base import SPLITS
+from linkage_core.cohorts.base import HELDOUT, LABELS, SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.ranking.counts import MatchCounts
@@ -64,7 +64,7 @@ def folder_name(model: str) -> str:
             f"{model!r} cannot be the name of a store entry.", "Use letters, digits, dot, dash and underscore."
         )
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-90:]
-    return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}".lstrip("._-")
+    return f"{plain}-{hashlib.sha256(model.encode(errors='surrogateescape')).hexdigest()[:8]}".lstrip("._-")
 
 
 def parted(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -103,7 +103,15 @@ class Store:
     """All entries below one folder."""
 
     def __init__(self, root: Path) -> None:
+        """InputError for a folder whose name is no text: the libraries that write tables cannot open it."""
         self.root = Path(root)
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"The store {str(self.root)!r} is named in bytes that are not UTF-8.",
+                "Rename it, or name another folder.",
+            ) from error
 
     def cohorts(self) -> list[str]:
         """Names of cohorts with at least one entry, the phantom's first."""
@@ -174,6 +182,21 @@ class Entry:
     @property
     def default_split(self) -> str:
         return str(self.manifest["cohort"]["default_split"])
+
+    @cached_property
+    def tested_split(self) -> str:
+        """Whose records are asked about where something has learnt from the others: the held-out patients.
+
+        A cohort that is audited as a whole has them too, whatever its default split; where nobody is held out, or the
+        default split is narrower already, it is the default split.
+        """
+        whole = self.default_split == "all"
+        return HELDOUT if whole and (self.records()["split"] == HELDOUT).any() else self.default_split
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether any record has any of the 14 labels."""
+        return bool(self.records()[list(LABELS)].notna().any(axis=None))
 
     @property
     def fingerprint(self) -> str:

@@ -20,6 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from linkage_core import shipped
+from linkage_core.disk import lock, sync_folder
 from linkage_core.errors import StoreError
 from linkage_core.heads import Heads
 
@@ -115,28 +116,19 @@ def _replace(path: Path, content: bytes) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_folder(path.parent)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Hold an entry for writing, and clear what killed writers left.
 
-    StoreError if another process holds it, or if it came with the package.
+    StoreError if another process holds it, if the disk keeps no locks, or if it came with the package.
     """
-    import fcntl
-
     shipped.refuse_to_write(path)
     path.mkdir(parents=True, exist_ok=True)
-    with (path / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it.") from error
+    with (path / ".lock").open("w") as file:
+        lock(file.fileno(), path, StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it."))
         for leftover in path.rglob(".*.tmp"):
             leftover.unlink()
         yield

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from linkage_core.cohorts.base import ATTACKER, HELDOUT, SPLITS
 from linkage_core.errors import InputError
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
 
@@ -23,18 +24,21 @@ def refuse_seen(entry: Entry, head: str, split: str, source: Entry | None = None
     from (its record's `public`) trained the head as much as the private ones.
     """
     source = source or entry
+    seen, n_patients = _seen_of(entry, head, split, source)
+    if seen:
+        raise InputError(
+            f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}: {seen:,} of "
+            f"{n_patients:,} helped to train it.",
+            "Measure it on patients it has not seen: another split, or another cohort.",
+        )
+
+
+def _seen_of(entry: Entry, head: str, split: str, source: Entry) -> tuple[int, int]:
+    """(how many patients of a split a head was trained on, of how many); the most, where it was trained twice."""
     record = source.head_record(head)
     patients = np.unique(entry.records(split)["patient_id"].to_numpy(str))
-    for trained in (record.get("trained_on"), record.get("public")):
-        if not trained:
-            continue
-        seen = _seen(entry, source, patients, trained)
-        if seen:
-            raise InputError(
-                f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}: {seen:,} of "
-                f"{len(patients):,} helped to train it.",
-                "Measure it on patients it has not seen: another split, or another cohort.",
-            )
+    trained = [one for one in (record.get("trained_on"), record.get("public")) if one]
+    return max((_seen(entry, source, patients, one) for one in trained), default=0), len(patients)
 
 
 def _seen(entry: Entry, source: Entry, patients: np.ndarray, trained: Mapping[str, Any]) -> int:
@@ -80,6 +84,38 @@ def same_weights(entry: Entry, other: Entry) -> None:
             f"{other.cohort}/{other.model} was embedded with other weights than {entry.cohort}/{entry.model}.",
             "Embed both with the same model.",
         )
+
+
+def asked_split(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None) -> str:
+    """The split that a question is about: as asked, else the default one; the tested one where a head has seen
+    patients of the default one."""
+    if split or head == OFF_THE_SHELF:
+        return split or entry.default_split
+    return entry.tested_split if _seen_of(entry, head, entry.default_split, entry)[0] else entry.default_split
+
+
+def split_apart(entry: Entry, source: Entry | None = None) -> str:
+    """Whose records of `entry` are asked about, where heads, attackers and probes come from `source`.
+
+    From the entry itself (the default) they have learnt from its other patients; from another cohort they have not.
+    """
+    here = source is None or source.cohort == entry.cohort
+    return entry.tested_split if here else entry.default_split
+
+
+def why_untested(entry: Entry) -> InputError | None:
+    """Why nothing that learns from this cohort can be tested on it: a split that nobody is in. None where it can."""
+    counts = entry.records().groupby("split")["patient_id"].nunique()
+    lacking = [name for name in (ATTACKER, HELDOUT) if not counts.get(name, 0)]
+    if not lacking:
+        return None
+    there = ", ".join(f"{name} {counts[name]:,}" for name in SPLITS if name in counts)
+    what = " nor ".join(f"in the split {name}" for name in lacking)
+    return InputError(
+        f"Nobody of {entry.cohort} is {what} (patients: {there}), and attackers learn from the one and are asked about "
+        "the other.",
+        "Read the cohort again with other shares (--splits 40/30/30), another --seed, or more patients.",
+    )
 
 
 def usable(entry: Entry, source: Entry, head: str, split: str) -> None:

@@ -255,7 +255,7 @@ def _changes(entry: Entry, cohort: Entry, linkage: pd.DataFrame, design: Preset)
     n = max(size for size in table["pool_size"] if size <= max(design.pool_sizes))
     table = table[(table["pool_size"] == n) & (table["attacker"] == measured.WORST)].set_index("head")
 
-    patients = cohort.records(cohort.default_split)["patient_id"].to_numpy(str)
+    patients = cohort.records(cohort.tested_split)["patient_id"].to_numpy(str)
 
     def recalls(head: str) -> dict[str, np.ndarray]:
         source = None if cohort is entry else entry

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from linkage_core.cohorts.base import LABELS
+from linkage_core.encoders.base import Encoder
 from linkage_core.errors import InputError, ModelError
 from linkage_core.heads import Heads, unit
 from linkage_core.store.entry import Entry
@@ -110,18 +113,25 @@ class TextTower:
         return found
 
 
+@lru_cache(maxsize=1)
+def _encoder(name: str, root: Path, weights: str | None) -> Encoder:
+    """Loaded once for all heads of an entry: that takes longer than the prompts do. ModelError for other weights."""
+    from linkage_core.encoders.registry import load_encoder
+
+    encoder = load_encoder(name, store_root=root)
+    if encoder.describe()["weights_sha256"] != weights:
+        raise ModelError(
+            f"The {name} on this machine has other weights than this cohort was embedded with.",
+            "Zero-shot needs the same text tower: embed the cohort again.",
+        )
+    return encoder
+
+
 def text_tower(entry: Entry, prompts: Prompts | None = None) -> TextTower:
     """Embed prompts with the entry's own model. ModelError where it is not on this machine or is another one;
     InputError for a label that is none of the 14 or has no text on a side."""
-    from linkage_core.encoders.registry import load_encoder
-
     name = str(entry.manifest["model"].get("name", entry.model))
-    encoder = load_encoder(name, store_root=entry.store.root)
-    if encoder.describe()["weights_sha256"] != entry.manifest["model"].get("weights_sha256"):
-        raise ModelError(
-            f"The {name} on this machine has other weights than {entry.cohort}/{entry.model} was embedded with.",
-            "Zero-shot needs the same text tower: embed the cohort again.",
-        )
+    encoder = _encoder(name, entry.store.root, entry.manifest["model"].get("weights_sha256"))
     prompts = prompts_of(entry) if prompts is None else prompts
     for label, (stated, denied) in prompts.items():
         if label not in LABELS:

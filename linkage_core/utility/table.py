@@ -21,7 +21,7 @@ from linkage_core.errors import InputError, ModelError
 from linkage_core.heads import Heads, unit
 from linkage_core.ranking import intervals
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
-from linkage_core.store.seen import noise_of, noised, usable
+from linkage_core.store.seen import noise_of, noised, split_apart, usable
 from linkage_core.utility.auroc import Aurocs, aurocs
 from linkage_core.utility.probe import Probe, states_of, train_probe
 from linkage_core.utility.prompts import Prompts, text_tower
@@ -86,7 +86,7 @@ def utility_table(
     """
     source = source or entry
     train = train or source
-    split = split or entry.default_split
+    split = split or split_apart(entry, source)
     for other in (source, train):
         usable(entry, other, head if other is source else OFF_THE_SHELF, split)
     unknown = [one for one in measures if one not in MEASURES]
@@ -148,7 +148,7 @@ def _probes(
     common = np.intersect1d(records["patient_id"].to_numpy(str), patients)
     if len(common):
         raise InputError(
-            f"{len(common)} patients, such as {common[0]!r}, would both train the probe and be read by it.",
+            f"{len(common)} patients, such as {str(common[0])!r}, would both train the probe and be read by it.",
             "Train it on another split.",
         )
     first = _shelf_probe(source, train, split, missing, seed)

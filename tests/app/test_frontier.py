@@ -280,7 +280,7 @@ def test_without_a_table_there_is_a_card_with_the_command(page):
     app = page(cohort="clinic")
     assert not app.exception
     assert "Nothing is compared here yet" in words(app)
-    assert any(code.value == options.COMMAND for code in app.code)
+    assert any(code.value == options.command("clinic", lab_store.MODEL) for code in app.code)
     assert app.main.caption[-1].value.startswith("Cannot tell:")
 
 

@@ -37,6 +37,7 @@ MAY_LOAD: dict[str, set[str]] = {
     "attack": {"numba"},
     "utility": {"numba", "scipy.stats"},
     "receive": {"numba", "scipy.stats"},  # as utility, where a cohort was given
+    "lab": {"numba", "scipy.stats", "sklearn"},  # attackers on released records, however it ends
     "canary": {"scipy.stats"},  # the accountants
     "finetune": {"opacus", "scipy.stats", "torch"},  # an accountant of Opacus
     "study": {"numba", "scipy.stats", "torch"},
@@ -195,6 +196,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "study": ("--mimic nowhere --out study", 2),
         "embed": ("phantom --model phantom-nothing", 2),
         "phantom build": ("--lab --splits finetune", 2),
+        "lab": ("toy/m --public toy", 2),
         "doctor": ("", 0),
     }
     assert set(asked) == {" ".join(words(row)) for row in WORKING}

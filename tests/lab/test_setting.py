@@ -17,6 +17,7 @@ from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import finetune, training
 from linkage_core.store.entry import Entry, Store
+from linkage_core.store.seen import why_untested
 
 ALL = ", ".join(LABELS)
 
@@ -132,8 +133,8 @@ def test_what_is_missing_is_named(tmp_path):
     store = Store(tmp_path)
     made, images, texts = lab_store.cohort("bare", 40, synthetic=False, seed=4, splits=("heldout",), labels=False)
     entry = import_arrays(made, "m", images, texts, store)
-    assert settings.without_labels(entry)
-    assert "no split attacker" in str(settings.why_not_measured(entry))
+    assert not entry.labelled
+    assert "Nobody of bare is in the split attacker" in str(why_untested(entry))
     assert "no split finetune" in str(settings.why_no_pairs(entry))
     with pytest.raises(InputError, match="no split finetune"):
         settings.live(entry, Setting("moment-oneshot", 1.0))

@@ -1,0 +1,178 @@
+"""The whole lab on cohorts of one's own: every command and page, with labels and without, on arrays and on files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from helpers.command import linkage
+from helpers.toy import two_each
+from linkage_core.cohorts.base import LABELS
+from linkage_core.errors import InputError
+from linkage_core.lab import grid
+from linkage_core.lab import setting as settings
+from linkage_core.lab.setting import Setting
+from linkage_core.store.entry import Store
+from linkage_core.store.seen import asked_split, refuse_seen, why_untested
+
+from .conftest import words
+
+N_PATIENTS = 200
+"""Two studies each."""
+PAGES = ("start", "examples", "risk", "missing-match", "exposure", "mitigation", "frontier")
+
+
+def imported(root: Path, name: str, *, labels: bool, n_patients: int = N_PATIENTS) -> Path:
+    """`linkage import` of arrays in which images and reports share findings and an instance."""
+    rng = np.random.default_rng(list(name.encode()))  # others of another name: a ledger knows images again
+    states = (rng.random((2 * n_patients, len(LABELS))) < 0.3).astype(int)
+    texts = np.column_stack([2 * states, rng.standard_normal((len(states), 10))]).astype(np.float32)
+    images = (texts + 0.7 * rng.standard_normal(texts.shape)).astype(np.float32)
+    columns = dict(zip(LABELS, states.T, strict=True)) if labels else {}
+    (folder := root / name).mkdir()
+    two_each(name, n_patients, **columns).to_csv(folder / "records.csv", index=False)
+    np.save(folder / "image.npy", images)
+    np.save(folder / "text.npy", texts)
+    files = [f"--{one}={folder / file}" for one, file in (("image", "image.npy"), ("text", "text.npy"))]
+    command = ["import", f"{name}/m", *files, f"--records={folder / 'records.csv'}", "--store", root / "store"]
+    assert linkage(*command, "--quiet") == 0
+    return root / "store"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`labelled` and `bare`, imported; `films`, a folder of files without labels."""
+    root = tmp_path_factory.mktemp("own")
+    imported(root, "labelled", labels=True)
+    imported(root, "bare", labels=False)
+    folder = root / "films"
+    assert linkage("phantom", "export", folder, "--studies", 60, "--size", 64, "--quiet") == 0
+    manifest = pd.read_csv(folder / "manifest.csv")
+    manifest.drop(columns=[*LABELS]).to_csv(folder / "manifest.csv", index=False)
+    assert linkage("embed", "folder", folder, "--model=phantom-general", "--store", root / "store", "--quiet") == 0
+    return root / "store"
+
+
+TARGETS = {"labelled": "labelled/m", "bare": "bare/m", "films": "films/phantom-general"}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_command_works_on_it_and_every_page_shows_it(
+    name: str, store: Path, tmp_path: Path, open_page: Callable[..., AppTest]
+) -> None:
+    target = TARGETS[name]
+    secret, book, out = tmp_path / "secret", tmp_path / "book", tmp_path / "out"
+
+    def said(*command: object, code: int = 0) -> Any:
+        file = tmp_path / "said.json"
+        assert linkage(*command, "--store", store, "--quiet", "--json", file) == code, command
+        return json.loads(file.read_text(encoding="utf-8")) if code == 0 else None
+
+    def split(content: Any) -> str:
+        return str(content["provenance"][target]["split"])
+
+    assert split(said("audit", target)) == "all"
+    head = said("finetune", target, "--epsilon", 1)
+    assert head["mechanism"] == ("label-dpsgd" if name == "labelled" else "moment-oneshot")
+    assert head["private"]
+    finetuned = ("--head", head["head"])
+    assert split(said("audit", target, *finetuned)) == "heldout"
+    for more in (["--known", "0,all"], ["--game", "archive", "--known", "all"]):
+        found = said("attack", target, *finetuned, *more)
+        assert {row["when"] for row in found["worst"]} == {"before", "after"}
+    assert bool(said("utility", target, *finetuned, code=0 if name == "labelled" else 2)) == (name == "labelled")
+    assert said("canary", target, "--canaries", 4)["refuted"] is False
+    assert linkage("ledger", "create", book, target, "--epsilon", 3, "--lift", 1e6, "--store", store, "--quiet") == 0
+    kept = ("--secret", secret, "--new-secret", "--ledger", book)
+    said("release", target, "--kind", "embeddings", *kept, "--unlimited", "--out", out)
+    said("receive", out, *(("--cohort", target, "--split", "heldout") if name == "labelled" else ()))
+    for page in PAGES:
+        app = open_page(page, store=store, cohort=name)
+        assert not app.exception, page
+        if page == "mitigation":
+            assert re.search("(Cosine alone|The worst attacker tried) links|Too few to say", words(app))
+            assert any("needs labels" in str(box.options) for box in app.selectbox) == (name != "labelled")
+        if page == "examples":
+            assert "The true report is" in words(app)
+    app = open_page("examples", store=store, cohort=name, second="@mitigation")
+    assert "After:" in words(app)
+
+
+def test_the_lab_of_a_cohort_fills_the_pages(
+    store: Path, monkeypatch: pytest.MonkeyPatch, open_page: Callable[..., AppTest]
+) -> None:
+    """Of each kind of head one, so that it takes seconds."""
+    whole = grid.of_cohort
+
+    def one_of_each(entry: Any, public: str | None = None) -> list[grid.Planned]:
+        plan = whole(entry, public)
+        assert all(one.options.seed is None for one in plan), "real patients: noise is secret"
+        return list({one.mechanism: one for one in reversed(plan)}.values())[:3]
+
+    monkeypatch.setattr(grid, "of_cohort", one_of_each)
+    for name in ("labelled", "bare"):
+        assert linkage("lab", f"{name}/m", "--processes", 1, "--store", store, "--quiet") == 0
+        assert linkage("lab", f"{name}/m", "--processes", 1, "--store", store, "--quiet") == 0, "all is there"
+        app = open_page("frontier", store=store, cohort=name)
+        assert not app.exception
+        assert ("None of" in words(app) or "Too few patients" in words(app)) == (name == "labelled")
+        assert any("linkage lab bare/m" in code.value for code in app.code) == (name == "bare")
+
+
+def test_nobody_is_measured_who_taught_the_head(store: Path) -> None:
+    entry = Store(store).open("labelled", "m")
+    learnt = settings.live(entry, Setting("label-oneshot", 1.0)).study
+    assert learnt.split == "heldout"
+    assert set(learnt.queries["split"]) == {"heldout"}
+    name = next(Path(file).stem for file in entry.manifest["files"] if file.startswith("heads/label-dpsgd"))
+    assert asked_split(entry, name) == "heldout"
+    with pytest.raises(InputError, match="helped to train it"):
+        refuse_seen(entry, name, "all")
+
+
+def test_a_cohort_too_small_says_what_is_not_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two patients nobody is left to be held out."""
+    store = imported(tmp_path, "few", labels=True, n_patients=2)
+    entry = Store(store).open("few", "m")
+    assert "Nobody of few is in the split heldout (patients: finetune 1, attacker 1)" in str(why_untested(entry))
+    for command in ("attack few/m", "attack few/m --game archive", "lab few/m"):
+        assert linkage(*command.split(), "--store", store, "--quiet") == 2
+        assert "--splits" in capsys.readouterr().err
+    with pytest.raises(InputError, match="Nobody of few"):
+        settings.live(entry, Setting("label-oneshot", 1.0))
+    assert linkage("audit", "few/m", "--store", store, "--quiet") == 0
+
+
+def test_one_patient_has_nobody_to_be_taken_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = imported(tmp_path, "one", labels=False, n_patients=1)
+    assert linkage("audit", "one/m", "--store", store, "--quiet") == 2
+    assert "A pool needs two patients" in capsys.readouterr().err
+
+
+def test_pools_that_cannot_be_filled_are_left_out_by_name(tmp_path: Path, store: Path) -> None:
+    file = tmp_path / "said.json"
+    command = [
+        "audit",
+        "labelled/m",
+        "--pool-size",
+        "3,100,99999",
+        "--k",
+        "1",
+        "--hard-negatives",
+        "--store",
+        store,
+        "--quiet",
+    ]
+    assert linkage(*command, "--json", file) == 0
+    said = json.loads(file.read_text(encoding="utf-8"))
+    assert {row["pool_size"] for row in said["rows"]} == {3}
+    assert "no query has so many candidates; the largest N is" in said["left_out"]["m, N = 99,999"]
+    assert linkage("audit", "labelled/m", "--pool-size", "99999", "--store", store, "--quiet") == 2
