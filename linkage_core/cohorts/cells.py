@@ -83,12 +83,14 @@ def ids(values: pd.Series, name: str, where: str, understood: Understood) -> pd.
             f"{many} in {name} of {where} with .0 at the end, such as {values[floats].iloc[0]}: read without it"
         )
         values = values.str.replace(r"\.0+$", "", regex=True)
-    composed = mapped(values, lambda text: unicodedata.normalize("NFC", text)).astype("str")
-    if (respelled := composed != values).any():
-        many = counted(int(respelled.sum()), "id")
-        understood.note(f"{many} in {name} of {where} with accents composed otherwise: read as one spelling")
-    _note_near(composed, name, where, understood)
-    return composed
+    if (accents := ~values.str.isascii()).any():
+        composed = mapped(values[accents], lambda text: unicodedata.normalize("NFC", text)).astype("str")
+        if respelled := int((composed != values[accents]).sum()):
+            many = counted(respelled, "id")
+            understood.note(f"{many} in {name} of {where} with accents composed otherwise: read as one spelling")
+            values = values.where(~accents, composed)
+    _note_near(values, name, where, understood)
+    return values
 
 
 def _note_near(values: pd.Series, name: str, where: str, understood: Understood) -> None:
