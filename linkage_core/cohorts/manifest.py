@@ -26,6 +26,8 @@ from linkage_core.validate import in_utf8, nearest
 
 MAX_BYTES = 1 << 31
 _PART_ROWS = 50_000
+_PIECE = 1 << 20
+"""Bytes read at a time."""
 _UTF8 = "Save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')."
 _PACKED = {
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "Unpack it, or save it as 'CSV UTF-8'."),
@@ -173,8 +175,8 @@ def _opened(path: Path) -> Iterator[Any]:
             yield unpacked
 
 
-class _Checked(io.RawIOBase):
-    """Bytes on their way into a text, refused where they are none."""
+class _Checked(io.BufferedIOBase):
+    """Bytes on their way into a text, in large pieces, refused where they are none."""
 
     def __init__(self, file: Any, path: Path) -> None:
         self._file, self._path, self._at = file, path, 0
@@ -182,8 +184,8 @@ class _Checked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
+    def read1(self, size: int = -1) -> bytes:
+        data: bytes = self._file.read(max(size, _PIECE))
         null = data.find(b"\0")
         if null >= 0:
             raise InputError(
@@ -195,16 +197,15 @@ class _Checked(io.RawIOBase):
                 f"{self._path} has more than {MAX_BYTES:,} bytes unpacked.",
                 f"At most {MAX_BYTES:,} are read: split it.",
             )
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
 
 def _csv(path: Path, begin: bytes, choose: _Choice) -> pd.DataFrame:
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path} is UTF-16.", _UTF8)
     with _opened(path) as file:
-        buffered = io.BufferedReader(_Checked(file, path), 1 << 20)
-        rows = csv.reader(io.TextIOWrapper(buffered, "utf-8-sig", newline=""), strict=True)
+        checked: Any = _Checked(file, path)
+        rows = csv.reader(io.TextIOWrapper(checked, "utf-8-sig", newline=""), strict=True)
         try:
             return _rows(path, rows, choose)
         except UnicodeDecodeError as error:
