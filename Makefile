@@ -53,6 +53,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/audit_times.py
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
+	$(BIN)/python benchmarks/labels.py
 	$(BIN)/python benchmarks/interaction.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py

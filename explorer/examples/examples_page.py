@@ -15,6 +15,7 @@ from explorer.frame import kept, state
 from explorer.frame.controls import epsilon_words, model_control, pool_slider
 from linkage_core.audit.examples import Examples, RankedList
 from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.errors import LinkageError
 from linkage_core.store.entry import Entry
 
@@ -152,8 +153,9 @@ def find(examples: Examples) -> Found:
         record=st.session_state["find record"].strip() or None,
         exposure=tuple(st.session_state["find exposure"]),
     )
-    names, asked, note = records["record_id"].tolist(), state.get("record"), HINT
-    held_out = state.get("second") == state.MITIGATED
+    names, asked = records["record_id"].tolist(), state.get("record")
+    held_out = state.get("second") == state.MITIGATED and examples.entry.default_split == "all"
+    note = f"{HINT} · held-out patients only" if held_out else HINT
     absent = "is of nobody held out from the mitigation" if held_out else "is not in this cohort"
     if names and asked not in (None, *names):
         known = asked in set(examples.records["record_id"])
@@ -346,6 +348,7 @@ def origin(entry: Entry) -> list[tuple[str, str]]:
     made_by = entry.manifest["model"]
     return [
         ("Cohort", f"{entry.cohort}, fingerprint {str(entry.manifest['cohort'].get('fingerprint', ''))[:16]}"),
+        ("Labels", labels_line(entry.labels_note())),
         ("Model", entry.model),
         ("Family", str(made_by.get("family") or "not known")),
         ("Origin", str(made_by.get("model_id") or "not known")),

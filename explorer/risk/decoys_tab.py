@@ -14,6 +14,7 @@ from explorer.examples import gallery
 from explorer.frame import kept, page, state
 from explorer.risk import decoys
 from explorer.risk.risk_page import Asked, about, left_out, match_more, save, tool_row
+from linkage_core.cohorts.labels.cohort import labels_line
 
 KIND = "le-line le-three"
 SAME_DASH = "3px,4px"
@@ -90,6 +91,7 @@ def alike_or_not(asked: Asked, table: pd.DataFrame) -> pd.DataFrame:
     with st.expander("Details: how the decoys were found, and what these words mean", icon=":material/table:"):
         st.markdown(decoys.sizes_words(verified.sizes.iloc[0]))
         st.markdown(decoys.WORDS)
+        st.markdown(f"Labels: {labels_line(entry.labels_note())}.")
         st.dataframe(table.drop(columns=["cohort", "model"]), hide_index=True, height=300)
     return verified.balance
 

@@ -15,6 +15,7 @@ from linkage_core import tables
 from linkage_core.audit import strata as same_findings
 from linkage_core.audit.questions import DIRECTIONS, HARD_NEGATIVES, POOLS, SAME_TEXT
 from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads
 from linkage_core.ranking import pools
@@ -157,8 +158,14 @@ class Study:
             "seed": self.seed,
             "ties": "broken at random, in expectation",
             "versions": versions(),
-            **({"label_matched_auc": self.label_matched_auc()} if self.hard_negatives else {}),
+            **self._of_hard_negatives(),
         }
+
+    def _of_hard_negatives(self) -> dict[str, Any]:
+        """What the provenance says of decoys with the same findings, and where those findings come from."""
+        if not self.hard_negatives:
+            return {}
+        return {"label_matched_auc": self.label_matched_auc(), "labels": labels_line(self.entry.labels_note())}
 
     def recall(self, pool_size: PoolSize, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(Recall@k, chance) of each query in pools of N; NaN where its candidates are too few.

@@ -10,6 +10,7 @@ import typer
 from linkage_core.cli.options import (
     HOW,
     RANDOM,
+    WHICH,
     ImageFolderOption,
     JsonOption,
     KindArgument,
@@ -142,6 +143,7 @@ def embed(
     import dataclasses
     from functools import partial
 
+    from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.embed.embedding import embed as run
     from linkage_core.encoders.registry import load_encoder
@@ -158,6 +160,7 @@ def embed(
         found = dataclasses.replace(found, name=name)
     where = store_at(store, writes=True)
     encoder = load_encoder(model, store_root=where.root, device=device)
+    notes: list[str] = []
     with progress_bars(quiet or json_to == "-") as progress:
         entry = run(
             found,
@@ -168,7 +171,10 @@ def embed(
             rebuild=rebuild,
             progress=progress,
             workers=workers,
+            tell=notes.append,
         )
+    if speaks(quiet, json_to):
+        printing.notes(notes)
     _count(entry)
     rejects = entry.rejects()
     _entry_done(found, entry, rejects, quiet, json_to)
@@ -182,6 +188,15 @@ def import_(
     records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
     splits: SplitsOption = None,
     seed: SeedOption = None,
+    labels: Annotated[
+        Literal["from-text"] | None,
+        typer.Option(
+            "--labels",
+            help="from-text: rules read them from English reports that have none of their own.",
+            show_default=False,
+            **WHICH,
+        ),
+    ] = None,
     store_text: Annotated[
         bool, typer.Option("--store-text", help="Keep the report column in the store.", **HOW)
     ] = False,
@@ -195,11 +210,14 @@ def import_(
         linkage import mine/my-model --image image.npy --text text.npy --records records.csv
     """
     from linkage_core.cohorts import table
+    from linkage_core.cohorts.labels.cohort import with_text_labels
     from linkage_core.embed.arrays import read_pair
     from linkage_core.embed.embedding import import_arrays
 
     cohort_name, model = target_parts(target)
     found = table.read(records, cohort_name, seed or 0, **given_only(splits=splits))
+    if labels:
+        found = with_text_labels(found)
     images, texts, notes = read_pair(image, text, list(found.records["record_id"]))
     entry = import_arrays(found, model, images, texts, store_at(store, writes=True), store_text=store_text)
     _count(entry)
@@ -364,6 +382,7 @@ def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool,
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
+        from linkage_core.cohorts.labels.cohort import labels_line
 
         printing.as_read(summary)
         printing.notes(summary["notes"])
@@ -372,6 +391,7 @@ def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool,
             f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
             highlight=False,
         )
+        say(f"Labels: {labels_line(entry.labels_note())}.", highlight=False)
         printing.rejects(rejects)
         printing.splits(entry)
         if found.root is not None and len(rejects):

@@ -360,6 +360,7 @@ def utility(
         linkage utility phantom/phantom-radiology --head label-dpsgd-eps1-seed0
     """
     from linkage_core import tables
+    from linkage_core.cohorts.labels.cohort import labels_line
     from linkage_core.utility import table as useful
 
     where = store_at(store)
@@ -371,7 +372,12 @@ def utility(
     )
     content = {
         "schema": 1,
-        "provenance": {**_provenance(entry, other), "measures": useful.MEASURES, "missing": missing},
+        "provenance": {
+            **_provenance(entry, other),
+            "measures": useful.MEASURES,
+            "missing": missing,
+            "labels": labels_line(entry.labels_note()),
+        },
         "rows": tables.rows(rows),
     }
     write_json(content, json_to)

@@ -62,6 +62,11 @@ TABLE = (
         DATA,
     ),
     Row(
+        *("labels", "labels", "labels"),
+        "Read the 14 findings from English reports by rules: 1, 0, -1 (uncertain) or nothing; and check them.",
+        DATA,
+    ),
+    Row(
         *("verify", "cohorts", "verify"),
         "Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost.",
         DATA,

@@ -68,7 +68,8 @@ LabelsOption = Annotated[
     str | None,
     typer.Option(
         "--labels",
-        help="Of MIMIC-CXR: chexpert or negbio; of CheXpert Plus: impression_fixed, report_fixed or findings_fixed.",
+        help="from-text: rules read them from English reports that have none of their own. Of MIMIC-CXR: chexpert or "
+        "negbio; of CheXpert Plus: impression_fixed, report_fixed or findings_fixed.",
         show_default=False,
         **WHICH,
     ),

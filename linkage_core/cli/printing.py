@@ -37,6 +37,8 @@ def _cell(value: Any) -> str:
 
 def cohort(summary: dict[str, Any]) -> None:
     """What `linkage cohort` found: `summary` is cohorts.summary.summarise's."""
+    from linkage_core.cohorts.labels.cohort import labels_line
+
     words, shared = summary["report_words"], summary["duplicate_reports"]
     n_rejects = sum(summary["rejects"].values())
     lines = {
@@ -47,11 +49,13 @@ def cohort(summary: dict[str, Any]) -> None:
         "reports": f"{summary['distinct_reports']:,} distinct; {shared['texts']:,} texts are shared by "
         f"{shared['studies']:,} studies",
         "words": ", ".join(f"{name} {_cell(value)}" for name, value in words.items()),
+        "greys": _greys(summary["seen"]),
         "views": ", ".join(f"{name} {count:,}" for name, count in summary["views"].items()),
         "ages": " to ".join(f"{age:g}" for age in summary["age"].values()) or "-",
         "without": ", ".join(f"{name} {count:,}" for name, count in summary["missing"].items()),
         "rejects": ", ".join(f"{name} {count:,}" for name, count in summary["rejects"].items()) or "none",
         "read as": ", ".join(f"{name} {_cell(value)}" for name, value in summary["options"].items()),
+        "labels": labels_line(summary["labels_from"]),
     }
     facts = Table(box=None, show_header=False, pad_edge=False)
     for name, line in lines.items():
@@ -90,9 +94,60 @@ def as_read(summary: dict[str, Any]) -> None:
 
 
 def notes(sentences: Sequence[str]) -> None:
-    """What a person should know before using a cohort."""
+    """What is unusual, a line each."""
     for sentence in sentences:
         say(f"Note: {plain(sentence)}.")
+
+
+def _greys(seen: dict[str, Any]) -> str:
+    """The range of grey of images that were opened."""
+    if not seen:
+        return "not looked at"
+    names = {"p1": "darkest 1%", "median": "median", "p99": "brightest 1%"}
+    return (
+        "; ".join(
+            f"{name} {spread['min']:.0%} to {spread['max']:.0%}, mostly {spread['median']:.0%}"
+            for name, spread in ((names[key], spread) for key, spread in seen["greys"].items())
+        )
+        + " of white"
+    )
+
+
+def labels(content: dict[str, Any]) -> None:
+    """What `linkage labels` read: counts by finding, and how they agree with own labels where there are some."""
+    read = Table("finding", *LABEL_STATES, box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, counts in content["labels"].items():
+        read.add_row(name, *(f"{counts[state]:,}" for state in LABEL_STATES))
+    n = content["studies"]
+    say(f"[bold]{plain(content['name'])}[/bold]: {n['read']:,} reports read by rules {content['rules']}, studies each")
+    say(read)
+    if n["not_english"] or n["no_text"]:
+        say(f"Left out: {n['not_english']:,} reports that are not English, {n['no_text']:,} studies without text.")
+    rows = [row for row in content["agreement"] if row["value"] == "positive"]
+    if rows:
+        table = Table(
+            *("positive", "own", "read", "precision", "95% interval", "recall", "95% interval", ""),
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+        )
+        for row in rows:
+            shares = (_share(row, measure) for measure in ("precision", "recall"))
+            table.add_row(
+                row["label"], f"{row['own']:,}", f"{row['read']:,}", *(c for pair in shares for c in pair), row["flag"]
+            )
+        say(table)
+        say(
+            "Against own labels, over studies that have any; those whose own label is uncertain are left out of that "
+            "row, and what a source does not mention counts as not positive."
+        )
+    for name, examples in content.get("examples", {}).items():
+        for value, sentence in examples.items():
+            say(plain(f"{name}, {value}: {sentence}"), soft_wrap=True)
+
+
+def _share(row: dict[str, Any], measure: str) -> tuple[str, str]:
+    value, low, high = (row[f"{measure}{end}"] for end in ("", "_low", "_high"))
+    return "-" if value is None else f"{value:.3f}", "-" if low is None else f"{low:.3f} to {high:.3f}"
 
 
 def rejects(rejects: pd.DataFrame, most: int = 200) -> None:
@@ -215,6 +270,7 @@ def _label_matched(model: str, provenance: dict[str, Any]) -> str:
     ]
     if auc["n_without_labels"]:
         lines.append(f"{auc['n_without_labels']:,} images have no label at all; their decoys have none either.")
+    lines.append(f"Labels: {plain(provenance['labels'])}.")
     if auc["flag"]:
         lines.append(f"[bold]{auc['flag'].capitalize()}.[/bold]")
     return " ".join(lines)
@@ -297,7 +353,8 @@ def utility(content: dict[str, Any], synthetic: bool) -> None:
         say("* declared: a finding that the head was made to keep.")
     say(
         "95% intervals over patients, paired; patients: those of the rarer class. The probe was trained on other "
-        f"patients; a finding not mentioned is {content['provenance']['missing']}."
+        f"patients; a finding not mentioned is {content['provenance']['missing']}. "
+        f"Labels: {plain(content['provenance']['labels'])}."
     )
 
 

@@ -67,13 +67,29 @@ class Understood:
 
 
 @dataclass(frozen=True)
+class TextLabels:
+    """What cohorts.labels read from the reports of a cohort.
+
+    studies: those with a label from text; unlabelled: those without a label of their own; findings: labels that no
+    study had; own: what the own labels are called; rules: version of the table; not_english: studies left unread.
+    """
+
+    studies: frozenset[str]
+    unlabelled: frozenset[str]
+    findings: tuple[str, ...]
+    own: str
+    rules: str
+    not_english: int
+
+
+@dataclass(frozen=True)
 class Cohort:
     """One source of image and report pairs, read and checked.
 
     `records` has the columns RECORD_COLUMNS and one row an image; `rejects` REJECT_COLUMNS. `read_image` takes one row
     of records (as a mapping) and returns its pixels or raises ImageError. `options` says how it was read (section of
     the report, seed of the split), and goes into every manifest made from it. `understood` says how its tables were
-    read.
+    read; `seen` is what was found when the images were looked at (`check_images`), empty before.
     """
 
     name: str
@@ -86,6 +102,8 @@ class Cohort:
     default_split: str = "all"
     options: dict[str, Any] = field(default_factory=dict)
     understood: Understood = field(default_factory=Understood)
+    text_labels: TextLabels | None = None  # where labels were asked of the reports (--labels from-text)
+    seen: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, split: str = "all") -> pd.DataFrame:
         """The records of one split, or of all."""

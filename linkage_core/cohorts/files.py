@@ -17,7 +17,8 @@ from linkage_core.cohorts import cells
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, Cohort, Understood, rejects_table
 from linkage_core.cohorts.splits import FRACTIONS, split_column
 from linkage_core.errors import ImageError, InputError
-from linkage_core.images.pixels import Radiograph
+from linkage_core.images.notes import percentiles
+from linkage_core.images.pixels import WHITE, Radiograph
 from linkage_core.images.processes import Readers, default_workers
 from linkage_core.images.read import inside, read_radiograph
 from linkage_core.progress import Steps
@@ -249,25 +250,43 @@ def whole(
     )
 
 
-def corner(pixels: np.ndarray) -> np.ndarray:
-    """(1, 1) of an image: all that a check sends back."""
-    return pixels[:1, :1]
+def greys(pixels: np.ndarray) -> np.ndarray:
+    """(1, 3) uint16 of an image: its 1st, 50th and 99th percentile; all that a check sends back."""
+    return np.array([percentiles(pixels)], dtype=np.uint16)
 
 
 def check_images(cohort: Cohort, progress: Steps | None = None) -> Cohort:
     """The cohort with every image decoded once, by other processes: those that fail become rejects, and so do those
-    that crash their decoder. Takes as long as reading them all."""
+    that crash their decoder. What was noted of the others is in `seen`. Takes as long as reading them all."""
     bad: dict[int, ImageError] = {}
+    seen: list[np.ndarray] = []
     rows: list[dict[Any, Any]] = cohort.records.to_dict("records")
     looked_at = [position for position, row in enumerate(rows) if row["image"] or cohort.root is None]
-    with Readers(cohort.read_image, corner, 0 if cohort.root is None else default_workers()) as readers:
+    with Readers(cohort.read_image, greys, 0 if cohort.root is None else default_workers()) as readers:
         readings = readers.read((rows[position] for position in looked_at), 2 * readers.workers)
         for done, (position, reading) in enumerate(zip(looked_at, readings, strict=True), 1):
             if isinstance(reading, ImageError):
                 bad[position] = reading
+            elif isinstance(reading, np.ndarray):
+                seen.append(reading)
             if progress is not None:
                 progress(len(rows) - len(looked_at) + done, len(rows))
     found = rejects_table([(rows[at]["record_id"], e.reason, e.what, e.remedy) for at, e in bad.items()])
     kept = cohort.records.drop(index=[cohort.records.index[at] for at in bad]).reset_index(drop=True)
     rejects = pd.concat([cohort.rejects[list(REJECT_COLUMNS)], found], ignore_index=True)
-    return replace(cohort, records=kept, rejects=rejects)
+    return replace(cohort, records=kept, rejects=rejects, seen=_seen(seen, readers.noted))
+
+
+def _seen(greys: list[np.ndarray], noted: dict[str, tuple[int, str]]) -> dict[str, Any]:
+    """What is said of images that were looked at, ready for JSON; nothing where there were none."""
+    if not greys:
+        return {}
+    middle = np.percentile(np.concatenate(greys), [0, 50, 100], axis=0) / WHITE
+    return {
+        "images": len(greys),
+        "greys": {
+            name: dict(zip(("min", "median", "max"), map(float, column), strict=True))
+            for name, column in zip(("p1", "median", "p99"), middle.T, strict=True)
+        },
+        "notes": {note: {"images": n, "first": first} for note, (n, first) in sorted(noted.items())},
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi
 from linkage_core.cohorts.base import Cohort, text_key
+from linkage_core.cohorts.labels.cohort import FROM_TEXT, with_text_labels
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.pixels import Radiograph
 from linkage_core.progress import Steps
@@ -42,7 +43,8 @@ def open_cohort(
     `kind` is one of KINDS. `seed` fixes the split (0 unless given; of the phantom: the whole population, the shipped
     one unless given), `section` what of each
     report is read; `options` are the kind's own (`manifest` for folder; `splits`, `fractions`, `labels` for the
-    published collections; `split`, `patients` for the phantom). With
+    published collections; `split`, `patients` for the phantom). `labels` "from-text" is for every kind: what has no
+    labels of its own gets them from its report (cohorts.labels). With
     `check_images` every image is decoded once, and those that fail become rejects; `progress` is called with (done,
     total), of headers too where they are read. The phantom needs no root and has no sections.
 
@@ -61,17 +63,22 @@ def open_cohort(
         near = difflib.get_close_matches(str(kind), KINDS, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(f"There is no cohort kind {kind!r}.{hint}", f"The kinds are: {', '.join(KINDS)}.")
+    from_text = options.get("labels") == FROM_TEXT  # of every kind, and none of the readers' business
+    if from_text:
+        del options["labels"]
     takes = inspect.signature(reader).parameters
     for name in options:
         if name not in takes:
             others = [kind for kind, one in FILE_KINDS.items() if name in inspect.signature(one).parameters]
-            raise InputError(
-                f"A {kind} cohort has no choice of {name}.",
-                f"Leave it out; these have it: {', '.join(others)}." if others else "Leave it out.",
-            )
+            remedy = f"Leave it out; these have it: {', '.join(others)}." if others else "Leave it out."
+            if name == "labels":
+                remedy = f"Leave it out, or give {FROM_TEXT}. {remedy}"
+            raise InputError(f"A {kind} cohort has no choice of {name}.", remedy)
     if progress is not None and "progress" in takes:
         arguments["progress"] = progress
     cohort = reader(**arguments, **options)
+    if from_text:
+        cohort = with_text_labels(cohort)
     return files.check_images(cohort, progress) if check_images else cohort
 
 
@@ -147,6 +154,8 @@ def _reports_again(cohort: Mapping[str, Any]) -> dict[str, str]:
     options = dict(cohort.get("options", {}))
     if "headers" in options:
         options["headers"] = False  # views are not asked for, and are a long read
+    if options.get("labels") == FROM_TEXT:
+        del options["labels"]  # nor are labels
     try:
         records = open_cohort(cohort["kind"], Path(cohort["root"]), **options).records
     except InputError:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, SPLITS, Cohort, text_key
+from linkage_core.cohorts.labels.cohort import labels_note
+from linkage_core.images.notes import sentences
 
 SHOWN = 80
 """Letters of a report that the first records show."""
@@ -18,13 +20,16 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
 
     Keys: `name`, `kind`, `root`, `synthetic`, `options`; `rows_read` (records and rejects), `images` (records),
     `images_present`, `studies`, `patients`, `distinct_reports`; `views`; `labels` (positive, uncertain, negative,
-    missing of each of the 14, over studies); `report_words` (min, q1, median, q3, max, over studies);
+    missing of each of the 14, over studies); `labels_from` (labels_note); `report_words` (min, q1, median, q3, max,
+    over studies);
     `duplicate_reports` (texts that several studies share, and those studies); `duplicate_images` (files that several
     records share, those records, and how many of the files are under several patients); `missing` (records without
     view, sex, age); `age` (lowest and highest); `columns` (of each table, those taken and those left); `first` (the
-    first two records as read); `rejects` (count by reason); `splits` (images, studies, patients of each); `notes`
-    (sentences about the cohort as a whole, and about what was mended, kept or not understood). Reports count as one
-    where they differ in case and white space only.
+    first two records as read); `rejects` (count by reason); `splits` (images, studies, patients of each); `seen` (of
+    images that were opened: how many, the least, median and largest of their 1st, 50th and 99th percentile of grey, 0
+    black to 1 white, and what was noted of how many, with the first of them); `notes` (sentences about the cohort as a
+    whole, and about what was mended, kept or not understood). Reports count as one where they differ in case and white
+    space only.
     """
     records, rejects = cohort.records, cohort.rejects
     studies = records.drop_duplicates("study_id")
@@ -42,7 +47,8 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
         "patients": int(records["patient_id"].nunique()),
         "distinct_reports": int(studies["report"].map(text_key).nunique()),
         "views": {view or "not given": count for view, count in _counted(records["view"]).items()},
-        "labels": {label: _label_counts(studies[label]) for label in LABELS},
+        "labels": {label: label_counts(studies[label]) for label in LABELS},
+        "labels_from": labels_note(cohort),
         "report_words": _spread(studies["report"].map(lambda report: len(report.split()))),
         "duplicate_reports": _duplicate_reports(studies),
         "duplicate_images": _duplicate_images(records),
@@ -70,6 +76,7 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
             for split in SPLITS
             for part in [records[records["split"] == split]]
         },
+        "seen": cohort.seen,
         "notes": _notes(cohort, present),
     }
 
@@ -84,10 +91,15 @@ def _notes(cohort: Cohort, present: int) -> list[str]:
         notes.append(f"reports only: {len(cohort.records) + lost:,} images named, none present")
     elif cohort.root is not None and not present and len(cohort.records):
         notes.append(f"reports only: {len(cohort.records):,} images named, none present")
+    if cohort.text_labels is not None and cohort.text_labels.not_english:
+        notes.append(
+            f"reports that are not English, and from which no labels were read: {cohort.text_labels.not_english:,}"
+        )
     shared = _duplicate_images(cohort.records)["of_several_patients"]
     if shared:
         notes.append(f"{shared:,} image files are listed under several patients; these patients share a split")
-    return [*notes, *cohort.understood.notes]
+    noted = {note: (one["images"], one["first"]) for note, one in cohort.seen.get("notes", {}).items()}
+    return [*notes, *cohort.understood.notes, *sentences(noted, cohort.seen.get("images", 0))]
 
 
 def _as_read(row: dict[Any, Any]) -> dict[str, Any]:
@@ -116,7 +128,8 @@ def _counted(values: pd.Series) -> dict[str, int]:
     return {str(value): int(count) for value, count in values.value_counts().items()}
 
 
-def _label_counts(values: pd.Series) -> dict[str, int]:
+def label_counts(values: pd.Series) -> dict[str, int]:
+    """How many are positive, uncertain, negative and missing."""
     return {
         "positive": int((values == 1).sum()),
         "uncertain": int((values == -1).sum()),

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
+from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
 from linkage_core.encoders.base import Encoder, Settling
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, identity
+from linkage_core.images.notes import sentences
 from linkage_core.progress import Progress, silent
 from linkage_core.store import files
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name
@@ -38,6 +40,7 @@ def embed(
     progress: Progress = silent,
     workers: int | None = None,
     replicas: Sequence[Encoder] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Entry:
     """Features of every image and every distinct report of a cohort, under `<cohort>/<model>` of the store.
 
@@ -47,7 +50,7 @@ def embed(
     Report text is stored only with `store_text`. Images are read by `workers` processes (default: one a core; 0:
     threads of this process, which a file that crashes its decoder then ends), and encoded beside that, on every one of
     `replicas` too: the same model on other devices (default: one on each further GPU). Neither number changes a bit of
-    the result.
+    the result. `tell` is given a sentence for each kind of unusual image among those that this run read.
 
     Raises InputError if nothing is left to embed, StoreError if another run is writing the entry.
     """
@@ -71,6 +74,9 @@ def embed(
         image_shards, image_rejects = _shards(
             work, "image", records.rename(columns={"record_id": "id"}), images.batches, cohort.root, images.batch
         )
+        if tell is not None:
+            for sentence in sentences(images.noted, images.n_read):
+                tell(sentence)
         rejects = text_rejects + image_rejects
         lost = {item for item, *_ in rejects}
         kept = records[~records["record_id"].isin(lost) & ~records["report_key"].isin(lost)]
@@ -273,6 +279,7 @@ def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
         "synthetic": cohort.synthetic,
         "default_split": cohort.default_split,
         "options": cohort.options,
+        "labels": labels_note(cohort),
         "fingerprint": fingerprint(records),
     }
 

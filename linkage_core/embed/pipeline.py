@@ -56,6 +56,9 @@ class Images:
             drawn = cohort.root is None  # files are never decoded in this process
             workers = default_workers() if n_rows >= LEAST_ROWS else 0 if drawn else 1
         self._workers = workers
+        self.noted: dict[str, tuple[int, str]] = {}
+        """What was noted of how many of the images read by this run, and the first of them (`Readers.noted`)."""
+        self.n_read = 0
 
     def batches(self, parts: Iterator[pd.DataFrame]) -> Generator[Batch]:
         """One Batch for each part, in order. Columns of a part: `id`, and what the cohort reads an image by."""
@@ -63,6 +66,7 @@ class Images:
         with ExitStack() as stack:
             lanes, most = self._open_lanes(stack, free)
             readers = stack.enter_context(Readers(self._cohort.read_image, self._picture, self._workers))
+            readers.noted = self.noted
             ids: deque[list[str]] = deque()
 
             def rows() -> Iterator[dict[Any, Any]]:
@@ -77,6 +81,7 @@ class Images:
             for reading in readings:
                 here = ids.popleft()
                 got = [reading, *(next(readings) for _ in here[1:])]
+                self.n_read += len(got)
                 waiting.append(lanes.submit(self._encode, free, here, got))
                 if len(waiting) > size:
                     size = most

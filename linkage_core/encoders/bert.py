@@ -47,6 +47,11 @@ def bert_model(config: BertConfig) -> BertModel:
     return BertModel(config, add_pooling_layer=False)
 
 
+def embedding_rows(bert: BertModel) -> int:
+    """How many tokens the trunk has a vector for."""
+    return int(bert.embeddings.word_embeddings.num_embeddings)
+
+
 def read_tokenizer(name: str, folder: Path) -> BertTokenizer:
     """The tokeniser from a folder's own files. Raises ModelError: they are not there or damaged."""
     if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from linkage_core.encoders import bert, pixels
+from linkage_core.encoders.fit import check_vocabulary
 from linkage_core.encoders.hub import OPEN_CLIP_CONFIG, LocalModel, offline, read_json
 from linkage_core.encoders.towers import (
     Towers,
@@ -165,6 +166,7 @@ class BiomedClipEncoder(Towers):
         if _POSITIONS in stored and is_count(stored[_POSITIONS]):
             del stored[_POSITIONS]
         load_strictly(name, local.folder, model, stored, self.family)
+        check_vocabulary(name, local.folder, self._tokenizer, bert.embedding_rows(model.text.transformer))
         self._heads = Heads(linear(model.visual.head.proj), linear(model.text.proj[2]))
         self._model = model.to(self._device).eval()
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from linkage_core.encoders import bert, pixels
+from linkage_core.encoders.fit import check_vocabulary
 from linkage_core.encoders.hub import BIOVIL_IMAGE, LocalModel, offline, read_json
 from linkage_core.encoders.towers import (
     Towers,
@@ -186,6 +187,7 @@ class BioVilEncoder(Towers):
         with offline():
             self._tokenizer = bert.read_tokenizer(name, local.folder)
         image, text = _read_image(name, local), _read_text(name, local)
+        check_vocabulary(name, local.folder, self._tokenizer, bert.embedding_rows(text.bert))
         self.text_limit = int(text.bert.config.max_position_embeddings)
         self._heads = Heads(linear(image.projector.model[3]), linear(text.cls_projection_head.dense_to_output))
         self._image = image.to(self._device).eval()

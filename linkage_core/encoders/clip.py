@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,6 +24,17 @@ from transformers import (
     SiglipModel,
 )
 
+from linkage_core.encoders.fit import (
+    LEAST_VOCABULARY,
+    Treatment,
+    as_given,
+    check_merges,
+    check_picture,
+    check_tokenizer_files,
+    check_values,
+    check_vocabulary,
+    lowered,
+)
 from linkage_core.encoders.hub import LocalModel, model_type, offline, read_json
 from linkage_core.encoders.pictures import eight_bit, resized
 from linkage_core.encoders.pieces import FILE, read_pieces
@@ -30,6 +42,7 @@ from linkage_core.encoders.towers import (
     Towers,
     check_weights_present,
     complain,
+    first_line,
     is_count,
     linear,
 )
@@ -51,7 +64,55 @@ _PROCESSORS = {
 # Constant 0, 1, 2, ... that transformers stored with the weights until version 4.31 and computes since.
 POSITION_BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 
+# What a family was trained on, by the class of its tokenizer and the mark that ends its texts; where the class is a
+# general one, by the mark alone. SigLIP: canonicalize_text of big_vision (Zhai et al. 2023, arXiv:2303.15343). SigLIP
+# 2: Gemma's tokenizer on lower-cased text (Tschannen et al. 2025, arXiv:2502.14786, section 2; huggingface/transformers
+# issue 43054, whose mending, pull request 43101, is Siglip2Tokenizer). CLIP's own tokenizer lowers case by itself.
+_GENERAL = frozenset({"None", "PreTrainedTokenizerFast", "TokenizersBackend", "PreTrainedTokenizer"})
+_PIECES = frozenset({"SiglipTokenizer", "SiglipTokenizerFast"})
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """One row: tokenizer classes and the end mark that tell it, and what is done to texts."""
+
+    family: str
+    classes: frozenset[str]
+    end: str
+    treatment: Treatment
+
+
+LEAST_OF_SIGLIP = 1 / 3
+"""Of the embedding's rows that SigLIP's tokenizer fills: several have far fewer pieces than places."""
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def canonical(text: str) -> str:
+    """What SigLIP's tokenizer does to a text before it looks for pieces: lower case, no punctuation, single spaces.
+
+    The piece table in `tokenizer.json` may or may not do it again, which changes nothing. (Zhai et al. 2023, as
+    implemented in big_vision's `canonicalize_text`.)
+
+    >>> canonical(" No  acute process. ")
+    'no acute process'
+    """
+    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
+
+
+_TRAINED = (
+    _Trained(
+        "siglip",
+        _PIECES | {"T5Tokenizer", "T5TokenizerFast"},
+        "</s>",
+        Treatment(canonical, "lower case, no punctuation, single spaces, as SigLIP was trained"),
+    ),
+    _Trained(
+        "siglip",
+        frozenset({"GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer", "Siglip2TokenizerFast"}),
+        "<eos>",
+        Treatment(lowered, "lower case, as SigLIP 2 was trained"),
+    ),
+)
 
 
 class ClipEncoder(Towers):
@@ -65,11 +126,33 @@ class ClipEncoder(Towers):
             self._model = _read_model(name, local, self.family).to(self._device).eval()
             self._processor = _read_processor(name, local)
             self._tokenizer = _read_tokenizer(name, local)
-        self._canonical = self.family == "siglip" and _tokenizer_class(local) == "SiglipTokenizer"
+        self._tokenizer.padding_side = "right"  # as both families were trained; Gemma's class pads left by default
+        self._treatment = _treatment(name, local, self.family, self._tokenizer)
+        least = LEAST_OF_SIGLIP if self.family == "siglip" else LEAST_VOCABULARY
+        check_vocabulary(name, local.folder, self._tokenizer, _embedding_rows(self._model), least)
+        check_merges(name, local.folder, len(self._tokenizer))
         positions = self._model.config.text_config.max_position_embeddings
         self.text_limit = int(min(positions, self._tokenizer.model_max_length))
         self._heads = _heads(name, self._model, self.family)
         self.picture = _picture(self._processor)
+        check_picture(name, local.folder, *self._sizes(name, local))
+
+    def _sizes(self, name: str, local: LocalModel) -> tuple[tuple[int, ...], tuple[int, int]]:
+        """(height, width) of what the preprocessor makes of a picture, and of what the model takes.
+
+        ModelError where it cannot be used, or makes values that no model was trained on.
+        """
+        side = self._model.config.vision_config.image_size
+        try:
+            blank = [Radiograph(np.full((48, 64), tone, np.uint16), 16) for tone in (0, 65_535)]
+            made = self.prepare(blank)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"{name}: preprocessor_config.json in {local.folder} cannot be used ({first_line(error)}).",
+                "Use the preprocessor_config.json that came with these weights.",
+            ) from error
+        check_values(name, local.folder, made)
+        return made.shape[-2:], (int(side), int(side)) if isinstance(side, int) else (int(side[0]), int(side[1]))
 
     def prepare(self, images: list[Radiograph]) -> np.ndarray:
         """(n_images, 3, height, width) float32: what the repository's own processor makes of 8-bit RGB."""
@@ -107,10 +190,10 @@ class ClipEncoder(Towers):
         }.items():
             if settings.get(switch):
                 kept.update({key: _plain(settings[key]) for key in keys})
-        return kept
+        return {**kept, "text": self._treatment.words}
 
     def _written(self, texts: list[str]) -> list[str]:
-        return [canonical(text) for text in texts] if self._canonical else texts
+        return [self._treatment.written(text) for text in texts]
 
     def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
         encoded = self._tokenizer(
@@ -131,18 +214,6 @@ class ClipEncoder(Towers):
     def _text_tower(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
         output = self._model.text_model(**tokens)
         return output.last_hidden_state[:, -1] if self.family == "siglip" else output.pooler_output
-
-
-def canonical(text: str) -> str:
-    """What SigLIP's tokenizer does to a text before it looks for pieces: lower case, no punctuation, single spaces.
-
-    The piece table in `tokenizer.json` may or may not do it again, which changes nothing. (Zhai et al. 2023, as
-    implemented in big_vision's `canonicalize_text`.)
-
-    >>> canonical(" No  acute process. ")
-    'no acute process'
-    """
-    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
 
 
 # ---------------------------------------------------------------------------------------------------------- reading it
@@ -173,8 +244,9 @@ def _read_model(name: str, local: LocalModel, family: str) -> Any:
         )
         stored = _stored_shapes(local)
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{name}: {local.folder} cannot be read: {first}", "Download or copy it again.") from error
+        raise ModelError(
+            f"{name}: {local.folder} cannot be read: {first_line(error)}", "Download or copy it again."
+        ) from error
     complain(name, local.folder, family, {key: tuple(value.shape) for key, value in model.state_dict().items()}, stored)
     return model
 
@@ -213,17 +285,43 @@ def _tokenizer_class(local: LocalModel) -> str:
     return str(read_json(local.folder / "tokenizer_config.json").get("tokenizer_class"))
 
 
+def _treatment(name: str, local: LocalModel, family: str, tokenizer: Any) -> Treatment:
+    """What is done to texts. ModelError where the tokenizer tells neither of the trainings of its family."""
+    rows = [row for row in _TRAINED if row.family == family]
+    if not rows:
+        lowers = tokenizer("LUNGS")["input_ids"] == tokenizer("lungs")["input_ids"]
+        return Treatment(as_given, "as the tokenizer's own files say: " + ("lower case" if lowers else "case is kept"))
+    kind = _tokenizer_class(local)
+    for row in rows:
+        named = kind in row.classes and tokenizer.eos_token in (row.end, None)
+        if named or (kind in _GENERAL and tokenizer.eos_token == row.end):
+            return row.treatment
+    known = ", ".join(sorted({one for row in rows for one in row.classes}))
+    raise ModelError(
+        f"{name}: tokenizer_config.json in {local.folder} names the class {kind} and the end mark "
+        f"{tokenizer.eos_token!r}, which do not tell how a {family} model's texts were written in training.",
+        f"Classes are {known}, end marks {' and '.join(row.end for row in rows)}: use the file that came with these "
+        "weights.",
+    )
+
+
+def _embedding_rows(model: Any) -> int:
+    return int(model.text_model.embeddings.token_embedding.num_embeddings)
+
+
 def _read_tokenizer(name: str, local: LocalModel) -> Any:
+    check_tokenizer_files(name, local.folder)
     # SigLIP's own class needs a package that only reads the same pieces from another file.
-    pieces = _tokenizer_class(local) == "SiglipTokenizer"
+    pieces = _tokenizer_class(local) in _PIECES
     if pieces and not (local.folder / "tokenizer.json").is_file() and (local.folder / FILE).is_file():
         return read_pieces(name, local.folder)
-    reader = PreTrainedTokenizerFast if pieces else AutoTokenizer
+    general = _tokenizer_class(local) in _GENERAL and (local.folder / "tokenizer.json").is_file()
+    reader = PreTrainedTokenizerFast if pieces or general else AutoTokenizer
     try:
         return reader.from_pretrained(local.folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{name}: the tokenizer in {local.folder} cannot be read ({str(error).strip().splitlines()[0]}).",
+            f"{name}: the tokenizer in {local.folder} cannot be read ({first_line(error)}).",
             "The folder needs tokenizer.json and tokenizer_config.json.",
         ) from error
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from linkage_core.encoders.fit import check_picture, check_vocabulary
 from linkage_core.encoders.hub import OPEN_CLIP_CONFIG, LocalModel, offline
 from linkage_core.encoders.pictures import eight_bit
 from linkage_core.encoders.towers import Towers, check_weights_present, linear
@@ -85,8 +86,26 @@ class OpenClipEncoder(Towers):
         self._transform = image_transform_v2(settings, is_train=False)
         self._settings = {key: _plain(value) for key, value in vars(settings).items()}
         self.text_limit = int(self._tokenizer.context_length)
+        self._check_sizes(name, local)
         self._heads = self._cut()
         self._model = self._model.to(self._device)
+
+    def _check_sizes(self, name: str, local: LocalModel) -> None:
+        """ModelError where tokens or pictures are not those that the model takes."""
+        inner = getattr(self._tokenizer, "tokenizer", None)
+        text = getattr(self._model, "text", self._model)
+        embedding = getattr(text, "token_embedding", None)
+        if embedding is None and hasattr(getattr(text, "transformer", None), "get_input_embeddings"):
+            embedding = text.transformer.get_input_embeddings()
+        if inner is not None and embedding is not None:
+            check_vocabulary(name, local.folder, inner, int(embedding.weight.shape[0]))
+        wanted = getattr(self._model.visual, "image_size", None)
+        if wanted is not None:
+            made, takes = (
+                (one, one) if isinstance(one, int) else (int(one[0]), int(one[1]))
+                for one in (self._settings["size"], wanted)
+            )
+            check_picture(name, local.folder, made, takes, OPEN_CLIP_CONFIG)
 
     def prepare(self, images: list[Radiograph]) -> np.ndarray:
         """(n_images, 3, height, width) float32: open_clip's own transform on 8-bit RGB."""
@@ -94,7 +113,10 @@ class OpenClipEncoder(Towers):
         return torch.stack([self._transform(picture) for picture in pictures]).float().numpy()
 
     def _preprocessing(self) -> dict[str, Any]:
-        return {"input": "8-bit RGB of the shown grey values", **self._settings}
+        cleaning = getattr(getattr(self._tokenizer, "clean_fn", None), "__name__", "")
+        how = f" ({cleaning.strip('_')})" if cleaning else ""
+        text = f"as open_clip's tokenizer for the model writes it{how}"
+        return {"input": "8-bit RGB of the shown grey values", **self._settings, "text": text}
 
     def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
         return {"text": self._tokenizer(texts)}

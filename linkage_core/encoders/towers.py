@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from linkage_core.encoders import fit
 from linkage_core.encoders.hub import LocalModel
 from linkage_core.errors import ModelError
 from linkage_core.heads import Heads, Linear, unit
@@ -60,6 +61,7 @@ class Towers:
         self._least_cosine = least_cosine
         self._precision = {"image": _Precision(), "text": _Precision()}
         self._read(name, local)
+        self._try_texts()
 
     # ------------------------------------------------------------------------------------------ what a family fills in
 
@@ -84,6 +86,14 @@ class Towers:
     def _lengths(self, texts: list[str]) -> list[int]:
         """How many tokens each text has before anything is cut."""
         raise NotImplementedError
+
+    def _unknown(self) -> tuple[int | None, list[int]]:
+        """(the token for unknown words, all special tokens); None where there is none, as in CLIP, whose pieces are
+        bytes: its unknown token is the one that ends and fills up a text."""
+        tokenizer = getattr(self, "_tokenizer", None)
+        inner = getattr(tokenizer, "tokenizer", tokenizer)  # of open_clip
+        unknown, end = (getattr(inner, f"{mark}_token_id", None) for mark in ("unk", "eos"))
+        return None if unknown == end else unknown, list(getattr(inner, "all_special_ids", None) or [])
 
     def _image_tower(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, height, width) -> (n, d_image), the input of the image head."""
@@ -134,7 +144,27 @@ class Towers:
         for batch in _batches(texts, BATCH_TEXTS):
             tokens = {key: value.to(self._device) for key, value in self._tokens(batch).items()}
             rows.append(self._run("text", partial(self._text_tower, tokens)))
+            self._check_texts(batch, tokens, rows[-1])
         return np.concatenate(rows) if rows else np.empty((0, self._heads.text.weight.shape[1]), np.float32)
+
+    def _try_texts(self) -> None:
+        """ModelError where the model cannot tell two plain sentences apart: its files do not fit each other."""
+        try:
+            tokens = {key: value.to(self._device) for key, value in self._tokens(list(fit.TRIAL)).items()}
+            rows = self._compute(partial(self._text_tower, tokens), torch.float32)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ModelError(
+                f"{self.name}: the tokenizer and the text model in {self._local.folder} do not fit each other "
+                f"({first_line(error)}).",
+                "Copy or download the model again, with the tokenizer files that came with its weights.",
+            ) from error
+        self._check_texts(fit.TRIAL, tokens, rows)
+
+    def _check_texts(self, texts: Sequence[str], tokens: dict[str, torch.Tensor], rows: np.ndarray) -> None:
+        ids = next((tokens[key] for key in ("input_ids", "text") if key in tokens), None)
+        if ids is not None:
+            fit.check_known(self.name, self._local.folder, ids.cpu().numpy(), *self._unknown())
+        fit.check_distinct(self.name, self._local.folder, texts, rows)
 
     def truncated(self, texts: list[str]) -> int:
         """How many of these texts are longer than `text_limit` tokens and lose their end."""
@@ -325,6 +355,11 @@ def _lowest_cosine(exact: np.ndarray, fast: np.ndarray) -> float:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _some(keys: set[str]) -> str:

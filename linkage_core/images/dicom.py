@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
 from linkage_core.errors import ImageError
-from linkage_core.images.pixels import MAX_PIXELS, WHITE, check_size, luminance, strips, through
+from linkage_core.images import frames, jpeg, jpeg2000, lookup
+from linkage_core.images.cells import stored_values, wrong_sign
+from linkage_core.images.pixels import MAX_PIXELS, WHITE, Radiograph, check_size, luminance, squared, strips, through
 
 # Real headers break small rules (an id too long, a date with dots) on every second file; what touches the pixels is
 # checked below. A setting and not a warnings filter: filters are not safe where images are read in threads.
@@ -58,12 +61,17 @@ NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 DEFLATED = "1.2.840.10008.1.2.1.99"
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 PALETTE = "PALETTE COLOR"
-RLE = "1.2.840.10008.1.2.5"
+PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", PALETTE)  # with one sample a pixel; others have three
 COLOUR_SHARE = 0.04  # mean spread of the channels, as a share of white; burnt-in coloured marks stay far below
+FLOATS = {"FloatPixelData": ("f4", "FloatPixelPadding"), "DoubleFloatPixelData": ("f8", "DoubleFloatPixelPadding")}
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+UNEVEN = 0.01  # sides of a pixel that differ by less are rounding
+MOST_UNEVEN = 16.0
+FOR_PROCESSING = tuple(f"1.2.840.10008.5.1.4.1.1.1.{kind}.1" for kind in ("1", "2", "3"))  # DX, mammography, intra-oral
 
 
-def decode_dicom(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    """(height, width) uint16 pixels, 0 black .. 65535 white, and the depth the source has.
+def decode_dicom(data: bytes, name: str) -> Radiograph:
+    """Pixels as they are meant to be seen, the depth the source has, and notes.
 
     Order (DICOM PS3.4 N.2): modality LUT, VOI LUT or window, presentation. Rounding comes after the inversion, so a
     MONOCHROME1 file and its MONOCHROME2 twin give the same pixels. Raises ImageError only.
@@ -80,26 +88,70 @@ def decode_dicom(data: bytes, name: str) -> tuple[np.ndarray, int]:
         ) from error
 
 
-def _decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def _decode(data: bytes, name: str) -> Radiograph:
     dataset, syntax = _header(data, name)
-    stored = _stored_pixels(dataset, syntax, name)
-    bits = min(16, max(8, int(dataset.BitsStored)))
+    notes = ["for-processing"] if _for_processing(dataset) else []
+    pixels, bits, more = _shown(dataset, syntax, name)
+    ratio, about_ratio = _aspect(dataset)
+    if ratio != 1:
+        pixels = squared(pixels, ratio, name)
+    return Radiograph(pixels, bits, (*notes, *more, *about_ratio))
+
+
+def _shown(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Shown values, the depth, and notes."""
+    for keyword in FLOATS:
+        if keyword in dataset:
+            pixels, about_window = _from_floats(dataset, keyword, syntax, name)
+            return pixels, 16, ("float-pixels", *about_window)
+    stored, depth, notes = _stored_pixels(dataset, syntax, name)
+    bits = min(16, max(8, depth))
     if dataset.PhotometricInterpretation == PALETTE:
-        return _from_palette(stored, dataset, name), bits
+        pixels, about_palette = _from_palette(stored, dataset, name)
+        return pixels, bits, notes + about_palette
     if stored.ndim == 3:
-        return _from_colour(stored, int(dataset.BitsStored), name), bits
+        return _from_colour(stored, depth, name), bits, notes
     # What is shown depends on the stored value alone: worked out once for each value, then looked up for each pixel.
     low, high = int(stored.min()), int(stored.max())
     levels = np.arange(low, high + 1)
     values = _modality(levels, dataset, name)
-    shown = _window(values, levels, stored, dataset, name)
-    if dataset.PhotometricInterpretation == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE":
+    ends = _padding(depth, dataset)
+    padding = np.zeros(levels.shape, bool) if ends is None else (levels >= ends[0]) & (levels <= ends[1])
+
+    more = list(notes)
+    if dataset.get("RescaleSlope") == 0 and "ModalityLUTSequence" not in dataset:
+        more.append("rescale")
+    if wrong_sign(stored, depth, ends):
+        more.append("sign")
+
+    def extent() -> tuple[float, float]:
+        there = _there(levels, stored)
+        kept = values[there & ~padding]
+        if not kept.size:
+            more.append("padding")
+            kept = values[there]
+        return float(kept.min()), float(kept.max())
+
+    window, about_table = _window(dataset, values, extent, name)
+    shown = window(values)
+    if _is_inverted(dataset):
         shown = WHITE - shown
-    return through(np.rint(shown).astype(np.uint16), stored, low), bits
+    return through(np.rint(shown).astype(np.uint16), stored, low), bits, (*more, *about_table)
+
+
+def _is_inverted(dataset: Dataset) -> bool:
+    return dataset.PhotometricInterpretation == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE"
+
+
+def _for_processing(dataset: Dataset) -> bool:
+    """PS3.3 C.8.11.1: such images are input of a manufacturer's processing."""
+    return dataset.get("PresentationIntentType") == "FOR PROCESSING" or dataset.get("SOPClassUID") in FOR_PROCESSING
 
 
 def _header(data: bytes, name: str) -> tuple[Dataset, str]:
     """The data set, after everything that can be checked without decoding pixels; and its transfer syntax."""
+    if data.startswith(b"\2\0") and data[128:132] != b"DICM":
+        data = bytes(128) + b"DICM" + data  # a file header without its preamble
     if DEFLATED.encode() in data[:65536]:
         data = _inflated(data, name)  # here: pydicom would inflate all of it, whatever that may be
     dataset = dcmread(io.BytesIO(data), force=True)
@@ -112,28 +164,55 @@ def _header(data: bytes, name: str) -> tuple[Dataset, str]:
         dataset.file_meta.TransferSyntaxUID = UID(syntax)
     if syntax not in NATIVE and syntax not in DECODERS:
         _unsupported(syntax, name)
-    if "PixelData" not in dataset or not dataset.PixelData:
+    floats = next((keyword for keyword in FLOATS if keyword in dataset), None)
+    if floats is None and ("PixelData" not in dataset or not dataset.PixelData):
         raise ImageError(
             "no-pixel-data", f"{name} has no pixel data.", "Use the image itself, not a report or a presentation state."
         )
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise ImageError("multi-frame", f"{name} has {dataset.NumberOfFrames} frames.", "Give one radiograph a file.")
+    for keyword in ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"):
+        if dataset.get(keyword) in (None, ""):
+            raise ImageError("damaged", f"The header of {name} has no {keyword}.", "Export the file again.")
     check_size(int(dataset.Rows), int(dataset.Columns), name)
     samples, allocated = int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
-    photometric = str(dataset.PhotometricInterpretation)
-    if samples not in (1, 3) or (samples == 1) != photometric.startswith(("MONOCHROME", PALETTE)):
+    dataset.PhotometricInterpretation = str(dataset.PhotometricInterpretation).strip().upper()
+    photometric = dataset.PhotometricInterpretation
+    if samples not in (1, 3) or (samples == 1) != (photometric in PHOTOMETRIC) or photometric == "MONOCHROME":
         _bad(name, f"{samples} samples a pixel with photometric interpretation {photometric!r}")
+    if floats:
+        if samples != 1 or photometric == PALETTE or syntax not in NATIVE:
+            _bad(name, f"floating point pixels with {samples} samples, as {photometric!r}, in syntax {syntax}")
+        _check_length(len(dataset[floats].value), dataset, 8 * int(FLOATS[floats][0][1]), name)
+        return dataset, syntax
+    for keyword, value in (("BitsStored", allocated), ("PixelRepresentation", 0)):
+        if dataset.get(keyword) is None:
+            setattr(dataset, keyword, value)
     if allocated not in (8, 16) or not 1 <= int(dataset.BitsStored) <= allocated:
-        _bad(name, f"{dataset.BitsStored} bits stored in {allocated}")
-    if syntax in NATIVE:
-        needed = int(dataset.Rows) * int(dataset.Columns) * samples * allocated // 8
-        if len(dataset.PixelData) < needed:
-            raise ImageError(
-                "truncated",
-                f"{name} has {len(dataset.PixelData):,} bytes of pixel data of {needed:,}.",
-                "Copy the file again from its source.",
-            )
+        _bad(name, f"pixels of {allocated} bits of which {dataset.BitsStored} are stored, where 8 or 16 can be read")
+    if samples == 3 and dataset.PixelRepresentation:
+        _bad(name, "signed colours")
+    if syntax in NATIVE and not _is_encapsulated(dataset):
+        _check_length(len(dataset.PixelData), dataset, allocated, name)
     return dataset, syntax
+
+
+def _check_length(n_bytes: int, dataset: Dataset, allocated: int, name: str) -> None:
+    """Whether pixel data that are not compressed can be this picture."""
+    samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else int(dataset.SamplesPerPixel)
+    needed = int(dataset.Rows) * int(dataset.Columns) * samples * allocated // 8
+    if n_bytes < needed:
+        raise ImageError(
+            "truncated",
+            f"{name} has {n_bytes:,} bytes of pixel data of {needed:,}.",
+            "Copy the file again from its source.",
+        )
+    if n_bytes >= 2 * needed:
+        _bad(
+            name,
+            f"{n_bytes:,} bytes of pixel data where its header (rows {dataset.Rows}, columns {dataset.Columns}, "
+            f"{allocated} bits) asks for {needed:,}",
+        )
 
 
 def _inflated(data: bytes, name: str) -> bytes:
@@ -152,70 +231,126 @@ def _inflated(data: bytes, name: str) -> bytes:
     return data[:132] + b"\2\0\x10\0UI" + len(syntax).to_bytes(2, "little") + syntax + plain
 
 
-def _stored_pixels(dataset: Dataset, syntax: str, name: str) -> np.ndarray:
-    """Stored values, (height, width) or (height, width, 3)."""
-    plugin = DECODERS.get(syntax, "")
-    if plugin:
-        if plugin not in get_decoder(UID(syntax)).available_plugins:
-            _unsupported(syntax, name)
-        if syntax != RLE:
-            _check_stream(get_frame(dataset.PixelData, 0, number_of_frames=1), dataset, syntax, name)
+def _stored_pixels(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Stored values, (height, width) or (height, width, 3), their depth, and notes."""
+    if syntax in NATIVE and not _is_encapsulated(dataset):
+        cells, depth = _decoded(dataset, ""), int(dataset.BitsStored)
+        left_out = len(dataset.PixelData) - cells.nbytes
+        notes: tuple[str, ...] = ("excess",) * (left_out > max(cells.nbytes // cells.shape[0], 1024))
+    else:
+        cells, depth, notes = _decompressed(dataset, syntax, name)
+    high = dataset.get("HighBit") if depth == dataset.BitsStored else None
+    stored, depth, more = stored_values(cells, depth, depth - 1 if high is None else int(high), _overlay_bits(dataset))
+    return stored, depth, notes + more
+
+
+def _decompressed(dataset: Dataset, syntax: str, name: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Cells of a compressed picture, how many bits of them count, and notes."""
+    stream = jpeg2000.codestream(frames.join(dataset.PixelData, name), name)
+    header = jpeg.parse(stream) if stream.startswith(b"\xff\xd8") else jpeg.Stream()
+    kind = frames.kind(stream, header.frame)
+    declared = next((kind for kind, syntaxes in frames.FAMILIES.items() if syntax in syntaxes), "no compression")
+    if not kind:
+        _bad(name, f"transfer syntax {UID(syntax).name} ({syntax}), but its pixel data are no such stream")
+    notes: list[str] = []
+    if kind != declared:
+        syntax = frames.FAMILIES[kind][0]
+        notes.append("syntax")
+    plugin = DECODERS[syntax]
+    if plugin not in get_decoder(UID(syntax)).available_plugins:
+        _unsupported(syntax, name)
+    depth = int(dataset.BitsStored)
+    if kind != "RLE":
+        about = jpeg2000.parse(stream) if kind == "JPEG 2000" else header
+        _check_stream(stream, about, dataset, name)
+        if kind == "JPEG" and about.bits != 8:
+            _unsupported(JPEG_EXTENDED, name)
+        if about.n_components != dataset.SamplesPerPixel:
+            _follow_components(dataset, about.n_components, name)
+            notes.append("components")
+        if about.bits < depth:
+            notes.append("depth")
+            depth = about.bits
+    dataset.PixelData = encapsulate([stream])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    if kind == "JPEG":
+        image = jpeg.load(stream, name)
+        if "components" in notes and image.mode != "L":
+            image = image.convert("RGB")
+        cells = np.asarray(image) if image.mode == "L" or "components" in notes else _decoded(dataset, plugin)
+    else:
+        cells = _decoded(dataset, plugin)
+    if kind == "JPEG 2000":
+        jpeg2000.check_holes(stream.rstrip(b"\0"), jpeg2000.parse(stream), cells, name)
+    if kind == "lossless JPEG":
+
+        def again(changed: bytes) -> np.ndarray:
+            dataset.PixelData = encapsulate([changed])
+            return _decoded(dataset, plugin)
+
+        jpeg.check_holes(stream, header, lambda: cells, again, name)
+    if "components" in notes and cells.ndim == 3:
+        grey = _from_colour(cells, depth, name)
+        cells = np.rint(grey / WHITE * ((1 << depth) - 1)).astype(cells.dtype)
+    return cells, depth, tuple(notes)
+
+
+def _follow_components(dataset: Dataset, n_components: int, name: str) -> None:
+    """The header, made to describe a compressed picture of another number of components."""
+    if n_components not in (1, 3):
+        _bad(name, f"a compressed image of {n_components} components")
+    dataset.SamplesPerPixel = n_components
+    if n_components == 3:
+        dataset.PlanarConfiguration = 0
+        if dataset.PhotometricInterpretation == PALETTE:
+            _bad(name, "a palette for a compressed image of 3 components")
+        if _is_inverted(dataset):  # known by the first, before it is no more
+            dataset.PresentationLUTShape = "INVERSE"
+        dataset.PhotometricInterpretation = "RGB"
+    else:
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+
+
+def _decoded(dataset: Dataset, plugin: str) -> np.ndarray:
+    """Cells of the picture by pydicom; RuntimeError where a decoder gives up."""
+    native = not plugin and (dataset.SamplesPerPixel, dataset.BitsAllocated) == (1, 16)
     try:
-        stored: np.ndarray
-        if not plugin and (dataset.SamplesPerPixel, dataset.BitsAllocated) == (1, 16):
-            stored = pixel_array(dataset, view_only=True, correct_unused_bits=False)
-            if _within(stored, int(dataset.BitsStored)):
-                return stored  # nothing to correct, so no copy either
-        stored = pixel_array(dataset, decoding_plugin=plugin)
+        cells: np.ndarray = pixel_array(dataset, decoding_plugin=plugin, view_only=native, correct_unused_bits=False)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # how a decoder in Rust fails: no Exception, so nobody catches it
             raise
         raise RuntimeError(f"the decoder gave up: {error}") from error
-    return stored
+    return cells
 
 
-def _within(values: np.ndarray, bits: int) -> bool:
-    """Whether every value is one of `bits` bits, the bits above saying nothing or repeating the sign."""
-    signed = values.dtype.kind == "i"
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    return bool(low <= values.min() and values.max() <= high)
+def _is_encapsulated(dataset: Dataset) -> bool:
+    """Whether pixel data are fragments, whatever the transfer syntax says."""
+    return bool(dataset["PixelData"].is_undefined_length and dataset.PixelData.startswith(frames.ITEM))
 
 
-def _check_stream(frame: bytes, dataset: Dataset, syntax: str, name: str) -> None:
+def _overlay_bits(dataset: Dataset) -> tuple[int, ...]:
+    """Bits of the pixel cells in which the header keeps overlays (retired; PS3.5 8.1.2)."""
+    positions = [(dataset.get((group, 0x0102)), (group, 0x3000) in dataset) for group in range(0x6000, 0x6020, 2)]
+    return tuple(int(bit.value) for bit, apart in positions if bit is not None and bit.value is not None and not apart)
+
+
+def _check_stream(frame: bytes, about: jpeg.Stream | jpeg2000.Stream, dataset: Dataset, name: str) -> None:
     """The compressed stream has an end and the header's size: decoders believe the stream, not the header."""
     if b"\xff\xd9" not in frame.rstrip(b"\0")[-16:]:
         raise ImageError(
             "truncated", f"The compressed image of {name} has no end.", "Copy the file again from its source."
         )
-    bits, *size = _jpeg2000_header(frame) if frame.startswith(b"\xff\x4f\xff\x51") else _jpeg_header(frame)
-    if size != [int(dataset.Rows), int(dataset.Columns)]:
+    if (about.height, about.width) != (int(dataset.Rows), int(dataset.Columns)):
         _bad(
             name,
-            f"a header of {dataset.Rows} x {dataset.Columns} pixels around a compressed image of {size[0]} x {size[1]}",
+            f"a header of {dataset.Rows} x {dataset.Columns} pixels around a compressed image of "
+            f"{about.height} x {about.width}",
         )
-    if syntax == JPEG_EXTENDED and bits != 8:
-        _unsupported(syntax, name)
-
-
-def _jpeg2000_header(frame: bytes) -> tuple[int, int, int]:
-    """Depth, height and width (ISO/IEC 15444-1 A.5.1)."""
-    right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
-    return (frame[42] & 0x7F) + 1, bottom - top, right - left
-
-
-def _jpeg_header(frame: bytes) -> tuple[int, int, int]:
-    """Depth, height and width from the frame header (ITU-T T.81 B.2.2; T.87 C.2.2 for JPEG-LS); zeros without one."""
-    at = 2
-    while at + 9 <= len(frame) and frame[at] == 0xFF:
-        marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            bits, height, width = struct.unpack_from(">BHH", frame, at + 4)
-            return bits, height, width
-        else:
-            at += 2 + length
-    return 0, 0, 0
 
 
 def _from_colour(stored: np.ndarray, bits: int, name: str) -> np.ndarray:
@@ -233,76 +368,99 @@ def _from_colour(stored: np.ndarray, bits: int, name: str) -> np.ndarray:
     return grey
 
 
-def _from_palette(stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
-    """Grey of the palette's colours (PS3.3 C.7.6.3.1.5), where they are grey."""
+def _from_palette(stored: np.ndarray, dataset: Dataset, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Grey of the palette's colours (PS3.3 C.7.6.3.1.5), where they are grey; and notes."""
     low, high = int(stored.min()), int(stored.max())
     levels = np.arange(low, high + 1)
-    bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
-    colours = apply_color_lut(levels.astype(stored.dtype)[None], dataset)[0]
-    if bits not in (8, 16) or colours.shape != (len(levels), 3):
-        _bad(name, f"a palette of {bits} bits")
-    white = 2**bits - 1
-    spread = colours.max(axis=1).astype(np.int64) - colours.min(axis=1)
+    tables = lookup.palette(dataset, levels, _big_endian(dataset), name)
+    white = tables[0].white
+    colours = np.stack([table(levels) for table in tables], axis=-1).astype(np.int64)
+    spread = colours.max(axis=1) - colours.min(axis=1)
     total = sum(int(spread[stored[rows].astype(np.intp) - low].sum()) for rows in strips(*stored.shape))
     if total > COLOUR_SHARE * white * stored.size:
         _colour(name)
-    return through(luminance(colours[None], white)[0], stored, low)
+    return through(luminance(colours[None], white)[0], stored, low), tables[0].notes
+
+
+def _from_floats(dataset: Dataset, keyword: str, syntax: str, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Shown values of floating point pixels (PS3.3 C.7.6.24), and notes; padding has no say in their range."""
+    kind, padding = FLOATS[keyword]
+    height, width = int(dataset.Rows), int(dataset.Columns)
+    order = ">" if syntax == NATIVE[2] else "<"
+    stored = np.frombuffer(dataset[keyword].value, order + kind, height * width).reshape(height, width)
+    if not np.isfinite(stored).all():
+        _bad(name, f"{int((~np.isfinite(stored)).sum()):,} pixels that are no numbers")
+    value = dataset.get(f"{padding}Value")
+    ends = None if value is None else sorted((float(value), float(dataset.get(f"{padding}RangeLimit", value))))
+
+    def extent() -> tuple[float, float]:
+        found = []
+        for rows in strips(height, width):
+            part = stored[rows] if ends is None else stored[rows][(stored[rows] < ends[0]) | (stored[rows] > ends[1])]
+            if part.size:
+                found += [float(part.min()), float(part.max())]
+        return min(found, default=0.0), max(found, default=0.0)
+
+    limits = np.array([stored.min(), stored.max()], dtype=np.float64)
+    values = _modality(limits, dataset, name)
+    window, notes = _window(dataset, values, lambda: _ordered(extent(), dataset, name), name)
+    pixels = np.empty((height, width), np.uint16)
+    for rows in strips(height, width):
+        shown = window(_modality(stored[rows].astype(np.float64), dataset, name))
+        pixels[rows] = np.rint(WHITE - shown if _is_inverted(dataset) else shown)
+    return pixels, notes
+
+
+def _ordered(ends: tuple[float, float], dataset: Dataset, name: str) -> tuple[float, float]:
+    low, high = sorted(_modality(np.array(ends), dataset, name).tolist())
+    return low, high
 
 
 def _modality(stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
     """Stored values -> values of the modality, float64 (PS3.3 C.11.1)."""
     if dataset.get("ModalityLUTSequence"):
-        return _look_up(stored, dataset.ModalityLUTSequence[0], dataset, name)[0]
+        return lookup.lut(dataset.ModalityLUTSequence[0], stored, _big_endian(dataset), name)(stored)
     slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
     if not np.isfinite([slope, intercept]).all():
         _bad(name, f"rescale slope {slope} and intercept {intercept}")
     return stored * slope + intercept
 
 
-def _window(values: np.ndarray, levels: np.ndarray, stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
-    """Values of the modality -> 0..65535, float64, by the first VOI LUT or window, else the full range of the data.
+Window = Callable[[np.ndarray], np.ndarray]
 
-    values (n,) belong to the stored values `levels` (n,), all integers from the least in `stored` to the largest.
+
+def _window(
+    dataset: Dataset, values: np.ndarray, extent: Callable[[], tuple[float, float]], name: str
+) -> tuple[Window, tuple[str, ...]]:
+    """What takes values of the modality to 0..65535, float64, and notes: the first VOI LUT or window of the header,
+    else the range of the data, which `extent` gives. `values` are all that there are, or their ends.
     """
     if dataset.get("VOILUTSequence"):
-        looked_up, largest = _look_up(values, dataset.VOILUTSequence[0], dataset, name)
-        return np.clip(looked_up * WHITE / largest, 0, WHITE)
+        table = lookup.lut(dataset.VOILUTSequence[0], values, _big_endian(dataset), name)
+        return lambda values: np.clip(table(values) * WHITE / table.white, 0, WHITE), table.notes
     centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
     if centre is None or width is None:
-        kept = values[_there(levels, stored) & ~_padding(levels, dataset)]
-        low, high = (kept.min(), kept.max()) if kept.size else (0.0, 0.0)
+        low, high = extent()
         if low == high:
-            return np.zeros_like(values)
-        return np.clip((values - low) * WHITE / (high - low), 0, WHITE)
+            return np.zeros_like, ()
+        return lambda values: np.clip((values - low) * WHITE / (high - low), 0, WHITE), ()
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if not np.isfinite([centre, width]).all() or width < (1 if function == "LINEAR" else np.finfo(float).tiny):
         _bad(name, f"window centre {centre} and width {width}")
     # PS3.3 C.11.2.1.2 and C.11.2.1.3; outside the window the clip gives what the standard's two other cases give.
     if function == "LINEAR":
         if width == 1:
-            return np.where(values > centre - 0.5, float(WHITE), 0.0)
-        return np.clip((values - (centre - 0.5)) * WHITE / (width - 1) + WHITE / 2, 0, WHITE)
+            return lambda values: np.where(values > centre - 0.5, float(WHITE), 0.0), ()
+        return lambda values: np.clip((values - (centre - 0.5)) * WHITE / (width - 1) + WHITE / 2, 0, WHITE), ()
     if function == "LINEAR_EXACT":
-        return np.clip((values - centre) * WHITE / width + WHITE / 2, 0, WHITE)
+        return lambda values: np.clip((values - centre) * WHITE / width + WHITE / 2, 0, WHITE), ()
     if function == "SIGMOID":
-        return WHITE / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+        return lambda values: WHITE / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700))), ()
     _bad(name, f"VOI LUT function {function!r}")
 
 
-def _look_up(values: np.ndarray, item: Dataset, dataset: Dataset, name: str) -> tuple[np.ndarray, int]:
-    """Values through a LUT item, float64, and the largest value its entries can have (PS3.3 C.11.1.1)."""
-    n_entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    n_entries = n_entries or 2**16
-    if not 8 <= bits <= 16:
-        _bad(name, f"LUT entries of {bits} bits")
-    entries = item.LUTData
-    if isinstance(entries, bytes):
-        order = "<" if dataset.original_encoding[1] in (True, None) else ">"
-        entries = np.frombuffer(entries, f"{order}u2" if len(entries) >= 2 * n_entries else "u1")
-    table = np.atleast_1d(np.asarray(entries, dtype=np.float64))[:n_entries]
-    if len(table) < n_entries:
-        _bad(name, f"a LUT of {len(table)} entries that says it has {n_entries}")
-    return table[np.clip(np.rint(values - first), 0, n_entries - 1).astype(np.int64)], 2**bits - 1
+def _big_endian(dataset: Dataset) -> bool:
+    return dataset.original_encoding[1] is False
 
 
 def _there(levels: np.ndarray, stored: np.ndarray) -> np.ndarray:
@@ -313,13 +471,44 @@ def _there(levels: np.ndarray, stored: np.ndarray) -> np.ndarray:
     return there
 
 
-def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Where the image was filled up to a rectangle: such pixels have no say in the range of the data."""
+def _padding(bits: int, dataset: Dataset) -> tuple[int, int] | None:
+    """The values, from one to the other, that the image was filled up to a rectangle with: such pixels have no say in
+    the range of the data.
+
+    They may be written as US or SS, whatever the pixels are (PS3.3 C.7.5.1.1.2), and with the bits above BitsStored:
+    what counts is the same bits as of the pixels.
+    """
     value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, dtype=bool)
-    ends = sorted((int(value), int(dataset.get("PixelPaddingRangeLimit", value))))
-    return (stored >= ends[0]) & (stored <= ends[1])
+    if value is None or value == b"":
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = []
+    for one in (value, value if limit is None else limit):
+        end = lookup.integers(one, _big_endian(dataset))[0] % (1 << bits)
+        ends.append(end - (1 << bits) if dataset.PixelRepresentation and end >> bits - 1 else end)
+    return min(ends), max(ends)
+
+
+def _aspect(dataset: Dataset) -> tuple[float, tuple[str, ...]]:
+    """Height over width of a pixel, 1 where they are about equal, and notes.
+
+    Spacing and aspect ratio both give the vertical number first (PS3.3 10.7.1.3, C.7.6.3.1.7). The first that is
+    there counts; one that is no size, or another than the rest, is noted.
+    """
+    ratios = []
+    for keyword in SPACINGS:
+        try:
+            sides = [float(side) for side in dataset.get(keyword) or ()]
+        except (TypeError, ValueError):
+            sides = [0.0]
+        if sides:
+            usable = len(sides) == 2 and all(0 < side < np.inf for side in sides)
+            ratios.append(sides[0] / sides[1] if usable else 0.0)
+    if not ratios:
+        return 1.0, ()
+    if not all(1 / MOST_UNEVEN <= ratio <= MOST_UNEVEN and abs(ratio / ratios[0] - 1) <= UNEVEN for ratio in ratios):
+        return 1.0, ("aspect-unclear",)
+    return (1.0, ()) if abs(ratios[0] - 1) <= UNEVEN else (ratios[0], ("uneven-pixels",))
 
 
 def _first(value: Any) -> float | None:

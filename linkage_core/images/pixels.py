@@ -21,11 +21,13 @@ class Radiograph:
     """One grey image, ready to be shown: dark is air.
 
     `pixels` (height, width) uint16, 0 black .. 65535 white, after modality LUT, VOI window and presentation;
-    `bits` is the depth that the source really has (8 .. 16).
+    `bits` is the depth that the source really has (8 .. 16); `notes` are what is unusual about it, as keys of
+    `notes.NOTES`.
     """
 
     pixels: np.ndarray
     bits: int
+    notes: tuple[str, ...] = ()
 
 
 def check_size(height: int, width: int, name: str) -> None:
@@ -93,7 +95,35 @@ def downsample(radiograph: Radiograph, size: int, *, pad: bool = False) -> Radio
         top, left = (size - new_height) // 2, (size - new_width) // 2
         canvas[top : top + new_height, left : left + new_width] = pixels
         pixels = canvas
-    return Radiograph(np.ascontiguousarray(pixels), radiograph.bits)
+    return Radiograph(np.ascontiguousarray(pixels), radiograph.bits, radiograph.notes)
+
+
+def squared(pixels: np.ndarray, ratio: float, name: str) -> np.ndarray:
+    """An image whose pixels are `ratio` times as high as wide, with square ones: the finer side is reduced.
+
+    >>> squared(np.arange(0, 32000, 10, dtype=np.uint16).reshape(40, 80), 2.0, "x").shape
+    (40, 40)
+    """
+    height, width = pixels.shape
+    new_height, new_width = round(height * min(1.0, ratio)), round(width / max(1.0, ratio))
+    if min(new_height, new_width) < MIN_SIDE // 2:
+        raise ImageError(
+            "bad-values",
+            f"{name} has pixels {ratio:g} times as high as wide, which leaves {new_height} x {new_width} square ones.",
+            "Correct the pixel spacing in its header.",
+        )
+    if new_height == height:
+        return np.ascontiguousarray(_rows_reduced(pixels.T, new_width).T)
+    return _rows_reduced(pixels, new_height)
+
+
+def _rows_reduced(pixels: np.ndarray, n_rows: int) -> np.ndarray:
+    """(n_rows, width) uint16, each the exact mean of the rows it covers; a stretch of columns at a time."""
+    height, width = pixels.shape
+    reduced = np.empty((n_rows, width), np.uint16)
+    for columns in strips(width, height):
+        reduced[:, columns] = np.rint(_area_mean(pixels[:, columns], n_rows))
+    return reduced
 
 
 def _area_mean(values: np.ndarray, n_out: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from linkage_core.errors import ImageError, InputError
+from linkage_core.images.notes import NOTES
 from linkage_core.images.pixels import Radiograph
 
 CPU_SECONDS = 10.0  # of one file; the largest that is read takes two or three
@@ -43,6 +44,9 @@ Picture = Callable[[np.ndarray], np.ndarray]
 Reading = Radiograph | np.ndarray | ImageError
 """What became of one row: the radiograph, or the picture of it where one is asked for, or the reason why not."""
 
+Told = tuple[Reading, tuple[str, ...]]
+"""What became of one row, and the notes about its image."""
+
 _TYPES = {"uint8", "uint16", "float32"}
 
 
@@ -51,17 +55,16 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_one(read: Read, picture: Picture | None, row: Row) -> Reading:
+def read_one(read: Read, picture: Picture | None, row: Row) -> Told:
     """One row, here and now."""
     try:
         radiograph = read(row)
-        return radiograph if picture is None else picture(radiograph.pixels)
+        return radiograph if picture is None else picture(radiograph.pixels), radiograph.notes
     except ImageError as error:
-        return error
+        return error, ()
     except MemoryError:
-        return ImageError(
-            "too-large", f"{_name(row)} does not fit into memory when decoded.", "Check what this file is."
-        )
+        why = f"{_name(row)} does not fit into memory when decoded."
+        return ImageError("too-large", why, "Check what this file is."), ()
 
 
 class Readers:
@@ -86,6 +89,8 @@ class Readers:
         self._threads = ThreadPoolExecutor(self.workers or 2, thread_name_prefix="reader")
         self._own = threading.local()
         self._started: list[_Process] = []
+        self.noted: dict[str, tuple[int, str]] = {}
+        """Note -> of how many of the images handed out so far, and the first of them."""
 
     def __enter__(self) -> Readers:
         return self
@@ -98,15 +103,22 @@ class Readers:
 
     def read(self, rows: Iterable[Row], ahead: int) -> Iterator[Reading]:
         """One reading a row, in order; at most `ahead` rows are read before they are taken."""
-        waiting: deque[Future[Reading]] = deque()
+        waiting: deque[tuple[Row, Future[Told]]] = deque()
         for row in rows:
-            waiting.append(self._threads.submit(self._one, row))
+            waiting.append((row, self._threads.submit(self._one, row)))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield self._taken(*waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield self._taken(*waiting.popleft())
 
-    def _one(self, row: Row) -> Reading:
+    def _taken(self, row: Row, future: Future[Told]) -> Reading:
+        reading, notes = future.result()
+        for note in notes:
+            n, first = self.noted.get(note, (0, _name(row)))
+            self.noted[note] = (n + 1, first)
+        return reading
+
+    def _one(self, row: Row) -> Told:
         if self._job is None:
             return read_one(self._read, self._picture, row)
         for last in (False, True):  # once more where a process ended: the system may have ended it for another's memory
@@ -114,20 +126,21 @@ class Readers:
             if process is None:
                 process = self._own.process = _Process(self._job)
                 self._started.append(process)
-            reading = process.ask(row, self._limits[1])
-            if reading is not None:
-                return reading
+            told = process.ask(row, self._limits[1])
+            if told is not None:
+                return told
             process.end()
             self._own.process = None
             self._started.remove(process)
             why = process.ended_for(self._limits)
             if why is not None or last:
                 break
-        return ImageError(
+        stopped = ImageError(
             "decoder-stopped",
             f"The process that decoded {_name(row)} {why or 'crashed'}.",
             "Copy the file again from its source, or save it in another format.",
         )
+        return stopped, ()
 
 
 class _Process:
@@ -163,7 +176,7 @@ class _Process:
                 "Run again with fewer --workers, or with more memory at hand.",
             )
 
-    def ask(self, row: Row, seconds: float) -> Reading | None:
+    def ask(self, row: Row, seconds: float) -> Told | None:
         """What became of a row; None if the process is no more, or did not answer in time."""
         try:
             self._pipe.send(row)
@@ -172,11 +185,12 @@ class _Process:
                 return None
             said = json.loads(self._pipe.recv_bytes())
             if "reason" in said:
-                return ImageError(str(said["reason"]), str(said["what"]), str(said["remedy"]))
+                return ImageError(str(said["reason"]), str(said["what"]), str(said["remedy"])), ()
             if said["dtype"] not in _TYPES:
                 return None
             values = np.frombuffer(self._pipe.recv_bytes(), said["dtype"]).reshape(said["shape"])
-            return Radiograph(values, int(said["bits"])) if "bits" in said else values
+            notes = tuple(note for note in said["notes"] if note in NOTES)
+            return Radiograph(values, int(said["bits"]), notes) if "bits" in said else values, notes
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None
 
@@ -212,18 +226,18 @@ def serve(handle: int) -> None:
         while True:
             row = pipe.recv()
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # its signal ends the process, whatever C code it is in
-            reading = read_one(read, picture, row)
+            reading, notes = read_one(read, picture, row)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            _answer(pipe, reading)
+            _answer(pipe, reading, notes)
 
 
-def _answer(pipe: Connection, reading: Reading) -> None:
+def _answer(pipe: Connection, reading: Reading, notes: tuple[str, ...]) -> None:
     if isinstance(reading, ImageError):
         said = {"reason": reading.reason, "what": reading.what, "remedy": reading.remedy}
         pipe.send_bytes(json.dumps(said).encode())
         return
     values = reading.pixels if isinstance(reading, Radiograph) else reading
-    header: dict[str, Any] = {"dtype": str(values.dtype), "shape": values.shape}
+    header: dict[str, Any] = {"dtype": str(values.dtype), "shape": values.shape, "notes": notes}
     if isinstance(reading, Radiograph):
         header["bits"] = reading.bits
     pipe.send_bytes(json.dumps(header).encode())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from linkage_core.errors import ImageError
+from linkage_core.images import jpeg, kinds, png
+from linkage_core.images.notes import impression
 from linkage_core.images.pixels import WHITE, Radiograph, check_size, luminance, strips
 
 MAX_FILE_BYTES = 1 << 29
@@ -60,22 +64,23 @@ def read_radiograph(path: Path) -> Radiograph:
 
 def decode_radiograph(data: bytes, name: str) -> Radiograph:
     """As `read_radiograph`, from the bytes of a file; `name` is what errors call it."""
-    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        pixels, bits = _decode_pillow(data, name)
-    elif data[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
+    if data.startswith((kinds.PNG, kinds.JPEG)):
+        read = _decode_pillow(data, name)
+    elif kinds.is_dicom(data) or (name.lower().endswith((".dcm", ".dicom")) and not kinds.other(data)):
         from linkage_core.images.dicom import decode_dicom  # pydicom takes a while to import, and pages seldom need it
 
-        pixels, bits = decode_dicom(data, name)
+        read = decode_dicom(data, name)
     else:
-        found = "is empty" if not data else f"begins with {data[:8].hex(' ')}"
-        raise ImageError("not-an-image", f"{name} {found}.", "Give a DICOM, PNG or JPEG file.")
+        what, remedy = kinds.other(data) or kinds.unknown(data)
+        raise ImageError("not-an-image", f"{name} is {what}.", remedy)
+    pixels = read.pixels
     if pixels.min() == pixels.max():
         raise ImageError(
             "constant",
             f"Every pixel of {name} is shown as {int(pixels.flat[0])} of {WHITE}.",
             "Check the image, and in a DICOM its window.",
         )
-    return Radiograph(pixels, bits)
+    return replace(read, notes=(*dict.fromkeys((*read.notes, *impression(pixels))),))
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -100,15 +105,26 @@ def inside(root: Path, relative: str) -> Path:
     return resolved
 
 
-def _decode_pillow(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def _decode_pillow(data: bytes, name: str) -> Radiograph:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             check_size(image.height, image.width, name)
-            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+            notes = ("uneven-density",) * _is_uneven(image)
+            if image.format != "PNG":
+                pixels, bits = _grey(_upright(jpeg.load(data, name)), name)
+                return Radiograph(pixels, bits, notes)
+            if getattr(image, "n_frames", 1) > 1:
                 raise ImageError("multi-frame", f"{name} is an animation.", "Give one image a file.")
+            header = png.check(data, name)
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _grey(image, name)
+            if header.is_deep:
+                return Radiograph(
+                    _turned(png.grey(data, header, image), image.getexif().get(ORIENTATION, 1)), 16, notes
+                )
+            if header.transparent and header.bits in (2, 4):  # Pillow spreads the samples to 8 bits, but not this one
+                image.info["transparency"] = header.transparent[0] * 255 // ((1 << header.bits) - 1)
+            pixels, bits = _grey(_upright(image), name)
+            return Radiograph(pixels, bits, notes)
     except PILLOW_ERRORS as error:
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError("too-large", f"{name}: {error}", "Reduce the image.") from error
@@ -118,6 +134,38 @@ def _decode_pillow(data: bytes, name: str) -> tuple[np.ndarray, int]:
             f"{name} cannot be decoded: {error or type(error).__name__}.",
             "Copy the file again from its source.",
         ) from error
+
+
+def _is_uneven(image: Image.Image) -> bool:
+    """Whether the header gives another density across than down (PNG pHYs, JFIF)."""
+    for keyword in ("dpi", "aspect", "jfif_density"):
+        sides = image.info.get(keyword)
+        if isinstance(sides, tuple) and len(sides) == 2:
+            across, down = map(float, sides)  # EXIF gives fractions that may have nothing below the line
+            if 0 < across < np.inf and 0 < down < np.inf:
+                return abs(across / down - 1) > 0.01
+    return False
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image)
+
+
+ORIENTATION = 0x0112
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda pixels: pixels.T[:, ::-1],
+    7: lambda pixels: pixels.T[::-1, ::-1],
+    8: lambda pixels: pixels.T[::-1],
+}
+"""EXIF orientation -> what turns the pixels upright (EXIF 2.3, 4.6.4 A)."""
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    return np.ascontiguousarray(UPRIGHT[orientation](pixels)) if orientation in UPRIGHT else pixels
 
 
 def _grey(image: Image.Image, name: str) -> tuple[np.ndarray, int]:

@@ -37,8 +37,8 @@ def targets(labels: np.ndarray, findings: Sequence[str]) -> np.ndarray:
     if np.isnan(labels).all():
         raise InputError(
             f"None of these {len(labels):,} pairs has a label, and what is to be trained learns the findings.",
-            "Take a mechanism that needs none, such as moment-oneshot, or have labels: `linkage labels` reads them "
-            "from reports.",
+            "Take a mechanism that needs none, such as moment-oneshot, or have labels: --labels from-text of embed and "
+            "import reads them from English reports.",
         )
     found = np.where(np.isnan(labels), 0.0, np.where(labels == -1, np.nan, labels))
     found[np.isnan(labels).all(axis=1)] = np.nan

@@ -198,6 +198,14 @@ class Entry:
         """Whether any record has any of the 14 labels."""
         return bool(self.records()[list(LABELS)].notna().any(axis=None))
 
+    def labels_note(self) -> dict[str, Any]:
+        """Where the labels come from, as cohorts.labels.cohort.labels_note says; of an entry from before labels were
+        read from text, own or none."""
+        noted = self.manifest["cohort"].get("labels")
+        if isinstance(noted, dict):
+            return noted
+        return {"source": "own" if self.labelled else "none", "own": ""}
+
     @property
     def fingerprint(self) -> str:
         """Changes when any file of the entry does."""

@@ -176,6 +176,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
     arrays = {"image": "a.npy", "text": "a.npy", "records": "a.csv"}
     asked: dict[str, tuple[str, int]] = {
         "verify": ("toy", 0),
+        "labels": ("toy", 2),  # whose text is not at hand
         "phantom export": ("exported --studies 3 --size 32", 0),
         "cohort": ("folder exported --no-images", 0),
         "audit": ("toy/m --pool-size 10 --k 1", 0),

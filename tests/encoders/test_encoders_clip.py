@@ -268,6 +268,7 @@ def test_describe_carries_the_repositorys_preprocessing(tmp_path, no_network):
         "rescale_factor": pytest.approx(1 / 255),
         "image_mean": [0.48, 0.45, 0.40],
         "image_std": [0.27, 0.26, 0.28],
+        "text": "as the tokenizer's own files say: lower case",
     }
 
 

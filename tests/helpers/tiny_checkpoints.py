@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 TEXTS = [
@@ -91,6 +91,22 @@ def write_siglip(folder: Path, seed: int = 0) -> Path:
     )
     text = {"vocab_size": 64, "max_position_embeddings": LIMIT, "projection_size": 24, "bos_token_id": 0}
     config = SiglipConfig(text_config={**_TOWER, **text, "eos_token_id": 0, "pad_token_id": 0}, vision_config=_VISION)
+    return _save(SiglipModel, config, folder, seed)
+
+
+def write_siglip2(folder: Path, seed: int = 0) -> Path:
+    """A SigLIP 2 repository: SigLIP's model with Gemma's tokenizer, which keeps capitals apart."""
+    write_siglip(folder, seed)
+    letters = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *map(chr, range(33, 127))]
+    gemma = Tokenizer(models.BPE({piece: at for at, piece in enumerate(letters)}, [], unk_token="<unk>"))
+    gemma.normalizer = normalizers.Replace(" ", "▁")
+    gemma.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    gemma.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    gemma.save(str(folder / "tokenizer.json"))
+    marks = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    _write(folder / "tokenizer_config.json", tokenizer_class="GemmaTokenizer", model_max_length=LIMIT, **marks)
+    text = {"vocab_size": 128, "max_position_embeddings": LIMIT, "projection_size": 24, "bos_token_id": 2}
+    config = SiglipConfig(text_config={**_TOWER, **text, "eos_token_id": 1, "pad_token_id": 0}, vision_config=_VISION)
     return _save(SiglipModel, config, folder, seed)
 
 

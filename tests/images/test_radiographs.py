@@ -29,9 +29,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from helpers.pictures import dicom, jpeg, png
+from helpers.pictures import dicom, gray_palette, jpeg, png, raw_png
 from helpers.places import SHARED
 from linkage_core.errors import ImageError
+from linkage_core.images import cells
 from linkage_core.images import dicom as decoder
 from linkage_core.images import read as radiographs
 from linkage_core.images.pixels import Radiograph, downsample, luminance
@@ -180,12 +181,12 @@ def test_stored_values_are_pydicoms(syntax, dtype, beyond, monkeypatch):
     """Bits above the stored twelve are masked where any is set; where none is, nothing is copied."""
     pixels = gradient(dtype=dtype) - (2048 if dtype == np.int16 else 0)
     dataset, told = decoder._header(dicom(pixels.astype(dtype) ^ dtype(beyond), syntax=syntax), "x")
-    stored = decoder._stored_pixels(dataset, told, "x")
+    stored = decoder._stored_pixels(dataset, told, "x")[0]
     np.testing.assert_array_equal(stored, pixels)
     np.testing.assert_array_equal(stored, pydicom.pixels.pixel_array(dataset))
     assert stored.flags.writeable == bool(beyond)
-    monkeypatch.setattr(decoder, "_within", lambda *_: True)
-    assert (decoder._stored_pixels(dataset, told, "x") != pixels).any() == bool(beyond)
+    monkeypatch.setattr(cells, "within", lambda *_: True)
+    assert (decoder._stored_pixels(dataset, told, "x")[0] != pixels).any() == bool(beyond)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -197,7 +198,7 @@ def test_stored_values_of_pydicoms_own_files_are_pydicoms():
         except (ImageError, *decoder.PYDICOM_ERRORS):  # folders, reports, files made to be wrong
             continue
         if syntax in decoder.NATIVE:
-            stored = decoder._stored_pixels(dataset, syntax, path.name)
+            stored = decoder._stored_pixels(dataset, syntax, path.name)[0]
             np.testing.assert_array_equal(stored, pydicom.pixels.pixel_array(dataset))
             views += not stored.flags.writeable
     assert views > 10
@@ -287,13 +288,12 @@ def test_extended_jpeg_is_read_with_8_bits_and_refused_with_12():
     assert reason_of(data) == "unsupported-syntax"
 
 
-def test_a_data_set_without_preamble_is_read_by_its_name(tmp_path):
-    bare = dicom(gradient(), syntax=ImplicitVRLittleEndian)
-    dataset = pydicom.dcmread(io.BytesIO(bare))
-    out = io.BytesIO()
-    pydicom.dcmwrite(out, Dataset({element.tag: element for element in dataset}), implicit_vr=True, little_endian=True)
-    np.testing.assert_array_equal(decode_radiograph(out.getvalue(), "a.DCM").pixels, stretched(gradient()))
-    assert reason_of(out.getvalue(), "a.bin") == "not-an-image"
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_data_set_without_preamble_is_told_by_its_content(syntax):
+    whole = dicom(gradient(), syntax=syntax)
+    meta = 144 + int.from_bytes(whole[140:144], "little")
+    np.testing.assert_array_equal(decode_radiograph(whole[meta:], "IM0001").pixels, stretched(gradient()))
+    np.testing.assert_array_equal(decode_radiograph(whole[132:], "IM0001").pixels, stretched(gradient()))
 
 
 # DICOM: refusals
@@ -626,7 +626,13 @@ def seeds():
     files += [dicom(grey16, syntax=syntax) for syntax in (ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless)]
     files.append(dicom(grey16, WindowCenter=2000, WindowWidth=900, VOILUTSequence=lut(range(4096))))
     baseline = dicom(grey8, bits=8, syntax=JPEGBaseline8Bit, PixelData=encapsulate([jpeg(pictures[0])]))
-    return [*files, baseline]
+    floats = dicom(grey16, FloatPixelData=grey16.astype("<f4").tobytes(), BitsAllocated=32, PixelSpacing=[0.2, 0.1])
+    how = {"bits": 8, "photometric": "PALETTE COLOR", "syntax": ExplicitVRBigEndian}
+    palette = dicom(grey8, **how, **gray_palette(np.arange(256), 8, "u1", True))
+    tables = dicom(grey16, VOILUTSequence=lut(range(4096), bits=12), ModalityLUTSequence=lut(range(4096)), HighBit=15)
+    scans = [jpeg(pictures[0], progressive=True), jpeg(pictures[0], restart_marker_rows=1)]
+    deep = [raw_png(np.stack([grey16] * n, axis=-1), interlace=n == 3) for n in (2, 3, 4)]
+    return [*files, baseline, floats, palette, tables, *scans, *deep]
 
 
 SEEDS = seeds()
