@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -72,3 +73,14 @@ def new_folder(path: Path) -> None:
     """InputError where something stands already: results never overwrite."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} is not an empty directory.", "Name a new or empty directory.")
+
+
+def in_utf8(path: Path) -> None:
+    """InputError where a name holds bytes that are not UTF-8: neither a table nor a message could say it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise InputError(
+            f"The name {shown} holds bytes that are not UTF-8.", "Rename it, or what it lies in."
+        ) from error

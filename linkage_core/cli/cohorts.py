@@ -36,9 +36,9 @@ from linkage_core.cli.options import (
 from linkage_core.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
+    from linkage_core.cohorts.base import Cohort
     from linkage_core.store.entry import Entry
 
 DRAWN: dict[str, Any] = {"rich_help_panel": "How they are drawn"}
@@ -177,15 +177,16 @@ def embed(
         printing.notes(notes)
     _count(entry)
     rejects = entry.rejects()
-    _entry_done(entry, rejects, quiet, json_to, from_files=found.root is not None)
+    _entry_done(found, entry, rejects, quiet, json_to)
     bound_rejects(len(rejects), max_rejects)
 
 
 def import_(
     target: Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Where it will stand in the store.")],
-    image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz or Parquet, one row a record.")],
+    image: Annotated[Path, typer.Option("--image", help="Image embeddings: .npy, .npz, .safetensors or Parquet.")],
     text: Annotated[Path, typer.Option("--text", help="Text embeddings, aligned with the records too.")],
     records: Annotated[Path, typer.Option("--records", help="CSV or Parquet: record_id, patient_id, study_id, ...")],
+    splits: SplitsOption = None,
     seed: SeedOption = None,
     labels: Annotated[
         Literal["from-text"] | None,
@@ -210,17 +211,19 @@ def import_(
     """
     from linkage_core.cohorts import table
     from linkage_core.cohorts.labels.cohort import with_text_labels
+    from linkage_core.embed.arrays import read_pair
     from linkage_core.embed.embedding import import_arrays
 
     cohort_name, model = target_parts(target)
-    found = table.read(records, cohort_name, seed or 0)
+    found = table.read(records, cohort_name, seed or 0, **given_only(splits=splits))
     if labels:
         found = with_text_labels(found)
-    entry = import_arrays(
-        found, model, _array(image), _array(text), store_at(store, writes=True), store_text=store_text
-    )
+    images, texts, notes = read_pair(image, text, list(found.records["record_id"]))
+    entry = import_arrays(found, model, images, texts, store_at(store, writes=True), store_text=store_text)
     _count(entry)
-    _entry_done(entry, entry.rejects(), quiet, json_to)
+    for note in notes:
+        found.understood.note(note)
+    _entry_done(found, entry, entry.rejects(), quiet, json_to)
 
 
 def verify(
@@ -360,28 +363,6 @@ def phantom_export(
         say(f"{len(chosen)} studies: {written}")
 
 
-def _array(path: Path) -> np.ndarray:
-    """A matrix of floats from .npy, .npz (one array) or Parquet (all columns numbers). Never a pickle."""
-    import numpy as np
-    import pandas as pd
-
-    remedy = "Give a matrix of floats as .npy, .npz or Parquet."
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.", remedy)
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path).to_numpy(np.float32)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if len(loaded.files) != 1:
-                raise InputError(f"{path} holds {len(loaded.files)} arrays.", "An .npz holds exactly one.")
-            return np.asarray(loaded[loaded.files[0]])
-    except (ValueError, TypeError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array ({error}).", remedy) from error
-
-
 def _count(entry: Entry) -> None:
     """Once now, so that the pages open at once; why it cannot be is said where it is asked for."""
     from contextlib import suppress
@@ -392,16 +373,19 @@ def _count(entry: Entry) -> None:
         auditing.study(entry)
 
 
-def _entry_done(
-    entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None, *, from_files: bool = False
-) -> None:
-    write_json({"entry": f"{entry.cohort}/{entry.model}", **entry.manifest["counts"]}, json_to)
+def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool, json_to: str | None) -> None:
+    from linkage_core.cohorts.summary import summarise
+
+    summary = summarise(found)
+    counts = entry.manifest["counts"]
+    write_json({"entry": f"{entry.cohort}/{entry.model}", **counts, "notes": summary["notes"]}, json_to)
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
         from linkage_core.cohorts.labels.cohort import labels_line
 
-        counts = entry.manifest["counts"]
+        printing.as_read(summary)
+        printing.notes(summary["notes"])
         say(
             f"{entry.cohort}/{entry.model}: {counts['images']:,} images of {counts['studies']:,} studies and "
             f"{counts['patients']:,} patients embedded, {len(rejects):,} rejected.",
@@ -410,7 +394,7 @@ def _entry_done(
         say(f"Labels: {labels_line(entry.labels_note())}.", highlight=False)
         printing.rejects(rejects)
         printing.splits(entry)
-        if from_files and len(rejects):
+        if found.root is not None and len(rejects):
             say("Rejected files are read again when they change, or with --rebuild.")
         cut = entry.manifest.get("truncated_reports", {})
         if cut.get("truncated"):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,10 +55,11 @@ SectionOption = Annotated[
     str, typer.Option("--section", help="Part of the report: findings, impression, both or whole.", **WHICH)
 ]
 SplitsOption = Annotated[
-    Literal["seeded", "own"] | None,
+    str | None,
     typer.Option(
         "--splits",
-        help="Of MIMIC-CXR and CheXpert Plus: seeded (by patient, the default) or the dataset's own.",
+        help="seeded (by patient, the default), three shares such as 60/20/20 (finetune, attacker, held-out), or own: "
+        "the table's split column.",
         show_default=False,
         **WHICH,
     ),

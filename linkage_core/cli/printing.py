@@ -51,6 +51,7 @@ def cohort(summary: dict[str, Any]) -> None:
         "words": ", ".join(f"{name} {_cell(value)}" for name, value in words.items()),
         "greys": _greys(summary["seen"]),
         "views": ", ".join(f"{name} {count:,}" for name, count in summary["views"].items()),
+        "ages": " to ".join(f"{age:g}" for age in summary["age"].values()) or "-",
         "without": ", ".join(f"{name} {count:,}" for name, count in summary["missing"].items()),
         "rejects": ", ".join(f"{name} {count:,}" for name, count in summary["rejects"].items()) or "none",
         "read as": ", ".join(f"{name} {_cell(value)}" for name, value in summary["options"].items()),
@@ -60,6 +61,7 @@ def cohort(summary: dict[str, Any]) -> None:
     for name, line in lines.items():
         facts.add_row(name, line)
     say(facts)
+    as_read(summary)
     splits = Table("split", "images", "studies", "patients", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, counts in summary["splits"].items():
         splits.add_row(name, *(f"{counts[unit]:,}" for unit in ("images", "studies", "patients")))
@@ -69,6 +71,26 @@ def cohort(summary: dict[str, Any]) -> None:
         labels.add_row(name, *(f"{counts[state]:,}" for state in LABEL_STATES))
     say(labels)
     notes(summary["notes"])
+
+
+def as_read(summary: dict[str, Any]) -> None:
+    """What was understood: the columns of each table, and the first two records."""
+    for name, columns in summary["columns"].items():
+        taken = ", ".join(
+            name if name == spelled else f"{name} ({spelled})" for name, spelled in columns["taken"].items()
+        )
+        left = ", ".join(column or "(no name)" for column in columns["left"][:40])
+        say(f"Columns of {plain(name)}: {plain(taken)}." + (f" Left alone: {plain(left)}." if left else ""))
+    if not summary["first"]:
+        return
+    table = Table("first records", "", "", box=box.SIMPLE_HEAD, pad_edge=False)
+    for field in summary["first"][0]:
+        values = (record[field] for record in summary["first"])
+        shown = [
+            ", ".join(f"{k} {v}" for k, v in one.items()) if isinstance(one, dict) else _cell(one) for one in values
+        ]
+        table.add_row(field, *(cell or "-" for cell in shown))
+    say(table)
 
 
 def notes(sentences: Sequence[str]) -> None:

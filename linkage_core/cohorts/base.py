@@ -49,6 +49,23 @@ REJECT_COLUMNS = ("item", "reason", "what", "remedy")
 SPLITS = FINETUNE, ATTACKER, HELDOUT = ("finetune", "attacker", "heldout")
 
 
+@dataclass
+class Understood:
+    """What was understood of a cohort's tables, so that a person sees at once where it was not what they meant.
+
+    `columns`: for each table the columns read (the name used here: how the table spells it) and those left alone;
+    `notes`: sentences without a full stop, with counts, about what was mended, kept or could not be read.
+    """
+
+    columns: dict[str, tuple[dict[str, str], list[str]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Say it once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
 @dataclass(frozen=True)
 class TextLabels:
     """What cohorts.labels read from the reports of a cohort.
@@ -71,8 +88,8 @@ class Cohort:
 
     `records` has the columns RECORD_COLUMNS and one row an image; `rejects` REJECT_COLUMNS. `read_image` takes one row
     of records (as a mapping) and returns its pixels or raises ImageError. `options` says how it was read (section of
-    the report, seed of the split), and goes into every manifest made from it. `seen` is what was found
-    when the images were looked at (`check_images`); empty before.
+    the report, seed of the split), and goes into every manifest made from it. `understood` says how its tables were
+    read; `seen` is what was found when the images were looked at (`check_images`), empty before.
     """
 
     name: str
@@ -84,6 +101,7 @@ class Cohort:
     synthetic: bool = False
     default_split: str = "all"
     options: dict[str, Any] = field(default_factory=dict)
+    understood: Understood = field(default_factory=Understood)
     text_labels: TextLabels | None = None  # where labels were asked of the reports (--labels from-text)
     seen: dict[str, Any] = field(default_factory=dict)
 

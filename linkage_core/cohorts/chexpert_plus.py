@@ -14,23 +14,20 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from linkage_core.cohorts import fields, sections
-from linkage_core.cohorts.base import LABELS, Cohort
+from linkage_core.cohorts import cells, fields, sections
+from linkage_core.cohorts.base import LABELS, Cohort, Understood, text_key
+from linkage_core.cohorts.cells import counted, mapped
 from linkage_core.cohorts.files import need_folder
 from linkage_core.cohorts.published import (
-    FRACTIONS,
     OWN_SPLIT,
     Sieve,
     check_ids,
-    checked_fractions,
-    checked_splits,
     find_table,
     folders_in,
-    label_columns,
-    mapped,
     published_cohort,
     read_columns,
 )
+from linkage_core.cohorts.splits import FRACTIONS, chosen_splits
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.pixels import Radiograph
 from linkage_core.validate import one_of
@@ -83,8 +80,9 @@ def read(
     """
     folder = need_folder(root, KIND)
     fields.checked_section(section)
-    checked_splits(splits)
-    options = {"seed": seed, "section": section, "splits": splits, "fractions": checked_fractions(fractions)}
+    where_splits, shares = chosen_splits(splits, fractions)
+    understood = Understood()
+    options = {"seed": seed, "section": section, "splits": where_splits, "fractions": shares}
     path = find_table(folder, TABLE)
     if path is None:
         raise InputError(f"{folder} has no df_chexpert_plus_240401.csv or .csv.gz.", "Put the table there.")
@@ -94,6 +92,7 @@ def read(
         path,
         ("path_to_image", "deid_patient_id", *texts),
         ("path_to_dcm", "frontal_lateral", "ap_pa", "age", "sex", "split"),
+        understood,
     )
     stem = table["path_to_image"].str.strip().str.replace(r"\.[A-Za-z]+$", "", regex=True)
     parts = stem.str.extract(r"^(?:train|valid|test)/(?P<patient>[^/\\]+)/(?P<study>[^/\\]+)/[^/\\]+$")
@@ -106,14 +105,14 @@ def read(
     rows = pd.DataFrame(
         {
             "record_id": stem,
-            "patient_id": table["deid_patient_id"].str.strip(),
+            "patient_id": cells.ids(table["deid_patient_id"], "deid_patient_id", path.name, understood),
             "study_id": parts["patient"] + "-" + parts["study"],
             "folder": parts["patient"],
             "image": "",
-            "view": _views(table),
-            "sex": mapped(table["sex"], fields.sex),
-            "age": mapped(table["age"], fields.age).astype("float64"),
-            "report": _reports(table, section),
+            "view": _views(table, understood),
+            "sex": cells.sexes(table["sex"], understood),
+            "age": cells.ages(table["age"], understood),
+            "report": _reports(table, section, understood),
             OWN_SPLIT: table["split"].str.strip().str.lower(),
             "dicom": table["path_to_dcm"].str.strip().str.replace(r"\.dcm$", "", regex=True),
         }
@@ -127,6 +126,7 @@ def read(
         "Download the table again.",
     )
     check_ids(sieve)
+    _one_version(sieve, understood)
     where = _place(folder, sieve.table, images)
     if where is not None:
         _place_images(sieve, folder, *where)
@@ -136,17 +136,11 @@ def read(
         lambda row: f"Study {row['study_id']} has no {'report' if section in ('both', 'whole') else section}.",
         "It cannot be paired." if section in ("both", "whole") else "It cannot be paired; read both sections.",
     )
-    sieve.out(
-        sieve.table.groupby("study_id")["report"].transform("nunique") > 1,
-        "study-with-two-reports",
-        lambda row: f"Study {row['study_id']} has several reports.",
-        "Download the table again.",
-    )
-    labelled, source = _labels(folder, labels)
+    labelled, source = _labels(folder, labels, understood)
     if labelled is not None:
         sieve.table = sieve.table.join(labelled, on="record_id")
     options |= {"labels": source, "images": images if where is None else where[0]}
-    cohort = published_cohort(KIND, folder, sieve, options, OWN)
+    cohort = published_cohort(KIND, folder, sieve, options, OWN, understood)
     return cohort if where is not None else replace(cohort, read_image=partial(_no_images, folder))
 
 
@@ -160,13 +154,36 @@ def _no_images(folder: Path, row: Any) -> Radiograph:
     )
 
 
-def _views(table: pd.DataFrame) -> pd.Series:
+def _one_version(sieve: Sieve, understood: Understood) -> None:
+    """One report a study: as published, images of a study may carry it de-identified in several ways, with other dates
+    and numbers (Stanford-AIMI/chexpert-plus, issues 4 and 13). The first that has text stands for all."""
+    table = sieve.table
+    several = table.groupby("study_id")["report"].transform("nunique") > 1
+    first = table["report"].where(table["report"] != "").groupby(table["study_id"]).transform("first")
+    several &= first.notna()
+    if not several.any():
+        return
+    own = table["report"][several]
+    other = mapped(own, text_key) != mapped(first[several], text_key)
+    sieve.table = table.assign(report=table["report"].where(~several, first).astype("str"))
+    if other.any():
+        studies = counted(table["study_id"][several][other].nunique(), "study", "studies")
+        understood.note(
+            f"{studies} with several versions of the report (as published, de-identified more than once): the first "
+            f"with text stands for all, in {counted(int(other.sum()), 'image')} instead of its own"
+        )
+
+
+def _views(table: pd.DataFrame, understood: Understood) -> pd.Series:
     """LATERAL for a lateral image; PA or AP where ap_pa says so."""
     lateral = table["frontal_lateral"].str.strip().str.lower() == "lateral"
-    return mapped(table["ap_pa"], fields.view).where(~lateral, "LATERAL")
+    return cells.views(table["ap_pa"].where(~lateral, "lateral"), understood)
 
 
-def _reports(table: pd.DataFrame, section: str) -> pd.Series:
+def _reports(table: pd.DataFrame, section: str, understood: Understood) -> pd.Series:
+    for name in ("section_findings", "section_impression"):
+        if name in table:
+            table[name] = cells.without_gap_words(table[name], name, understood)
     if section == "whole":
         return mapped(table["report"], lambda text: sections.select(text, "whole"))
     if section != "both":
@@ -212,7 +229,7 @@ def _place_images(sieve: Sieve, folder: Path, place: str, suffix: str) -> None:
     )
 
 
-def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
+def _labels(folder: Path, wanted: str, understood: Understood) -> tuple[pd.DataFrame | None, str]:
     """The labels of every image by record id, and the name of their file ("" without any)."""
     if wanted:
         one_of("labels", wanted, LABEL_FILES)
@@ -221,7 +238,7 @@ def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
             for suffix in (".json", ".csv", ".csv.gz"):
                 path = place / f"{name}{suffix}"
                 if path.is_file():
-                    return (_json_labels(path) if suffix == ".json" else _csv_labels(path)), name
+                    return (_json_labels(path) if suffix == ".json" else _csv_labels(path, understood)), name
         packed = folder / "chexbert_labels.zip"
         if packed.is_file():
             return _json_labels(packed, name), name
@@ -230,9 +247,9 @@ def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
     return None, ""
 
 
-def _csv_labels(path: Path) -> pd.DataFrame:
-    table = read_columns(path, ("path_to_image", *LABELS)).drop_duplicates("path_to_image")
-    return label_columns(table, path).set_index(_stems(table["path_to_image"]))
+def _csv_labels(path: Path, understood: Understood) -> pd.DataFrame:
+    table = read_columns(path, ("path_to_image", *LABELS), (), understood).drop_duplicates("path_to_image")
+    return pd.DataFrame(cells.label_columns(table, str(path))).set_index(_stems(table["path_to_image"]))
 
 
 def _json_labels(path: Path, member: str = "") -> pd.DataFrame:

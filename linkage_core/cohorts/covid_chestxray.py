@@ -7,10 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from linkage_core.cohorts import fields
-from linkage_core.cohorts.base import Cohort, text_key
-from linkage_core.cohorts.files import Reject, file_cohort, image_problem, need_folder
-from linkage_core.cohorts.manifest import need_columns, read_manifest
+import pandas as pd
+
+from linkage_core.cohorts import cells, fields
+from linkage_core.cohorts.base import Cohort, Understood, text_key
+from linkage_core.cohorts.files import Present, Reject, file_cohort, need_folder
+from linkage_core.cohorts.manifest import read_table
+from linkage_core.cohorts.splits import FRACTIONS, chosen_splits
 from linkage_core.errors import InputError
 
 KIND = "covid-chestxray"
@@ -29,7 +32,14 @@ _CREDIT = re.compile(
 )
 
 
-def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
+def read(
+    root: Path | None,
+    *,
+    seed: int = 0,
+    section: str = "both",
+    splits: str = "seeded",
+    fractions: Any = FRACTIONS,
+) -> Cohort:
     """The collection's folder: metadata.csv and the images it names. Every row becomes a record or a reject.
 
     The report is `clinical_notes` and, after it, `other_notes`, unless those only credit whoever gave the case (they
@@ -46,21 +56,28 @@ def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
     if fields.checked_section(section) != "both":
         raise InputError(f"section is {section!r}.", "These notes have no sections: read both.")
     path = folder / TABLE
-    table = read_manifest(path)
-    need_columns(table, NEEDED, path)
+    where_splits, shares = chosen_splits(splits, fractions)
+    understood = Understood()
+    table = read_table(path, NEEDED, ("folder", "other_notes", "sex", "age"), understood=understood)
     for column in ("folder", "other_notes", "sex", "age"):
         if column not in table:
-            table[column] = "images" if column == "folder" else ""
+            table[column] = pd.Series("images" if column == "folder" else "", index=table.index, dtype="str")
+    table["patientid"] = cells.ids(table["patientid"], "patientid", TABLE, understood)
+    for column, understand in (("view", cells.views), ("sex", cells.sexes), ("age", cells.ages)):
+        table[column] = understand(table[column], understood)
+    for column in ("clinical_notes", "other_notes"):
+        table[column] = cells.without_gap_words(table[column], column, understood)
 
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     seen: Counter[str] = Counter()
     group_of_image: dict[str, str] = {}
     groups: dict[str, str] = {}
-    for number, cells in enumerate(table.to_dict("records"), start=1):
-        patient, file = cells["patientid"].strip(), cells["filename"].strip()
-        image = f"{cells['folder'].strip()}/{file}" if cells["folder"].strip() else file
-        record, report = f"{patient}_{file}", report_of(cells["clinical_notes"], cells["other_notes"])
+    present = Present(folder)
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        patient, file = row["patientid"], row["filename"].strip()
+        image = f"{row['folder'].strip()}/{file}" if row["folder"].strip() else file
+        record, report = f"{patient}_{file}", report_of(row["clinical_notes"], row["other_notes"])
         item = record if file else f"row {number}"
         seen[record] += 1
         where = f"Row {number} of {TABLE}"
@@ -74,7 +91,7 @@ def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
             rejects.append((item, "missing-file", f"{where} has no filename.", "Fill it in."))
         elif seen[record] > 1:
             rejects.append((item, "duplicate-record", f"{where} repeats {file} of patient {patient}.", "Keep one row."))
-        elif problem := image_problem(folder, image):
+        elif problem := (found := present.find(image)).problem:
             rejects.append((item, problem.reason, f"{where}: {problem.what}", problem.remedy))
         else:
             rows.append(
@@ -82,22 +99,23 @@ def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
                     "record_id": record,
                     "patient_id": patient,
                     "study_id": f"{patient}-{text_key(report)}",
-                    "image": image,
-                    "view": fields.view(cells["view"]),
-                    "sex": fields.sex(cells["sex"]),
-                    "age": fields.age(cells["age"]),
+                    "image": found.path,
+                    "view": row["view"],
+                    "sex": row["sex"],
+                    "age": row["age"],
                     "report": report,
-                    "licence": cells["license"].strip(),
-                    **labels_of(cells["finding"]),
+                    "licence": row["license"].strip(),
+                    **labels_of(row["finding"]),
                 }
             )
-            _join(groups, patient, group_of_image.setdefault(image, patient))
-    first_text = {row["study_id"]: row["report"] for row in reversed(rows)}
-    for row in rows:
-        row["report"] = first_text[row["study_id"]]
-        row["group"] = _leader(groups, row["patient_id"])
+            _join(groups, patient, group_of_image.setdefault(found.path, patient))
+    first_text = {made["study_id"]: made["report"] for made in reversed(rows)}
+    for made in rows:
+        made["report"] = first_text[made["study_id"]]
+        made["group"] = _leader(groups, made["patient_id"])
+    options = {"seed": seed, "section": section, "splits": where_splits, "fractions": shares}
     return file_cohort(
-        KIND, folder, rows, rejects, {"seed": seed, "section": section}, split_key="group", extra=("licence",)
+        KIND, folder, rows, rejects, options, split_key="group", extra=("licence",), understood=understood
     )
 
 

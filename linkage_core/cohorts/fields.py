@@ -23,7 +23,30 @@ _VIEWS = {
     "LATERAL": "LATERAL",
 }
 _SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}
-_HEADING = re.compile(r"(?:^[ \t]*((?i:findings|impression))|\b([A-Z][A-Z /&]{3,40}))[ \t]*:", re.MULTILINE)
+
+GAP_WORDS = frozenset(
+    (
+        *(
+            "na",
+            "n/a",
+            "nan",
+            "-nan",
+            "none",
+            "null",
+            "nil",
+            "nat",
+            "<na>",
+            "#na",
+            "#n/a",
+            "#n/a n/a",
+            "#null!",
+            "#ref!",
+        ),
+        *("#name?", "#value!", "\\n", "-", "--", ".", "(null)", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+    )
+)
+"""What programs write where a cell is empty, in lower case. They are gaps in a view, sex, age or label; as an id or a
+report they are kept as they stand (somebody may be called NA) and counted in a note."""
 
 
 def view(text: str) -> str:
@@ -57,9 +80,19 @@ def age(text: str) -> float:
     return years if years <= 120 else math.nan
 
 
+def is_gap(text: str) -> bool:
+    """Whether a cell is empty or holds a word that stands for that.
+
+    >>> [is_gap(text) for text in ("", " N/A", "nan", "0", "NAN lines clear")]
+    [True, True, True, False, False]
+    """
+    said = text.strip().lower()
+    return not said or said in GAP_WORDS
+
+
 def label(text: str) -> float:
-    """1, 0, -1, or NaN for an empty cell; ValueError for anything else."""
-    if text.strip().lower() in ("", "nan", "none"):
+    """1, 0, -1, or NaN for a gap; ValueError for anything else."""
+    if is_gap(text):
         return math.nan
     value = float(text)
     if value not in (1, 0, -1):
@@ -71,21 +104,3 @@ def checked_section(section: str) -> str:
     """The section if it is one of SECTIONS; else InputError."""
     one_of("section", section, SECTIONS)
     return section
-
-
-def select_section(report: str, section: str) -> str:
-    """The part of a report under its FINDINGS or IMPRESSION heading, or "" without one; the report as it is for both.
-
-    >>> select_section("FINDINGS: Clear lungs. IMPRESSION: Normal.", "impression")
-    'Normal.'
-    """
-    if checked_section(section) in ("both", "whole"):
-        return report.strip()
-    headings = list(_HEADING.finditer(report))
-    ends = [heading.start() for heading in headings[1:]] + [len(report)]
-    parts = [
-        report[heading.end() : end].strip()
-        for heading, end in zip(headings, ends, strict=False)
-        if section.upper() in (heading[1] or heading[2]).upper()
-    ]
-    return "\n".join(part for part in parts if part)

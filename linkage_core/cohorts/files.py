@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, Cohort, rejects_table, split_by_patient
+from linkage_core.cohorts import cells
+from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, Cohort, Understood, rejects_table
+from linkage_core.cohorts.splits import FRACTIONS, split_column
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.notes import percentiles
 from linkage_core.images.pixels import WHITE, Radiograph
 from linkage_core.images.processes import Readers, default_workers
 from linkage_core.images.read import inside, read_radiograph
 from linkage_core.progress import Steps
+from linkage_core.validate import in_utf8
 
 Reject = tuple[str, str, str, str]
-"""Called with (images checked, images in all)."""
+"""REJECT_COLUMNS of one thing left out."""
 
 
 def need_folder(root: Path | None, kind: str) -> Path:
     """The root if it is a folder; else InputError."""
     if root is None:
         raise InputError(f"A {kind} cohort needs a folder.", "Give the folder that holds its table and images.")
+    in_utf8(root)
     try:
         there = root.is_dir()
     except (OSError, ValueError) as error:
@@ -49,32 +55,133 @@ def image_problem(root: Path, image: str) -> ImageError | None:
     return ImageError("missing-file", f"There is no image {image} below {root}.", "Copy it there, or correct its path.")
 
 
+class Found(NamedTuple):
+    """Where an image lies, as the disk spells it below the root ("/" between folders), or what keeps it from being
+    read.
+
+    `respelled`: the path as given leads nowhere, and another spelling of it does.
+    """
+
+    path: str
+    problem: ImageError | None = None
+    respelled: bool = False
+
+
 class Present:
     """`image_problem` for many images: a folder is listed once, so that a million files are checked in seconds.
 
     Only plain files in plain folders count as listed; whatever else a path is (a link, "..", a strange name), it is
-    looked at by itself.
+    looked at by itself. One file has one name here, however its path is spelled: "./a.png", "b/../a.png", a link to it,
+    other capitals where the disk does not tell them apart. A path that leads nowhere is tried with "/" for the
+    backslashes of Windows and with its accents composed otherwise (Unicode normal forms).
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._listed: dict[str, frozenset[str]] = {}
+        self._listed: dict[str, tuple[str, frozenset[str]]] = {}
+        self._names: dict[str, _Names] = {}
 
     def problem(self, image: str) -> ImageError | None:
         """What keeps this image from being read, as far as can be told without opening it."""
+        return self.find(image).problem
+
+    def find(self, image: str) -> Found:
+        """The file that a path means."""
         folder, _, name = image.rpartition("/")
         if folder not in self._listed:
             self._listed[folder] = self._files(folder)
-        return None if name in self._listed[folder] else image_problem(self._root, image)
+        where, files = self._listed[folder]
+        if name in files:
+            return Found(f"{where}/{name}" if where else name)
+        problem = image_problem(self._root, image)
+        if problem is None:
+            return Found(self._named(inside(self._root, image).relative_to(self._root.resolve()).as_posix()))
+        if problem.reason != "missing-file" or "\0" in image:
+            return Found(image, problem)
+        return self._otherwise(image, problem)
 
-    def _files(self, folder: str) -> frozenset[str]:
+    def _files(self, folder: str) -> tuple[str, frozenset[str]]:
+        """A folder as the disk spells it, and the plain files in it."""
         try:
             if inside(self._root, folder or ".") != self._root.resolve() / folder:
-                return frozenset()  # there is a link in the way, or the path is written otherwise
+                return folder, frozenset()  # there is a link in the way, or the path is written otherwise
             with os.scandir(self._root / folder) as entries:
-                return frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+                files = frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            return self._named(Path(folder).as_posix().removeprefix(".")), files
         except (ImageError, OSError, ValueError):
-            return frozenset()
+            return folder, frozenset()
+
+    def _named(self, path: str) -> str:
+        """A path that is there, by the names that the disk lists."""
+        return self._walk(path, _composed) or self._walk(path, _folded) or path
+
+    def _otherwise(self, image: str, problem: ImageError) -> Found:
+        """The file under another spelling of its path, or a remedy that says what it is called."""
+        path = image.replace("\\", "/")
+        if path.startswith("/") or ".." in path.split("/"):
+            return Found(image, problem)
+        path = "/".join(part for part in path.split("/") if part not in ("", "."))
+        near = self._walk(path, _composed)
+        if near is not None and image_problem(self._root, near) is None:
+            return Found(near, None, respelled=True)
+        if near := self._walk(path, _folded):
+            remedy = f"There is {near}: names are told apart by capitals here, so write it like that."
+        elif near := self._walk(path, _of_other_bytes):
+            shown = os.fsencode(near).decode("utf-8", "backslashreplace")
+            remedy = f"There is {shown}, whose name is in bytes that are not UTF-8: rename it."
+        else:
+            return Found(image, problem)
+        return Found(image, ImageError(problem.reason, problem.what, remedy))
+
+    def _walk(self, path: str, spelled: Callable[[str], str]) -> str | None:
+        """The path below the root whose every part is spelled like that, None where there is none or several."""
+        at = ""
+        for part in filter(None, path.split("/")):
+            if at not in self._names:
+                self._names[at] = _Names(self._root / at)
+            name = self._names[at].find(part, spelled)
+            if name is None:
+                return None
+            at = f"{at}/{name}" if at else name
+        return at
+
+
+class _Names:
+    """What is in a folder, found by ways of spelling."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._names = frozenset(path.name for path in folder.iterdir())
+        except OSError:
+            self._names = frozenset()
+        self._by: dict[Callable[[str], str], dict[str, list[str]]] = {}
+
+    def find(self, name: str, spelled: Callable[[str], str]) -> str | None:
+        if name in self._names:
+            return name
+        if spelled not in self._by:
+            self._by[spelled] = {}
+            for one in self._names:
+                self._by[spelled].setdefault(spelled(one), []).append(one)
+        found = self._by[spelled].get(spelled(name), [])
+        return found[0] if len(found) == 1 else None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(_composed(name).casefold())
+
+
+def _of_other_bytes(name: str) -> str:
+    """A name whose bytes are not UTF-8, read as Latin-1."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("latin-1")
+    return _composed(name)
 
 
 def read_below(root: Path, row: Any) -> Radiograph:
@@ -97,8 +204,10 @@ def file_cohort(
     *,
     split_key: str = "patient_id",
     extra: tuple[str, ...] = (),
+    understood: Understood | None = None,
 ) -> Cohort:
-    """Rows with RECORD_COLUMNS (labels and age may be left out) and rejects -> a Cohort, split by `options["seed"]`.
+    """Rows with RECORD_COLUMNS (labels and age may be left out) and rejects -> a Cohort, split by `options["seed"]`, in
+    the shares of `options["fractions"]` where they are given; "own" `splits` are refused, for rows have none.
 
     `options` are what `open_cohort(kind, root, **options)` needs to read the same cohort again.
     """
@@ -108,13 +217,25 @@ def file_cohort(
     records[numbers] = records[numbers].astype(np.float64)
     words = [column for column in columns if column not in numbers]
     records[words] = records[words].astype("str")
-    records["split"] = split_by_patient(records[split_key], options["seed"])
+    understood = Understood() if understood is None else understood
+    cells.note_gap_words(records, understood)
+    shares = options.get("fractions", FRACTIONS)
+    where = f"A {kind} cohort"
+    records["split"] = split_column(
+        records, options.get("splits", "seeded"), options["seed"], shares, where=where, group=split_key
+    )
     name = kind if kind != "folder" else root.resolve().name or "folder"
-    return whole(name, kind, root, records[[*RECORD_COLUMNS, *extra]], rejects_table(rejects), options)
+    return whole(name, kind, root, records[[*RECORD_COLUMNS, *extra]], rejects_table(rejects), options, understood)
 
 
 def whole(
-    name: str, kind: str, root: Path, records: pd.DataFrame, rejects: pd.DataFrame, options: dict[str, Any]
+    name: str,
+    kind: str,
+    root: Path,
+    records: pd.DataFrame,
+    rejects: pd.DataFrame,
+    options: dict[str, Any],
+    understood: Understood | None = None,
 ) -> Cohort:
     """Finished tables of a cohort on disk as a Cohort whose images are read below its root."""
     return Cohort(
@@ -125,6 +246,7 @@ def whole(
         rejects=rejects,
         read_image=partial(read_below, root),
         options=options,
+        understood=Understood() if understood is None else understood,
     )
 
 

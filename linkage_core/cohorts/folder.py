@@ -3,82 +3,126 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from linkage_core.cohorts import fields
-from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, rejects_table, split_by_patient, text_key
-from linkage_core.cohorts.files import Present, Reject, need_folder, whole
-from linkage_core.cohorts.manifest import need_columns, read_manifest
-from linkage_core.cohorts.published import mapped
+from linkage_core.cohorts import fields, own, sections
+from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, Understood, rejects_table
+from linkage_core.cohorts.cells import counted, mapped
+from linkage_core.cohorts.files import Found, Present, Reject, need_folder, whole
+from linkage_core.cohorts.splits import FRACTIONS, chosen_splits, split_column
 from linkage_core.errors import InputError
 
 KIND = "folder"
+MANIFESTS = ("manifest.csv", "manifest.csv.gz", "manifest.parquet")
 NEEDED = ("image", "report", "patient_id")
-OPTIONAL = ("study_id", "record_id", "view", "sex", "age", *LABELS)
 
 
-def read(root: Path | None, *, manifest: str | None = None, seed: int = 0, section: str = "both") -> Cohort:
+def read(
+    root: Path | None,
+    *,
+    manifest: str | None = None,
+    seed: int = 0,
+    section: str = "both",
+    splits: str = "seeded",
+    fractions: Any = FRACTIONS,
+) -> Cohort:
     """A folder whose manifest has one row an image: image (a path below the folder), report and patient_id.
 
     Optional columns: record_id (else the image path), study_id (else rows of one patient with the same report are one
-    study), view, sex, age and the 14 labels (1, 0, -1 or empty). Other columns are ignored; case and underscores in
-    names do not matter. `manifest` names the table; without it manifest.csv or manifest.parquet is used. `section`
-    keeps what stands under a FINDINGS or IMPRESSION heading of each report.
+    study), view, sex, age, the 14 labels (1, 0, -1 or empty) and split. Other columns are ignored; case, blanks and
+    signs in names do not matter. `manifest` names the table; without it manifest.csv or manifest.parquet is used.
+    `section`: findings or impression of each report, as `sections.select` cuts them; both and whole are the report as
+    it stands. `splits`: by patient, seeded, in shares of `fractions` (or "60/20/20"), or "own": the column `split`.
 
     A row becomes a record or a reject: no patient, empty report, image missing or outside the folder, a study with two
-    reports or two patients, an image of two patients. InputError where the table as a whole cannot be trusted: a
-    needed column missing, unreadable, a record id twice, a label that is not one of the four values.
+    reports or two patients, an image of two patients, an image listed again by another spelling of its path.
+    InputError where the table as a whole cannot be trusted: a needed column missing, unreadable, a record id twice, a
+    label that is not one of the four values.
     """
     folder = need_folder(root, KIND)
     fields.checked_section(section)
+    where, shares = chosen_splits(splits, fractions)
     path = _find(folder, manifest)
-    table = _known_columns(read_manifest(path), path)
-    need_columns(table, NEEDED, path)
-    for column in ("image", "patient_id", "study_id", "record_id"):
-        table[column] = table[column].str.strip() if column in table else ""
-    table["record_id"] = table["record_id"].where(table["record_id"] != "", table["image"])
-    _refuse_repeated_ids(table, path)
-    labels = {name: _labels(table[name], name, path) for name in LABELS if name in table}
-
+    understood = Understood()
+    table = own.read_own(path, NEEDED, understood)
+    own_split = own.split_cells(table, understood, path, where)
+    table["own_id"] = table["record_id"] != ""
+    table["record_id"] = table["record_id"].where(table["own_id"], table["image"])
+    own.refuse_repeated_ids(table["record_id"], path)
     table["number"] = np.arange(1, len(table) + 1)
-    table["report"] = mapped(table["report"], lambda report: fields.select_section(report, section))
-    rejects, kept = _sound(table, Present(folder), path.name, section)
-    records = pd.DataFrame({name: table[name] for name in ("record_id", "patient_id", "image")})
-    for name, value in (("view", fields.view), ("sex", fields.sex), ("age", fields.age)):
-        records[name] = mapped(table[name], value) if name in table else value("")
-    records = records.assign(report=table["report"], **labels)[kept]
-    key = mapped(records["report"], text_key)
-    own = table["study_id"][kept]
-    records["study_id"] = own.where(own != "", records["patient_id"] + "-" + key)
-    records = _consistent(records, key, rejects)
-    records["split"] = split_by_patient(records["patient_id"], seed)
-    records = records.reindex(columns=list(RECORD_COLUMNS)).reset_index(drop=True)
+    table["wet"] = mapped(table["report"], sections.only_wet_read).astype(bool)
+    table["report"] = mapped(table["report"], lambda report: _part(report, section)).astype("str")
+    table["image"], rejects, kept = _sound(table, Present(folder), path.name, section, understood)
+    records = table[kept]
+    key = own.report_keys(records["report"])
+    study = records["study_id"].where(records["study_id"] != "", records["patient_id"] + "-" + key)
+    records = _consistent(records.assign(study_id=study), key, rejects)
+    if wet := int(records.drop_duplicates("study_id")["wet"].sum()):
+        understood.note(
+            f"{counted(wet, 'study', 'studies')} with only a wet read (a first, hurried reading) for a report"
+        )
+    said = None if own_split is None else own_split[records.index]
+    records["split"] = split_column(records, where, seed, shares, own=said, where=path.name)
+    records = records[list(RECORD_COLUMNS)].reset_index(drop=True)
     numbers = ["age", *LABELS]
     kinds = {name: "float64" if name in numbers else "str" for name in RECORD_COLUMNS}
-    options = {"seed": seed, "section": section, "manifest": path.relative_to(folder).as_posix()}
+    options = {
+        "seed": seed,
+        "section": section,
+        "manifest": path.relative_to(folder).as_posix(),
+        "splits": where,
+        "fractions": shares,
+    }
     name = folder.resolve().name or KIND
-    return whole(name, KIND, folder, records.astype(kinds), rejects_table(rejects), options)
+    return whole(name, KIND, folder, records.astype(kinds), rejects_table(rejects), options, understood)
 
 
-def _sound(table: pd.DataFrame, present: Present, name: str, section: str) -> tuple[list[Reject], np.ndarray]:
-    """(rejects, mask of the other rows): every row needs a patient, a report and an image that is there."""
+def _part(report: str, section: str) -> str:
+    return report.strip() if section in ("both", "whole") else sections.select(report, section)
+
+
+def _sound(
+    table: pd.DataFrame, present: Present, name: str, section: str, understood: Understood
+) -> tuple[list[str], list[Reject], np.ndarray]:
+    """(images as the disk spells them, rejects, mask of the other rows): every row needs a patient, a report and an
+    image that is there; without record ids an image is listed once."""
     rejects: list[Reject] = []
     kept = np.ones(len(table), bool)
-    columns = (table[column] for column in ("number", "record_id", "patient_id", "report", "image"))
-    for number, record, patient, report, image in zip(*columns, strict=True):
+    images: list[str] = []
+    first: dict[tuple[str, str], int] = {}
+    respelled: list[str] = []
+    columns = (
+        table[column].tolist() for column in ("number", "record_id", "patient_id", "report", "image", "own_id", "wet")
+    )
+    for number, record, patient, report, image, own_id, wet in zip(*columns, strict=True):
         item, where = record or f"row {number}", f"Row {number} of {name}"
+        found = Found(image)
         if not patient:
             rejects.append((item, "no-patient", f"{where} has no patient_id.", "Fill it in."))
         elif not report:
-            rejects.append((item, "empty-report", f"{where} has no report{_of(section)}.", _fill(section)))
-        elif problem := present.problem(image):
+            only = " (it has only a wet read)" if wet else ""
+            rejects.append((item, "empty-report", f"{where} has no report{_of(section)}{only}.", _fill(section)))
+        elif problem := (found := present.find(image)).problem:
             rejects.append((item, problem.reason, f"{where}: {problem.what}", problem.remedy))
+        elif not own_id and first.setdefault((patient, found.path), number) != number:
+            what = f"{where} lists the image of row {first[patient, found.path]} again, spelled {image!r}."
+            rejects.append((item, "duplicate-record", what, "Keep one row, or give both a record_id."))
         else:
+            images.append(found.path)
+            if found.respelled:
+                respelled.append(image)
             continue
+        images.append(found.path)
         kept[number - 1] = False
-    return rejects, kept
+    if respelled:
+        understood.note(
+            f"{counted(len(respelled), 'image path')} spelled otherwise than the file (backslashes, or accents "
+            f"composed otherwise), such as {respelled[0]!r}: found all the same"
+        )
+    return images, rejects, kept
 
 
 def _find(root: Path, manifest: str | None) -> Path:
@@ -89,60 +133,16 @@ def _find(root: Path, manifest: str | None) -> Path:
                 f"The manifest {manifest!r} lies outside {root}.", "Image paths start at the folder: put it there."
             )
         return path
-    there = [root / name for name in ("manifest.csv", "manifest.parquet") if (root / name).is_file()]
+    there = [root / name for name in MANIFESTS if (root / name).is_file()]
     if len(there) == 1:
         return there[0]
     if there:
-        raise InputError(f"{root} has manifest.csv and manifest.parquet.", "Say which one, or remove the other.")
+        names = " and ".join(path.name for path in there)
+        raise InputError(f"{root} has {names}.", "Say which one, or remove the other.")
     raise InputError(
         f"{root} has no manifest.csv or manifest.parquet.",
         f"Give one row an image, with the columns {', '.join(NEEDED)}.",
     )
-
-
-def _known_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Columns under the names used here, whatever their case and underscores; others are left out."""
-    wanted = {_plain(name): name for name in (*NEEDED, *OPTIONAL)}
-    found: dict[str, str] = {}
-    for column in table.columns:
-        name = wanted.get(_plain(column))
-        if name in found:
-            raise InputError(f"{path} has {found[name]!r} and {column!r} for one column.", "Keep one of them.")
-        if name is not None:
-            found[name] = column
-    if not found:
-        return table  # nothing known: let the missing column be named with those that are there
-    missing = [name for name in NEEDED if name not in found]
-    return table if missing else pd.DataFrame({name: table[column] for name, column in found.items()})
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", " ").strip()
-
-
-def _refuse_repeated_ids(table: pd.DataFrame, path: Path) -> None:
-    ids = table["record_id"]
-    repeated = ids[ids.duplicated() & (ids != "")]
-    if len(repeated):
-        where = [str(at + 1) for at in range(len(ids)) if ids.iloc[at] == repeated.iloc[0]]
-        raise InputError(
-            f"{path} has the record id {repeated.iloc[0]!r} in rows {', '.join(where[:5])}.",
-            "Record ids are unique; without a record_id column the image path is the id.",
-        )
-
-
-def _labels(values: pd.Series, name: str, path: Path) -> pd.Series:
-    parsed: dict[str, float] = {}
-    for value in values.unique():
-        try:
-            parsed[value] = fields.label(value)
-        except ValueError as error:
-            number = int(np.argmax((values == value).to_numpy())) + 1
-            raise InputError(
-                f"{path}, row {number}: label {name!r} is {value!r}.",
-                "It is 1 (positive), 0 (negative), -1 (uncertain) or empty (not mentioned).",
-            ) from error
-    return values.map(parsed).astype("float64")
 
 
 def _consistent(records: pd.DataFrame, key: pd.Series, rejects: list[Reject]) -> pd.DataFrame:

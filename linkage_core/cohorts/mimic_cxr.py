@@ -16,23 +16,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linkage_core.cohorts import fields, sections
-from linkage_core.cohorts.base import LABELS, Cohort
+from linkage_core.cohorts import cells, fields, sections
+from linkage_core.cohorts.base import LABELS, Cohort, Understood
+from linkage_core.cohorts.cells import counted, mapped
 from linkage_core.cohorts.files import need_folder
 from linkage_core.cohorts.published import (
-    FRACTIONS,
     OWN_SPLIT,
     Sieve,
     check_ids,
-    checked_fractions,
-    checked_splits,
     find_table,
     folders_in,
-    label_columns,
-    mapped,
     published_cohort,
     read_columns,
 )
+from linkage_core.cohorts.splits import FRACTIONS, chosen_splits
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.read import inside
 from linkage_core.progress import Steps
@@ -137,16 +134,17 @@ def read_tree(kind: str, root: Path | None, choices: Choices, progress: Steps | 
     """
     folder = need_folder(root, kind)
     section = fields.checked_section(choices.section)
-    splits, fractions = checked_splits(choices.splits), checked_fractions(choices.fractions)
+    splits, fractions = chosen_splits(choices.splits, choices.fractions)
+    understood = Understood()
     options = {"seed": choices.seed, "section": section, "splits": splits, "fractions": fractions}
-    metadata = _metadata(folder)
-    images = _images(folder, kind, metadata)
-    own = _own_splits(folder)
+    metadata = _metadata(folder, understood)
+    images = _images(folder, kind, metadata, understood)
+    own = _own_splits(folder, understood)
     images[OWN_SPLIT] = "" if own is None else images["record_id"].map(own).fillna("")
     sieve = Sieve(images)
     check_ids(sieve)
     any_image = _reject_absent(sieve, folder)
-    texts = _texts(folder, section, set(sieve.table["study_id"]))
+    texts, wet = _texts(folder, section, set(sieve.table["study_id"]), understood)
     sieve.table = sieve.table.assign(report=sieve.table["study_id"].map(texts))
     sieve.out(
         sieve.table["report"].isna(),
@@ -157,10 +155,17 @@ def read_tree(kind: str, root: Path | None, choices: Choices, progress: Steps | 
     sieve.out(
         sieve.table["report"] == "",
         "empty-report",
-        lambda row: f"The report of study {row['study_id']} has no {'text' if section == 'whole' else section}.",
+        lambda row: (
+            f"The report of study {row['study_id']} has no {'text' if section == 'whole' else section}"
+            + (" (it has only a wet read)." if row["study_id"] in wet else ".")
+        ),
         "It cannot be paired." if section in ("both", "whole") else "It cannot be paired; read both sections.",
     )
     table = sieve.table
+    if left := len(wet & set(table["study_id"])):
+        understood.note(
+            f"{counted(left, 'study', 'studies')} with only a wet read (a first, hurried reading) for a report"
+        )
     if metadata is not None:
         known = metadata.drop_duplicates("record_id").set_index("record_id")
         table = table.assign(
@@ -170,15 +175,15 @@ def read_tree(kind: str, root: Path | None, choices: Choices, progress: Steps | 
         table = table.assign(**_of_headers(folder, table["image"], progress))
     else:
         table = table.assign(view="", year=np.nan)
-    table = _with_people(folder, table)
-    labelled, labeler = _labels(folder, choices.labels)
+    table = _with_people(folder, table, understood)
+    labelled, labeler = _labels(folder, choices.labels, understood)
     if labelled is not None:
         table = table.join(labelled, on="study_id")
     if not any_image:
         table = table.assign(image="")
     sieve.table = table
     options |= {"labels": labeler} | ({"headers": choices.headers} if kind == KIND else {})
-    return published_cohort(kind, folder, sieve, options, OWN)
+    return published_cohort(kind, folder, sieve, options, OWN, understood)
 
 
 def image_path(subject: str, study: str, dicom: str, suffix: str) -> str:
@@ -190,7 +195,7 @@ def image_path(subject: str, study: str, dicom: str, suffix: str) -> str:
     return f"files/p{subject[:2]}/p{subject}/s{study}/{dicom}.{suffix}"
 
 
-def _metadata(folder: Path) -> pd.DataFrame | None:
+def _metadata(folder: Path, understood: Understood) -> pd.DataFrame | None:
     path = find_table(folder, r"mimic-cxr-[\d.]+-metadata")
     if path is None:
         return None
@@ -198,42 +203,44 @@ def _metadata(folder: Path) -> pd.DataFrame | None:
         path,
         ("dicom_id", "subject_id", "study_id"),
         ("ViewPosition", "ViewCodeSequence_CodeMeaning", "StudyDate"),
+        understood,
     )
-    view = mapped(table["ViewPosition"], fields.view)
+    view = cells.views(table["ViewPosition"], understood)
     coded = mapped(table["ViewCodeSequence_CodeMeaning"], lambda text: _VIEW_CODES.get(text.strip().lower(), ""))
     return pd.DataFrame(
         {
-            "record_id": table["dicom_id"],
-            "patient_id": table["subject_id"],
-            "study_id": table["study_id"],
+            **_ids(table, path, understood),
             "view": view.where(table["ViewPosition"] != "", coded),
             "year": pd.to_numeric(table["StudyDate"].str[:4], errors="coerce"),
         }
     )
 
 
-def _images(folder: Path, kind: str, metadata: pd.DataFrame | None) -> pd.DataFrame:
+def _ids(table: pd.DataFrame, path: Path, understood: Understood) -> dict[str, pd.Series]:
+    """The ids of a table's images, under the names of records."""
+    named = {"record_id": "dicom_id", "patient_id": "subject_id", "study_id": "study_id"}
+    return {name: cells.ids(table[column], column, path.name, understood) for name, column in named.items()}
+
+
+def _images(folder: Path, kind: str, metadata: pd.DataFrame | None, understood: Understood) -> pd.DataFrame:
     """record_id, patient_id, study_id and image of every image that is listed."""
     suffix = "dcm" if kind == KIND else "jpg"
     ids = ("dicom_id", "subject_id", "study_id")
     listed = find_table(folder, "cxr-record-list") if kind == KIND else None
     split = find_table(folder, r"mimic-cxr-[\d.]+-split")
-    if listed is not None:
-        table = read_columns(listed, ids)
+    found = listed if listed is not None else split if metadata is None else None
+    if found is not None:
+        table = pd.DataFrame(_ids(read_columns(found, ids, (), understood), found, understood))
     elif metadata is not None:
-        table = metadata[["record_id", "patient_id", "study_id"]]
-    elif split is not None:
-        table = read_columns(split, ids)
+        table = metadata[["record_id", "patient_id", "study_id"]].copy()
     else:
-        table = pd.DataFrame(_walked(folder, suffix), columns=["subject_id", "study_id", "dicom_id"], dtype="str")
+        table = pd.DataFrame(_walked(folder, suffix), columns=["patient_id", "study_id", "record_id"], dtype="str")
         if table.empty:
             listed_in = "cxr-record-list" if kind == KIND else "mimic-cxr-2.0.0-metadata"
             raise InputError(
                 f"{folder} has no {listed_in}.csv or .csv.gz and no files/pXX/pXXXXXXXX/sXXXXXXXX/*.{suffix}.",
                 "Give the folder that holds files/ and the tables, as PhysioNet has it.",
             )
-    table = table.rename(columns={"dicom_id": "record_id", "subject_id": "patient_id"})
-    table = table[["record_id", "patient_id", "study_id"]].copy()
     odd = ~(
         table["record_id"].str.fullmatch(r"[0-9A-Za-z.-]{1,80}")
         & table["patient_id"].str.fullmatch(r"\d{1,12}")
@@ -270,12 +277,12 @@ def _walked(folder: Path, suffix: str) -> Iterator[tuple[str, str, str]]:
             yield found[2], found[3], found[4]
 
 
-def _own_splits(folder: Path) -> pd.Series | None:
+def _own_splits(folder: Path, understood: Understood) -> pd.Series | None:
     path = find_table(folder, r"mimic-cxr-[\d.]+-split")
     if path is None:
         return None
-    table = read_columns(path, ("dicom_id", "split")).drop_duplicates("dicom_id")
-    return table.set_index("dicom_id")["split"]
+    table = read_columns(path, ("dicom_id", "split"), (), understood).drop_duplicates("dicom_id")
+    return table.set_index(table["dicom_id"].str.strip())["split"]
 
 
 def _reject_absent(sieve: Sieve, folder: Path) -> bool:
@@ -293,13 +300,16 @@ def _reject_absent(sieve: Sieve, folder: Path) -> bool:
     return bool(there)
 
 
-def _texts(folder: Path, section: str, wanted: set[str]) -> pd.Series:
-    """The wanted part of every report that is there, by study; "" where it has none."""
+def _texts(folder: Path, section: str, wanted: set[str], understood: Understood) -> tuple[pd.Series, set[str]]:
+    """The wanted part of every report that is there, by study, "" where it has none; studies with but a wet read."""
     found: dict[str, str] = {}
+    wet = set()
     for study, text in _report_files(folder, wanted):
         found[study] = part_of(study, text, section)
+        if sections.only_wet_read(text):
+            wet.add(study)
     if found:
-        return pd.Series(found, dtype="str")
+        return pd.Series(found, dtype="str"), wet
     path = find_table(folder, SECTIONED)
     if path is None:
         raise InputError(
@@ -308,14 +318,18 @@ def _texts(folder: Path, section: str, wanted: set[str]) -> pd.Series:
         )
     if section == "whole":
         raise InputError(f"{path.name} has no whole reports.", f"Put {REPORTS}.zip there, or read both sections.")
-    table = read_columns(path, ("study", "findings", "impression"), ("last_paragraph",)).drop_duplicates("study")
-    tidy = {name: table[name].str.split().str.join(" ") for name in ("findings", "impression", "last_paragraph")}
+    table = read_columns(path, ("study", "findings", "impression"), ("last_paragraph",), understood)
+    table = table.drop_duplicates("study")
+    tidy = {
+        name: cells.without_gap_words(table[name].str.split().str.join(" "), name, understood)
+        for name in ("findings", "impression", "last_paragraph")
+    }
     if section == "both":
         joined = (tidy["findings"] + "\n" + tidy["impression"]).str.strip()
         values = joined.where(joined != "", tidy["last_paragraph"])
     else:
         values = tidy[section]
-    return pd.Series(values.to_numpy(), index=table["study"].str.removeprefix("s"), dtype="str")
+    return pd.Series(values.to_numpy(), index=table["study"].str.strip().str.removeprefix("s"), dtype="str"), wet
 
 
 def part_of(study: str, text: str, section: str) -> str:
@@ -368,30 +382,37 @@ def _texts_in(patient: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
                 continue  # without permission: the study has no report, and is rejected for that
 
 
-def _labels(folder: Path, wanted: str) -> tuple[pd.DataFrame | None, str]:
+def _labels(folder: Path, wanted: str, understood: Understood) -> tuple[pd.DataFrame | None, str]:
     """The labels of every study, and which labeler made them ("" without any)."""
     if wanted:
         one_of("labels", wanted, LABELERS)
     for labeler in (wanted,) if wanted else LABELERS:
         path = find_table(folder, rf"mimic-cxr-[\d.]+-{labeler}")
         if path is not None:
-            table = read_columns(path, ("study_id", *LABELS)).drop_duplicates("study_id")
-            return label_columns(table, path).set_index(pd.Index(table["study_id"])), labeler
+            table = read_columns(path, ("study_id", *LABELS), (), understood).drop_duplicates("study_id")
+            ids = cells.ids(table["study_id"], "study_id", path.name, understood)
+            return pd.DataFrame(cells.label_columns(table, str(path))).set_index(pd.Index(ids)), labeler
     if wanted:
         raise InputError(f"{folder} has no mimic-cxr-2.0.0-{wanted}.csv or .csv.gz.", "Put it there.")
     return None, ""
 
 
-def _with_people(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
+def _with_people(folder: Path, table: pd.DataFrame, understood: Understood) -> pd.DataFrame:
     """Sex and age from MIMIC-IV's patients table, where it is there."""
     path = find_table(folder, "patients")
     if path is None:
         return table.assign(sex="", age=np.nan)
-    people = read_columns(path, ("subject_id", "gender", "anchor_age", "anchor_year")).drop_duplicates("subject_id")
-    people = people.set_index("subject_id")
-    sex = table["patient_id"].map(mapped(people["gender"], fields.sex)).fillna("")
+    people = read_columns(path, ("subject_id", "gender", "anchor_age", "anchor_year"), (), understood)
+    people["subject_id"] = cells.ids(people["subject_id"], "subject_id", path.name, understood)
+    people = people.drop_duplicates("subject_id").set_index("subject_id")
+    people = people.loc[people.index.isin(table["patient_id"].unique())]
+    sex = table["patient_id"].map(cells.sexes(people["gender"], understood)).fillna("")
     since = pd.to_numeric(people["anchor_age"], errors="coerce") - pd.to_numeric(people["anchor_year"], errors="coerce")
     age = table["patient_id"].map(since) + table["year"]
+    if odd := int((age.notna() & ~age.between(0, 120)).sum()):
+        understood.note(f"{counted(odd, 'age')} by {path.name} not from 0 to 120: taken as not given")
+    if known := int((~table["patient_id"].isin(people.index)).sum()):
+        understood.note(f"{known:,} of {len(table):,} images of patients that {path.name} does not name")
     return table.assign(sex=sex, age=age.where(age.between(0, 120)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from xml.parsers import expat
 from linkage_core.cohorts import fields
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.files import Reject, file_cohort, need_folder
+from linkage_core.cohorts.splits import FRACTIONS, chosen_splits
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.read import inside
 
@@ -74,7 +76,14 @@ MENTIONED = {
 """Terms that a program found in the text (`automatic`): mostly hedged ("may represent pneumonia"), so uncertain."""
 
 
-def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
+def read(
+    root: Path | None,
+    *,
+    seed: int = 0,
+    section: str = "both",
+    splits: str = "seeded",
+    fractions: Any = FRACTIONS,
+) -> Cohort:
     """A folder with the reports (NLMCXR_reports.tgz, or its XML files at any depth) and the PNG files, at any depth.
 
     A record is an image that a report names; its id is the image's. The study is the report, and so is the patient:
@@ -91,6 +100,7 @@ def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
     """
     folder = need_folder(root, KIND)
     fields.checked_section(section)
+    where_splits, shares = chosen_splits(splits, fractions)
     images = {path.stem: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"), reverse=True)}
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
@@ -135,7 +145,8 @@ def read(root: Path | None, *, seed: int = 0, section: str = "both") -> Cohort:
                         **labels,
                     }
                 )
-    return file_cohort(KIND, folder, rows, rejects, {"seed": seed, "section": section})
+    options = {"seed": seed, "section": section, "splits": where_splits, "fractions": shares}
+    return file_cohort(KIND, folder, rows, rejects, options)
 
 
 def labels_of(headings: list[str], terms: list[str]) -> dict[str, float]:
@@ -169,9 +180,10 @@ def _reports(root: Path) -> Iterator[tuple[str, bytes]]:
     files = sorted(root.rglob("*.xml"))
     if files:
         for path in files:
-            name = path.relative_to(root).as_posix()
+            relative = path.relative_to(root).as_posix()
+            name = os.fsencode(relative).decode("utf-8", "backslashreplace")  # as a table can hold it
             try:
-                whole = inside(root, name).stat().st_size <= MAX_REPORT_BYTES
+                whole = inside(root, relative).stat().st_size <= MAX_REPORT_BYTES
                 yield name, path.read_bytes() if whole else b""
             except (ImageError, OSError):
                 yield name, b""  # a link that leads out, or a file without permission: rejected as no report

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, SPLITS, Cohort, rejects_table, split_by_patient
+from linkage_core.cohorts import cells
+from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, Cohort, Understood, rejects_table
 from linkage_core.cohorts.files import Reject, whole
-from linkage_core.errors import InputError
-from linkage_core.validate import one_of
+from linkage_core.cohorts.manifest import read_table
+from linkage_core.cohorts.splits import split_column
 
-FRACTIONS = (0.6, 0.2, 0.2)
 OWN_SPLIT = "own_split"
-WHERE_SPLITS = ("seeded", "own")
 
 
 def find_table(root: Path, pattern: str) -> Path | None:
@@ -36,50 +35,15 @@ def _plain_first(path: Path) -> tuple[str, bool]:
     return path.name.removesuffix(".gz"), path.suffix == ".gz"
 
 
-def read_columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
-    """These columns of a CSV as text, "" where empty; optional ones that are not there are "".
-
-    Raises InputError naming the file and the column that is missing, or what keeps it from being read.
-    """
-    try:
-        names = list(pd.read_csv(path, nrows=0).columns)
-        missing = [name for name in needed if name not in names]
-        if missing:
-            raise InputError(
-                f"{path} has no column {missing[0]!r}; it has: {', '.join(map(str, names[:40]))}.",
-                f"It needs {', '.join(needed)}: is this the table as it was published?",
-            )
-        wanted = [*needed, *(name for name in optional if name in names)]
-        table = pd.read_csv(path, usecols=wanted, dtype="str", keep_default_na=False, na_filter=False)
-    except (OSError, EOFError, ValueError) as error:  # parsing and decoding errors are ValueErrors, as is bad gzip data
-        raise InputError(f"{path} cannot be read as a table: {error}.", "Download it again.") from error
-    if table.empty:
-        raise InputError(f"{path} has no rows.", "Download it again.")
+def read_columns(
+    path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = (), understood: Understood | None = None
+) -> pd.DataFrame:
+    """These columns of a table as text, "" where empty; optional ones that are not there are "". See `read_table`."""
+    table = read_table(path, needed, optional, understood=understood)
     for name in optional:
-        if name not in names:
-            table[name] = ""
+        if name not in table:
+            table[name] = pd.Series("", index=table.index, dtype="str")
     return table
-
-
-def mapped(values: pd.Series, function: Callable[[str], Any]) -> pd.Series:
-    """The function of every value, called once for each distinct one."""
-    return values.map({value: function(value) for value in values.unique()})
-
-
-def label_columns(table: pd.DataFrame, where: Path) -> pd.DataFrame:
-    """The 14 labels as numbers, NaN where empty; InputError for a value that is none of the four."""
-    labels = pd.DataFrame(index=table.index)
-    for label in LABELS:
-        cells = table[label] if label in table else pd.Series("", index=table.index)
-        numbers = pd.to_numeric(cells, errors="coerce").astype(np.float64)
-        odd = cells[(cells != "") & ~numbers.isin([1, 0, -1])]
-        if len(odd):
-            raise InputError(
-                f"{where}: label {label!r} is {odd.iloc[0]!r}.",
-                "It is 1 (positive), 0 (negative), -1 (uncertain) or empty (not mentioned).",
-            )
-        labels[label] = numbers
-    return labels
 
 
 def folders_in(path: Path) -> set[str]:
@@ -141,6 +105,7 @@ def published_cohort(
     sieve: Sieve,
     options: dict[str, Any],
     own_to_split: Mapping[str, str],
+    understood: Understood,
 ) -> Cohort:
     """The sieve's rows as a Cohort. `options` hold seed, fractions and splits ("seeded" or "own").
 
@@ -151,32 +116,17 @@ def published_cohort(
     for column in (*RECORD_COLUMNS, OWN_SPLIT):
         if column not in records:
             records[column] = np.nan if column in ("age", *LABELS) else ""
-    if checked_splits(options["splits"]) == "own":
-        unknown = records[~records[OWN_SPLIT].isin(list(own_to_split))]
-        if len(unknown):
-            raise InputError(
-                f"{len(unknown):,} of {len(records):,} images have no split of the dataset's own, the first "
-                f"{unknown['record_id'].iloc[0]} ({unknown[OWN_SPLIT].iloc[0]!r}).",
-                "Put its split table there, or leave out --splits own.",
-            )
-        records["split"] = records[OWN_SPLIT].map(own_to_split)
-    else:
-        records["split"] = split_by_patient(records["patient_id"], options["seed"], tuple(options["fractions"]))
+    records["split"] = split_column(
+        records,
+        options["splits"],
+        options["seed"],
+        options["fractions"],
+        own=records[OWN_SPLIT],
+        words=own_to_split,
+        where="its split table",
+    )
+    cells.note_gap_words(records, understood)
     records = records[[*RECORD_COLUMNS, OWN_SPLIT]]
     words = [column for column in records if column not in ("age", *LABELS)]
     records = records.astype(dict.fromkeys(words, "str") | dict.fromkeys(["age", *LABELS], "float64"))
-    return whole(kind, kind, root, records, rejects_table(sieve.rejects), options)
-
-
-def checked_splits(splits: str) -> str:
-    """seeded or own; else InputError."""
-    one_of("splits", splits, WHERE_SPLITS)
-    return splits
-
-
-def checked_fractions(fractions: Any) -> list[float]:
-    """Three shares (finetune, attacker, heldout) as a list, which JSON keeps as it is."""
-    shares = [float(share) for share in fractions]
-    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
-        raise InputError(f"fractions are {fractions}.", f"Give three shares ({', '.join(SPLITS)}) that sum to 1.")
-    return shares
+    return whole(kind, kind, root, records, rejects_table(sieve.rejects), options, understood)

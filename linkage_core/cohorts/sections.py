@@ -13,6 +13,8 @@ _LINE = re.compile(r"[ \t]*(?P<name>[A-Z][A-Za-z0-9 ,()/&'-]{1,60}?)[ \t]*:(?=\s
 _WITHIN = re.compile(r"(?<=[\s.])(?P<name>FINDINGS?(?:[ ]?(?:/|AND|&)[ ]?IMPRESSION)?|IMPRESSION|CONCLUSIONS?)[ ]*:")
 _CAPITALS = ("FINDING", "IMPRESSION", "CONCLUSION")
 _BANNER = re.compile(r"[ \t]*(?:FINAL (?:REPORT|ADDENDUM)|WET READ(?: VERSION.*)?|PRELIMINARY REPORT)\s*")
+_WET = re.compile(r"(?im)^[ \t]*wet ?read\b")
+_FINAL = re.compile(r"(?m)^[ \t]*FINAL (?:REPORT|ADDENDUM)")
 _RULE = re.compile(r"_{8,}")  # a drawn line; ___ is a word that was removed
 _BLANK = re.compile(r"\n[ \t]*\n")
 
@@ -85,6 +87,22 @@ def split(report: str) -> Report:
     paragraphs = _BLANK.split(report[last.end if last else 0 :].strip(), maxsplit=1)
     named = last is not None and last.name != ""
     return Report("", "", _tidy(paragraphs[-1]) if len(paragraphs) > 1 or not named else "")
+
+
+def only_wet_read(report: str) -> bool:
+    """Whether a report is but the first, hurried reading: it has a WET READ, and neither findings, nor an impression,
+    nor a final report after it.
+
+    >>> only_wet_read("WET READ: ___ 4:23 AM\\n No effusion."), only_wet_read("WET READ: Clear.\\nIMPRESSION: Clear.")
+    (True, False)
+    """
+    if "wet" not in report.lower():
+        return False
+    begins = [found.end() for found in _WET.finditer(report)]
+    if not begins or _FINAL.search(report, begins[-1]):
+        return False
+    parts = split(report)
+    return not parts.findings and not parts.impression
 
 
 def named(report: str, name: str) -> str:

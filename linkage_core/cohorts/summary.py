@@ -11,6 +11,9 @@ from linkage_core.cohorts.base import LABELS, SPLITS, Cohort, text_key
 from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.images.notes import sentences
 
+SHOWN = 80
+"""Letters of a report that the first records show."""
+
 
 def summarise(cohort: Cohort) -> dict[str, Any]:
     """Counts of everything a reader should know before using a cohort; plain numbers and texts, ready for JSON.
@@ -21,10 +24,12 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
     over studies);
     `duplicate_reports` (texts that several studies share, and those studies); `duplicate_images` (files that several
     records share, those records, and how many of the files are under several patients); `missing` (records without
-    view, sex, age); `rejects` (count by reason); `splits` (images, studies, patients of each); `seen` (of images that
-    were opened: how many, the least, median and largest of their 1st, 50th and 99th percentile of grey, 0 black to 1
-    white, and what was noted of how many, with the first of them); `notes` (sentences about the cohort as a whole).
-    Reports count as one where they differ in case and white space only.
+    view, sex, age); `age` (lowest and highest); `columns` (of each table, those taken and those left); `first` (the
+    first two records as read); `rejects` (count by reason); `splits` (images, studies, patients of each); `seen` (of
+    images that were opened: how many, the least, median and largest of their 1st, 50th and 99th percentile of grey, 0
+    black to 1 white, and what was noted of how many, with the first of them); `notes` (sentences about the cohort as a
+    whole, and about what was mended, kept or not understood). Reports count as one where they differ in case and white
+    space only.
     """
     records, rejects = cohort.records, cohort.rejects
     studies = records.drop_duplicates("study_id")
@@ -52,6 +57,15 @@ def summarise(cohort: Cohort) -> dict[str, Any]:
             "sex": int((records["sex"] == "").sum()),
             "age": int(records["age"].isna().sum()),
         },
+        "age": _ends(records["age"]),
+        "columns": {
+            table: {
+                "taken": {name: _visible(column) for name, column in taken.items()},
+                "left": [_visible(column) for column in left],
+            }
+            for table, (taken, left) in cohort.understood.columns.items()
+        },
+        "first": [_as_read(row) for row in records.head(2).to_dict("records")],
         "rejects": _counted(rejects["reason"]),
         "splits": {
             split: {
@@ -85,7 +99,29 @@ def _notes(cohort: Cohort, present: int) -> list[str]:
     if shared:
         notes.append(f"{shared:,} image files are listed under several patients; these patients share a split")
     noted = {note: (one["images"], one["first"]) for note, one in cohort.seen.get("notes", {}).items()}
-    return notes + sentences(noted, cohort.seen.get("images", 0))
+    return [*notes, *cohort.understood.notes, *sentences(noted, cohort.seen.get("images", 0))]
+
+
+def _as_read(row: dict[Any, Any]) -> dict[str, Any]:
+    """One record for people: the report's beginning, and the labels that it has."""
+    shown: dict[str, Any] = {
+        name: row[name] for name in ("record_id", "patient_id", "study_id", "image", "view", "sex")
+    }
+    shown["age"] = None if np.isnan(row["age"]) else float(row["age"])
+    shown["labels"] = {label: int(row[label]) for label in LABELS if not np.isnan(row[label])}
+    report = " ".join(row["report"].split())
+    shown = {name: _visible(value) if isinstance(value, str) else value for name, value in shown.items()}
+    report = _visible(report)
+    return shown | {"report": report if len(report) <= SHOWN else report[:SHOWN].rstrip() + " ..."}
+
+
+def _visible(text: str) -> str:
+    """A text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _ends(values: pd.Series) -> dict[str, float]:
+    return {} if values.isna().all() else {"lowest": float(values.min()), "highest": float(values.max())}
 
 
 def _counted(values: pd.Series) -> dict[str, int]:

@@ -159,7 +159,7 @@ def import_arrays(
     recipe = _digest([fingerprint(records), hashlib.sha256(images.tobytes() + texts.tobytes()).hexdigest()])
     with files.writing(path):
         shards = []
-        unique = records.drop_duplicates("report_key").index.to_numpy()
+        unique = np.flatnonzero(~records["report_key"].duplicated())
         for tower, ids, values in (
             ("image", records["record_id"], images.astype(np.float32)),
             ("text", records["report_key"].iloc[unique], texts[unique]),

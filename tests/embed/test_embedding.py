@@ -358,7 +358,7 @@ def test_a_record_table_is_checked(tmp_path: Path) -> None:
         (records.assign(record_id="same"), "record_id 'same' more than once"),
         (records.assign(patient_id=""), "row 1 has no patient_id"),
         (records.iloc[:0], "has no rows"),
-        (records.assign(Pneumonia=7), "label 'Pneumonia' has the value 7"),
+        (records.assign(Pneumonia=7), "row 1: label 'Pneumonia' is '7'"),
         (records.assign(study_id="one"), "study 'one' has 5 different patients"),
     ]
     for bad, message in cases:

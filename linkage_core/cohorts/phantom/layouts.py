@@ -283,7 +283,15 @@ def _mimic_jpg_tables(directory: Path, records: pd.DataFrame) -> None:
 
 
 def _chexpert_tables(directory: Path, records: pd.DataFrame) -> None:
-    parts = [parts_of(report) for report in records["report"]]
+    """The report table and the labels. As in some studies of the collection, the further images of every fourth study
+    with several carry another version of its report, de-identified once more: here with one date added."""
+    further = records["study_id"].duplicated()
+    several = pd.Index(records.loc[further, "study_id"].unique()[::4])
+    again = further & records["study_id"].isin(several)
+    parts = [
+        tuple(f"{part} Dictated 2180-2-6." if part and twice else part for part in parts_of(report))
+        for report, twice in zip(records["report"], again, strict=True)
+    ]
     number = records["study_id"].str.rsplit("study", n=1).str[1]
     reports = [
         "NARRATIVE:\nChest, synthetic\n\n"
