@@ -300,8 +300,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "two writers enter one entry",
-        "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("test_store.py::test_two_writers_do_not_meet",),
     ),
     Fault(
@@ -373,9 +373,39 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "the split does not depend on the seed",
-        'hashlib.sha256(f"{seed}\\x1f{patient}".encode()).digest()\n        return SPLITS',
-        'hashlib.sha256(f"{patient}".encode()).digest()\n        return SPLITS',
+        'hashlib.sha256(f"{seed}\\x1f{patient}".encode()).digest()\n    return int',
+        'hashlib.sha256(f"{patient}".encode()).digest()\n    return int',
         ("test_cohorts_folder.py::test_the_split_depends_on_the_seed_and_nothing_else",),
+    ),
+    Fault(
+        "a small cohort leaves a split to chance",
+        "if (n := len(patients)) < FEW:",
+        "if (n := len(patients)) < 0:",
+        ("test_cohorts_folder.py::test_a_small_cohort_has_its_shares_and_a_large_one_moves_nobody",),
+    ),
+    Fault(
+        "what has learnt from a cohort is tested on all of it",
+        'whole = self.default_split == "all"\n        return HELDOUT if whole and',
+        'whole = self.default_split == "all"\n        return HELDOUT if False and',
+        ("test_own_cohorts.py::test_nobody_is_measured_who_taught_the_head",),
+    ),
+    Fault(
+        "a patient alone is audited",
+        'if not counts.n_eligible.any():\n        raise InputError(\n            f"No image of {entry.cohort}, split',
+        'if False:\n        raise InputError(\n            f"No image of {entry.cohort}, split',
+        ("test_own_cohorts.py::test_one_patient_has_nobody_to_be_taken_for",),
+    ),
+    Fault(
+        "a disk without locks is written to",
+        "if error.errno not in _NO_LOCKS:\n            raise\n",
+        "if error.errno not in _NO_LOCKS:\n            raise\n        return\n",
+        ("test_disk.py::test_a_disk_without_locks_says_so",),
+    ),
+    Fault(
+        "a broken disk counts as one without syncs",
+        "if error.errno not in _NO_SYNC:\n            raise",
+        "if False:\n            raise",
+        ("test_disk.py::test_a_disk_that_breaks_is_not_passed_over",),
     ),
     Fault(
         "shares of a split that do not sum to 1 are taken",
@@ -1444,12 +1474,6 @@ FAULTS: tuple[Fault, ...] = (
         "if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[:1]:",
         "if False:",
         ("test_heads.py::test_a_head_is_a_weight_with_its_bias",),
-    ),
-    Fault(
-        "the patients of one half choose and score",
-        "if not (chosen_on.any() and scored_on.any()):",
-        "if False:",
-        ("test_attackers.py::test_too_little_to_choose_or_simulate_from_is_refused",),
     ),
     Fault(
         "negative output noise is added",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from linkage_core.cohorts import fields, files, folder, manifest
-from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, split_by_patient
+from linkage_core.cohorts.base import FEW, LABELS, RECORD_COLUMNS, REJECT_COLUMNS, SPLITS, split_by_patient
 from linkage_core.cohorts.files import check_images
 from linkage_core.cohorts.manifest import read_manifest
 from linkage_core.cohorts.registry import open_cohort, source_for
@@ -122,6 +122,19 @@ def test_the_split_depends_on_the_seed_and_nothing_else(made, tmp_path):
     assert any(
         (folder.read(root, seed=seed).records["split"].to_numpy() != again.to_numpy()).any() for seed in range(5)
     )
+
+
+def test_a_small_cohort_has_its_shares_and_a_large_one_moves_nobody():
+    """Below FEW patients shares are exact; from there on a patient stays where it is whoever joins."""
+    for n in range(3, FEW):
+        counts = split_by_patient(pd.Series([f"p{i}" for i in range(n)]), 0).value_counts()
+        for name, share in zip(SPLITS, (0.6, 0.2, 0.2), strict=True):
+            assert counts.get(name, 0) >= 1
+            assert abs(counts[name] - share * n) <= 1.5, (n, counts)
+    some = split_by_patient(pd.Series([f"p{i}" for i in range(FEW)]), 0)
+    more = split_by_patient(pd.Series([f"p{i}" for i in range(3 * FEW)]), 0)
+    assert some.tolist() == more[:FEW].tolist()
+    assert split_by_patient(pd.Series(["a", "b", "c", "d"]), 0, (0.5, 0.0, 0.5)).isin(["finetune", "heldout"]).all()
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (0.2, 0.2, 0.2), (0.8, 0.4, -0.2), (0.5, 0.5)])
