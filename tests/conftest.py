@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def few_steps(request: pytest.FixtureRequest) -> Iterator[None]:
     """Attackers who train take a few steps, but where it is them that are tested: elsewhere it matters that they are
     there, not how good they are, and their training would be half of the time."""
-    from linkage_core.attacks import dual
-
     with pytest.MonkeyPatch.context() as patch:
         if "attacks" not in request.path.parts:
-            patch.setattr(dual, "SETTINGS", (dual.Setting(passes=1, least=4),))
-            patch.setattr(dual, "_NETWORKS", 1)
+            shorten(patch)
         yield
+
+
+@pytest.fixture
+def few_steps_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few_steps, for a test of those attackers to which it does not matter how good they are."""
+    shorten(monkeypatch)
+
+
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    from linkage_core.attacks import dual
+
+    patch.setattr(dual, "SETTINGS", tuple(replace(one, passes=1, least=4) for one in dual.SETTINGS))
+    patch.setattr(dual, "_NETWORKS", 2)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from explorer.drawing import charts, downloads, palette, sentences
 from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_buttons, switch
 from explorer.protect import frontier, options
+from linkage_core.cohorts.labels.cohort import labels_line
 
 TABLE_HEIGHT = 420
 WORDS = """
@@ -187,6 +188,7 @@ def draw(compared: Compared, title_place: DeltaGenerator) -> None:
         save(compared)
     with st.expander("Details: what the words mean", icon=":material/table:"):
         st.markdown(WORDS.format(out_of=asked.out_of, pool_size=asked.pool_size))
+        st.caption(f"Labels: {labels_line(kept.entry(state.cohort(), state.model()).labels_note())}.")
 
 
 def clicked() -> None:

@@ -21,6 +21,7 @@ from explorer.protect.details import ceiling_words, control_rows, external_words
 from explorer.protect.one_head import AtSetting, OnDemand
 from linkage_core.attacks.asked import GAMES
 from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.mechanisms import MECHANISMS
@@ -349,6 +350,7 @@ def _tables(at: AtSetting) -> None:
     _games(at)
     st.markdown("**Every finding**")
     st.dataframe(finding_rows(tables.utility, head, cohort), hide_index=True, height=260)
+    st.caption(f"Labels: {labels_line(at.entry.labels_note())}.")
     st.markdown("**Controls: what hides, damages or narrows without a guarantee**")
     st.dataframe(
         control_rows(tables.heads, tables.linkage, tables.utility, cohort, at.release, at.pool_size, at.out_of),

@@ -163,7 +163,9 @@ def finetune(
     paths = [goal.add_head(record["head"], heads, record, replace=replace).path for goal in goals]
     write_json(record, json_to)
     if speaks(quiet, json_to):
-        _done(record, paths)
+        taught = (record.get("trained_on") or record.get("public") or {}).get("cohort")
+        told = bool(record["findings"]) and taught is not None and entry.model in where.models(taught)
+        _done(record, paths, where.open(taught, entry.model) if told else None)
 
 
 def attack(
@@ -427,8 +429,10 @@ def _epsilon(value: str | None, mechanism: str) -> float:
         raise InputError(f"--epsilon is {value!r}.", "Give a number above 0, or inf.") from error
 
 
-def _done(record: dict[str, Any], paths: list[Path]) -> None:
+def _done(record: dict[str, Any], paths: list[Path], labelled: Entry | None) -> None:
+    """labelled: whose labels the head has learnt, if it has learnt any."""
     from linkage_core.cli.console import plain, say
+    from linkage_core.cohorts.labels.cohort import labels_line
     from linkage_core.store.seen import trained_words
 
     for path in paths:
@@ -448,6 +452,8 @@ def _done(record: dict[str, Any], paths: list[Path]) -> None:
         say(f"It covers {plain(record['scope'])}.")
     if trained := trained_words(record):
         say(plain(f"Trained on {trained}. The exact numbers stay here: they are not in the head's file."))
+    if labelled:
+        say(plain(f"Labels: {labels_line(labelled.labels_note())}."))
     for one in record.get("cautions", ()):
         say(f"[bold]{plain(one)}[/bold] Trained all the same; this is said here alone.")
     first = paths[0]

@@ -46,6 +46,7 @@ CLEAN = recall(simulated(), "cosine")
 # ------------------------------------------------------------------------------------------- exact, by slow loops
 
 
+@pytest.mark.usefixtures("few_steps_here")
 @pytest.mark.parametrize("attacker", list(ATTACKERS))
 def test_counts_equal_a_loop_over_pairs(attacker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scores an attacker arrives at, compared pair by pair; ties are those of identical texts alone."""
@@ -317,6 +318,7 @@ def test_cosine_off_the_shelf_is_the_audit(entry: Entry) -> None:
     assert found.queries["record_id"].tolist() == study.queries["record_id"].tolist()
 
 
+@pytest.mark.usefixtures("few_steps_here")
 def test_the_table_names_everything_and_repeats_itself(entry: Entry) -> None:
     def table_of() -> pd.DataFrame:
         return pd.concat([one.table([10, 50], [1]) for one in attacks(entry, m=(0, 10, 5000), seed=3)])
@@ -435,6 +437,7 @@ def test_a_head_that_merges_images_hides_them_from_everybody(entry: Entry) -> No
     assert (row["noise"], row["how"], row["error"]) == (0, "exact", 0)
 
 
+@pytest.mark.usefixtures("few_steps_here")
 def test_who_has_the_images_has_the_public_embeddings_too(entry: Entry) -> None:
     shelf = {one.attacker: one for one in attacks(entry)}
     raw = {one.attacker: one for one in attacks(entry, release="raw-images")}

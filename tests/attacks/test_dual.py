@@ -140,6 +140,7 @@ def test_where_nothing_is_to_be_found_it_finds_nothing() -> None:
     assert recall(blind, "dual-and-reader") < 0.03
 
 
+@pytest.mark.usefixtures("few_steps_here")
 @pytest.mark.parametrize("attacker", TRAINED)
 @pytest.mark.parametrize("m", [1, 2, 10])
 def test_it_acts_with_few_pairs_without_labels_and_on_other_sizes(attacker: str, m: Known) -> None:
@@ -159,12 +160,14 @@ def test_it_acts_with_few_pairs_without_labels_and_on_other_sizes(attacker: str,
 # ------------------------------------------------------------------------------------------------ honest by design
 
 
+@pytest.mark.usefixtures("few_steps_here")
 def test_the_same_seed_gives_the_same_scores_and_another_gives_others() -> None:
     one, again, other = (factors(simulated(n_own=60, n_test=40), "dual-encoder", seed).queries for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.usefixtures("few_steps_here")
 def test_nothing_is_learnt_or_chosen_on_the_queries() -> None:
     held = simulated(n_own=80, n_test=40)
     other = replace(held, match=held.match[::-1].copy())
@@ -201,6 +204,7 @@ def test_noise_is_drawn_again_by_who_knows_the_heads() -> None:
     assert not np.array_equal(fresh.queries, once.queries)
 
 
+@pytest.mark.usefixtures("few_steps_here")
 def test_two_who_build_on_the_same_networks_train_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
     held = simulated(n_own=60, n_test=40)
     calls = []
