@@ -13,12 +13,14 @@ import dataclasses
 import importlib.metadata
 import json
 import math
-import warnings
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-import numba
 import numpy as np
 import pandas as pd
 
@@ -29,6 +31,7 @@ from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.store.entry import Embeddings
 
 EXACT = 1e-12
+AS_RANX = "--as-ranx"
 
 
 def cohort(n_patients: int, seed: int, *, n_texts: int | None = None, d: int = 24, signal: float = 0.7) -> Embeddings:
@@ -61,17 +64,33 @@ def counted(one: Embeddings) -> MatchCounts:
 
 
 def ranx_values(scores: list[np.ndarray], relevant: list[int], metrics: list[str]) -> dict[str, np.ndarray]:
-    """Per-query values of ranx. scores[i] are those of one pool, the first `relevant[i]` of them the hits."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", numba.NumbaTypeSafetyWarning)  # of ranx's own loops
-        from ranx import Qrels, Run, evaluate
+    """Per-query values of ranx. scores[i] are those of one pool, the first `relevant[i]` of them the hits.
 
-        names = [f"q{i:07d}" for i in range(len(scores))]
-        qrels = Qrels({q: {f"d{j}": 1 for j in range(m)} for q, m in zip(names, relevant, strict=True)})
-        run = Run({q: {f"d{j}": float(v) for j, v in enumerate(s)} for q, s in zip(names, scores, strict=True)})
-        found = evaluate(qrels, run, metrics, return_mean=False)
-    found = {metrics[0]: found} if len(metrics) == 1 else found
-    return {name: np.asarray(values) for name, values in found.items()}
+    In a process of its own without numba's compiler: to compile ranx takes minutes of processor time, its loops over
+    these pools a second.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
+        ends = np.cumsum([len(one) for one in scores])[:-1]
+        np.savez(given, scores=np.concatenate(scores), ends=ends, relevant=relevant, metrics=metrics)
+        environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+        subprocess.run([sys.executable, __file__, AS_RANX, given, found], env=environment, check=True)
+        with np.load(found) as values:
+            return {name: values[name] for name in metrics}
+
+
+def as_ranx(given: Path, found: Path) -> None:
+    """What ranx says of the pools in a file, into another one."""
+    from ranx import Qrels, Run, evaluate
+
+    with np.load(given) as asked:
+        scores, metrics = np.split(asked["scores"], asked["ends"]), asked["metrics"].tolist()
+        relevant = asked["relevant"].tolist()
+    names = [f"q{i:07d}" for i in range(len(scores))]
+    qrels = Qrels({q: {f"d{j}": 1 for j in range(m)} for q, m in zip(names, relevant, strict=True)})
+    run = Run({q: {f"d{j}": float(v) for j, v in enumerate(s)} for q, s in zip(names, scores, strict=True)})
+    values = evaluate(qrels, run, metrics, return_mean=False)
+    np.savez(found, **({metrics[0]: values} if len(metrics) == 1 else values))
 
 
 def against_ranx(seed: int = 0) -> list[dict[str, Any]]:
@@ -305,4 +324,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == [AS_RANX]:
+        as_ranx(*map(Path, sys.argv[2:]))
+    else:
+        main()

@@ -123,7 +123,8 @@ def _of_records(
     mechanism, seed = release.measured.mechanism, release.setting["seed"]
     top = None
     if release.measured.of is not None:
-        top = partial(ceilings.ceiling, entry, _known(release.measured.of, mechanism, entry), seed=seed)
+        known = _known(release.measured.of, mechanism, entry)
+        top = partial(ceilings.ceiling, entry, known, split=entry.tested_split, seed=seed)
     linked_rows, used = records(entry, release.option, mechanism, top, seed=seed)
     if release.measured.reader is not None:
         before = clean_probe(training.source, training.split)

@@ -101,7 +101,7 @@ def ceiling(
     that are not one a record, and for a cap of another dimension.
     """
     source = source or entry
-    split = split or split_apart(entry, source)
+    split = split or entry.default_split
     usable(entry, source, head, split)
     one_of("population", population, POPULATIONS)
     if draws < 2:

@@ -282,7 +282,7 @@ def test_a_large_delta_only_by_name(mine: Entry) -> None:
 def test_bad_training_pairs(mine: Entry, store: Store, tmp_path: Path) -> None:
     pairs = training_pairs(mine)
     blank = replace(pairs, labels=np.full_like(pairs.labels, np.nan))
-    with pytest.raises(InputError, match="No record of these has a label"):
+    with pytest.raises(InputError, match="pairs has a label, and what is to be trained learns"):
         lab.finetune(mine, mechanisms.LABEL, FAST, training=blank)
     with pytest.raises(InputError, match="needs a public cohort"):
         lab.finetune(mine, mechanisms.PUBLIC, replace(FAST, public=None))
