@@ -35,9 +35,9 @@ def arrays(folder: Path, studies: int, *, labels: bool) -> list[str]:
     states = (rng.random((studies, len(LABELS))) < 0.3).astype(int)
     texts = np.column_stack([2 * states, rng.standard_normal((studies, 10))]).astype(np.float32)
     images = (texts + 0.7 * rng.standard_normal(texts.shape)).astype(np.float32)
-    rows = range(studies)
-    table = {"record_id": [f"r{i}" for i in rows], "patient_id": [f"p{i // 2}" for i in rows]}
-    table |= {"study_id": [f"s{i}" for i in rows]}
+    rows, name = range(studies), folder.name  # ids of its own: a ledger knows patients again
+    table = {"record_id": [f"{name}-{i}" for i in rows], "patient_id": [f"{name}-p{i // 2}" for i in rows]}
+    table |= {"study_id": [f"{name}-s{i}" for i in rows]}
     if labels:
         table |= dict(zip(LABELS, states.T.tolist(), strict=True))
     folder.mkdir()

@@ -163,8 +163,8 @@ def finetune(
     paths = [goal.add_head(record["head"], heads, record, replace=replace).path for goal in goals]
     write_json(record, json_to)
     if speaks(quiet, json_to):
-        taught = (record.get("trained_on") or record.get("public") or {}).get("cohort")
-        told = bool(record["findings"]) and taught is not None and entry.model in where.models(taught)
+        taught = str((record.get("trained_on") or record.get("public") or {}).get("cohort", ""))
+        told = bool(record["findings"] and taught) and entry.model in where.models(taught)
         _done(record, paths, where.open(taught, entry.model) if told else None)
 
 
