@@ -17,6 +17,7 @@ from torch import nn
 
 from helpers.places import SHARED
 from linkage_core.encoders import bert, biomedclip, biovil, clip, hub, openclip, pieces, pixels
+from linkage_core.encoders.fit import Treatment
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import ModelError
 
@@ -155,6 +156,10 @@ class Twin:
     after: Callable[[object], None] = lambda encoder: None
 
 
+def written_as_given(encoder):
+    encoder._treatment = Treatment(str, "as given")
+
+
 def replace_activations(module, wrong):
     for child in module.modules():
         for attribute in ("activation_fn", "gelu"):
@@ -243,9 +248,7 @@ TWINS = {
     "siglip: first position": Twin("siglip", "text_features", first_position),
     "siglip: exact GELU": Twin("siglip", "image_features", after=exact_activations),
     "siglip: pieces without prefix": Twin("siglip, pieces in spiece.model", "token_ids", no_prefix),
-    "siglip: capitals and marks kept": Twin(
-        "siglip, pieces in spiece.model", "token_ids", lambda p: p.setattr(clip, "canonical", str)
-    ),
+    "siglip: capitals and marks kept": Twin("siglip, pieces in spiece.model", "token_ids", after=written_as_given),
     "open_clip: exact GELU": Twin("open_clip: ViT, quick GELU", "text_embeddings", after=exact_activations),
 }
 
