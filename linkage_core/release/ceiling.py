@@ -189,7 +189,13 @@ def of_head(
         codes = distinct(clean, np.arange(0))[1]
         mechanism = Cells(codes, len(codes))
     rows = ceiling(
-        entry, mechanism, pool_sizes, ks, head=head, source=source, population=ATTACKED, draws=draws, seed=seed
+        *(entry, mechanism, pool_sizes, ks),
+        head=head,
+        source=source,
+        split=split,
+        population=ATTACKED,
+        draws=draws,
+        seed=seed,
     )
     return rows.drop(columns=["mechanism", "population", "certified"])
 

@@ -132,10 +132,11 @@ def test_nobody_is_measured_who_taught_the_head(store: Path) -> None:
     learnt = settings.live(entry, Setting("label-oneshot", 1.0)).study
     assert learnt.split == "heldout"
     assert set(learnt.queries["split"]) == {"heldout"}
-    name = next(Path(file).stem for file in entry.manifest["files"] if file.startswith("heads/label-dpsgd"))
-    assert asked_split(entry, name) == "heldout"
+    command = ["finetune", "labelled/m", "--mechanism", "label-oneshot", "--epsilon", "1", "--name", "taught"]
+    assert linkage(*command, "--store", store, "--quiet") == 0
+    assert asked_split(entry.again(), "taught") == "heldout"
     with pytest.raises(InputError, match="helped to train it"):
-        refuse_seen(entry, name, "all")
+        refuse_seen(entry.again(), "taught", "all")
 
 
 def test_a_cohort_too_small_says_what_is_not_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
