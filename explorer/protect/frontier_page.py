@@ -17,6 +17,11 @@ from explorer.protect import frontier, options
 from linkage_core.cohorts.labels.cohort import labels_line
 
 TABLE_HEIGHT = 420
+HOW = "Choose another model or cohort, or make the table:"
+HOW_WITHOUT_LABELS = (
+    "It compares what can be read of the findings, so it needs labels: embed or import the cohort again with "
+    "--labels from-text, which reads them from English reports. Then:"
+)
 WORDS = """
 - **Linked**: images of {out_of:,} whose report the attacker puts first in pools of N = {pool_size:,}. **Lift** is how
   many times that is what guessing reaches. Measured on held-out patients: a better attacker may do better.
@@ -111,10 +116,7 @@ def nothing_yet(cohort: str, model: str) -> None:
         "Nothing is compared here yet",
         f"No mitigation of {state.cohort_label(cohort)}, {state.model_label(model)}, was measured for "
         "this page: its table is made once, from the heads of the mitigation lab and the releases.",
-        "Choose another model or cohort, or make the table:"
-        if state.labelled()
-        else "It compares what can be read of "
-        "the findings, so it needs labels: `linkage labels` reads them from reports. Then:",
+        HOW if state.labelled() else HOW_WITHOUT_LABELS,
         options.command(cohort, model),
     )
 

@@ -18,7 +18,7 @@ from linkage_core.lab import frontier
 from linkage_core.mitigation.mechanisms import MECHANISMS, NOISE_ONLY
 from linkage_core.mitigation.training import SITE_B
 from linkage_core.release import table
-from linkage_core.store.entry import OFF_THE_SHELF
+from linkage_core.store.entry import LADDER, OFF_THE_SHELF
 
 KINDS = {name: kind.title for name, kind in table.KINDS.items()}
 """Releases, by kind."""
@@ -32,14 +32,15 @@ FAMILIES = {
 } | {kind: f"release: {words.lower()}" for kind, words in KINDS.items()}
 REFERENCES = ("before", "nothing", "noise")
 """Drawn to compare with, and not counted as mitigations."""
-PHANTOM = "linkage phantom build --lab"
+PHANTOM, PHANTOM_LAB = "linkage phantom build --lab", ("phantom", LADDER[-1])
+"""The command that makes what ships, and the cohort and model that it makes it for."""
 _SEED = re.compile(r"-seed\d+")
 EVERY = len(LABELS)
 
 
 def command(cohort: str, model: str) -> str:
     """What makes the tables of the lab, releases included."""
-    return PHANTOM if cohort == "phantom" else f"linkage lab {cohort}/{model} --public {SITE_B}"
+    return PHANTOM if (cohort, model) == PHANTOM_LAB else f"linkage lab {cohort}/{model} --public {SITE_B}"
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------

@@ -134,9 +134,9 @@ def hold(
     """
     source = source or entry
     split = split or split_apart(entry, source)
-    usable(entry, source, head, split)
     if source is entry and own_split == ATTACKER and (problem := why_untested(entry)):
         raise problem
+    usable(entry, source, head, split)
     heads, shelf = source.heads(head), source.heads()
     base = entry.embeddings(split=split)
     own = source.records(own_split)

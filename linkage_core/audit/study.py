@@ -259,7 +259,7 @@ def study(
             f"No image of {entry.cohort} has a decoy: no two patients share {', '.join(['their findings', *by])}.",
             "Ask for fewer strata, or another pool.",
         )
-    if not counts.n_eligible.any():
+    if pool == "other-patients" and not counts.n_eligible.any():
         raise InputError(
             f"No image of {entry.cohort}, split {split}, has another patient's report to be mistaken for: "
             f"{queries['patient_id'].nunique():,} patient, {len(queries):,} records.",

@@ -218,7 +218,7 @@ def attack(
     from linkage_core.attacks.beside import known_of
     from linkage_core.attacks.held import RELEASES
     from linkage_core.store.entry import OFF_THE_SHELF
-    from linkage_core.store.seen import split_apart, usable
+    from linkage_core.store.seen import split_apart, usable, why_untested
     from linkage_core.validate import one_of
 
     one_of("game", game, GAMES)
@@ -226,6 +226,8 @@ def attack(
     where = store_at(store)
     entry = where.open(*target_parts(target))
     other = where.open(source, entry.model) if source else None
+    if other is None and (problem := why_untested(entry)):
+        raise problem
     split = split_apart(entry, other)
     sizes = _sizes(entry, split, game, pool_size)
     ks = [whole_number(part, "--k") for part in parts_of(k, "--k")]
@@ -499,9 +501,11 @@ def whole(
         from linkage_core.cli.console import plain, say
 
         say(plain(f"{made['heads']} heads of {made['entry']} measured, {made['compared']} options compared."))
-        if public is None:
+        if not entry.labelled:
+            say("Without labels there is no use to compare by: --labels from-text of embed and import reads them.")
+        elif public is None:
             say("Releases are made from a public cohort: name one with --public to have them measured too.")
-        say(plain(f"Next: linkage app, pages Mitigation and Compare mitigations, cohort {entry.cohort}"))
+        say(plain(f"Next: linkage app --store {entry.store.root}  (Mitigation, cohort {entry.cohort})"))
 
 
 def canary(

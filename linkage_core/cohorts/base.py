@@ -40,6 +40,7 @@ LABELS = (
 )
 """The 14 labels of CheXpert. Four values each: missing (NaN), 0 negative, 1 positive, -1 uncertain."""
 
+IDS = ("record_id", "patient_id", "study_id")
 RECORD_COLUMNS = ("record_id", "patient_id", "study_id", "image", "view", "sex", "age", "split", *LABELS, "report")
 """`record_id` is unique; `image` is a path relative to the root ("" where there is none); `view` is PA, AP, LATERAL or
 ""; `sex` F, M or ""; `age` years or NaN; `split` finetune, attacker or heldout; `report` the text, one per study."""

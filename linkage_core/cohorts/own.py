@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.cohorts import cells
-from linkage_core.cohorts.base import LABELS, Understood, text_key
+from linkage_core.cohorts.base import IDS, LABELS, Understood, text_key
 from linkage_core.cohorts.manifest import read_table
 from linkage_core.errors import InputError
 
-IDS = ("record_id", "patient_id", "study_id")
 COLUMNS = ("image", "report", *IDS, "view", "sex", "age", "split", *LABELS)
 
 

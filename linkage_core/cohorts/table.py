@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from linkage_core.cohorts import own
-from linkage_core.cohorts.base import RECORD_COLUMNS, Cohort, Understood, rejects_table
+from linkage_core.cohorts.base import IDS, RECORD_COLUMNS, Cohort, Understood, rejects_table
 from linkage_core.cohorts.splits import FRACTIONS, chosen_splits, split_column
 from linkage_core.errors import ImageError, InputError
 
@@ -24,8 +24,8 @@ def read(path: Path, name: str, seed: int = 0, *, splits: str = "seeded", fracti
     """
     where, shares = chosen_splits(splits, fractions)
     understood = Understood()
-    table = own.read_own(path, own.IDS, understood, images=False)
-    for column in own.IDS:
+    table = own.read_own(path, IDS, understood, images=False)
+    for column in IDS:
         empty = np.flatnonzero(table[column] == "")
         if len(empty):
             raise InputError(

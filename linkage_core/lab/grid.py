@@ -129,8 +129,8 @@ def build(
         externals: cohorts of the store that the main heads are measured on without retraining.
         training: the pairs; by default finetune.training_pairs. A shipped subset is refused.
         plan: default `grid`. findings: those that the kept sums of label-oneshot are about.
-        whatever_can: a head that cannot be measured on this cohort is left out, and progress is told why; otherwise it
-            ends the run. processes: how many heads are attacked at once.
+        whatever_can: a head that cannot be made or measured on this cohort is left out, and progress is told why;
+            otherwise it ends the run. processes: how many heads are attacked at once.
 
     Sums, heads and tables go into the entry of `cohort` and `model`, which is returned.
     """
@@ -156,9 +156,15 @@ def build(
             acts = one.options.like or one.mechanism
             kept = finetuning.stored_sums(entry, acts, one.options) if mechanisms.known(acts).one_shot else None
             pairs = None if kept else training
-            train(entry, one.mechanism, one.options, one.name, training=pairs, replace_it=True)
+            try:
+                train(entry, one.mechanism, one.options, one.name, training=pairs, replace_it=True)
+            except InputError as error:
+                if not whatever_can:
+                    raise
+                progress(f"{one.name} is left out: {error.what}", 0, 0)
     progress("heads", len(plan), len(plan))
     entry = store.open(cohort, model)
+    plan = [one for one in plan if one.name in head_names(entry)]
     steps = [Planned("", Options(), OFF_THE_SHELF, KNOWN, True), *plan]
     left = {one.name: one for one in steps if not measured(entry, one.name)}
     job = partial(_found, store.root, cohort, model, tuple(externals), left)

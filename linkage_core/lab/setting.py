@@ -150,7 +150,7 @@ def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
     for a delta of 1/n or more.
     """
     trains = (entry.records()["split"] == FINETUNE).any()
-    if trains and entry.tested_split == "all" and (problem := why_untested(entry)):
+    if trains and (problem := why_untested(entry, attackers=False)):
         raise problem  # else the patients who made the head would be those it is measured on
     made = sums(entry, setting)
     delta, _ = accounting.delta_for(made.n_units, setting.delta)

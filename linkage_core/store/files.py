@@ -20,12 +20,12 @@ import safetensors
 import safetensors.numpy
 
 from linkage_core import shipped
+from linkage_core.cohorts.base import IDS
 from linkage_core.disk import lock, sync_folder
 from linkage_core.errors import StoreError
 from linkage_core.heads import Heads
 
 SCHEMA = 1
-IDS = ("record_id", "patient_id", "study_id")
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:

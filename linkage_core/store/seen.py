@@ -28,8 +28,8 @@ def refuse_seen(entry: Entry, head: str, split: str, source: Entry | None = None
     if seen:
         raise InputError(
             f"The head {head!r} was trained on patients of {entry.cohort}, split {split!r}: {seen:,} of "
-            f"{n_patients:,} helped to train it.",
-            "Measure it on patients it has not seen: another split, or another cohort.",
+            f"{n_patients:,} helped to train it, or may have, where the cohort was read again since.",
+            "Measure it on patients it has not seen: another split, or another cohort; or train it again.",
         )
 
 
@@ -42,18 +42,26 @@ def _seen_of(entry: Entry, head: str, split: str, source: Entry) -> tuple[int, i
 
 
 def _seen(entry: Entry, source: Entry, patients: np.ndarray, trained: Mapping[str, Any]) -> int:
-    """How many of `patients` (n,) were trained on, as far as the record and the stores at hand can tell."""
-    cohort = entry.manifest["cohort"]
-    whole = cohort.get("subset_of") or {}
+    """How many of `patients` (n,) were trained on, as far as the record and the stores at hand can tell.
+
+    Where the training cohort was read again since, with another split or other patients, who was in the split that
+    trained is not known any more: then all of its patients count.
+    """
     seen: set[str] = set()
     told = trained.get("fingerprint")  # a head that came as a file alone tells the cohort's name and no more
-    tables = (cohort["fingerprint"], whole.get("fingerprint"))  # this very one, and the one it was cut from
-    if told is not None and told in tables:
+    if told is not None and told in _tables(entry):
         seen |= _patients(entry, trained)
     for store in {one.store.root: one.store for one in (entry, source)}.values():
         if entry.model in store.models(trained["cohort"]):
-            seen |= _patients(store.open(trained["cohort"], entry.model), trained)
+            now = store.open(trained["cohort"], entry.model)
+            seen |= _patients(now, trained if told in (None, *_tables(now)) else {**trained, "split": "all"})
     return len(seen.intersection(patients))
+
+
+def _tables(entry: Entry) -> tuple[Any, Any]:
+    """Fingerprints of an entry's cohort: of this very table, and of the one that it was cut from."""
+    cohort = entry.manifest["cohort"]
+    return cohort["fingerprint"], (cohort.get("subset_of") or {}).get("fingerprint")
 
 
 def _patients(entry: Entry, trained: Mapping[str, Any]) -> set[str]:
@@ -103,17 +111,19 @@ def split_apart(entry: Entry, source: Entry | None = None) -> str:
     return entry.tested_split if here else entry.default_split
 
 
-def why_untested(entry: Entry) -> InputError | None:
-    """Why nothing that learns from this cohort can be tested on it: a split that nobody is in. None where it can."""
+def why_untested(entry: Entry, *, attackers: bool = True) -> InputError | None:
+    """Why nothing that learns from this cohort can be tested on it, None where it can.
+
+    Two patients must be held out, for a pool needs two; and, unless no attacker has part in it, one be the attacker's.
+    """
     counts = entry.records().groupby("split")["patient_id"].nunique()
-    lacking = [name for name in (ATTACKER, HELDOUT) if not counts.get(name, 0)]
-    if not lacking:
+    least = {HELDOUT: 2} | ({ATTACKER: 1} if attackers else {})
+    if all(counts.get(name, 0) >= n for name, n in least.items()):
         return None
-    there = ", ".join(f"{name} {counts[name]:,}" for name in SPLITS if name in counts)
-    what = " nor ".join(f"in the split {name}" for name in lacking)
+    there = ", ".join(f"{name} {counts.get(name, 0):,}" for name in SPLITS)
     return InputError(
-        f"Nobody of {entry.cohort} is {what} (patients: {there}), and attackers learn from the one and are asked about "
-        "the other.",
+        f"{entry.cohort} has too few patients in its splits ({there}): attackers learn from those of their own, "
+        "and two or more must be held out to be asked about.",
         "Read the cohort again with other shares (--splits 40/30/30), another --seed, or more patients.",
     )
 

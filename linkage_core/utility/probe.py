@@ -120,7 +120,8 @@ def states_of(records: pd.DataFrame, missing: str = "negative") -> np.ndarray:
     if not known.any():
         raise InputError(
             "No record has any of the 14 labels, so there is nothing to read.",
-            f"Give label columns ({LABELS[0]}, ... {LABELS[-1]}).",
+            f"Give label columns ({LABELS[0]}, ... {LABELS[-1]}), or have them read from English reports: "
+            "--labels from-text of embed and import.",
         )
     states = np.where(labels == -1, np.nan, labels)
     if missing == "negative":

@@ -299,7 +299,7 @@ def test_a_cohort_without_labels_or_splits_says_why_nothing_can_be_run(store):
     public = next_step(at(bare, Setting("public-negatives", 1.0)))
     assert "there are no pairs to train on" in public.problem.what
     aligned = next_step(at(bare, Setting("moment-oneshot", 1.0)))
-    assert "in the split attacker" in aligned.problem.what
+    assert "too few patients in its splits" in aligned.problem.what
 
 
 def test_own_images_are_those_of_the_split_an_attacker_has(store):

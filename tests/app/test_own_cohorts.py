@@ -139,15 +139,34 @@ def test_nobody_is_measured_who_taught_the_head(store: Path) -> None:
         refuse_seen(entry.again(), "taught", "all")
 
 
+def test_a_cohort_that_was_split_anew_is_no_hiding_place_for_those_who_taught(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Heads stay where a cohort is read again, and the new split may hold out who trained them."""
+    store = imported(tmp_path, "again", labels=True, n_patients=60)
+    taught = ["finetune", "again/m", "--mechanism", "label-oneshot", "--epsilon", "1", "--name", "h"]
+    assert linkage(*taught, "--store", store, "--quiet") == 0
+    assert linkage("audit", "again/m", "--head", "h", "--store", store, "--quiet") == 0
+    files = [f"--{one}={tmp_path / 'again' / one}" for one in ("image.npy", "text.npy", "records.csv")]
+    files = [file.replace(".npy=", "=", 1).replace(".csv=", "=", 1) for file in files]
+    assert linkage("import", "again/m", *files, "--seed", 1, "--store", store, "--quiet") == 0
+    entry = Store(store).open("again", "m")
+    assert "heads/h.safetensors" in entry.manifest["files"], "nothing is lost"
+    capsys.readouterr()
+    for command in ("audit", "attack", "utility"):
+        assert linkage(command, "again/m", "--head", "h", "--store", store, "--quiet") == 2
+        assert "or may have, where the cohort was read again since" in capsys.readouterr().err
+
+
 def test_a_cohort_too_small_says_what_is_not_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of two patients nobody is left to be held out."""
-    store = imported(tmp_path, "few", labels=True, n_patients=2)
+    """Of five patients one is held out, and a pool needs two."""
+    store = imported(tmp_path, "few", labels=True, n_patients=5)
     entry = Store(store).open("few", "m")
-    assert "Nobody of few is in the split heldout (patients: finetune 1, attacker 1)" in str(why_untested(entry))
+    assert "few has too few patients in its splits (finetune 3, attacker 1, heldout 1)" in str(why_untested(entry))
     for command in ("attack few/m", "attack few/m --game archive", "lab few/m"):
         assert linkage(*command.split(), "--store", store, "--quiet") == 2
         assert "--splits" in capsys.readouterr().err
-    with pytest.raises(InputError, match="Nobody of few"):
+    with pytest.raises(InputError, match="few has too few patients"):
         settings.live(entry, Setting("label-oneshot", 1.0))
     assert linkage("audit", "few/m", "--store", store, "--quiet") == 0
 

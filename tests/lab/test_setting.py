@@ -134,7 +134,8 @@ def test_what_is_missing_is_named(tmp_path):
     made, images, texts = lab_store.cohort("bare", 40, synthetic=False, seed=4, splits=("heldout",), labels=False)
     entry = import_arrays(made, "m", images, texts, store)
     assert not entry.labelled
-    assert "Nobody of bare is in the split attacker" in str(why_untested(entry))
+    assert "bare has too few patients in its splits (finetune 0, attacker 0, heldout 40)" in str(why_untested(entry))
+    assert why_untested(entry, attackers=False) is None
     assert "no split finetune" in str(settings.why_no_pairs(entry))
     with pytest.raises(InputError, match="no split finetune"):
         settings.live(entry, Setting("moment-oneshot", 1.0))
