@@ -155,7 +155,7 @@ def find(examples: Examples) -> Found:
     )
     names, asked = records["record_id"].tolist(), state.get("record")
     held_out = state.get("second") == state.MITIGATED and examples.entry.default_split == "all"
-    note = f"{HINT} · held-out patients only" if held_out else HINT
+    note = f"Held-out patients only · {HINT}" if held_out else HINT
     absent = "is of nobody held out from the mitigation" if held_out else "is not in this cohort"
     if names and asked not in (None, *names):
         known = asked in set(examples.records["record_id"])

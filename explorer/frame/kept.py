@@ -26,6 +26,7 @@ from linkage_core.lab.setting import Live, Setting
 from linkage_core.ranking.pools import log_pool_sizes
 from linkage_core.release.table import KINDS
 from linkage_core.store.entry import Entry, Store
+from linkage_core.store.seen import why_untested
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,8 +152,11 @@ def study(cohort: str, model: str, pool: str = ANY_PATIENT) -> Study:
 
 @remembered(st.cache_resource, 16)
 def tested(cohort: str, model: str) -> Study:
-    """The exact counts of a model as it came on those patients that heads are tested on."""
+    """The exact counts of a model as it came on those patients that heads are tested on. InputError where they are too
+    few for that."""
     opened = entry(cohort, model)
+    if problem := why_untested(opened, attackers=False):
+        raise problem
     return make_study(opened, split=opened.tested_split)
 
 

@@ -158,7 +158,9 @@ def test_a_cohort_that_was_split_anew_is_no_hiding_place_for_those_who_taught(
         assert "or may have, where the cohort was read again since" in capsys.readouterr().err
 
 
-def test_a_cohort_too_small_says_what_is_not_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cohort_too_small_says_what_is_not_possible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], open_page: Callable[..., AppTest]
+) -> None:
     """Of five patients one is held out, and a pool needs two."""
     store = imported(tmp_path, "few", labels=True, n_patients=5)
     entry = Store(store).open("few", "m")
@@ -169,6 +171,9 @@ def test_a_cohort_too_small_says_what_is_not_possible(tmp_path: Path, capsys: py
     with pytest.raises(InputError, match="few has too few patients"):
         settings.live(entry, Setting("label-oneshot", 1.0))
     assert linkage("audit", "few/m", "--store", store, "--quiet") == 0
+    app = open_page("mitigation", store=store, cohort="few")
+    assert not app.exception
+    assert "few has too few patients in its splits" in words(app)
 
 
 def test_one_patient_has_nobody_to_be_taken_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
