@@ -1,5 +1,6 @@
 """What if the right report may not be in the pool? What an attacker gains who may keep silent."""
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from explorer.drawing import charts, downloads, palette
@@ -20,16 +21,20 @@ with page.guarded():
         steps = log_pool_sizes(kept.study(state.cohort(), model).common_pool - 1)
         pool_size = steps[0]
         if len(steps) > 1:
-            pool_size = controls.pool_slider(steps, f"missing slider to {steps[-1]}")
+            pool_size = controls.pool_slider(steps, "missing slider", filled=range(steps[0], steps[-1] + 1))
         prior = controls.prior_slider("missing prior")
+        # the curve is the same at every prior; at 0 it is taken from any other
+        rule = state.get("rule")
+        world = kept.missing_match(state.cohort(), model, pool_size, rule, prior or 100)
+        precisions = {w: str(w) for w in state.WANTED_CHOICES}
         wanted = controls.choice(
-            "wanted", "Wants to be right, of 100", {w: str(w) for w in state.WANTED_CHOICES}, key="missing wanted"
+            "wanted",
+            "Wants to be right, of 100",
+            precisions,
+            key="missing wanted",
+            usual=missing_match.with_an_answer(world, state.WANTED_CHOICES),
         )
-    rule = state.get("rule")
     label = state.model_label(model)
-    # the curve is the same at every prior; at 0 it is taken from any other
-    world = kept.missing_match(state.cohort(), model, pool_size, rule, prior or 100)
-
     said = missing_match.answer(world, prior, wanted)
     small = missing_match.facts(world, prior, wanted, label)
     if isinstance(said, str):
@@ -38,7 +43,7 @@ with page.guarded():
         before, count, rest, line = said
         page.headline(count, rest, line, before=before, small=small, kind="mm-answer")
 
-    def draw(with_colours: palette.Palette):
+    def draw(with_colours: palette.Palette) -> go.Figure:
         return missing_match.tradeoff(
             world,
             prior=prior,

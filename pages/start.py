@@ -15,17 +15,18 @@ st.markdown(
 )
 colours = palette.current()
 labels = {model: state.model_label(model) for model in state.models()}
-pool_size, steps = state.get("N"), []
+pool_size, steps = int(state.get("N")), list[int]()
 
 with st.container(border=True, key="answer"):
     picture, answer = st.columns([0.3, 0.7], gap="medium")
     with answer, page.guarded():
         with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
+            filled = controls.NO_OTHERS
             try:
-                steps = controls.round_pool_sizes(state.model())
+                steps, filled = controls.round_pool_sizes(state.model())
             except LinkageError:  # said below; another model may do
                 steps = [pool_size]
-            pool_size = controls.pool_buttons(steps, "start N")
+            pool_size = controls.pool_buttons(steps, "start N", filled=filled)
             model = controls.model_control("start model")
         out_of = sentences.denominator(pool_size)
         row = page.row_at(model, pool_size, 1, steps)
@@ -38,6 +39,7 @@ with st.container(border=True, key="answer"):
                 count,
                 rest,
                 sentences.guessing(row["chance"], out_of),
+                *page.few_words(row["n_queries"], row["recall_low"], row["recall_high"], out_of),
                 small=f"{sentences.lift(row['lift'])} · 95% interval {interval} · "
                 f"measured on {row['n_queries']:,.0f} images",
             )

@@ -37,29 +37,42 @@ def whole(rate: float, out_of: int) -> int:
     return 0 if count < 1 - 1e-9 else math.floor(count + 0.5)
 
 
+def counted(rate: float, out_of: int) -> str:
+    """A rate as a number out of `out_of`: whole from 10, below that one decimal, which would hide what guessing is not.
+
+    Nothing below one.
+
+    >>> counted(0.144, 100), counted(0.0153, 100), counted(0.02, 100), counted(0.0996, 100), counted(0.004, 100)
+    ('14', '1.5', '2', '10', '')
+    """
+    if not whole(rate, out_of):
+        return ""
+    count = rate * out_of
+    return f"{count:.1f}".removesuffix(".0") if count < 9.95 else f"{whole(rate, out_of):,}"
+
+
 def figure(rate: float, out_of: int) -> str:
-    """The bare number for a chart: "14", or "<1" below one."""
-    return f"{whole(rate, out_of):,}" if whole(rate, out_of) else "<1"
+    """The bare number for a chart: "14", "1.5", or "<1" below one."""
+    return counted(rate, out_of) or "<1"
 
 
 def of(rate: float, out_of: int) -> str:
     """A rate as a count.
 
-    >>> of(0.144, 100), of(0.00004, 10_000)
-    ('14 of 100', 'fewer than 1 of 10,000')
+    >>> of(0.144, 100), of(0.0153, 100), of(0.00004, 10_000)
+    ('14 of 100', '1.5 of 100', 'fewer than 1 of 10,000')
     """
-    count = whole(rate, out_of)
-    return f"{count:,} of {out_of:,}" if count else f"fewer than 1 of {out_of:,}"
+    return f"{counted(rate, out_of) or 'fewer than 1'} of {out_of:,}"
 
 
 def interval(low: float, high: float, out_of: int) -> str:
-    """The ends of an interval as counts; one decimal more where whole numbers would hide its width.
+    """The ends of an interval as counts; one decimal more where whole numbers would hide its width, and below 10.
 
     >>> interval(0.131, 0.152, 100), interval(0.141, 0.144, 100), interval(0.0001, 0.02, 100)
-    ('13 to 15 of 100', '14.1 to 14.4 of 100', '0 to 2 of 100')
+    ('13 to 15 of 100', '14.1 to 14.4 of 100', '0.0 to 2.0 of 100')
     """
     ends = [low * out_of, high * out_of]
-    decimals = 0 if math.floor(ends[0] + 0.5) != math.floor(ends[1] + 0.5) else 1
+    decimals = 0 if math.floor(ends[0] + 0.5) != math.floor(ends[1] + 0.5) and ends[1] >= 9.95 else 1
     return f"{ends[0]:,.{decimals}f} to {ends[1]:,.{decimals}f} of {out_of:,}"
 
 
@@ -79,7 +92,7 @@ def linked(rate: float, out_of: int, k: int = 1) -> tuple[str, str]:
     >>> linked(0.144, 100)
     ('14 of 100', ' images are linked to the right report.')
     """
-    verb = "is" if whole(rate, out_of) <= 1 else "are"
+    verb = "is" if counted(rate, out_of) in ("", "1") else "are"
     count = of(rate, out_of)
     if k == 1:
         return upper(count), f" images {verb} linked to the right report."
@@ -134,17 +147,15 @@ def links_more(
     >>> "".join(links_more(0.11, 100, "Radiology", "Clinical"))
     'Radiology links 11 more of 100 images than Clinical.'
     >>> "".join(links_more(-0.004, 100, "General", "Clinical"))
-    'General links fewer than 1 less of 100 images than Clinical.'
+    'General links fewer than 1 fewer of 100 images than Clinical.'
     >>> "".join(links_more(0.004, 100, "General", "Clinical", k=5, told=False))
     'General and Clinical cannot be told apart on these images.'
     """
     if not told:
         return "", f"{one} and {other}", " cannot be told apart on these images."
-    n = whole(abs(difference), out_of)
-    if n:
-        count = f"{n:,} {'more' if difference > 0 else 'fewer'} of {out_of:,}"
-    else:
-        count = f"fewer than 1 {'more' if difference > 0 else 'less'} of {out_of:,}"
+    count = (
+        f"{counted(abs(difference), out_of) or 'fewer than 1'} {'more' if difference > 0 else 'fewer'} of {out_of:,}"
+    )
     first = "" if k == 1 else f" among the first {k}"
     return f"{one} {'links' if k == 1 else 'finds'} ", count, f" images{first} than {other}."
 
@@ -167,8 +178,7 @@ def first_in(probability: float, pool_size: int) -> str:
     'First in 29 of 100 random pools of this size. Guessing: 1.'
     """
     out_of = denominator(pool_size)
-    chance = whole(1 / pool_size, out_of)
-    guessed = f"{chance:,}" if chance else "fewer than 1"
+    guessed = counted(1 / pool_size, out_of) or "fewer than 1"
     return f"First in {of(probability, out_of)} random pools of this size. Guessing: {guessed}."
 
 

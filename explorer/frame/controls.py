@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -40,10 +40,13 @@ def _show(key: str, value: Any) -> None:
 # -- controls --------------------------------------------------------------------------------------------------------
 
 
-def choice(name: str, label: str, options: Mapping[Any, str], *, key: str, help: str | None = None) -> Any:
-    """One of a few choices as a segmented control, of more than four as a select box. Returns the chosen value."""
+def choice(
+    name: str, label: str, options: Mapping[Any, str], *, key: str, help: str | None = None, usual: Any = None
+) -> Any:
+    """One of a few choices as a segmented control, of more than four as a select box. Returns the chosen value; where
+    none is chosen, the `usual` one or else the first."""
     values = list(options)
-    value = get(name) if get(name) in options else values[0]
+    value = next(each for each in (get(name), usual, *values) if each in options)
     return _choose(name, label, values, value, options.__getitem__, key=key, help=help)
 
 
@@ -57,6 +60,9 @@ def _choose(
     return st.segmented_control(
         label, values, format_func=words, key=key, required=True, on_change=_take, args=(name, key), help=help
     )
+
+
+NO_OTHERS = range(0)
 
 
 def pool_box(largest: int, key: str, label: str = "or any N") -> int:
@@ -84,10 +90,12 @@ def model_control(key: str, label: str = "Model") -> str:
     return str(_choose("model", label, known, model(), model_label, key=key, help=None))
 
 
-def pool_buttons(options: Sequence[int], key: str, label: str = "Reports in the pool (N)") -> int:
-    """N as a few buttons; shows the one nearest (in ratio) to the common value, returns the one shown."""
-    key = f"{key}:{len(options)}"
-    shown = nearest(options, get("N"))
+def pool_buttons(
+    options: Sequence[int], key: str, label: str = "Reports in the pool (N)", *, filled: range = NO_OTHERS
+) -> int:
+    """N as a few buttons, by the rule of `settled_pool`; returns the one shown. `filled`: see there."""
+    shown, options = settled_pool(options, filled)
+    key = f"{key}:{options}"
     _show(key, shown)
     pressed = st.segmented_control(
         label, options, key=key, required=True, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key)
@@ -128,18 +136,43 @@ def several(name: str, label: str, options: Mapping[str, str], key: str, help: s
     return tuple(chosen)
 
 
-def nearest(options: Iterable[int], pool_size: int) -> int:
-    """The option nearest to N in ratio.
+def settled_pool(options: Sequence[int], filled: range = NO_OTHERS) -> tuple[int, list[int]]:
+    """The N that a page shows and what it offers to choose from: one rule for all pages.
 
-    >>> nearest([10, 100, 1000], 250)
-    100
+    The common value where the page has it: it is one of `options`, or any other number in `filled`, and is then offered
+    beside them. Else the next smaller option, the smallest of them at the least; the address then
+    says what is shown, `replaced_pool` says so in words, and what was asked for is remembered: a cohort or a page that
+    fills it shows it again.
     """
-    return min(options, key=lambda n: max(n, pool_size) / min(n, pool_size))
+    held = st.session_state.get("N replaced")
+    asked = held[0] if held and held[1] == get("N") else int(get("N"))
+    shown = (
+        asked if asked in filled or asked in options else max((n for n in options if n <= asked), default=options[0])
+    )
+    st.session_state["N replaced"] = None if shown == asked else (asked, shown)
+    if shown != get("N"):
+        put("N", shown)
+    if shown not in options:
+        st.session_state["N beside"] = shown
+    beside = st.session_state.get("N beside", 0)
+    if beside in filled:
+        options = sorted({*options, beside})
+    return shown, list(options)
 
 
-def pool_slider(options: Sequence[int], key: str, label: str = "Reports in the pool (N)") -> int:
-    """N on a slider over given steps; shows the step nearest (in ratio) to the common value, returns the step shown."""
-    _show(key, nearest(options, get("N")))
+def replaced_pool() -> str:
+    """What is said where an N that was asked for is not the one shown; else nothing."""
+    held = st.session_state.get("N replaced")
+    return f"N = {held[0]:,} cannot be shown here: this is N = {held[1]:,}" if held else ""
+
+
+def pool_slider(
+    options: Sequence[int], key: str, label: str = "Reports in the pool (N)", *, filled: range = NO_OTHERS
+) -> int:
+    """N on a slider over given steps, by the rule of `settled_pool`; returns the step shown. `filled`: see there."""
+    shown, options = settled_pool(options, filled)
+    key = f"{key}:{options}"
+    _show(key, shown)
     return int(
         st.select_slider(label, options, key=key, format_func=lambda n: f"{n:,}", on_change=_take, args=("N", key))
     )
@@ -247,7 +280,10 @@ def cohort_control(key: str) -> None:
     )
 
 
-def round_pool_sizes(model: str) -> list[int]:
-    """100, 1,000 and 10,000 as far as the pool reaches; the largest pool itself where it is under 100."""
-    largest = study(cohort(), model).largest_pool
-    return [n for n in (100, 1000, 10_000) if n <= largest] or [largest]
+def round_pool_sizes(model: str) -> tuple[list[int], range]:
+    """(100, 1,000 and 10,000 as far as every image fills them, or of a small cohort 10 and the largest that every image
+    fills; all N that any image fills)."""
+    counted = study(cohort(), model)
+    every = counted.common_pool
+    steps = [n for n in (100, 1000, 10_000) if n <= every] or sorted({min(10, every), every})
+    return steps, range(1, counted.largest_pool + 1)

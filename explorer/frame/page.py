@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer.drawing import sentences
-from explorer.frame import kept, state
+from explorer.frame import controls, kept, state
 from linkage_core.errors import LinkageError
 
 
@@ -73,7 +73,8 @@ def cannot_tell(text: str) -> None:
 def row_at(model: str, pool_size: int, k: int, steps: Sequence[int], pool: str = kept.ANY_PATIENT) -> pd.Series | str:
     """The one row of a model at one N, or the sentence that stands in its place.
 
-    A sentence comes where N is larger than the pool, where k is larger than N, and where too few images carry it.
+    A sentence comes where N is larger than the pool, where k is larger than N, where one image alone carries it, and
+    where too few patients have same-finding decoys.
     `steps` are the values of N that the page offers: they are computed together and kept, so a control moves at once.
     """
     largest = kept.study(state.cohort(), model, pool).largest_pool
@@ -84,7 +85,7 @@ def row_at(model: str, pool_size: int, k: int, steps: Sequence[int], pool: str =
     row = _rows(model, pool_size, k, steps, pool).iloc[0]
     # beyond the steps of same-finding decoys fewer than 30 patients are left, whose images may be more
     few_patients = pool != kept.ANY_PATIENT and (not steps or pool_size > steps[-1])
-    if row["n_queries"] < sentences.TOO_FEW or few_patients:
+    if few_patients or row["n_queries"] < 2:
         return sentences.upper(sentences.too_few(int(row["n_queries"]))) + "."
     return row
 
@@ -137,7 +138,7 @@ def _each_model(read: Callable[[str], pd.DataFrame]) -> tuple[pd.DataFrame, list
             problems.append(f"{state.model_label(model)} is not shown. {error.what} {error.remedy}")
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if len(rows):
-        rows = rows[rows["n_queries"] >= sentences.TOO_FEW].reset_index(drop=True)
+        rows = rows[rows["n_queries"] >= 2].reset_index(drop=True)
     return rows, problems
 
 
@@ -213,9 +214,18 @@ def file_name(*parts: str) -> str:
 
 
 def headline(count: str, rest: str, *lines: str, small: str = "", before: str = "", kind: str = "le-answer") -> None:
-    """The answer: `before`, the count in large figures, the rest; further lines below; what qualifies it in grey."""
+    """The answer: `before`, the count in large figures, the rest; further lines below; what qualifies it in grey, and
+    there too where N is not the one that was asked for."""
+    small = " · ".join(filter(None, (small, controls.replaced_pool())))
     big = "<br>".join([f"{escape(before)}<b>{escape(count)}</b>{escape(rest)}", *map(escape, lines)])
     st.html(f'<div class="{kind}"><p class="le-big">{big}</p><p class="le-small">{escape(small)}</p></div>')
+
+
+def few_words(n_images: float, low: float, high: float, out_of: int) -> list[str]:
+    """A further line of a headline that few images carry: how far off it could be; none where enough do."""
+    if n_images >= sentences.TOO_FEW:
+        return []
+    return [f"Only {n_images:,.0f} images: with others it could be {sentences.interval(low, high, out_of)}."]
 
 
 def no_number(sentence: str, kind: str = "le-answer") -> None:

@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "decoys": "any",
     "alike": "",
     "prior": 50,
-    "wanted": 90,
+    "wanted": None,
     "rule": "score",
     "group": "sex",
     "list": "records",

@@ -85,7 +85,7 @@ def controls() -> tuple[str, int]:
         with suppress(LinkageError):  # said below, where the answer would stand; another model may do
             steps = kept.pool_steps(state.cohort(), model)
         if steps:
-            return model, pool_slider(steps, f"exposed N to {steps[-1]}")
+            return model, pool_slider(steps, "exposed N", filled=range(steps[0], steps[-1] + 1))
     return model, int(state.get("N"))
 
 

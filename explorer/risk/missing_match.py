@@ -82,6 +82,14 @@ def answer(world: OpenWorld, prior: int, wanted: int) -> tuple[str, str, str, st
     return *before_rest, f"Of {out_of:,} such answers: too few to say ({patients}). {others}"
 
 
+def with_an_answer(world: OpenWorld, precisions: Sequence[int]) -> int:
+    """The highest of the wanted precisions (of 100) that is reached and that enough patients carry; the lowest where
+    none is, which says the most of an attacker who cannot reach it either."""
+    rows = {wanted: at(world, wanted) for wanted in sorted(precisions, reverse=True)}
+    fit = (wanted for wanted, row in rows.items() if row["reached"] and row["n_linked"] >= FEWEST_LINKED)
+    return next(fit, min(precisions))
+
+
 def unsaid(world: OpenWorld) -> str:
     """The few words that stand in a picture's place where no figure is said, or ""."""
     return world.note.split(":")[0].rstrip(".").lower()

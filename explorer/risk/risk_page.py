@@ -61,6 +61,7 @@ def controls(tab: str) -> Asked:
     cohort, labels = state.cohort(), {name: state.model_label(name) for name in state.models()}
     same = tab == "decoys" or state.get("decoys") == "same"
     pool, steps, largest = kept.ANY_PATIENT, [], None
+    pool_size = int(state.get("N"))
     offered: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
@@ -79,10 +80,11 @@ def controls(tab: str) -> Asked:
         except LinkageError:  # another model may do
             pass
         if largest is not None:
-            pool_slider(slider_steps, f"risk slider {slider_steps[0]} to {slider_steps[-1]}")
-            pool_box(largest, "risk box")
+            fillable = steps[-1] if same and steps else largest
+            pool_size = pool_slider(slider_steps, "risk slider", filled=range(1, fillable + 1))
+            pool_box(fillable, "risk box")
         k = choice("k", "Right if in the first (k)", {k: str(k) for k in state.K_CHOICES}, key="risk k")
-    return Asked(cohort, model, labels, state.get("N"), k, pool, same, alike, offered, steps, largest)
+    return Asked(cohort, model, labels, pool_size, k, pool, same, alike, offered, steps, largest)
 
 
 def decoys_control(asked: Asked) -> None:
@@ -216,7 +218,8 @@ def curve_headline(asked: Asked) -> None:
         *([f"right report among the first {asked.k}"] if asked.k > 1 else []),
         *asked.about_decoys(row),
     ]
-    page.headline(count, rest, before=before, small=" · ".join(facts), kind=KIND)
+    few = page.few_words(row["n_queries"], row["recall_low"], row["recall_high"], asked.out_of)
+    page.headline(count, rest, *few, before=before, small=" · ".join(facts), kind=KIND)
 
 
 def with_chosen(grid: pd.DataFrame, asked: Asked) -> pd.DataFrame:

@@ -72,16 +72,17 @@ def rate_intervals(values: np.ndarray, cluster: np.ndarray, *, seed: int = 0, dr
     mean, or what it lacks to 1, the percentile interval is not stretched but widened to that of Clopper and Pearson
     (1934) for as many hits of n patients, n being how many hold the queries in effect: of all means of n values between
     0 and 1, that of hits and misses varies most. It is then longer than need be. With none or all it is that of
-    `unseen`.
+    `unseen`. Where fewer than TOO_FEW patients hold the queries in effect, the interval is at least that one too.
     """
     found, sums, sizes = _percentiles(values, cluster, seed, draws, LEVEL)
     m = np.minimum(behind(sums, sizes), behind(sizes - sums, sizes))
     low, high = stretched(found.estimate, found.low, found.high, m)
     n, tail = in_effect(sizes), (1 - LEVEL) / 2
-    for j in np.flatnonzero((m < RARE) & (n > 0)):
+    low, high = np.where(m < RARE, found.low, low), np.where(m < RARE, found.high, high)
+    for j in np.flatnonzero(((m < RARE) | (n < TOO_FEW)) & (n > 0)):
         hits = found.estimate[j] * n[j]
-        low[j] = np.fmin(found.low[j], betaincinv(hits, n[j] - hits + 1, tail) if hits > 0 else 0.0)
-        high[j] = np.fmax(found.high[j], betaincinv(hits + 1, n[j] - hits, 1 - tail) if hits < n[j] else 1.0)
+        low[j] = np.fmin(low[j], betaincinv(hits, n[j] - hits + 1, tail) if hits > 0 else 0.0)
+        high[j] = np.fmax(high[j], betaincinv(hits + 1, n[j] - hits, 1 - tail) if hits < n[j] else 1.0)
     return replace(found, low=np.maximum(low, 0.0), high=np.minimum(high, 1.0), behind=m)
 
 

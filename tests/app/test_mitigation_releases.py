@@ -15,6 +15,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.drawing import downloads, palette
+from explorer.drawing.sentences import figure, of
 from explorer.frame import state
 from explorer.protect import curve, details, releases, uses
 from helpers import frontier_store, lab_store
@@ -92,9 +93,9 @@ def test_measured_linkage_has_the_ceiling_as_a_tick(page, entry):
     rows = core.linkage(entry)
     rows = rows[(rows["option"] == "codes-16") & (rows["pool_size"] == 100)].set_index("attacker")
     said = card(app, 2)
-    assert f"The worst attacker tried links {100 * rows.loc['worst', 'recall']:.0f} of 100 images." in said
-    ceiling = 100 * rows.loc["omniscient", "recall"]
-    assert f"tick: who knows every candidate's embedding, {ceiling:.0f}" in html.unescape(said)
+    assert f"The worst attacker tried links {of(rows.loc['worst', 'recall'], 100)} images." in said
+    ceiling = figure(rows.loc["omniscient", "recall"], 100)
+    assert f"tick: who knows every candidate's embedding, {ceiling}" in html.unescape(said)
     block = next(str(n.proto.body) for n in app.get("html") if "<b>2 · " in str(n.proto.body))
     assert block.count("<u style=") == 1
     assert "Worst: predicts the cell" in said
@@ -186,8 +187,8 @@ def test_pictures_are_drawn_and_filed(entry, kind, with_colours):
     assert "certified limit" in {trace.name for trace in drawn.data}
     third = (releases.PUBLIC, "star", with_colours.guessing)
     use = uses.usefulness(releases.uses(core.utility(entry), one, "phantom"), with_colours, third)
-    for figure in (drawn, use):
-        said = downloads.svg(figure, title="t <", subtitle="n")
+    for picture in (drawn, use):
+        said = downloads.svg(picture, title="t <", subtitle="n")
         ET.fromstring(said)
         assert b"nan" not in said
 

@@ -28,13 +28,14 @@ def test_the_slider_sets_the_box_and_the_sentence(risk, store_root):
     assert app.query_params["N"] in ("200", ["200"])
 
 
-def test_the_box_sets_the_slider_to_the_nearest_step(risk):
+def test_the_box_sets_the_slider_which_offers_what_was_typed(risk):
     app = risk()
     app.number_input[0].set_value(137).run()
-    assert app.select_slider[0].value == 100
+    assert app.select_slider[0].value == 137
     assert headline(app).startswith("At N = 137:")
     app.number_input[0].set_value(160).run()
-    assert app.select_slider[0].value == 200
+    assert app.select_slider[0].value == 160
+    assert "137" not in app.select_slider[0].options
     app.select_slider[0].set_value(50).run()
     assert app.number_input[0].value == 50
     assert headline(app).startswith("At N = 50:")
@@ -44,10 +45,14 @@ def test_a_pool_too_large_is_answered_with_the_largest(risk):
     app = risk()
     app.number_input[0].set_value(5000).run()
     assert not app.exception
-    assert headline(app) == "N = 5,000 is larger than the pool. The largest is 399."
-    assert app.get("plotly_chart")
-    app.number_input[0].set_value(399).run()
     assert headline(app).startswith("At N = 399:")
+    assert headline(app).endswith("N = 5,000 cannot be shown here: this is N = 399")
+    assert app.query_params["N"] in ("399", ["399"])
+    assert app.number_input[0].value == 399
+    assert app.get("plotly_chart")
+    app.number_input[0].set_value(398).run()
+    assert headline(app).startswith("At N = 398:")
+    assert "cannot be shown" not in headline(app)
 
 
 def test_k_larger_than_n_is_said(risk):

@@ -119,7 +119,7 @@ def test_the_forest_as_a_file_and_names_are_escaped():
 
 @pytest.mark.parametrize(
     ("difference", "words"),
-    [(0.109, "11 more of 100"), (-0.031, "3 fewer of 100"), (0.001, "fewer than 1 more of 100")],
+    [(0.109, "11 more of 100"), (-0.031, "3.1 fewer of 100"), (0.001, "fewer than 1 more of 100")],
 )
 def test_a_difference_in_words(difference, words):
     said = "".join(sentences.links_more(difference, 100, "A", "B"))

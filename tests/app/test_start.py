@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from explorer.drawing.sentences import interval, of
+from helpers.toy import fill, toy_cohort, two_each
 from linkage_core.audit.study import study
 from linkage_core.store.entry import Store
 
@@ -27,7 +29,7 @@ def test_another_model_changes_the_answer_and_the_url(open_page, store_root):
     app = open_page()
     buttons(app, "start model").set_value("phantom-general").run()
     row = rate(store_root, "phantom", "phantom-general", 100)
-    assert headline(app).startswith(f"{row['recall'] * 100:.0f} of 100 images")
+    assert headline(app).startswith(f"{of(row['recall'], 100)} images")
     assert app.query_params["model"] == ["phantom-general"] or app.query_params["model"] == "phantom-general"
     buttons(app, "start model").set_value("phantom-clinical").run()
     assert f"{rate(store_root, 'phantom', 'phantom-clinical', 100)['recall'] * 100:.0f} of 100" in headline(app)
@@ -82,8 +84,36 @@ def test_rubbish_in_the_url_falls_back(open_page, rubbish, page):
 def test_a_small_cohort_offers_what_its_pool_holds(open_page):
     app = open_page(cohort="our-hospital")
     control = buttons(app, "start N")
-    assert control.options == ["59"]
+    assert control.options == ["10", "59"]
+    assert control.value == 59
     assert "images" in headline(app)
+    assert "N = 100 cannot be shown here: this is N = 59" in headline(app)
+    assert app.query_params["N"] in ("59", ["59"])
+    app.sidebar.selectbox[0].set_value("phantom").run()
+    assert buttons(app, "start N").value == 100, "what was asked for is shown where it can be"
+    assert "N" not in app.query_params
+    assert "cannot be shown" not in headline(app)
+
+
+def test_any_n_of_a_link_is_shown_and_offered(open_page, store_root):
+    app = open_page(N=137)
+    assert "137" in buttons(app, "start N").options
+    assert headline(app).startswith(of(rate(store_root, "phantom", "phantom-radiology", 137)["recall"], 1000))
+    assert app.query_params["N"] in ("137", ["137"])
+
+
+def test_a_few_images_are_a_number_that_says_how_far_off_it_could_be(open_page, tmp_path):
+    """22 studies are answered, not greeted with too few."""
+    records = two_each("few", 11)
+    store = Store(tmp_path / "store")
+    fill(store, toy_cohort("few", records), "m", 1.0, 3)
+    row = study(store.open("few", "m")).table([21], [1]).iloc[0]
+    app = open_page(store=tmp_path / "store")
+    assert not app.exception
+    assert headline(app).startswith(of(row["recall"], 100))
+    ends = interval(row["recall_low"], row["recall_high"], 100)
+    assert f"Only 22 images: with others it could be {ends}." in headline(app)
+    assert row["recall_high"] - row["recall_low"] > 0.2
 
 
 def test_an_altered_file_is_named_and_the_rest_works(open_page, store_root, tmp_path):
