@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -50,6 +51,7 @@ def run() -> None:
         for group, rows in PAGES.items()
     }
     page = st.navigation(menu, expanded=True)
+    st.set_page_config(page_title=f"{page.title} · Linkage Explorer")
     st.logo(str(ASSETS / f"logo-{'dark' if palette.current().dark else 'light'}.png"), size="large")
     state.begin(page.url_path)
     with st.sidebar:
@@ -75,7 +77,7 @@ def _cohort_box() -> None:
             st.badge(state.cohort_label(state.cohort()), icon=":material/folder_open:", color="gray")
         controls.cohort_control("cohort box")
         if counts:
-            st.caption(counts)
+            st.html(f'<p class="le-counts">{escape(counts)}</p>')
         switched_on = False
         if not synthetic:
             switched_on = st.toggle(

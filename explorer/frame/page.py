@@ -64,7 +64,7 @@ def marked(text: str) -> str:
 
 def cannot_tell(text: str) -> None:
     """The grey last line of a page: what its picture does not answer."""
-    st.caption(f"Cannot tell: {text}")
+    st.html(f'<p class="le-cannot">Cannot tell: {escape(text)}</p>')
 
 
 # -- rows of a study -------------------------------------------------------------------------------------------------

@@ -9,8 +9,6 @@ import pytest
 
 from .conftest import ROOT
 
-PATHS = ["/", "/risk", "/risk?N=1000&measure=rank"]
-
 
 def test_it_listens_on_this_machine_only(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=5):
@@ -22,15 +20,6 @@ def test_it_listens_on_this_machine_only(server):
         if line.split()[3] == "0A" and int(line.split()[1].rsplit(":", 1)[1], 16) == server.port
     }
     assert listening == {f"0100007F:{server.port:04X}"}
-
-
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_fetched_from_outside_and_nothing_complains(page_at, path, scheme):
-    watched = page_at(path, scheme=scheme)
-    assert watched.requests
-    assert watched.outside() == []
-    assert watched.errors == []
 
 
 def test_another_host_name_is_refused(server):
