@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from explorer.drawing import charts, palette, sentences
+from explorer.drawing import charts, palette
 from explorer.frame import controls, page, state
+from linkage_core import sentences
 from linkage_core.errors import LinkageError
 from linkage_core.store.entry import LADDER
 
