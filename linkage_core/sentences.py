@@ -180,3 +180,39 @@ def too_few(n: int) -> str:
 def upper(text: str) -> str:
     """First letter large, the rest as it is."""
     return text[:1].upper() + text[1:]
+
+
+# -- with one decimal below ten ---------------------------------------------------------------------------------------
+
+
+def number(rate: float, out_of: int) -> str:
+    """A rate as a bare count, with one decimal below ten: there a whole number would hide a half as large again.
+
+    >>> number(0.158, 100), number(0.0148, 100), number(0.01, 100), number(0.004, 100), number(0.0, 100)
+    ('16', '1.5', '1', 'fewer than 1', '0')
+    """
+    count = rate * out_of
+    if 0 < count < 1 - 1e-9:
+        return "fewer than 1"
+    decimals = 1 if count < 9.95 and abs(count - round(count)) > 1e-9 else 0
+    return f"{count:,.{decimals}f}"
+
+
+def counted(rate: float, out_of: int) -> str:
+    """
+    >>> counted(0.0148, 100), counted(0.00004, 10_000)
+    ('1.5 of 100', 'fewer than 1 of 10,000')
+    """
+    return f"{number(rate, out_of)} of {out_of:,}"
+
+
+def ends(low: float, high: float, out_of: int) -> str:
+    """The ends of an interval as bare counts, with one decimal below ten or where whole numbers would hide its width.
+
+    >>> ends(0.131, 0.152, 100), ends(0.014, 0.0163, 100), ends(0.141, 0.144, 100)
+    ('13 to 15', '1.4 to 1.6', '14.1 to 14.4')
+    """
+    counts = [low * out_of, high * out_of]
+    alike = math.floor(counts[0] + 0.5) == math.floor(counts[1] + 0.5)
+    decimals = 1 if alike or counts[1] < 9.95 else 0
+    return " to ".join(f"{count:,.{decimals}f}" for count in counts)
