@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +97,11 @@ class Lab:
     games: pd.DataFrame
     pool_size: int
 
+    @cached_property
+    def about(self) -> dict[str, dict[str, Any]]:
+        """What is said of each head, by its name."""
+        return {str(row["head"]): row for row in frontier.dicts(self.heads)}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -105,6 +111,19 @@ class Options:
     linkage: pd.DataFrame
     utility: pd.DataFrame
     pool_size: int
+
+    @cached_property
+    def about(self) -> dict[str, dict[str, Any]]:
+        """What is said of each option, by its name."""
+        return {str(row["option"]): row for row in frontier.dicts(self.options)}
+
+    @cached_property
+    def used(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """Rows of utility by option and use."""
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in frontier.dicts(self.utility):
+            found.setdefault((str(row["option"]), str(row["use"])), []).append(row)
+        return found
 
     @property
     def seeded(self) -> bool:

@@ -31,6 +31,8 @@ from linkage_core.store.entry import OFF_THE_SHELF
 PRINTED = {"epsilon": (0.1, 0.34, 1.0, 3.0, 10.0, math.inf), "limit": (3.0, 10.0, 30.0, 100.0)}
 """Of the settings that were measured those that are printed; the others stand in the JSON twin."""
 IN_PICTURE = {"epsilon": 1.0, "limit": 30.0}
+LIMITED_AT = 10_000
+"""The N at which sums are made to have a limit (lab.frontier_build)."""
 ILLUSTRATION = "illustration: the seed of this noise is stored, so nothing is promised; secret noise would do so"
 _SEED = re.compile(r"-seed\d+")
 LIMITS: dict[bool, tuple[tuple[str, str], ...]] = {
@@ -78,10 +80,11 @@ NAMED = (Column("name", "what"), Column("setting", "setting"))
 
 def ceilings(found: Found) -> list[Block] | str:
     """What an attacker reaches who knows the clean embedding of every candidate, by release."""
-    told = [] if isinstance(found.options, str) else _releases(found.options, frontier.OMNISCIENT)
-    if isinstance(found.options, str) or not told:
+    options = found.options
+    told = [] if isinstance(options, str) else [one for one in _releases(options, frontier.OMNISCIENT) if one.runs]
+    if isinstance(options, str) or not told:
         return "No ceiling was computed for this cohort: that needs a release that was measured."
-    caption = f"Linked by whoever knows every candidate's embedding, N = {found.options.pool_size:,}"
+    caption = f"Linked by whoever knows every candidate's embedding, N = {options.pool_size:,}"
     columns = (*NAMED, Column("recall", "ceiling", "rate"))
     return [
         Text(
@@ -102,8 +105,8 @@ def mitigations(found: Found) -> list[Block] | str:
     if isinstance(lab, str):
         target = f"{found.entry.cohort}/{found.first.name}"
         return lab or f"No mitigation was measured on this cohort. `linkage lab {target}` makes and measures some."
-    about = _about(lab)
-    told = _heads(lab, about)
+    about = lab.about
+    told = _heads(lab)
     promises = [(one, _promise(about[one.first])) for one in told if about[one.first]["kind"] != "control"]
     caption = f"N = {lab.pool_size:,}, held-out patients"
     before = [one for one in told if one.first == OFF_THE_SHELF]
@@ -140,11 +143,6 @@ def mitigations(found: Found) -> list[Block] | str:
     ]
 
 
-def _about(lab: Lab) -> dict[str, Row]:
-    """What lab.heads says of each, by name."""
-    return {str(row["head"]): row for row in frontier.dicts(lab.heads)}
-
-
 def _promise(head: Row) -> Row:
     if math.isnan(head["accuracy"]):
         known = MECHANISMS.get(str(head["mechanism"]))
@@ -161,9 +159,9 @@ def _promise(head: Row) -> Row:
     }
 
 
-def _heads(lab: Lab, about: Mapping[str, Row]) -> list[Told]:
+def _heads(lab: Lab) -> list[Told]:
     """The model as it is first, then mitigations, then controls."""
-    rows = lab.linkage
+    rows, about = lab.linkage, lab.about
     rows = rows[(rows["release"] == EVERYTHING) & (rows["attacker"] == measured.WORST) & (rows["k"] == 1)]
     rows = rows[(rows["pool_size"] == lab.pool_size) & rows["head"].isin(list(about))]
 
@@ -217,8 +215,9 @@ def releases(found: Found) -> list[Block] | str:
                 f"{found.entry.cohort}/{found.first.name} --public COHORT` measures one of every kind."
             )
         )
-    told = _releases(options, measured.WORST)
-    limits = [(one, row) for one in _releases(options, measured.WORST, every=True) for row in _limits(options, one)]
+    every = _releases(options, measured.WORST)
+    told = [one for one in every if one.runs]
+    limits = [(one, row) for one in every for row in _limits(options, one)]
     blocks.append(
         Text(
             "Releases that were tried on this cohort. A limit holds for exactly the attacker named beside it, for whom "
@@ -247,16 +246,14 @@ def releases(found: Found) -> list[Block] | str:
     return [*blocks, _table("released", caption, columns, rows, note)]
 
 
-def _releases(options: Options, attacker: str, *, every: bool = False) -> list[Told]:
-    """Releases as one attacker found them, by kind and setting; `every`: those nobody attacked too."""
-    about = options.options.set_index("option")
+def _releases(options: Options, attacker: str) -> list[Told]:
+    """Releases as one attacker found them, by kind and setting; of those whom nobody attacked `runs` is 0."""
     rows = options.linkage
     rows = rows[(rows["attacker"] == attacker) & (rows["pool_size"] == options.pool_size) & (rows["k"] == 1)]
-    if every:
-        rows = rows.set_index("option").reindex(about.index).rename_axis("option").reset_index()
+    rows = rows.set_index("option").reindex(list(options.about)).rename_axis("option").reset_index()
 
     def describe(option: str) -> tuple[str, str, str, float, int]:
-        said = about.loc[[option]].iloc[0]
+        said = options.about[option]
         kind = str(said["kind"])
         name = KINDS[kind].title if kind in KINDS else kind
         return name, kind, str(said["parameter"]), float(said["value"]), int(said["listed"])
@@ -278,7 +275,7 @@ def _limits(options: Options, one: Told) -> list[Row]:
     kind = KINDS.get(one.kind)
     if kind is None or kind.limit is None:
         return []
-    option = frontier.dicts(options.options[options.options["option"] == one.first])[0]
+    option = options.about[one.first]
     rows: list[Row] = []
     for name, whom in LIMITS[kind.per_record]:
         law: Callable[[Mapping[str, Any], int], float] | None = getattr(kind.limit, name)
@@ -328,18 +325,14 @@ def usefulness(found: Found) -> list[Block] | str:
         Column("undeclared", "other findings", "points"),
     )
     if isinstance(found.lab, Lab) and len(found.lab.utility):
-        about = _about(found.lab)
-        used = [(one, _used(found.lab, one)) for one in _heads(found.lab, about) if one.first != OFF_THE_SHELF]
+        used = [(one, _used(found.lab, one)) for one in _heads(found.lab) if one.first != OFF_THE_SHELF]
         rows = [(one, row) for one, row in used if len(row)]
         caption = "Heads: what a linear reader trained on other patients loses or gains, points of AUROC"
         blocks += [_table("used", caption, columns, rows)] if rows else []
     if isinstance(found.options, Options) and len(found.options.utility):
+        every = _releases(found.options, measured.WORST)
         for use, words in frontier.USES.items():
-            rows = [
-                (one, row)
-                for one in _releases(found.options, measured.WORST, every=True)
-                if len(row := _of_release(found.options, one, use))
-            ]
+            rows = [(one, row) for one in every if len(row := _of_release(found.options, one, use))]
             blocks += [_table(f"used-{use}", f"Releases: {words}, points of AUROC", columns, rows)] if rows else []
     if not blocks:
         return (
@@ -370,11 +363,11 @@ def _used(lab: Lab, one: Told) -> Row:
 
 
 def _of_release(options: Options, one: Told, use: str) -> Row:
-    rows = options.utility[(options.utility["option"] == one.first) & (options.utility["use"] == use)]
     row: Row = {}
-    for said in rows[rows["difference"].notna()].to_dict("records"):
-        group = str(said["findings"])
-        row |= {f"{group}{end}": float(said[f"difference{end}"]) for end in ("", "_low", "_high")}
+    for said in options.used.get((one.first, use), []):
+        if said["difference"] == said["difference"]:
+            group = str(said["findings"])
+            row |= {f"{group}{end}": float(said[f"difference{end}"]) for end in ("", "_low", "_high")}
     return row
 
 
@@ -398,7 +391,12 @@ def _together(
     for _, runs in rows.groupby(rows[column].map(key_of), sort=False):
         first = str(runs[column].iloc[0])
         name, kind, parameter, value, listed = describe(first)
-        setting = _setting(parameter, value) + (f", {listed} findings" if 0 < listed < len(LABELS) else "")
+        summed = kind in KINDS and not KINDS[kind].per_record
+        setting = _setting(parameter, value)
+        if summed and parameter == "limit":
+            setting += f" at N = {LIMITED_AT:,}"
+        if listed and (summed or listed < len(LABELS)):
+            setting += f", {listed} findings"
         who = sorted({attacker_label(one) for one in runs["named"].dropna()})
         rates = [rate(run) for run in frontier.dicts(runs) if run["recall"] == run["recall"]]
         known = [one for one in rates if one["recall"] is not None]
