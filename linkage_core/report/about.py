@@ -11,7 +11,7 @@ from linkage_core.report.found import Found
 from linkage_core.report.tree import Blanks, Block, Column, Commands, Listed, Row, Table, Text
 from linkage_core.store.files import versions
 
-WP216 = "Article 29 Working Party, Opinion 05/2014 (WP216)"
+WP216 = "WP216"
 HIPAA = "45 CFR 164.514(b)(1)"
 
 
@@ -104,15 +104,17 @@ def questions(found: Found, there: Sequence[tuple[str, str, bool]]) -> list[Bloc
         {
             "source": one.source,
             "question": one.question,
-            "answered": ". ".join(part for part in (where(one), one.note) if part),
+            "answered": where(one) + (f" ({one.note})" if where(one) and one.note else one.note),
         }
         for one in QUESTIONS
     )
     columns = (Column("source", "source"), Column("question", "it asks"), Column("answered", "evidence in section"))
     return [
         Text(
-            "Two texts ask what is asked here; the wording below is shortened. This report holds evidence on some of "
-            "their questions. Whether it is enough is decided by whoever signs."
+            "WP216 is Opinion 05/2014 on Anonymisation Techniques of the Article 29 Working Party; 45 CFR "
+            "164.514(b)(1) is the determination by an expert under the HIPAA Privacy Rule. Their questions are "
+            "shortened here. This report holds evidence on some of them; whether it is enough is decided by whoever "
+            "signs."
         ),
         Table("questions", "Which section answers which question", columns, rows),
     ]
@@ -124,7 +126,7 @@ def provenance(found: Found) -> list[Block]:
     facts = {
         "made with": f"Linkage Explorer {said['versions']['linkage-explorer']}",
         "python": platform.python_version(),
-        "libraries": ", ".join(f"{name} {version}" for name, version in sorted(versions().items())[:]),
+        "libraries": ", ".join(f"{name} {version}" for name, version in sorted(versions().items())),
         "embedded with": ", ".join(
             f"{name} {version}" for name, version in sorted(found.entry.manifest.get("versions", {}).items())
         ),

@@ -22,23 +22,23 @@ SMALLEST = 1e-6
 
 def curves(chart: Curves) -> str:
     """Recall against N with its band, on logarithmic axes; guessing is 1/N."""
-    height, left, right, top, bottom = 380, 86, 172, 14, 46
+    height, left, right, top, bottom = 380, 92, 172, 14, 46
     sizes = [n for one in chart.series for n in one.x]
     # an end that reaches nought would stretch the axis without end: the band leaves the picture there
     rates = [y for one in chart.series for y in (*one.y, *one.high)] + [1 / max(sizes)]
     x_low, x_high = math.log10(min(sizes)), math.log10(max(sizes))
     x_high = x_high if x_high > x_low else x_low + 1
-    y_low, y_high = math.floor(math.log10(max(min(rates), SMALLEST)) + 1e-9), 0
+    y_low, y_high = math.log10(max(min(rates), SMALLEST)) - 0.12, 0
 
     def x_of(n: float) -> float:
         return left + (WIDTH - left - right) * (math.log10(n) - x_low) / (x_high - x_low)
 
     def y_of(rate: float) -> float:
         logged = math.log10(max(rate, 10.0**y_low))
-        return height - bottom - (height - top - bottom) * (logged - y_low) / ((y_high - y_low) or 1)
+        return height - bottom - (height - top - bottom) * (logged - y_low) / (y_high - y_low)
 
     parts = []
-    for power in range(y_low, y_high + 1):
+    for power in range(math.ceil(y_low), y_high + 1):
         y = y_of(10.0**power)
         parts += [_line(left, y, WIDTH - right, y, GRID), _text(left - 8, y + 4, _share(power), "end")]
     for n in _powers(min(sizes), max(sizes)):
@@ -67,7 +67,7 @@ def curves(chart: Curves) -> str:
 def bars(chart: Bars) -> str:
     """One bar a mitigation from nought, its interval as a whisker and its count behind it; guessing is a dashed "
     "line."""
-    row, left, right, top, bottom = 27, 250, 118, 22, 44
+    row, left, right, top, bottom = 27, 292, 112, 22, 44
     height = top + row * len(chart.bars) + bottom
     most = 1.06 * max([*(one.high for one in chart.bars), *(one.rate for one in chart.bars), chart.guessing])
 
@@ -83,7 +83,7 @@ def bars(chart: Bars) -> str:
         y = top + row * i + 5
         fill = f'fill="#FFFFFF" stroke="{INK}" stroke-width="1.6"' if one.hollow else 'fill="#2831AF"'
         parts += [
-            _text(left - 10, y + 12, _cut(one.name, 40), "end"),
+            _text(left - 10, y + 12, _cut(one.name, 46), "end"),
             f'<rect x="{left}" y="{y:.1f}" width="{x_of(one.rate) - left:.1f}" height="16" {fill}/>',
             _line(x_of(one.low), y + 8, x_of(one.high), y + 8, INK if one.hollow else "#111633", 1.6),
             _line(x_of(one.high), y + 4, x_of(one.high), y + 12, INK, 1.6),

@@ -258,15 +258,17 @@ def _sizes(studies: Sequence[Study], wanted: tuple[int, ...] | None) -> tuple[tu
     common = min(study.common_pool for study in studies)
     if wanted is None:
         pool_size = usual_size(common)
-        return tuple(sorted({*(n for n in ROUND if n <= common), pool_size, common})), pool_size, ()
+        fit = [n for n in ROUND if n <= common]
+        last = [common] if common >= 2 * max(fit, default=0) else []
+        return tuple(sorted({*fit, pool_size, *last})), pool_size, ()
     largest = min(study.largest_pool for study in studies)
-    fit = tuple(dict.fromkeys(n for n in wanted if 2 <= n <= largest))
-    if not fit:
+    asked_for = tuple(dict.fromkeys(n for n in wanted if 2 <= n <= largest))
+    if not asked_for:
         raise InputError(
             f"No image fills a pool of {', '.join(f'{n:,}' for n in wanted)} reports.",
             f"The largest N is {largest:,}, the smallest 2.",
         )
-    return tuple(sorted(fit)), fit[0], tuple(n for n in wanted if n not in fit)
+    return tuple(sorted(asked_for)), asked_for[0], tuple(n for n in wanted if n not in asked_for)
 
 
 def _curve(study: Study, sizes: Sequence[int]) -> pd.DataFrame:

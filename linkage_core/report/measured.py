@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from linkage_core import sentences
-from linkage_core.attacks.attackers import ATTACKERS, EVERYTHING, allowed
-from linkage_core.attacks.held import RECORDS, RELEASES
+from linkage_core.attacks.attackers import ATTACKERS, EMBEDDINGS, EVERYTHING, IMAGES, allowed
 from linkage_core.audit.outcomes import FEWEST_LINKED
 from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.lab import frontier, measured
@@ -26,7 +25,27 @@ SPLITS = {
     "attacker": "the attacker's patients",
     "finetune": "the patients for finetuning",
 }
-HELD = RELEASES | {RECORDS: "records of a release, with the description of how they were made"}
+LEAST = {
+    EMBEDDINGS: "the released embeddings",
+    EVERYTHING: "the released embeddings, and the head that made them",
+    IMAGES: "the images themselves",
+}
+"""What an attacker must be given at least, the least first."""
+PLAIN = {
+    "cosine": "takes the report that the model itself finds most similar",
+    "white-box": "turns the released embeddings back into those of the public model",
+    "known-images": "learns from own images how a release is turned back",
+    "known-pairs": "learns from own pairs to tell the report from a released embedding",
+    "bayes-gaussian": "learns from own pairs how likely each release is for a report",
+    "reader": "the better of the two above, and reads which of the 14 findings each report states",
+    "dual-encoder": "trains small networks on own pairs to bring releases and reports together",
+    "dual-and-reader": "trains small networks on own pairs, reads the findings in each report, and adds up both",
+    "dual-on-images": "trains small networks on own pairs of images and reports, with the images themselves at hand",
+    "raw-images": "learns from own pairs and reads findings, with the images themselves at hand",
+}
+"""Attackers of the table in plain words; one that a package brings says it in its own."""
+OTHERS = {"predictor": "Predicts the cell"}
+"""Who stands in the tables of the lab and is none of the attackers."""
 KNOWS = {
     "nothing": "nothing of this cohort",
     "images": "own images, and how they look once released",
@@ -72,7 +91,7 @@ def answer(found: Found) -> list[Block]:
     blocks: list[Block] = [
         Text(headline(found), "lead"),
         Text(
-            f"{sentences.lift(row['lift'])}. In brackets the 95% interval over patients. Measured on "
+            f"{sentences.upper(sentences.lift(row['lift']))}. In brackets the 95% interval over patients. Measured on "
             f"{row['n_queries']:,.0f} images of {row['n_patients']:,.0f} patients with the model "
             f"{found.first.name}{several}, by similarity alone.",
             "note",
@@ -103,9 +122,9 @@ def _worst_words(found: Found) -> str:
         return ""
     row = worst.iloc[0]
     out_of = sentences.denominator(int(row["pool_size"]))
-    who = attacker_label(row["named"])
+    who = PLAIN.get(str(row["named"]), attacker_label(row["named"]).lower())
     return (
-        f"An attacker who adapts may do better. The worst of those tried ({_small(who)}) links "
+        f"An attacker who adapts may do better. The worst of those tried ({attacker_label(row['named'])}: {who}) links "
         f"{sentences.counted(row['recall'], out_of)} ({sentences.ends(row['recall_low'], row['recall_high'], out_of)}) "
         f"among {int(row['pool_size']):,} reports, measured on {row['n_queries']:,.0f} images of held-out patients."
     )
@@ -136,8 +155,8 @@ def cohort(found: Found) -> list[Block]:
         "split": _split_words(options),
         "part of the report": str(options.get("section", "")),
         "labels": labels_line(entry.labels_note()),
-        "fingerprint of its table": said["fingerprint"],
-        "cut from a larger one": str((said.get("subset_of") or {}).get("fingerprint", "")),
+        "fingerprint of its table, sha256": said["fingerprint"],
+        "cut from the table with": str((said.get("subset_of") or {}).get("fingerprint", "")),
         "report text in the store": "yes" if entry.stored_reports() else "no",
     }
     rows = tuple({"fact": name, "value": str(value)} for name, value in facts.items() if str(value))
@@ -146,8 +165,14 @@ def cohort(found: Found) -> list[Block]:
         Table(
             "models",
             "The models",
-            (Column("model", "model"), Column("fact", ""), Column("value", "")),
-            tuple({"model": one.name, **row} for one in found.models for row in _facts_of_model(one.entry)),
+            (
+                Column("model", "model"),
+                Column("made", "what it is"),
+                Column("preprocessing", "preprocessing", "code"),
+                Column("weights", "sha256 of its weights", "code"),
+                Column("entry", "fingerprint of the entry", "code"),
+            ),
+            tuple(_row_of_model(one.entry) for one in found.models),
         ),
     ]
     for name, why in found.damaged.items():
@@ -171,22 +196,29 @@ def _split_words(options: Mapping[str, Any]) -> str:
     return how + (f", seed {options['seed']}" if options.get("seed") is not None else "")
 
 
-def _facts_of_model(entry: Entry) -> list[Row]:
+def _row_of_model(entry: Entry) -> Row:
     model = entry.manifest["model"]
     features = entry.manifest.get("features", {})
-    how = {
-        "family": model.get("family"),
-        "model": _no_path(model.get("model_id")),
-        "revision": model.get("revision"),
-        "weights, sha256": model.get("weights_sha256"),
-        "preprocessing": json.dumps(model["preprocessing"], sort_keys=True) if model.get("preprocessing") else None,
-        "longest text": f"{model['text_limit']} tokens" if model.get("text_limit") else None,
-        "features": f"{features.get('image_dim')} of an image, {features.get('text_dim')} of a report",
-        "fingerprint of the entry": entry.fingerprint,
+    made = [str(model[name]) for name in ("family", "revision") if model.get(name)]
+    made.insert(1, _no_path(model.get("model_id")) or "")
+    if model.get("text_limit"):
+        made.append(f"at most {model['text_limit']} tokens of a report")
+    made.append(f"{features.get('image_dim')} and {features.get('text_dim')} features")
+    steps = model.get("preprocessing")
+    return {
+        "model": str(model["name"]),
+        "made": ", ".join(dict.fromkeys(part for part in made if part)),
+        "preprocessing": _steps(steps) if steps else "as imported",
+        "weights": model.get("weights_sha256") or "not known: embeddings were imported",
+        "entry": entry.fingerprint,
     }
-    if model.get("family") == "imported":
-        how["weights, sha256"] = "not known: embeddings were imported, not made here"
-    return [{"fact": name, "value": str(value)} for name, value in how.items() if value not in (None, "")]
+
+
+def _steps(said: object) -> str:
+    """What was done to an image before the model saw it, in one line."""
+    if isinstance(said, Mapping):
+        return ", ".join(f"{name} {value}" for name, value in sorted(said.items()))
+    return json.dumps(said, sort_keys=True)
 
 
 def _no_path(name: object) -> str | None:
@@ -214,14 +246,14 @@ def attackers(found: Found) -> list[Block]:
                 Column("attacker", "attacker"),
                 Column("does", "what it does"),
                 Column("knows", "what it knows besides"),
-                Column("holds", "what it must be given"),
+                Column("holds", "what it must be given at least"),
             ),
             tuple(
                 {
                     "attacker": attacker_label(row.name),
-                    "does": row.says,
+                    "does": PLAIN.get(row.name, row.says),
                     "knows": KNOWS[row.knows],
-                    "holds": "; or ".join(HELD[one] for one in row.holds),
+                    "holds": next((words for one, words in LEAST.items() if one in row.holds), "released records"),
                 }
                 for row in ATTACKERS.values()
             ),
@@ -292,7 +324,7 @@ def attacker_label(name: object) -> str:
     ('Knows own pairs', 'Holds images and reports unpaired')
     """
     known = ATTACKERS.get(str(name))
-    return sentences.upper(str(name)) if known is None else known.label.format(m="own")
+    return OTHERS.get(str(name), sentences.upper(str(name))) if known is None else known.label.format(m="own")
 
 
 def rate(row: Mapping[str, Any]) -> Row:
@@ -442,7 +474,7 @@ def missing_match(found: Found) -> list[Block] | str:
         if not row["reached"]:
             rows.append(told | {"links": None, "precision": None, "note": "no threshold gets there"})
             continue
-        told |= {"links": row["links"], "links_low": row["links_low"], "links_high": row["links_high"]}
+        told |= {f"links{end}": row[f"links{end}"] for end in ("", "_low", "_high")}
         if row["n_linked"] < FEWEST_LINKED:
             rows.append(told | {"precision": None, "note": f"too few to say (n = {told['n_linked']} patients)"})
         else:
@@ -562,7 +594,3 @@ def _single(found: Found, table: pd.DataFrame) -> list[Block]:
     if wants.text and not found.texts:
         blocks.append(Text("Report text was asked for, and the store has none of this cohort.", "gap"))
     return blocks
-
-
-def _small(words: str) -> str:
-    return words[:1].lower() + words[1:]

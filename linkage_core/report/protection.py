@@ -28,12 +28,15 @@ from linkage_core.report.measured import attacker_label, rate
 from linkage_core.report.tree import Bar, Bars, Block, Column, Listed, Row, Table, Text
 from linkage_core.store.entry import OFF_THE_SHELF
 
-PRINTED = {"epsilon": (0.1, 0.34, 1.0, 3.0, 10.0, math.inf), "limit": (3.0, 10.0, 30.0, 100.0)}
+PRINTED = {"epsilon": (0.34, 1.0, 3.0, 10.0), "limit": (3.0, 10.0, 30.0, 100.0)}
 """Of the settings that were measured those that are printed; the others stand in the JSON twin."""
 IN_PICTURE = {"epsilon": 1.0, "limit": 30.0}
 LIMITED_AT = 10_000
 """The N at which sums are made to have a limit (lab.frontier_build)."""
-ILLUSTRATION = "illustration: the seed of this noise is stored, so nothing is promised; secret noise would do so"
+ILLUSTRATION = "illustration"
+HOW_ILLUSTRATION = (
+    "Illustration: the seed of its noise is stored, so nothing is promised; made again with secret noise it would be."
+)
 _SEED = re.compile(r"-seed\d+")
 LIMITS: dict[bool, tuple[tuple[str, str], ...]] = {
     True: (
@@ -82,6 +85,7 @@ def ceilings(found: Found) -> list[Block] | str:
     """What an attacker reaches who knows the clean embedding of every candidate, by release."""
     options = found.options
     told = [] if isinstance(options, str) else [one for one in _releases(options, frontier.OMNISCIENT) if one.runs]
+    told = [one for one in told if _per_record(one)]
     if isinstance(options, str) or not told:
         return "No ceiling was computed for this cohort: that needs a release that was measured."
     caption = f"Linked by whoever knows every candidate's embedding, N = {options.pool_size:,}"
@@ -125,10 +129,13 @@ def mitigations(found: Found) -> list[Block] | str:
             (
                 *NAMED,
                 Column("promise", "whoever guesses whether a patient was used is"),
+                Column("delta", "but for (delta)"),
                 Column("status", "how far that holds"),
             ),
             promises,
-            "Controls, which promise nothing, are left out here.",
+            f"{HOW_ILLUSTRATION} Controls promise nothing and are left out here."
+            if any(row["status"] == ILLUSTRATION for _, row in promises)
+            else "Controls promise nothing and are left out here.",
         ),
         *_bars(
             "before-after", f"Measured: images linked by the worst attacker tried, {caption}", before, pictured, lab
@@ -153,9 +160,9 @@ def _promise(head: Row) -> Row:
         "promise": privacy_sentence(float(head["accuracy"])).removesuffix(
             ", when used and not used are equally likely; a coin is right 50"
         ),
-        "status": f"{status}; delta {head['delta']:.2g}",
+        "status": status,
         "accuracy": float(head["accuracy"]),
-        "delta": float(head["delta"]),
+        "delta": f"{head['delta']:.2g}",
     }
 
 
@@ -216,7 +223,10 @@ def releases(found: Found) -> list[Block] | str:
             )
         )
     every = _releases(options, measured.WORST)
+    # of sums that column of the table holds another attacker who was tried, who knows all other patients
+    others = [one for one in _releases(options, frontier.OMNISCIENT) if one.runs and not _per_record(one)]
     told = [one for one in every if one.runs]
+    rows = [(one, one.rate | {"who": one.who}) for one in sorted([*told, *others], key=_place_of)]
     limits = [(one, row) for one in every for row in _limits(options, one)]
     blocks.append(
         Text(
@@ -239,9 +249,8 @@ def releases(found: Found) -> list[Block] | str:
         "Every study is a candidate here, so these are not to be set beside the figures before a mitigation. Several "
         "runs differ by their seed: the mean, and the widest ends of their intervals."
     )
-    columns = (*NAMED, Column("recall", "linked", "rate"), Column("who", "the worst attacker tried"))
+    columns = (*NAMED, Column("recall", "linked", "rate"), Column("who", "by whom, the worst tried"))
     blocks += _bars("releases", f"Measured: {caption}", [], [one for one in told if _pictured(one)], options)
-    rows = [(one, one.rate | {"who": one.who}) for one in told]
     caption = f"Measured: {caption}; guessing {_guess(options.pool_size)}"
     return [*blocks, _table("released", caption, columns, rows, note)]
 
@@ -258,16 +267,18 @@ def _releases(options: Options, attacker: str) -> list[Told]:
         name = KINDS[kind].title if kind in KINDS else kind
         return name, kind, str(said["parameter"]), float(said["value"]), int(said["listed"])
 
+    return sorted(_together(rows, "option", describe), key=_place_of)
+
+
+def _place_of(one: Told) -> tuple[int, str, float, str]:
     order = list(KINDS)
-    told = _together(rows, "option", describe)
-    return sorted(
-        told,
-        key=lambda one: (
-            order.index(one.kind) if one.kind in order else len(order),
-            one.parameter,
-            one.value if one.value == one.value else -1.0,
-        ),
-    )
+    place = order.index(one.kind) if one.kind in order else len(order)
+    return place, one.parameter, one.value if one.value == one.value else -1.0, one.setting
+
+
+def _per_record(one: Told) -> bool:
+    """Whether a row leaves for each record."""
+    return one.kind in KINDS and KINDS[one.kind].per_record
 
 
 def _limits(options: Options, one: Told) -> list[Row]:

@@ -19,7 +19,7 @@ SCHEMA = 1
 
 Row = dict[str, Any]
 """One row of a table by its columns; a rate also has `out_of`, and may have `<name>_low` and `<name>_high`."""
-How = Literal["text", "whole", "rate", "of 100", "times", "points", "auroc"]
+How = Literal["text", "whole", "rate", "of 100", "times", "points", "code"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name in the rows, its heading, and how its figures read."""
+    """A column of a table: its name in the rows, its heading, and how its figures read ("code": in small letters of one
+    width)."""
 
     name: str
     heading: str
@@ -183,13 +184,14 @@ def cell(column: Column, row: Row) -> str:
     low, high = row.get(f"{column.name}_low"), row.get(f"{column.name}_high")
     if counts:
         out_of = int(row["out_of"]) if column.how == "rate" else 100
-        around = "" if low is None or high is None else f" ({sentences.ends(low, high, out_of)})"
-        return f"{sentences.counted(value, out_of)}{around}"
+        ends = "" if low is None or high is None else sentences.ends(low, high, out_of)
+        same = len(set(ends.split(" to "))) == 1  # narrower than can be said
+        return sentences.counted(value, out_of) + (f" ({ends})" if ends and not same else "")
     if column.how == "points":
-        ends = [sentences.signed(100 * end, 1) for end in (low, high) if end is not None]
-        return sentences.signed(100 * value, 1) + (f" ({' to '.join(ends)})" if len(ends) == 2 else "")
+        told = [sentences.signed(100 * end, 1) for end in (low, high) if end is not None]
+        return sentences.signed(100 * value, 1) + (f" ({' to '.join(told)})" if len(told) == 2 else "")
     if column.how == "whole":
         return f"{int(value):,}"
     if column.how == "times":
         return sentences.lift(value).removesuffix(" chance")
-    return f"{value:.3f}" if column.how == "auroc" else str(value)
+    return str(value)
