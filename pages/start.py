@@ -75,6 +75,7 @@ with where:
     page.destination(
         "pages/mitigation.py", "See what a mitigation buys", "And what an attacker makes of it.", ":material/shield:"
     )
+    page.destination("pages/report.py", "Make the report", "One file for whoever decides.", ":material/description:")
 
 with st.expander("What this tool is, and is not", icon=":material/info:"):
     st.markdown(
