@@ -7,7 +7,7 @@ from explorer.report import report_page
 
 page.guard()
 st.title("What can I put on file?")
-with page.guarded():
+with page.guarded(), st.container(key="report page"):
     left, right = st.columns([0.32, 0.68], gap="medium")
     with left:
         choice = report_page.controls()

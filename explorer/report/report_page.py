@@ -14,6 +14,7 @@ import streamlit as st
 from explorer.frame import kept, page, state
 from explorer.protect import jobs
 from explorer.report.paper import paper
+from linkage_core import sentences
 from linkage_core.audit.study import Study
 from linkage_core.errors import LinkageError
 from linkage_core.progress import Progress
@@ -24,7 +25,7 @@ from linkage_core.report.tree import Report
 from linkage_core.report.write import command, file_name
 from linkage_core.store.entry import Entry, Store
 
-TITLES = {row.name: row.title for row in SECTIONS.values() if not row.always}
+PILLS = {row.name: sentences.upper(row.name.replace("-", " ")) for row in SECTIONS.values() if not row.always}
 NONE = "none"
 ALL = ""
 
@@ -66,7 +67,7 @@ def controls() -> Choice:
     models = state.models()
     labels = {model: state.model_label(model) for model in models}
     picked = _pills("filed", "Models", labels, f"report models {state.cohort()}")
-    names = _pills("sections", "Sections that may be left out", TITLES, "report sections")
+    names = _pills("sections", "Sections, besides those always in it", PILLS, "report sections")
     allowed = state.show_text()
     why = (
         "Off for all." if allowed else "Turn on *Show report text* in the sidebar first: this cohort is not synthetic."
@@ -76,7 +77,7 @@ def controls() -> Choice:
     text = st.toggle("Include report text", key="report text", disabled=not allowed, help=f"{few} {why}")
     every = len(picked) == len(models)
     asked = Asked(
-        sections=None if len(names) == len(TITLES) else names,
+        sections=None if len(names) == len(PILLS) else names,
         identifiers=bool(ids and allowed),
         text=bool(text and allowed),
     )
@@ -95,7 +96,15 @@ def _pills(name: str, label: str, options: Mapping[str, str], key: str) -> tuple
         some = [one for one in options if one in st.session_state[key]]
         state.put(name, ALL if len(some) == len(options) else ",".join(some) or NONE)
 
-    st.pills(label, list(options), selection_mode="multi", format_func=options.__getitem__, key=key, on_change=take)
+    st.pills(
+        label,
+        list(options),
+        selection_mode="multi",
+        format_func=options.__getitem__,
+        key=key,
+        on_change=take,
+        wrap=True,
+    )
     return tuple(chosen)
 
 
@@ -182,18 +191,25 @@ def shown() -> Made | None:
 
 def files(made: Made | None, choice: Choice) -> None:
     """HTML and JSON to keep, and the command that repeats the report."""
-    if made is not None and made.report is not None:
-        name, document, tree = file_name(made.choice.cohort), made.html, made.report
-        with st.container(horizontal=True, gap="small"):
-            for label, ending, kind, data in (
-                ("HTML", ".html", "text/html", lambda: document.encode()),
-                ("JSON", ".json", "application/json", lambda: twin(tree).encode()),
-            ):
-                st.download_button(
-                    label, data, f"{name}{ending}", kind, on_click="ignore", icon=":material/download:", width="stretch"
-                )
-        if made.choice != choice:
-            st.caption("Made with other choices: make it again.")
+    done = None if made is None else made.report
+    name, text = file_name(choice.cohort), "" if made is None else made.html
+    with st.container(horizontal=True, gap="small"):
+        for label, kind, data in (
+            ("HTML", "text/html", text.encode),
+            ("JSON", "application/json", lambda: b"" if done is None else twin(done).encode()),
+        ):
+            st.download_button(
+                label,
+                data,
+                f"{name}.{label.lower()}",
+                kind,
+                on_click="ignore",
+                icon=":material/download:",
+                width="stretch",
+                disabled=done is None,
+            )
+    if made is not None and made.choice != choice:
+        st.caption("Made with other choices: make it again.")
     st.caption("The same from a terminal:")
     st.code(choice.command, language=None, wrap_lines=True)
 
@@ -201,8 +217,9 @@ def files(made: Made | None, choice: Choice) -> None:
 def document(made: Made | None) -> None:
     """The report itself, or what stands in its place."""
     if made is None or made.report is None:
+        page.headline("", "The answer stands here once the report is made.", kind="rp-answer")
         st.html(
-            '<div class="rp-none" role="status"><p>The report stands here once it is made.</p><p>It holds figures, '
+            '<div class="rp-none" role="status"><p>The report, as it will be filed. It holds figures, '
             "no report text and no identifier unless you ask for them.</p></div>"
         )
         return
