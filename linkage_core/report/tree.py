@@ -1,6 +1,6 @@
 """What a report is made of: sections of texts, tables, charts and lines to fill in. The JSON twin is this tree.
 
-Figures are numbers here; `cell` says how one of a table reads on paper, by the kind of its column. None is no figure:
+Figures are numbers here; `cell` says how one of a table reads on paper, by the kind of its column. None or NaN is none:
 then the row says in `note` why, or a dash stands in its place.
 """
 
@@ -178,10 +178,10 @@ def cell(column: Column, row: Row) -> str:
     >>> cell(Column("n", "n", "whole"), {"n": 13194}), cell(Column("n", "n", "whole"), {"n": None})
     ('13,194', '–')
     """
-    value, counts = row.get(column.name), column.how in ("rate", "of 100")
+    value, counts = tables.null(row.get(column.name)), column.how in ("rate", "of 100")
     if value is None or value == "":
         return str(row.get("note") or "–") if counts else "–"
-    low, high = row.get(f"{column.name}_low"), row.get(f"{column.name}_high")
+    low, high = (tables.null(row.get(f"{column.name}_{end}")) for end in ("low", "high"))
     if counts:
         out_of = int(row["out_of"]) if column.how == "rate" else 100
         ends = "" if low is None or high is None else sentences.ends(low, high, out_of)
