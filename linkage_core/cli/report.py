@@ -50,7 +50,7 @@ def run(
         str | None,
         typer.Option(
             "--sections",
-            help="Of {linkage_core.report.table.optional} those that are wanted, or none. Default: all; what is left "
+            help="Of {linkage_core.report.names.OPTIONAL} those that are wanted, or none. Default: all; what is left "
             "out is named.",
             show_default=False,
             **CONTENT,

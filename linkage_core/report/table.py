@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import linkage_core
 from linkage_core.report import about, measured, protection
 from linkage_core.report.found import Found
+from linkage_core.report.names import OPTIONAL
 from linkage_core.report.tree import Block, Report, Section, Text
 from linkage_core.validate import by_name, one_of
 
@@ -20,17 +21,20 @@ class Row:
 
     name: str
     title: str
-    make: Callable[[Found], list[Block] | list[Block] | str]
-    always: bool = False
+    make: Callable[[Found], list[Block] | str]
+
+    @property
+    def always(self) -> bool:
+        return self.name not in OPTIONAL
 
 
 SECTIONS = by_name(
     "section",
-    Row("asked", "What was asked", measured.asked, always=True),
-    Row("answer", "The answer", measured.answer, always=True),
-    Row("cohort", "Cohort and models", measured.cohort, always=True),
-    Row("attackers", "Attackers", measured.attackers, always=True),
-    Row("curve", "By the number of reports", measured.curve, always=True),
+    Row("asked", "What was asked", measured.asked),
+    Row("answer", "The answer", measured.answer),
+    Row("cohort", "Cohort and models", measured.cohort),
+    Row("attackers", "Attackers", measured.attackers),
+    Row("curve", "By the number of reports", measured.curve),
     Row("decoys", "Decoys with the same findings", measured.decoys),
     Row("missing-match", "If the right report may be missing", measured.missing_match),
     Row("exposure", "Who is exposed", measured.exposure),
@@ -38,28 +42,19 @@ SECTIONS = by_name(
     Row("mitigations", "Mitigations", protection.mitigations),
     Row("releases", "Releases", protection.releases),
     Row("usefulness", "Usefulness", protection.usefulness),
-    Row("cannot-tell", "What this report cannot tell", about.cannot_tell, always=True),
-    Row("questions", "Which section answers which question", lambda found: [], always=True),
-    Row("provenance", "Provenance", about.provenance, always=True),
-    Row("repeat", "To repeat it", about.repeat, always=True),
-    Row("sign", "To be signed", about.sign, always=True),
+    Row("cannot-tell", "What this report cannot tell", about.cannot_tell),
+    Row("questions", "Which section answers which question", lambda found: []),
+    Row("provenance", "Provenance", about.provenance),
+    Row("repeat", "To repeat it", about.repeat),
+    Row("sign", "To be signed", about.sign),
 )
-
-
-def optional() -> tuple[str, ...]:
-    """Names of the sections that may be left out.
-
-    >>> optional()[:2]
-    ('decoys', 'missing-match')
-    """
-    return tuple(row.name for row in SECTIONS.values() if not row.always)
 
 
 def report(found: Found, made: datetime.date) -> Report:
     """The content of a report, from what was found and a date. InputError for a section that there is not."""
-    wanted = optional() if found.asked.sections is None else found.asked.sections
+    wanted = OPTIONAL if found.asked.sections is None else found.asked.sections
     for name in wanted:
-        one_of("section", name, optional())
+        one_of("section", name, OPTIONAL)
     sections = []
     for row in SECTIONS.values():
         if not row.always and row.name not in wanted:

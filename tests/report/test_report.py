@@ -28,8 +28,9 @@ from linkage_core.release.table import KINDS
 from linkage_core.report import draw
 from linkage_core.report.about import QUESTIONS
 from linkage_core.report.found import Asked, found, most_exposed
+from linkage_core.report.names import OPTIONAL
 from linkage_core.report.page import html, twin
-from linkage_core.report.table import SECTIONS, optional, report
+from linkage_core.report.table import SECTIONS, report
 from linkage_core.report.tree import Bar, Bars, Curves, Report, Series, Table, as_json, cell
 from linkage_core.store.entry import Store
 
@@ -85,6 +86,7 @@ def whole(lab: Store) -> Report:
 
 def test_a_measured_cohort_has_every_section_in_the_order_of_the_table(whole: Report) -> None:
     assert [one.name for one in whole.sections] == list(SECTIONS)
+    assert tuple(one.name for one in SECTIONS.values() if not one.always) == OPTIONAL
     missing = {one.name: words(whole, one.name) for one in whole.sections if not one.there}
     assert missing == {}
     assert whole.synthetic
@@ -188,7 +190,7 @@ def test_two_runs_differ_by_the_date_alone(lab: Store, whole: Report) -> None:
 
 def test_what_is_left_out_on_request_is_named(lab: Store) -> None:
     some = made(lab, "phantom", sections=("exposure",))
-    assert [one.name for one in some.sections if one.name in optional()] == ["exposure"]
+    assert [one.name for one in some.sections if one.name in OPTIONAL] == ["exposure"]
     (row,) = (row for row in tables(some)["provenance"].rows if row["fact"] == "left out on request")
     assert "Decoys with the same findings" in row["value"]
     assert "Who is exposed" not in row["value"]
