@@ -186,15 +186,21 @@ def upper(text: str) -> str:
 
 
 def number(rate: float, out_of: int) -> str:
-    """A rate as a bare count, with one decimal below ten: there a whole number would hide a half as large again.
+    """A rate as a bare count, with one decimal below ten: there a whole number would hide a half as large again. So it
+    would hide that nearly all are not all.
 
     >>> number(0.158, 100), number(0.0148, 100), number(0.01, 100), number(0.004, 100), number(0.0, 100)
     ('16', '1.5', '1', 'fewer than 1', '0')
+    >>> number(1.0, 100), number(0.996, 100), number(0.9999, 100)
+    ('100', '99.6', 'more than 99.9')
     """
     count = rate * out_of
     if 0 < count < 1 - 1e-9:
         return "fewer than 1"
-    decimals = 1 if count < 9.95 and abs(count - round(count)) > 1e-9 else 0
+    if out_of - 0.05 <= count < out_of - 1e-9:
+        return f"more than {out_of - 0.1:,.1f}"
+    fine = count < 9.95 or count >= out_of - 0.5
+    decimals = 1 if fine and abs(count - round(count)) > 1e-9 else 0
     return f"{count:,.{decimals}f}"
 
 
@@ -204,6 +210,16 @@ def counted(rate: float, out_of: int) -> str:
     ('1.5 of 100', 'fewer than 1 of 10,000')
     """
     return f"{number(rate, out_of)} of {out_of:,}"
+
+
+def at_most(rate: float, out_of: int) -> str:
+    """An upper bound as a count: rounded up, never down.
+
+    >>> at_most(0.02504, 100), at_most(0.3, 100), at_most(0.0001, 100), at_most(0.9532, 100)
+    ('2.6 of 100', '30 of 100', 'fewer than 1 of 100', '96 of 100')
+    """
+    step = 10 if rate * out_of < 10 else 1
+    return counted(min(math.ceil(rate * out_of * step - 1e-9) / step / out_of, 1.0), out_of)
 
 
 def ends(low: float, high: float, out_of: int) -> str:

@@ -78,7 +78,7 @@ def cannot_tell(found: Found) -> list[Block]:
         "How it would be with images and reports of another hospital, or with other patients than these.",
         "How likely the right report really is in somebody's pool.",
         "Who is behind a report. A link is not a name: what follows from it depends on what else somebody holds.",
-        "What else can be read from images or reports: faces of devices, burnt-in text, rare findings, dates.",
+        "What else can be read from images or reports: burnt-in text, implants, rare findings, dates.",
     ]
     if found.entry.labels_note()["source"] != "own" and found.entry.labelled:
         items.append("Whether the labels are right: some were read from the reports by rules.")

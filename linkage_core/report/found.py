@@ -217,7 +217,7 @@ def found(
     texts: Mapping[str, str] = {}
     if asked.text and isinstance(exposed, Exposed):
         texts = _texts(the_first.entry, most_exposed(exposed.table))
-    certificates = tuple(check(folder) for folder in asked.releases)
+    certificates = tuple(_certificate(folder, the_first.entry.cohort) for folder in asked.releases)
     lab = _unless(lambda: _lab(the_first.entry, pool_size))
     options = _unless(lambda: _options(the_first.entry, pool_size))
     progress("report", steps, steps)
@@ -351,6 +351,16 @@ def nearest_below(sizes: Sequence[int], pool_size: int) -> int:
 
 def _wants(asked: Asked, section: str) -> bool:
     return asked.sections is None or section in asked.sections
+
+
+def _certificate(folder: Path, cohort: str) -> Certificate:
+    certificate = check(folder)
+    if certificate.content["cohort"]["name"] != cohort:
+        raise InputError(
+            f"The release {folder} is of the cohort {certificate.content['cohort']['name']}, not of {cohort}.",
+            "Name the folders of this cohort's releases alone.",
+        )
+    return certificate
 
 
 def _unless(make: Callable[[], T | str]) -> T | str:

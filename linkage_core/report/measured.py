@@ -336,6 +336,11 @@ def rate(row: Mapping[str, Any]) -> Row:
     return {name: float(row[name]) for name in ("recall", "recall_low", "recall_high")} | said
 
 
+def _model_column(found: Found) -> list[Column]:
+    """Only where there are several."""
+    return [Column("model", "model")] if len(found.models) > 1 else []
+
+
 # -- the curve -------------------------------------------------------------------------------------------------------
 
 
@@ -363,7 +368,7 @@ def curve(found: Found) -> list[Block]:
         if (row := model.at(n)) is not None
     )
     columns = [
-        Column("model", "model"),
+        *_model_column(found),
         Column("pool_size", "reports in the pool (N)", "whole"),
         Column("recall", "linked", "rate"),
         Column("chance", "guessing", "rate"),
@@ -408,8 +413,8 @@ def decoys(found: Found) -> list[Block] | str:
         around = sentences.ends(auc["low"], auc["high"], 100)
         blocks.append(
             Text(
-                f"Among patients with the same findings the right report beats a decoy {100 * auc['estimate']:.0f} of "
-                f"100 times ({around}); a coin 50.",
+                "Among patients with the same findings the right report beats a decoy "
+                f"{sentences.number(auc['estimate'], 100)} of 100 times ({around}); a coin 50.",
                 "lead",
             )
         )
@@ -420,7 +425,7 @@ def decoys(found: Found) -> list[Block] | str:
         )
     )
     columns = (
-        Column("model", "model"),
+        *_model_column(found),
         Column("beats", "beats a decoy", "of 100"),
         Column("n", "images with a decoy", "whole"),
         Column("n_excluded", "without one", "whole"),
@@ -434,7 +439,7 @@ def decoys(found: Found) -> list[Block] | str:
     )
     if sized:
         of_sizes = (
-            Column("model", "model"),
+            *_model_column(found),
             Column("pool_size", "reports in the pool (N)", "whole"),
             Column("recall", "linked among decoys", "rate"),
             Column("n_queries", "images that have so many", "whole"),
@@ -520,7 +525,9 @@ def exposure(found: Found) -> list[Block] | str:
         return seen
     tail = seen.tail
     if math.isnan(tail.middle):
-        return f"{sentences.upper(tail.note)} patients: percentiles and groups would be about single people."
+        return (
+            f"Too few to say, with {tail.n_patients:,} patients: percentiles and groups would be about single people."
+        )
     first = seen.table["p_first"].dropna().to_numpy(np.float64)
     rows = tuple(
         {

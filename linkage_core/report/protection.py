@@ -37,6 +37,7 @@ ILLUSTRATION = "illustration"
 HOW_ILLUSTRATION = (
     "Illustration: the seed of its noise is stored, so nothing is promised; made again with secret noise it would be."
 )
+NO_LIMIT = "no limit at this N"
 _SEED = re.compile(r"-seed\d+")
 LIMITS: dict[bool, tuple[tuple[str, str], ...]] = {
     True: (
@@ -242,7 +243,7 @@ def releases(found: Found) -> list[Block] | str:
     )
     if limits:
         caption = f"Limited: nobody who gets this picks the right one of N = {options.pool_size:,} reports more often"
-        columns = (*NAMED, Column("holds", "whoever gets"), Column("recall", "is right at most", "rate"))
+        columns = (*NAMED, Column("holds", "whoever gets"), Column("recall", "is right at most", "limit"))
         blocks.append(_table("limits", caption, columns, limits))
     caption = f"images linked by the worst attacker tried, N = {options.pool_size:,}"
     note = (
@@ -295,7 +296,7 @@ def _limits(options: Options, one: Told) -> list[Row]:
             continue
         row: Row = {"holds": whom, "out_of": sentences.denominator(options.pool_size)}
         free = most >= 1 - 1e-9
-        rows.append(row | ({"recall": None, "note": "no limit at this N"} if free else {"recall": most}))
+        rows.append(row | ({"recall": None, "note": NO_LIMIT} if free else {"recall": most}))
     return rows
 
 
@@ -305,10 +306,15 @@ def _certificate(certificate: Certificate) -> list[Block]:
     of = content["cohort"]
     names = figures_shown(content)
     columns = [Column("n", "N candidates", "whole"), Column("guessing", "guessing", "rate")]
-    columns += [Column(name, f"at most, {words}", "rate") for name, words in names.items()]
+    columns += [Column(name, f"at most, {words}", "limit") for name, words in names.items()]
+
+    def free(most: float | None) -> bool:
+        return most is not None and most >= 1 - 1e-9
+
     rows = tuple(
         {"n": row["n"], "guessing": row["guessing"], "out_of": sentences.denominator(row["n"])}
-        | {name: row[name] for name in names}
+        | {name: None if free(row[name]) else row[name] for name in names}
+        | ({"note": NO_LIMIT} if any(free(row[name]) for name in names) else {})
         for row in content["certified"]
     )
     about = f"{KINDS[certificate.kind].title}, {of['name']}/{of['model']}"

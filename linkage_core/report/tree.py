@@ -19,7 +19,7 @@ SCHEMA = 1
 
 Row = dict[str, Any]
 """One row of a table by its columns; a rate also has `out_of`, and may have `<name>_low` and `<name>_high`."""
-How = Literal["text", "whole", "rate", "of 100", "times", "points", "code"]
+How = Literal["text", "whole", "rate", "limit", "of 100", "times", "points", "code"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name in the rows, its heading, and how its figures read ("code": in small letters of one
-    width)."""
+    """A column of a table: its name in the rows, its heading, and how its figures read ("limit": a rate
+    rounded up; "code": in small letters of one width)."""
 
     name: str
     heading: str
@@ -178,10 +178,12 @@ def cell(column: Column, row: Row) -> str:
     >>> cell(Column("n", "n", "whole"), {"n": 13194}), cell(Column("n", "n", "whole"), {"n": None})
     ('13,194', '–')
     """
-    value, counts = tables.null(row.get(column.name)), column.how in ("rate", "of 100")
+    value, counts = tables.null(row.get(column.name)), column.how in ("rate", "limit", "of 100")
     if value is None or value == "":
         return str(row.get("note") or "–") if counts else "–"
     low, high = (tables.null(row.get(f"{column.name}_{end}")) for end in ("low", "high"))
+    if column.how == "limit":
+        return sentences.at_most(value, int(row["out_of"]))
     if counts:
         out_of = int(row["out_of"]) if column.how == "rate" else 100
         ends = "" if low is None or high is None else sentences.ends(low, high, out_of)

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from helpers import frontier_store, lab_store
+from helpers.command import linkage
 from helpers.shared import Built
 from helpers.toy import fill, toy_cohort, two_each
 from linkage_core import sentences
@@ -31,7 +32,7 @@ from linkage_core.report.found import Asked, found, most_exposed
 from linkage_core.report.names import OPTIONAL
 from linkage_core.report.page import html, twin
 from linkage_core.report.table import SECTIONS, report
-from linkage_core.report.tree import Bar, Bars, Curves, Report, Series, Table, as_json, cell
+from linkage_core.report.tree import Bar, Bars, Column, Curves, Report, Series, Table, as_json, cell
 from linkage_core.store.entry import Store
 
 DAY = datetime.date(2026, 3, 1)
@@ -246,7 +247,7 @@ def test_a_tiny_cohort_has_a_number_and_says_how_little_it_is(own: Store) -> Non
     of = made(own, "tiny")
     assert re.match(r"Among 20 reports, [\d.]+ of 100 images are linked .+ Guessing would link 5 of 100\.", of.headline)
     assert "Too few to say, with 11 patients" in words(of, "answer")
-    assert words(of, "exposure").startswith("Too few to say (n = 11) patients")
+    assert words(of, "exposure").startswith("Too few to say, with 11 patients")
     assert words(of, "missing-match").startswith("Too few to say")
     assert not of.section("mitigations").there
     assert "Too few" in html(of)
@@ -301,6 +302,35 @@ def test_text_that_is_not_stored_is_not_looked_for(tmp_path: Path) -> None:
     of = made(store, "mute", text=True)
     assert "the store has none of this cohort" in words(of, "exposure")
     assert not {one for one in records["report"] if one in unescape(html(of))}
+
+
+def test_a_release_folder_is_checked_and_told(lab: Store, own: Store, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    keys = ("--secret", tmp_path / "secret", "--new-secret", "--per-patient", 2)
+    target = f"phantom/{lab_store.MODEL}"
+    asked = ("--kind", "capped", "--limit", 30, *keys, "--out", out, "--store", lab.root)
+    assert linkage("release", target, *asked, "--quiet") == 0
+    of = made(lab, "phantom", releases=(out,), sections=("releases",))
+    certificate = json.loads((out / "certificate.json").read_text(encoding="utf-8"))
+    page = unescape(html(of))
+    assert certificate["digest"] in page
+    for sentence in (*certificate["sentences"], *certificate["assumptions"]):
+        assert sentence in page
+    row = tables(of)["certified"].rows[0]
+    assert (row["n"], row["alone"]) == (100, certificate["certified"][0]["alone"])
+    with pytest.raises(InputError, match="is of the cohort phantom, not of bare"):
+        made(own, "bare", releases=(out,))
+    (out / "certificate.json").write_text("{}")
+    with pytest.raises(LinkageError):
+        made(lab, "phantom", releases=(out,))
+
+
+def test_a_bound_is_never_rounded_down() -> None:
+    column = Column("recall", "", "limit")
+    for rate in (0.02501, 0.02549, 0.301, 0.9932, 0.1):
+        told = float(cell(column, {"recall": rate, "out_of": 100}).split(" of ")[0])
+        assert told >= 100 * rate
+        assert told < 100 * rate + 1
 
 
 # -- hostile and damaged ---------------------------------------------------------------------------------------------
