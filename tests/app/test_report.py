@@ -126,10 +126,11 @@ def test_a_report_waits_for_no_other_run_and_holds_up_none():
     import threading
 
     free = threading.Event()
-    long = jobs.start("long", "training", lambda progress: free.wait(20))
-    assert long is not None
     beside = jobs.start("short", "report", lambda progress: free.wait(20), beside=True)
     assert beside is not None
+    assert jobs.running() is None
+    long = jobs.start("long", "training", lambda progress: free.wait(20))
+    assert long is not None
     assert jobs.start("short", "report", lambda progress: None, beside=True) is None
     assert jobs.running() is long
     assert jobs.start("another", "training", lambda progress: None) is None

@@ -295,7 +295,11 @@ def test_the_most_exposed_are_one_a_patient() -> None:
     assert most_exposed(table)["record_id"].tolist() == ["a", "c"]
 
 
-def test_text_that_is_not_stored_is_not_looked_for(tmp_path: Path) -> None:
+def test_text_that_is_not_stored_is_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_for(*_: object) -> dict[str, str]:
+        raise AssertionError("files of a real cohort were opened")
+
+    monkeypatch.setattr("linkage_core.report.found.report_texts", looked_for)
     store = Store(tmp_path)
     records = two_each("zqx", 40)
     fill(store, toy_cohort("mute", records), "m", 1.0, 0, store_text=False)
