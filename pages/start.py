@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from explorer.drawing import charts, palette, sentences
+from explorer.drawing import charts, palette
 from explorer.frame import controls, page, state
+from linkage_core import sentences
 from linkage_core.errors import LinkageError
 from linkage_core.store.entry import LADDER
 
@@ -76,6 +77,7 @@ with where:
     page.destination(
         "pages/mitigation.py", "See what a mitigation buys", "And what an attacker makes of it.", ":material/shield:"
     )
+    page.destination("pages/report.py", "Make the report", "One file for whoever decides.", ":material/description:")
 
 with st.expander("What this tool is, and is not", icon=":material/info:"):
     st.markdown(

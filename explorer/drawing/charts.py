@@ -16,8 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.drawing.palette import GUESSING_DASH, ModelStyle, Palette
-from explorer.drawing.sentences import denominator, interval, of, whole
-from explorer.drawing.sentences import figure as figure_words
+from linkage_core.sentences import denominator, interval, of, whole
+from linkage_core.sentences import figure as figure_words
 
 FONT = '"Source Sans", "Source Sans 3", sans-serif'
 CURVE_HEIGHT = 400

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.drawing import sentences
 from explorer.drawing.charts import FONT, axis, layout, names_axis, note, upright
 from explorer.drawing.palette import Palette
+from linkage_core import sentences
 
 ROW = 36
 SURE = 0.05

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from explorer.drawing.sentences import first_in
+from linkage_core.sentences import first_in
 
 STYLE = (Path(__file__).parent / "components" / "ranked.css").read_text(encoding="utf-8")
 

@@ -10,8 +10,8 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from explorer.drawing import sentences
 from explorer.frame import controls, kept, state
+from linkage_core import sentences
 from linkage_core.errors import LinkageError
 
 

@@ -54,6 +54,8 @@ DEFAULTS: dict[str, Any] = {
     "keep": "declared",
     "tolerance": "1",
     "option": None,
+    "filed": "",
+    "sections": "",
 }
 K_CHOICES = (1, 5, 10)
 WANTED_CHOICES = (50, 80, 90)

@@ -18,8 +18,8 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.marks import places, segment
 from explorer.drawing.palette import GUESSING_DASH, Palette
-from explorer.drawing.sentences import figure, interval, of
 from explorer.drawing.words import sees_images
+from linkage_core.sentences import figure, interval, of
 
 BAR_HEIGHT = 40
 

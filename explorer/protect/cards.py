@@ -12,13 +12,13 @@ from explorer.drawing.charts import (
     Row,
 )
 from explorer.drawing.palette import Palette
-from explorer.drawing.sentences import TOO_FEW, figure, interval, of, too_few, upper
 from explorer.drawing.words import attacker_words
 from explorer.protect.uses import Use
 from linkage_core.attacks.attack import CHOSEN_AT
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.mechanisms import known
+from linkage_core.sentences import TOO_FEW, figure, interval, of, too_few, upper
 
 # -- card 1: the guarantee -------------------------------------------------------------------------------------------
 

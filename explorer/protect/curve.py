@@ -31,8 +31,8 @@ from explorer.drawing.charts import (
     see_through,
 )
 from explorer.drawing.palette import Palette
-from explorer.drawing.sentences import denominator, interval, of
 from explorer.drawing.words import at, attacker_label, attackers
+from linkage_core.sentences import denominator, interval, of
 
 NOISE_DASH = "2px,4px"
 COSINE_DASH = "8px,5px"

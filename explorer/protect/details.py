@@ -15,10 +15,10 @@ from explorer.drawing.charts import (
     note,
 )
 from explorer.drawing.palette import GUESSING_DASH, Palette
-from explorer.drawing.sentences import denominator, figure, interval, of, signed, whole
 from explorer.drawing.words import at, attacker_label, controls, line, measures
 from linkage_core.attacks.asked import KNOWS
 from linkage_core.lab import measured
+from linkage_core.sentences import denominator, figure, interval, of, signed, whole
 from linkage_core.store.entry import OFF_THE_SHELF
 
 

@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.drawing import charts, sentences
+from explorer.drawing import charts
 from explorer.drawing.charts import FONT, layout, note, see_through
 from explorer.drawing.palette import GUESSING_DASH, Palette
-from explorer.drawing.sentences import signed
 from explorer.drawing.words import OF_RELEASES, OfRelease, deed
 from explorer.protect.options import EVERY, FAMILIES, at_most, best, can_say, counted, full_name, keeps, plus, summed
+from linkage_core import sentences
 from linkage_core.lab import frontier, measured
+from linkage_core.sentences import signed
 
 WHO = {measured.WORST: "Worst tried", "cosine": "Cosine only", frontier.OMNISCIENT: "Knows all"}
 USES = {"read": "Read from it", "trained": "Train on it"}

@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer.drawing import charts, downloads, palette, sentences
+from explorer.drawing import charts, downloads, palette
 from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_buttons, switch
 from explorer.protect import frontier, options
+from linkage_core import sentences
 from linkage_core.cohorts.labels.cohort import labels_line
 
 TABLE_HEIGHT = 420

@@ -20,7 +20,8 @@ class Cancelled(Exception):
 
 @dataclass
 class Job:
-    """One run as a page sees it. `error` is (what, remedy) where it failed; `n_reports` counts calls back."""
+    """One run as a page sees it. `error` is (what, remedy) where it failed; `n_reports` counts calls back;
+    `beside`: it takes seconds, and no other run waits for it."""
 
     key: Hashable
     title: str
@@ -31,6 +32,7 @@ class Job:
     cancelled: bool = False
     error: tuple[str, str] | None = None
     n_reports: int = 0
+    beside: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -83,12 +85,15 @@ _LOCK = threading.Lock()
 _JOBS: dict[Hashable, Job] = {}
 
 
-def start(key: Hashable, title: str, work: Callable[[Progress], object]) -> Job | None:
-    """Starts a run unless one is going on; None then. A run of the same key that has ended makes room for this one."""
+def start(key: Hashable, title: str, work: Callable[[Progress], object], *, beside: bool = False) -> Job | None:
+    """Starts a run unless one is going on; None then. A run of the same key that has ended makes room for this one.
+
+    beside: it takes seconds, so it waits for no other but one of its own key, and none waits for it.
+    """
     with _LOCK:
-        if any(job.running for job in _JOBS.values()):
+        if any(job.running for job in _JOBS.values() if (job.key == key if beside else not job.beside)):
             return None
-        job = _JOBS[key] = Job(key, title)
+        job = _JOBS[key] = Job(key, title, beside=beside)
     job._thread = threading.Thread(target=job._run, args=(work,), name=f"run {title}", daemon=True)
     job._thread.start()
     return job
@@ -102,4 +107,4 @@ def of(key: Hashable) -> Job | None:
 def running() -> Job | None:
     """The run that is going on, whoever started it."""
     with _LOCK:
-        return next((job for job in _JOBS.values() if job.running), None)
+        return next((job for job in _JOBS.values() if job.running and not job.beside), None)

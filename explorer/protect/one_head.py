@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from explorer.drawing import sentences, words
+from explorer.drawing import words
 from explorer.drawing.charts import Row
 from explorer.frame.controls import epsilon_words
 from explorer.frame.kept import Lab
 from explorer.protect import cards, curve, details, jobs
 from explorer.protect.uses import Use, use_of
-from linkage_core import shipped
+from linkage_core import sentences, shipped
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab import grid

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from explorer.drawing.sentences import signed
 from explorer.drawing.words import OF_RELEASES, controls, mechanisms
 from explorer.frame.kept import RELEASE_KINDS
 from linkage_core.cohorts.base import LABELS
@@ -18,6 +17,7 @@ from linkage_core.lab import frontier
 from linkage_core.mitigation.mechanisms import MECHANISMS, NOISE_ONLY
 from linkage_core.mitigation.training import SITE_B
 from linkage_core.release import table
+from linkage_core.sentences import signed
 from linkage_core.store.entry import LADDER, OFF_THE_SHELF
 
 KINDS = {name: kind.title for name, kind in table.KINDS.items()}

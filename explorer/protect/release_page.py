@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer.drawing import downloads, palette, sentences
+from explorer.drawing import downloads, palette
 from explorer.drawing import words as protect_words
 from explorer.examples import ranked
 from explorer.frame import controls, kept, page, state
@@ -20,6 +20,7 @@ from explorer.protect.bars import attackers, attackers_words
 from explorer.protect.before_after import N_BARS, Picture, Pictures
 from explorer.protect.options import command, key_of
 from explorer.protect.uses import Use, use_legend, use_words, usefulness
+from linkage_core import sentences
 from linkage_core.lab import frontier
 from linkage_core.lab.measured import POOL_SIZES, WORST
 from linkage_core.store.entry import OFF_THE_SHELF

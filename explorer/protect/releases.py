@@ -16,7 +16,6 @@ import pandas as pd
 
 from explorer.drawing.charts import Row
 from explorer.drawing.palette import Palette
-from explorer.drawing.sentences import TOO_FEW, denominator, figure, of, too_few, upper
 from explorer.drawing.words import OF_RELEASES, OfRelease, attacker_label, deed
 from explorer.frame.kept import RELEASE_KINDS
 from explorer.protect import curve
@@ -29,6 +28,7 @@ from linkage_core.lab import frontier
 from linkage_core.lab.measured import WORST
 from linkage_core.mitigation import accounting
 from linkage_core.ranking.pools import log_pool_sizes
+from linkage_core.sentences import TOO_FEW, denominator, figure, of, too_few, upper
 
 MECHANISMS = {kind: f"Release: {KINDS[kind].lower()}" for kind in RELEASE_KINDS}
 LIMIT_HELP = "Smaller: every attacker learns less from it, and so does whoever reads it. At N = 10,000."

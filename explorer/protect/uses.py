@@ -18,7 +18,7 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.marks import open_marker, places, segment, small_marker
 from explorer.drawing.palette import Palette
-from explorer.drawing.sentences import signed
+from linkage_core.sentences import signed
 
 USEFULNESS_HEIGHT = 236
 

@@ -8,9 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer.drawing import charts, forest, palette, sentences
+from explorer.drawing import charts, forest, palette
 from explorer.frame import kept, page, state
 from explorer.risk.risk_page import KIND, Asked, about, decoys_control, save, tool_row
+from linkage_core import sentences
 from linkage_core.audit import compare
 from linkage_core.errors import LinkageError
 

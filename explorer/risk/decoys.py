@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from explorer.drawing import sentences
+from linkage_core import sentences
 from linkage_core.audit.strata import STRATA
 
 _JACCARD = "words in both of those in either (Jaccard)"

@@ -9,11 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer.drawing import charts, palette, sentences
+from explorer.drawing import charts, palette
 from explorer.examples import gallery
 from explorer.frame import kept, page, state
 from explorer.risk import decoys
 from explorer.risk.risk_page import Asked, about, left_out, match_more, save, tool_row
+from linkage_core import sentences
 from linkage_core.cohorts.labels.cohort import labels_line
 
 KIND = "le-line le-three"

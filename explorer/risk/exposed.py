@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from explorer.drawing import sentences
 from explorer.drawing.charts import FONT, axis, chosen_line, filled, guessing_line, layout, note, see_through, upright
 from explorer.drawing.forest import decimals, even_ticks, figure_words, p_words, told_apart
 from explorer.drawing.palette import GUESSING_DASH, ModelStyle, Palette
+from linkage_core import sentences
 
 HEIGHT = 300
 ROW = 25

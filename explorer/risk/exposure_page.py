@@ -11,10 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer.drawing import charts, downloads, palette, sentences
+from explorer.drawing import charts, downloads, palette
 from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_slider
 from explorer.risk import exposed
+from linkage_core import sentences
 from linkage_core.audit.exposure import Tail
 from linkage_core.audit.study import Study
 from linkage_core.errors import LinkageError

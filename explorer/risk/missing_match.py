@@ -22,8 +22,8 @@ from explorer.drawing.charts import (
     spread,
 )
 from explorer.drawing.palette import ModelStyle, Palette
-from explorer.drawing.sentences import interval, of, whole
 from linkage_core.audit.outcomes import FEWEST_LINKED, OpenWorld
+from linkage_core.sentences import interval, of, whole
 
 OUT_OF = 100
 """Prior, precision and the pictures of images all count out of 100 here, and so do the sentences."""

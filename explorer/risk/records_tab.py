@@ -7,11 +7,11 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from explorer.drawing import sentences
 from explorer.examples import gallery
 from explorer.frame import state
 from explorer.risk import exposure_page
 from explorer.risk.exposure_page import ROWS, START, Shown
+from linkage_core import sentences
 
 THUMBNAIL, PICTURE = 72, 224
 HEIGHT = 530  # of the table and of the card beside it, which is larger on a projector

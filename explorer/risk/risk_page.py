@@ -10,11 +10,12 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer.drawing import charts, downloads, palette, sentences
+from explorer.drawing import charts, downloads, palette
 from explorer.drawing.charts import Row
 from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_box, pool_slider, several
 from explorer.risk import decoys
+from linkage_core import sentences
 from linkage_core.audit import strata
 from linkage_core.errors import LinkageError
 

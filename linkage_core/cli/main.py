@@ -108,6 +108,11 @@ TABLE = (
         MEASURE,
     ),
     Row(
+        *("report", "report", "run"),
+        "A report to file: one HTML page that prints, and the same as JSON. Evidence for who decides, no verdict.",
+        MEASURE,
+    ),
+    Row(
         *("finetune", "lab", "finetune"),
         "Finetune the two heads, with or without differential privacy, and keep them with their full record.",
         PROTECT,

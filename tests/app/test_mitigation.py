@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.drawing import downloads, palette, sentences
+from explorer.drawing import downloads, palette
 from explorer.drawing.words import attacker_words
 from explorer.protect import bars, cards, curve, details, jobs
 from explorer.protect.uses import Use, usefulness
 from helpers import lab_store
 from helpers.shared import Built
-from linkage_core import shipped
+from linkage_core import sentences, shipped
 from linkage_core.audit import study
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS

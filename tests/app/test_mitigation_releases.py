@@ -15,7 +15,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.drawing import downloads, palette
-from explorer.drawing.sentences import figure, of
 from explorer.frame import state
 from explorer.protect import curve, details, releases, uses
 from helpers import frontier_store, lab_store
@@ -24,6 +23,7 @@ from linkage_core.lab import frontier as core
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
 from linkage_core.release import bounds
+from linkage_core.sentences import figure, of
 from linkage_core.store.entry import Entry, Store
 
 from .conftest import go_to, words

@@ -27,7 +27,7 @@ from .conftest import words
 
 N_PATIENTS = 200
 """Two studies each."""
-PAGES = ("start", "examples", "risk", "missing-match", "exposure", "mitigation", "frontier")
+PAGES = ("start", "examples", "risk", "missing-match", "exposure", "mitigation", "frontier", "report")
 
 
 def imported(root: Path, name: str, *, labels: bool, n_patients: int = N_PATIENTS) -> Path:

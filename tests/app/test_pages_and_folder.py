@@ -2,7 +2,7 @@
 
 import pytest
 
-from explorer.drawing import sentences
+from linkage_core import sentences
 from linkage_core.audit.full import FullAudit, Settings
 from linkage_core.store.entry import LADDER, Store
 

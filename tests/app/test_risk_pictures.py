@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from explorer.drawing import charts, downloads, forest, palette, sentences
+from explorer.drawing import charts, downloads, forest, palette
 from explorer.risk import decoys
+from linkage_core import sentences
 from linkage_core.store.entry import LADDER
 
 from .test_charts import draw

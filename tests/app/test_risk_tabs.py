@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer.drawing import sentences
 from helpers import fixture_store
+from linkage_core import sentences
 from linkage_core.audit import compare, strata
 from linkage_core.audit import study as audit
 from linkage_core.cohorts.base import LABELS

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.drawing import sentences as s
+from linkage_core import sentences as s
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from explorer.drawing.sentences import interval, of
 from helpers.toy import fill, toy_cohort, two_each
 from linkage_core.audit.study import study
+from linkage_core.sentences import interval, of
 from linkage_core.store.entry import Store
 
 from .conftest import buttons, go_to, headline, words

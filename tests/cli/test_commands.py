@@ -34,6 +34,7 @@ MAY_LOAD: dict[str, set[str]] = {
     "audit": {"numba"},  # exact counts, compiled; those of the phantom are stored
     "embed": {"numba", "torch"},
     "import": {"numba"},
+    "report": {"numba", "scipy.stats"},
     "attack": {"numba"},
     "utility": {"numba", "scipy.stats"},
     "receive": {"numba", "scipy.stats"},  # as utility, where a cohort was given
@@ -189,6 +190,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "ledger confirm": ("book out", 0),
         "app": ("--no-browser", 2),
         "pull": ("nowhere", 2),
+        "report": ("toy/m --out report.html --pool-size 10", 0),
         "attack": ("toy/m --known 0 --pool-size 10", 0),
         "utility": ("toy/m", 0),
         "receive": ("out --cohort toy/m", 0),
@@ -264,6 +266,7 @@ def test_help_takes_its_names_from_the_tables(command: Any, monkeypatch: pytest.
     from linkage_core.mitigation.canary_run import MECHANISMS as WITH_CANARIES
     from linkage_core.mitigation.mechanisms import MECHANISMS, NEED_PUBLIC, SHADOWS
     from linkage_core.release.certificate import KINDS as RELEASE_KINDS
+    from linkage_core.report.names import OPTIONAL
     from linkage_core.study.design import PRESETS
 
     tables: dict[str, list[Any]] = {
@@ -277,6 +280,7 @@ def test_help_takes_its_names_from_the_tables(command: Any, monkeypatch: pytest.
         "canary": [WITH_CANARIES],
         "release": [RELEASE_KINDS],
         "study": [PRESETS],
+        "report": [OPTIONAL],
     }
     for row in WORKING:
         if row.name in tables:

@@ -190,3 +190,55 @@ def too_few(n: int) -> str:
 def upper(text: str) -> str:
     """First letter large, the rest as it is."""
     return text[:1].upper() + text[1:]
+
+
+# -- with one decimal below ten ---------------------------------------------------------------------------------------
+
+
+def number(rate: float, out_of: int) -> str:
+    """A rate as a bare count, with one decimal below ten: there a whole number would hide a half as large again. So it
+    would hide that nearly all are not all.
+
+    >>> number(0.158, 100), number(0.0148, 100), number(0.01, 100), number(0.004, 100), number(0.0, 100)
+    ('16', '1.5', '1', 'fewer than 1', '0')
+    >>> number(1.0, 100), number(0.996, 100), number(0.9999, 100)
+    ('100', '99.6', 'more than 99.9')
+    """
+    count = rate * out_of
+    if 0 < count < 1 - 1e-9:
+        return "fewer than 1"
+    if out_of - 0.05 <= count < out_of - 1e-9:
+        return f"more than {out_of - 0.1:,.1f}"
+    fine = count < 9.95 or count >= out_of - 0.5
+    decimals = 1 if fine and abs(count - round(count)) > 1e-9 else 0
+    return f"{count:,.{decimals}f}"
+
+
+def counted(rate: float, out_of: int) -> str:
+    """
+    >>> counted(0.0148, 100), counted(0.00004, 10_000)
+    ('1.5 of 100', 'fewer than 1 of 10,000')
+    """
+    return f"{number(rate, out_of)} of {out_of:,}"
+
+
+def at_most(rate: float, out_of: int) -> str:
+    """An upper bound as a count: rounded up, never down.
+
+    >>> at_most(0.02504, 100), at_most(0.3, 100), at_most(0.0001, 100), at_most(0.9532, 100)
+    ('2.6 of 100', '30 of 100', 'fewer than 1 of 100', '96 of 100')
+    """
+    step = 10 if rate * out_of < 10 else 1
+    return counted(min(math.ceil(rate * out_of * step - 1e-9) / step / out_of, 1.0), out_of)
+
+
+def ends(low: float, high: float, out_of: int) -> str:
+    """The ends of an interval as bare counts, with one decimal below ten or where whole numbers would hide its width.
+
+    >>> ends(0.131, 0.152, 100), ends(0.014, 0.0163, 100), ends(0.141, 0.144, 100)
+    ('13 to 15', '1.4 to 1.6', '14.1 to 14.4')
+    """
+    counts = [low * out_of, high * out_of]
+    alike = math.floor(counts[0] + 0.5) == math.floor(counts[1] + 0.5)
+    decimals = 1 if alike or counts[1] < 9.95 else 0
+    return " to ".join(f"{count:,.{decimals}f}" for count in counts)
