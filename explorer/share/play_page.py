@@ -63,7 +63,7 @@ def begin() -> Game:
     style = f"--pl-fill: {palette.current().after}; --pl-page: {palette.current().page}"
     st.html(f"<style>:root {{ {style} }}\n{STYLE}</style>")
     cohort = state.cohort()
-    top = st.container(key="play top", height=78, border=False)
+    top = st.container(key="play top", height=74, border=False)
     match, model = _match(), state.model()
     if not match.given:
         with top:
@@ -187,7 +187,7 @@ def question(game: Game) -> None:
             disabled=match.chosen is None,
             on_click=match.go_on,
         )
-    share = 0.46 if len(asked.study_ids) <= 4 else 0.4 if len(asked.study_ids) <= 6 else 0.34
+    share = 0.46 if len(asked.study_ids) <= 4 else 0.4 if len(asked.study_ids) <= 6 else 0.27
     with st.container(key="play-question"):
         left, right = st.columns([share, 1 - share], gap="medium")
     with left:
@@ -217,8 +217,8 @@ def _options(game: Game) -> list[Option]:
     for place, text in enumerate(texts):
         right = place == asked.answer
         tags = [*(["✓ the true report"] if right else []), *(["your choice"] if place == match.chosen else [])]
-        said = " · ".join(f"{player.name.lower()}: number {player.ranks[match.at][place]}" for player in game.players)
-        options.append(Option(text, tuple(tags), said, right))
+        said = ", ".join(f"{player.name.lower()} {player.ranks[match.at][place]}" for player in game.players)
+        options.append(Option(text, tuple(tags), f"rank: {said}", right))
     return options
 
 

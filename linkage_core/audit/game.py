@@ -96,7 +96,20 @@ def draw(
     sizes = sorted((len(options) for _, options in found.values()), reverse=True)
     n = sizes[min(n_images, len(sizes)) - 1]
     chosen = [(row, options) for row, options in found.values() if len(options) >= n][:n_images]
-    return Round(tuple(_question(records, candidates, row, options[:n], rng) for row, options in chosen), n, n_options)
+    names, studies, keys = (
+        records["record_id"],
+        candidates["study_id"].to_numpy(str),
+        candidates["report_key"].to_numpy(str),
+    )
+    questions = []
+    for row, options in chosen:
+        shown = rng.permutation(n)  # shown[0] need not be the own report, which is options[0]
+        reports = np.array(options[:n])[shown]
+        own = int(np.flatnonzero(shown == 0)[0])
+        questions.append(
+            Question(str(names.iloc[row]), tuple(studies[reports].tolist()), tuple(keys[reports].tolist()), own)
+        )
+    return Round(tuple(questions), n, n_options)
 
 
 def ranks(scores: Sequence[float] | np.ndarray) -> tuple[int, ...]:
@@ -147,19 +160,6 @@ def _different(rows: Sequence[int], n: int, reads: Callable[[int], str | None]) 
             if len(found) == n:
                 break
     return list(found.values())
-
-
-def _question(
-    records: pd.DataFrame, candidates: pd.DataFrame, row: int, options: Sequence[int], rng: np.random.Generator
-) -> Question:
-    shown = rng.permutation(len(options))
-    reports = candidates.iloc[[options[i] for i in shown]]
-    return Question(
-        str(records["record_id"].iloc[row]),
-        tuple(reports["study_id"].astype(str)),
-        tuple(reports["report_key"].astype(str)),
-        int(np.flatnonzero(shown == 0)[0]),
-    )
 
 
 def _nothing(candidates: pd.DataFrame, same_findings: bool, reads: Callable[[int], str | None]) -> InputError:

@@ -85,8 +85,10 @@ function key(list, state, event) {
 // The largest letters with which every report is seen whole; with letters below 12.5 pixels the list would scroll.
 function fit(list) {
   const root = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  list.classList.remove("long");
   for (let size = 1.5 * root; size >= 12.5; size -= 0.5) {
     list.style.fontSize = `${size}px`;
-    if (list.scrollHeight <= list.clientHeight) return;
+    if (list.scrollHeight <= list.clientHeight && list.scrollWidth <= list.clientWidth) return;
   }
+  list.classList.add("long");
 }
