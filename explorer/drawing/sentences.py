@@ -134,7 +134,7 @@ def links_more(
     >>> "".join(links_more(0.11, 100, "Radiology", "Clinical"))
     'Radiology links 11 more of 100 images than Clinical.'
     >>> "".join(links_more(-0.004, 100, "General", "Clinical"))
-    'General links fewer than 1 less of 100 images than Clinical.'
+    'General links fewer than 1 fewer of 100 images than Clinical.'
     >>> "".join(links_more(0.004, 100, "General", "Clinical", k=5, told=False))
     'General and Clinical cannot be told apart on these images.'
     """
@@ -144,7 +144,7 @@ def links_more(
     if n:
         count = f"{n:,} {'more' if difference > 0 else 'fewer'} of {out_of:,}"
     else:
-        count = f"fewer than 1 {'more' if difference > 0 else 'less'} of {out_of:,}"
+        count = f"fewer than 1 {'more' if difference > 0 else 'fewer'} of {out_of:,}"
     first = "" if k == 1 else f" among the first {k}"
     return f"{one} {'links' if k == 1 else 'finds'} ", count, f" images{first} than {other}."
 

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer.drawing import sentences
+from explorer.drawing.glossary import linked_html
 from explorer.frame import kept, state
 from linkage_core.errors import LinkageError
 
@@ -215,7 +216,8 @@ def file_name(*parts: str) -> str:
 def headline(count: str, rest: str, *lines: str, small: str = "", before: str = "", kind: str = "le-answer") -> None:
     """The answer: `before`, the count in large figures, the rest; further lines below; what qualifies it in grey."""
     big = "<br>".join([f"{escape(before)}<b>{escape(count)}</b>{escape(rest)}", *map(escape, lines)])
-    st.html(f'<div class="{kind}"><p class="le-big">{big}</p><p class="le-small">{escape(small)}</p></div>')
+    facts = linked_html(escape(small))
+    st.html(f'<div class="{kind}"><p class="le-big">{big}</p><p class="le-small">{facts}</p></div>')
 
 
 def no_number(sentence: str, kind: str = "le-answer") -> None:

@@ -57,6 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "reports": 4,
     "round": 1,
     "played": "as-is",
+    "part": "words",
 }
 K_CHOICES = (1, 5, 10)
 WANTED_CHOICES = (50, 80, 90)
@@ -74,6 +75,7 @@ CHOICES |= {
     "keep": ("declared", "undeclared"),
     "tolerance": ("0.2", "1", "2"),
     "played": ("as-is", "mitigated"),
+    "part": ("words", "formulas", "attackers", "pitfalls", "tour"),
 }
 LARGEST_EPSILON = 1000.0
 MITIGATED = "@mitigation"

@@ -28,8 +28,8 @@ WORDS = """
 - **Certified at most**: no attacker passes it, whatever else they know of the candidates. For *capped records* from one
   record alone, not for a whole folder matched one to one; for *codes* also for the whole folder. For *statistics* about
   the patients whose records were summed, beyond what the attacker already had, and for who holds their images and
-  reports but not which belongs to which, any matching being as likely as any other: the study's threat. Who knows the
-  other patients is limited to less; who knows the order of images and reports, by nothing. Heads have no such limit.
+  reports but not which belongs to which, any matching being as likely as any other: the study's threat. Whoever knows
+  the other patients is limited to less; who knows the order of images and reports, by nothing. Heads have none.
 - **Asked**: released records as their limit is, one image of each study drawn at random, every other study a candidate,
   those of the same patient too. Heads and clean embeddings as on the other pages: every image, among reports of other
   patients. A release thus compares with its limit exactly, with a head roughly. Where next to nothing is linked a
