@@ -58,6 +58,8 @@ DEFAULTS: dict[str, Any] = {
     "round": 1,
     "played": "as-is",
     "part": "words",
+    "purpose": "train",
+    "show": "families",
 }
 K_CHOICES = (1, 5, 10)
 WANTED_CHOICES = (50, 80, 90)
@@ -75,7 +77,9 @@ CHOICES |= {
     "keep": ("declared", "undeclared"),
     "tolerance": ("0.2", "1", "2"),
     "played": ("as-is", "mitigated"),
-    "part": ("words", "formulas", "attackers", "pitfalls", "tour"),
+    "part": ("words", "formulas", "attackers", "pitfalls", "tour", "leave"),
+    "purpose": ("train", "read", "search", "nothing"),
+    "show": ("families", "all"),
 }
 LARGEST_EPSILON = 1000.0
 MITIGATED = "@mitigation"

@@ -6,6 +6,7 @@ Every figure is asked of the core's own function; no formula is written a second
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -300,3 +301,13 @@ def holds(names: tuple[str, ...], words: Mapping[str, str]) -> str:
     'The embeddings, or the images themselves'
     """
     return upper(", or ".join(words[name].split(";")[0] for name in names if name in words))
+
+
+def readable(markdown: str) -> str:
+    """A document of the sources as a page shows it: its title is the tab's, and what it links to is not at hand.
+
+    >>> readable("# What may leave\\n\\nSee [the list](labels.md), `x`, [a site](https://example.org).")
+    'See the list, `x`, [a site](https://example.org).'
+    """
+    body = re.sub(r"\A# [^\n]*\n+", "", markdown)
+    return re.sub(r"\[([^\]]*)\]\((?!https?://)[^)]*\)", r"\1", body)

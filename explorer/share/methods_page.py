@@ -11,8 +11,9 @@ import streamlit as st
 from explorer.drawing import glossary
 from explorer.drawing.glossary import WORDS, Word
 from explorer.drawing.words import attacker_label, in_plain_words
-from explorer.frame import frame, state
+from explorer.frame import frame, page, state
 from explorer.share import methods
+from linkage_core import shipped
 from linkage_core.attacks.attackers import ATTACKERS
 from linkage_core.attacks.held import RECORDS, RELEASES
 
@@ -23,6 +24,7 @@ TABS = {
     "attackers": "Attackers",
     "pitfalls": "Pitfalls",
     "tour": "Tour",
+    "leave": "What may leave",
 }
 LEAVES = {**RELEASES, RECORDS: "released records, and how they were made"}
 
@@ -126,9 +128,19 @@ def tour() -> None:
                 st.html(f'<div class="le-why">{escape(stop.look)}</div>')
 
 
+def leave() -> None:
+    """docs/release.md: which release for which use, and what its limit assumes."""
+    path = shipped.root() / "docs" / "release.md"
+    if not path.is_file():
+        page.problem_card("This text is not here", f"{path} is missing.", "Read docs/release.md in the sources.")
+        return
+    st.markdown(methods.readable(path.read_text(encoding="utf-8")))
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "formulas": formulas,
     "attackers": attackers,
     "pitfalls": pitfalls,
     "tour": tour,
+    "leave": leave,
 }
