@@ -59,8 +59,8 @@ OF_RELEASES = {
         sign="◆",
         what="Sums over patients with noise; no single record",
         limit="these statistics, holding images and reports unpaired, is right at most {most} times",
-        assumed="About the patients summed, any matching as likely as any other; another query adds to it. Who "
-        "knows the order of images and reports is not limited. Illustration: a release takes secret noise.",
+        assumed="About the patients summed, any matching as likely as any other; another query adds to it. "
+        "Whoever knows the order of images and reports is not limited. Illustration: a release takes secret noise.",
         whom="whoever holds images and reports unpaired",
         paired="whoever knows the other patients",
         about=", about patients who were summed",
