@@ -37,23 +37,28 @@ def whole(rate: float, out_of: int) -> int:
     return 0 if count < 1 - 1e-9 else math.floor(count + 0.5)
 
 
-def counted(rate: float, out_of: int) -> str:
-    """A rate as a number out of `out_of`: whole from 10, below that one decimal, which would hide what guessing is not.
+def number(rate: float, out_of: int) -> str:
+    """A rate as a bare count, with one decimal below ten: there a whole number would hide a half as large again. So it
+    would hide that nearly all are not all.
 
-    Nothing below one.
-
-    >>> counted(0.144, 100), counted(0.0153, 100), counted(0.02, 100), counted(0.0996, 100), counted(0.004, 100)
-    ('14', '1.5', '2', '10', '')
+    >>> number(0.158, 100), number(0.0148, 100), number(0.01, 100), number(0.004, 100), number(0.0, 100)
+    ('16', '1.5', '1', 'fewer than 1', 'fewer than 1')
+    >>> number(1.0, 100), number(0.996, 100), number(0.9999, 100)
+    ('100', '99.6', 'more than 99.9')
     """
-    if not whole(rate, out_of):
-        return ""
     count = rate * out_of
-    return f"{count:.1f}".removesuffix(".0") if count < 9.95 else f"{whole(rate, out_of):,}"
+    if count < 1 - 1e-9:
+        return "fewer than 1"
+    if out_of - 0.05 <= count < out_of - 1e-9:
+        return f"more than {out_of - 0.1:,.1f}"
+    fine = count < 9.95 or count >= out_of - 0.5
+    decimals = 1 if fine and abs(count - round(count)) > 1e-9 else 0
+    return f"{count:,.{decimals}f}"
 
 
 def figure(rate: float, out_of: int) -> str:
-    """The bare number for a chart: "14", "1.5", or "<1" below one."""
-    return counted(rate, out_of) or "<1"
+    """The bare number for a chart: "14", "1.5", "<1" below one, ">99.9" where it is not all."""
+    return number(rate, out_of).replace("fewer than ", "<").replace("more than ", ">")
 
 
 def of(rate: float, out_of: int) -> str:
@@ -62,7 +67,29 @@ def of(rate: float, out_of: int) -> str:
     >>> of(0.144, 100), of(0.0153, 100), of(0.00004, 10_000)
     ('14 of 100', '1.5 of 100', 'fewer than 1 of 10,000')
     """
-    return f"{counted(rate, out_of) or 'fewer than 1'} of {out_of:,}"
+    return f"{number(rate, out_of)} of {out_of:,}"
+
+
+def at_most(rate: float, out_of: int) -> str:
+    """An upper bound as a count: rounded up, never down.
+
+    >>> at_most(0.02504, 100), at_most(0.3, 100), at_most(0.0001, 100), at_most(0.9532, 100)
+    ('2.6 of 100', '30 of 100', 'fewer than 1 of 100', '96 of 100')
+    """
+    step = 10 if rate * out_of < 10 else 1
+    return of(min(math.ceil(rate * out_of * step - 1e-9) / step / out_of, 1.0), out_of)
+
+
+def ends(low: float, high: float, out_of: int) -> str:
+    """The ends of an interval as bare counts, with one decimal below ten or where whole numbers would hide its width.
+
+    >>> ends(0.131, 0.152, 100), ends(0.014, 0.0163, 100), ends(0.141, 0.144, 100)
+    ('13 to 15', '1.4 to 1.6', '14.1 to 14.4')
+    """
+    counts = [low * out_of, high * out_of]
+    alike = math.floor(counts[0] + 0.5) == math.floor(counts[1] + 0.5)
+    decimals = 1 if alike or counts[1] < 9.95 else 0
+    return " to ".join(f"{count:,.{decimals}f}" for count in counts)
 
 
 def interval(low: float, high: float, out_of: int) -> str:
@@ -71,9 +98,7 @@ def interval(low: float, high: float, out_of: int) -> str:
     >>> interval(0.131, 0.152, 100), interval(0.141, 0.144, 100), interval(0.0001, 0.02, 100)
     ('13 to 15 of 100', '14.1 to 14.4 of 100', '0.0 to 2.0 of 100')
     """
-    ends = [low * out_of, high * out_of]
-    decimals = 0 if math.floor(ends[0] + 0.5) != math.floor(ends[1] + 0.5) and ends[1] >= 9.95 else 1
-    return f"{ends[0]:,.{decimals}f} to {ends[1]:,.{decimals}f} of {out_of:,}"
+    return f"{ends(low, high, out_of)} of {out_of:,}"
 
 
 def lift(value: float) -> str:
@@ -82,8 +107,8 @@ def lift(value: float) -> str:
     >>> lift(14.2), lift(2.26), lift(1.0)
     ('14 times chance', '2.3 times chance', '1 times chance')
     """
-    number = f"{value:,.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
-    return f"{number} times chance"
+    times = f"{value:,.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
+    return f"{times} times chance"
 
 
 def linked(rate: float, out_of: int, k: int = 1) -> tuple[str, str]:
@@ -92,7 +117,7 @@ def linked(rate: float, out_of: int, k: int = 1) -> tuple[str, str]:
     >>> linked(0.144, 100)
     ('14 of 100', ' images are linked to the right report.')
     """
-    verb = "is" if counted(rate, out_of) in ("", "1") else "are"
+    verb = "is" if number(rate, out_of) in ("fewer than 1", "1") else "are"
     count = of(rate, out_of)
     if k == 1:
         return upper(count), f" images {verb} linked to the right report."
@@ -153,9 +178,8 @@ def links_more(
     """
     if not told:
         return "", f"{one} and {other}", " cannot be told apart on these images."
-    count = (
-        f"{counted(abs(difference), out_of) or 'fewer than 1'} {'more' if difference > 0 else 'fewer'} of {out_of:,}"
-    )
+    by, way = number(abs(difference), out_of), "more" if difference > 0 else "fewer"
+    count = f"{by} {way} of {out_of:,}"
     first = "" if k == 1 else f" among the first {k}"
     return f"{one} {'links' if k == 1 else 'finds'} ", count, f" images{first} than {other}."
 
@@ -178,7 +202,7 @@ def first_in(probability: float, pool_size: int) -> str:
     'First in 29 of 100 random pools of this size. Guessing: 1.'
     """
     out_of = denominator(pool_size)
-    guessed = counted(1 / pool_size, out_of) or "fewer than 1"
+    guessed = number(1 / pool_size, out_of)
     return f"First in {of(probability, out_of)} random pools of this size. Guessing: {guessed}."
 
 
@@ -190,55 +214,3 @@ def too_few(n: int) -> str:
 def upper(text: str) -> str:
     """First letter large, the rest as it is."""
     return text[:1].upper() + text[1:]
-
-
-# -- with one decimal below ten ---------------------------------------------------------------------------------------
-
-
-def number(rate: float, out_of: int) -> str:
-    """A rate as a bare count, with one decimal below ten: there a whole number would hide a half as large again. So it
-    would hide that nearly all are not all.
-
-    >>> number(0.158, 100), number(0.0148, 100), number(0.01, 100), number(0.004, 100), number(0.0, 100)
-    ('16', '1.5', '1', 'fewer than 1', '0')
-    >>> number(1.0, 100), number(0.996, 100), number(0.9999, 100)
-    ('100', '99.6', 'more than 99.9')
-    """
-    count = rate * out_of
-    if 0 < count < 1 - 1e-9:
-        return "fewer than 1"
-    if out_of - 0.05 <= count < out_of - 1e-9:
-        return f"more than {out_of - 0.1:,.1f}"
-    fine = count < 9.95 or count >= out_of - 0.5
-    decimals = 1 if fine and abs(count - round(count)) > 1e-9 else 0
-    return f"{count:,.{decimals}f}"
-
-
-def counted(rate: float, out_of: int) -> str:
-    """
-    >>> counted(0.0148, 100), counted(0.00004, 10_000)
-    ('1.5 of 100', 'fewer than 1 of 10,000')
-    """
-    return f"{number(rate, out_of)} of {out_of:,}"
-
-
-def at_most(rate: float, out_of: int) -> str:
-    """An upper bound as a count: rounded up, never down.
-
-    >>> at_most(0.02504, 100), at_most(0.3, 100), at_most(0.0001, 100), at_most(0.9532, 100)
-    ('2.6 of 100', '30 of 100', 'fewer than 1 of 100', '96 of 100')
-    """
-    step = 10 if rate * out_of < 10 else 1
-    return counted(min(math.ceil(rate * out_of * step - 1e-9) / step / out_of, 1.0), out_of)
-
-
-def ends(low: float, high: float, out_of: int) -> str:
-    """The ends of an interval as bare counts, with one decimal below ten or where whole numbers would hide its width.
-
-    >>> ends(0.131, 0.152, 100), ends(0.014, 0.0163, 100), ends(0.141, 0.144, 100)
-    ('13 to 15', '1.4 to 1.6', '14.1 to 14.4')
-    """
-    counts = [low * out_of, high * out_of]
-    alike = math.floor(counts[0] + 0.5) == math.floor(counts[1] + 0.5)
-    decimals = 1 if alike or counts[1] < 9.95 else 0
-    return " to ".join(f"{count:,.{decimals}f}" for count in counts)

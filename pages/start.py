@@ -52,7 +52,7 @@ ladder, where = st.columns([0.64, 0.36], gap="large")
 with ladder:
     rows, problems = page.all_models(pool_size, 1, steps)
     rungs = all(model in LADDER for model in labels)
-    st.subheader("The more a model has seen of radiology, the more it links" if rungs else "What each model links")
+    st.header("The more a model has seen of radiology, the more it links" if rungs else "What each model links")
     if len(rows):
         out_of = sentences.denominator(pool_size)
         st.plotly_chart(
@@ -64,7 +64,7 @@ with ladder:
         )
     page.left_out(problems)
 with where:
-    st.subheader("Where to go")
+    st.header("Where to go")
     page.destination(
         "pages/examples.py",
         "Look at one image and its reports",

@@ -59,14 +59,14 @@ OF_RELEASES = {
         sign="◆",
         what="Sums over patients with noise; no single record",
         limit="these statistics, holding images and reports unpaired, is right at most {most} times",
-        assumed="About the patients summed, any matching as likely as any other; another query adds to it. Who "
-        "knows the order of images and reports is not limited. Illustration: a release takes secret noise.",
-        whom="who holds images and reports unpaired",
-        paired="who knows the other patients",
+        assumed="About the patients summed, any matching as likely as any other; another query adds to it. "
+        "Whoever knows the order of images and reports is not limited. Illustration: a release takes secret noise.",
+        whom="whoever holds images and reports unpaired",
+        paired="whoever knows the other patients",
         about=", about patients who were summed",
         attacks={
-            "holds images and reports unpaired": "Who holds images and reports unpaired",
-            "knows every other patient": "Who knows every other patient",
+            "holds images and reports unpaired": "Whoever holds images and reports unpaired",
+            "knows every other patient": "Whoever knows every other patient",
         },
     ),
     "codes": OfRelease(
@@ -133,7 +133,7 @@ def deed(name: object) -> str | None:
     """What an attacker does, in a few words; None where nothing is said.
 
     >>> deed("white-box"), deed("cosine")
-    ('undoes the heads', None)
+    ('turns the heads back', None)
     """
     deeds = {row.name: row.deed for row in ATTACKERS.values() if row.deed} | {_PREDICTOR[0]: _PREDICTOR[2]}
     return deeds.get(str(name))
@@ -142,6 +142,30 @@ def deed(name: object) -> str | None:
 def sees_images(name: object) -> bool:
     """Whether an attacker needs the raw images, and so does not depend on any head."""
     return str(name) in ATTACKERS and IMAGES in ATTACKERS[str(name)].holds
+
+
+IN_PLAIN_WORDS = {
+    "cosine": "Takes the most similar report, as the model itself would. Does not adapt to anything.",
+    "white-box": "Has the new heads and turns them back, as far as can be, into the model that everybody has.",
+    "known-images": "Has images of other patients before and after, and learns to turn one into the other.",
+    "known-pairs": "Has images with their reports of other patients, and learns from them which report goes with what.",
+    "bayes-gaussian": "Learns from such pairs how much noise there is too, and picks the likeliest report.",
+    "reader": "The better of these two, who also reads in each report which of the 14 findings it states.",
+    "dual-encoder": "Trains two small networks on such pairs, one for what was released and one for reports.",
+    "dual-and-reader": "Puts the network and the reading of findings together.",
+    "dual-on-images": "Has the X-rays themselves, so that no head is in the way, and trains such networks too.",
+    "raw-images": "Has the X-rays themselves and runs a public model on them: no head is in the way.",
+    _PREDICTOR[0]: "Of codes: learns which reports go with which cell.",
+}
+"""By name: what an attacker does, for those who know none of this. One from elsewhere has its own line."""
+
+
+def in_plain_words(name: str) -> str:
+    """
+    >>> in_plain_words("white-box")
+    'Has the new heads and turns them back, as far as can be, into the model that everybody has.'
+    """
+    return IN_PLAIN_WORDS.get(name) or ATTACKERS[name].says
 
 
 # -- rows of the lab's tables ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer.drawing import palette
+from explorer.drawing.glossary import linked
 from explorer.drawing.words import mechanisms
 from explorer.examples import gallery, ranked, strip, viewer
 from explorer.frame import kept, state
@@ -245,7 +246,7 @@ def _filters(examples: Examples, n_found: int) -> None:
     views = views_of(examples)
     if views:
         st.segmented_control("View", views, selection_mode="multi", format_func=gallery.view_words, key="find views")
-    st.slider("Exposure percentile", 0, 100, key="find exposure", help="100: linked most easily.")
+    st.slider("Exposure percentile", 0, 100, key="find exposure", help=linked("100: linked most easily."))
     left, right = st.columns(2)
     left.text_input("Patient", key="find patient")
     right.text_input("Image", key="find record")

@@ -121,6 +121,15 @@ def radiograph(entry: Entry, record: pd.Series, wanted: str | None) -> bytes:
     return _radiograph(_images(entry), _plain(record), side, f"{name} · {view} · {origin}", alt)
 
 
+def unnamed(entry: Entry, record: pd.Series, name: str, wanted: str | None) -> bytes:
+    """As `radiograph`, but it tells neither which image it is nor what is found in it; `name` stands for it."""
+    view = view_words(record["view"])
+    origin = "synthetic" if entry.synthetic else entry.cohort
+    side = viewer.DETAIL_SIDE if wanted == name else viewer.SIDE
+    payload = _radiograph(_images(entry), _plain(record), side, f"{view} · {origin}", f"Chest radiograph, {view}.")
+    return viewer.renamed(payload, name)
+
+
 @st.cache_data(show_spinner=False, max_entries=2000)
 def _picture(images: str, record: dict[str, Any], side: int = strip.SIDE) -> str | None:
     try:

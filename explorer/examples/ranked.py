@@ -106,7 +106,12 @@ def _card(card: Card, n_hidden_above: int, short: int) -> str:
 
 def _shown(text: str) -> str:
     """Text from a cohort, ready to stand in HTML: escaped, and unable to turn the direction of what is around it."""
-    return f"<bdi>{escape(text.translate(_TURNING))}</bdi>"
+    return f"<bdi>{escape(unturned(text))}</bdi>"
+
+
+def unturned(text: str) -> str:
+    """Text from a cohort without marks that would turn the direction of what is around it."""
+    return text.translate(_TURNING)
 
 
 def without_text(words: int, why: str) -> str:

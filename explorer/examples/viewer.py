@@ -63,6 +63,12 @@ def pack_failure(what: str, remedy: str, *, image: str = "", caption: str = "") 
     return _packed({"image": image, "caption": caption, "alt": "", "failed": [what, remedy]}, b"")
 
 
+def renamed(payload: bytes, image: str) -> bytes:
+    """A payload under another name of its image."""
+    end = 4 + int.from_bytes(payload[:4], "little")
+    return _packed({**json.loads(payload[4:end]), "image": image}, payload[end:])
+
+
 def _packed(header: dict[str, Any], pixels: bytes) -> bytes:
     text = json.dumps(header).encode()
     return len(text).to_bytes(4, "little") + text + pixels

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from explorer.drawing.glossary import linked
 from explorer.frame.kept import study
 from explorer.frame.state import (
     LARGEST_EPSILON,
@@ -55,6 +56,7 @@ def _choose(
 ) -> Any:
     key = f"{key}:{len(values)}" if len(values) > 4 else key
     _show(key, value)
+    help = linked(help)
     if len(values) > 4:
         return st.selectbox(label, values, format_func=words, key=key, on_change=_take, args=(name, key), help=help)
     return st.segmented_control(
@@ -78,7 +80,7 @@ def pool_box(largest: int, key: str, label: str = "or any N") -> int:
             key=key,
             on_change=_take,
             args=("N", key),
-            help=help,
+            help=linked(help),
             width=150,
         )
     )
@@ -131,7 +133,7 @@ def several(name: str, label: str, options: Mapping[str, str], key: str, help: s
         format_func=options.__getitem__,
         key=key,
         on_change=take,
-        help=help,
+        help=linked(help),
     )
     return tuple(chosen)
 
@@ -189,7 +191,7 @@ def prior_slider(key: str) -> int:
             key=key,
             on_change=_take,
             args=("prior", key),
-            help="For how many of 100 images the right report is in the pool. It is set here, not measured.",
+            help=linked("For how many of 100 images the right report is in the pool. It is set here, not measured."),
         )
     )
 
@@ -203,7 +205,7 @@ def epsilon_slider(options: Sequence[float], key: str, label: str, help: str) ->
     def take() -> None:
         put("epsilon", f"{st.session_state[key]:g}")
 
-    st.select_slider(label, options, key=key, format_func=epsilon_words, on_change=take, help=help)
+    st.select_slider(label, options, key=key, format_func=epsilon_words, on_change=take, help=linked(help))
     return chosen
 
 
@@ -240,7 +242,7 @@ def limit_slider(options: Sequence[float], key: str, label: str, help: str) -> f
     def take() -> None:
         put("limit", f"{st.session_state[key]:.4g}")
 
-    st.select_slider(label, options, key=key, format_func=limit_words, on_change=take, help=help)
+    st.select_slider(label, options, key=key, format_func=limit_words, on_change=take, help=linked(help))
     return value
 
 
@@ -255,14 +257,14 @@ def limit_words(value: float) -> str:
 def switch(name: str, label: str, off: str, on: str, *, key: str, help: str | None = None) -> bool:
     """A common value of two as a toggle. Returns whether it is on."""
     _show(key, get(name) == on)
-    st.toggle(label, key=key, help=help, on_change=lambda: put(name, on if st.session_state[key] else off))
+    st.toggle(label, key=key, help=linked(help), on_change=lambda: put(name, on if st.session_state[key] else off))
     return bool(get(name) == on)
 
 
 def seed_box(key: str, label: str, help: str) -> None:
     """The seed of the noise of a run that can be repeated."""
     _show(key, int(get("seed")))
-    st.number_input(label, 0, 999_999_999, key=key, step=1, on_change=_take, args=("seed", key), help=help)
+    st.number_input(label, 0, 999_999_999, key=key, step=1, on_change=_take, args=("seed", key), help=linked(help))
 
 
 def cohort_control(key: str) -> None:
@@ -276,7 +278,7 @@ def cohort_control(key: str) -> None:
         key=key,
         on_change=_take,
         args=("cohort", key),
-        help="Where the images and reports on every page come from.",
+        help=linked("Where the images and reports on every page come from: a cohort."),
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer.drawing import palette
+from explorer.drawing.glossary import linked
 from explorer.frame import controls, kept, state
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
@@ -24,7 +25,11 @@ PAGES = {
         ("exposure", "Who is exposed", "groups"),
     ],
     "Protect": [("mitigation", "Mitigation", "shield"), ("frontier", "Compare mitigations", "balance")],
-    "Share": [("report", "Report to file", "description")],
+    "Share": [
+        ("play", "Be the attacker", "casino"),
+        ("report", "Report to file", "description"),
+        ("methods", "Methods and words", "menu_book"),
+    ],
 }
 """The menu: group -> (file in pages/ and URL, name, Material icon). Names of over 20 characters would be cut off."""
 
@@ -85,7 +90,7 @@ def _cohort_box() -> None:
                 "Show report text",
                 key=f"text switch {state.cohort()}",  # asked for one cohort, not for all
                 persist_state="session",
-                help="Off: no report text is sent to this page.",
+                help=linked("Off: no report text is sent to this page."),
             )
         st.session_state["text may be shown"] = synthetic or switched_on
 

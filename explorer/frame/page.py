@@ -10,6 +10,7 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
+from explorer.drawing.glossary import linked_html
 from explorer.frame import controls, kept, state
 from linkage_core import sentences
 from linkage_core.errors import LinkageError
@@ -218,7 +219,8 @@ def headline(count: str, rest: str, *lines: str, small: str = "", before: str = 
     there too where N is not the one that was asked for."""
     small = " · ".join(filter(None, (small, controls.replaced_pool())))
     big = "<br>".join([f"{escape(before)}<b>{escape(count)}</b>{escape(rest)}", *map(escape, lines)])
-    st.html(f'<div class="{kind}"><p class="le-big">{big}</p><p class="le-small">{escape(small)}</p></div>')
+    facts = linked_html(escape(small))
+    st.html(f'<div class="{kind}"><p class="le-big">{big}</p><p class="le-small">{facts}</p></div>')
 
 
 def few_words(n_images: float, low: float, high: float, out_of: int) -> list[str]:

@@ -56,9 +56,16 @@ DEFAULTS: dict[str, Any] = {
     "option": None,
     "filed": "",
     "sections": "",
+    "reports": 4,
+    "round": 1,
+    "played": "as-is",
+    "part": "words",
+    "purpose": "train",
+    "show": "families",
 }
 K_CHOICES = (1, 5, 10)
 WANTED_CHOICES = (50, 80, 90)
+REPORTS_CHOICES = (4, 6, 10)
 CHOICES = {"tab": ("curve", "compare", "decoys"), "decoys": ("any", "same"), "rule": open_world.RULES} | {
     "group": exposure.GROUPS,
     "list": ("records", "with", "groups"),
@@ -71,6 +78,10 @@ CHOICES |= {
     "use": tuple(frontier.USES),
     "keep": ("declared", "undeclared"),
     "tolerance": ("0.2", "1", "2"),
+    "played": ("as-is", "mitigated"),
+    "part": ("words", "formulas", "attackers", "pitfalls", "tour", "leave"),
+    "purpose": ("train", "read", "search", "nothing"),
+    "show": ("families", "all"),
 }
 LARGEST_EPSILON = 1000.0
 MITIGATED = "@mitigation"
@@ -138,11 +149,13 @@ def _parse(name: str, text: str) -> Any:
         return int(text) if text in map(str, range(101)) else None
     if name == "wanted":
         return int(text) if text in map(str, WANTED_CHOICES) else None
+    if name == "reports":
+        return int(text) if text in map(str, REPORTS_CHOICES) else None
     if name == "epsilon":
         return epsilon_text(text)
     if name == "limit":
         return limit_text(text)
-    if name == "seed":
+    if name in ("seed", "round"):
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
     if name == "findings":
         listed = text.split(",")

@@ -55,16 +55,16 @@ def draw(pictures: Pictures, colours: Palette) -> None:
     """Linkage against pool size beside usefulness, and the attackers under them."""
     left, right = st.columns([0.61, 0.39], gap="medium")
     with left:
-        st.subheader("Linkage against pool size")
+        st.header("Linkage against pool size")
         st.html(pictures.curve_legend)
         _show(pictures.curve, "mitigation curve", colours)
     with right:
-        st.subheader("Usefulness")
+        st.header("Usefulness")
         st.html(pictures.use_legend)
         _show(pictures.use, "mitigation use", colours)
         with st.container(border=True, key="mi-damage"):
             st.html(pictures.note)
-    st.subheader("Does it survive an attacker who adapts?")
+    st.header("Does it survive an attacker who adapts?")
     if pictures.no_attackers:
         height = bars.attackers_height(N_BARS)
         st.html(f'<div class="mi-blank" style="height:{height}px">{pictures.no_attackers}</div>')

@@ -57,7 +57,7 @@ def guarantee(made: Guarantee, palette: Palette) -> str:
             "this would hold.</p>"
         )
     return (
-        f'<div class="mi-card">{head}<p class="mi-big">Who guesses whether a patient was used is {big}.</p>'
+        f'<div class="mi-card">{head}<p class="mi-big">Whoever guesses whether a patient was used is {big}.</p>'
         f"{scale}{more}</div>"
     )
 

@@ -178,7 +178,7 @@ def game_rows(games: pd.DataFrame, head: str, game: str, out_of: int) -> pd.Data
 def ceiling_words(out_of: int) -> str:
     """What an attacker reaches under any head who knows the clean embeddings: release.ceiling without noise."""
     return (
-        "Who knows every candidate's clean embedding finds the record: embeddings are deterministic, "
+        "Whoever knows every candidate's clean embedding finds the record: embeddings are deterministic, "
         f"{of(1.0, out_of)} images. No head limits that; a release can."
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,9 +14,11 @@ from streamlit.delta_generator import DeltaGenerator
 from explorer.drawing import charts, downloads, palette
 from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_buttons, switch
-from explorer.protect import frontier, options
+from explorer.protect import frontier, options, purposes
 from linkage_core import sentences
 from linkage_core.cohorts.labels.cohort import labels_line
+from linkage_core.lab import measured
+from linkage_core.mitigation.training import SITE_B
 
 TABLE_HEIGHT = 420
 HOW = "Choose another model or cohort, or make the table:"
@@ -29,8 +32,8 @@ WORDS = """
 - **Certified at most**: no attacker passes it, whatever else they know of the candidates. For *capped records* from one
   record alone, not for a whole folder matched one to one; for *codes* also for the whole folder. For *statistics* about
   the patients whose records were summed, beyond what the attacker already had, and for who holds their images and
-  reports but not which belongs to which, any matching being as likely as any other: the study's threat. Who knows the
-  other patients is limited to less; who knows the order of images and reports, by nothing. Heads have no such limit.
+  reports but not which belongs to which, any matching being as likely as any other: the study's threat. Whoever knows
+  the other patients is limited to less; who knows the order of images and reports, by nothing. Heads have none.
 - **Asked**: released records as their limit is, one image of each study drawn at random, every other study a candidate,
   those of the same patient too. Heads and clean embeddings as on the other pages: every image, among reports of other
   patients. A release thus compares with its limit exactly, with a head roughly. Where next to nothing is linked a
@@ -46,6 +49,22 @@ WORDS = """
 - **Runs** that differ by their seed alone are one mitigation: their mean, and the range over them.
 - **Clean embeddings**, **nothing released** and **noise only** are there to compare with and are not counted.
 """
+
+
+FAMILY_LEGEND = """<p class="le-small le-flat">One row a family: the setting that keeps the findings with the smallest
+limit or, where nothing limits it, with least linked; where none keeps them, the one that loses least. Dot: what the
+worst attacker reached, bar: 95% interval. Upright mark: limit, where it is on the axis. Grey line: guessing.</p>"""
+MAKE = """
+Make the ledger of the site once, then the release. Names of files are yours to choose; the folder must not exist.
+
+`linkage ledger create site.ledger {cohort}/{model} --epsilon 3 --lift 1000`
+"""
+MADE = (
+    "It writes the data, certificate.json and the page release.html, which says what left and with which limit: open "
+    "that "
+    "page before anything is sent. Of statistics the command makes one query over all 14 findings with as much noise."
+)
+MADE_HEAD = "It trains the heads; what leaves then are embeddings under them, which nothing limits."
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,11 @@ def assumptions() -> None:
         model_control("frontier model")
 
 
+def all_settings() -> None:
+    """The switch to every setting that was measured, in place of one a family."""
+    switch("show", "All settings", "families", "all", key="frontier show")
+
+
 def pool_sizes(known: kept.Options, cohort: str) -> list[int]:
     """The values of N to choose from, of those at which half of the options or more were measured; none where nothing
     was. Of a small cohort more patients may have been summed than are held out: so large an N is for sums alone."""
@@ -108,8 +132,8 @@ def pool_sizes(known: kept.Options, cohort: str) -> list[int]:
     if not len(known.options) or not len(here):
         return []
     options = here.groupby("pool_size")["option"].nunique()
-    measured = [int(n) for n in options.index[options >= options.max() / 2]]
-    return [n for n in (100, 1000, 10_000) if n in measured] or measured[-1:]
+    common = [int(n) for n in options.index[options >= options.max() / 2]]
+    return [n for n in (100, 1000, 10_000) if n in common] or common[-1:]
 
 
 def nothing_yet(cohort: str, model: str) -> None:
@@ -144,6 +168,72 @@ def controls(cohort: str, model: str, sizes: Sequence[int]) -> Asked:
             st.html('<div class="fr-label">Must keep</div>')
             switch("keep", "Undeclared findings too", "declared", "undeclared", key="frontier keep")
     return Asked(cohort, model, pool_size, attacker, use, state.get("keep"), state.get("tolerance"))
+
+
+# -- what may leave for a purpose -------------------------------------------------------------------------------------
+
+
+def purpose_controls(cohort: str, model: str, sizes: Sequence[int]) -> tuple[Asked, purposes.Purpose]:
+    """The row of controls: purpose, N, what has to be kept. The attacker is the worst of those tried."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="top"):
+        labels = {name: one.label for name, one in purposes.PURPOSES.items()}
+        purpose = purposes.PURPOSES[choice("purpose", "I want to", labels, key="frontier purpose")]
+        pool_size = pool_buttons(sizes, "frontier N", "Pool size (N)")
+        with st.container(width="content", gap=None):
+            st.html('<div class="fr-label">Must keep</div>')
+            switch("keep", "Undeclared findings too", "declared", "undeclared", key="frontier keep")
+    asked = Asked(cohort, model, pool_size, measured.WORST, purpose.use, state.get("keep"), state.get("tolerance"))
+    return asked, purpose
+
+
+def advice_on(asked: Asked, purpose: purposes.Purpose) -> purposes.Advice:
+    """What may leave for a purpose, from every mitigation that was measured for its use."""
+    table = kept.compared_options(asked.cohort, asked.model, asked.pool_size, asked.attacker, purpose.use)
+    return purposes.advise(options.merged(table), purpose, float(asked.tolerance), asked.keep)
+
+
+def draw_families(asked: Asked, purpose: purposes.Purpose, known: kept.Options, title_place: DeltaGenerator) -> None:
+    """The answer, the recommended row, one row a family, the command, and the way to what may leave."""
+    advice = advice_on(asked, purpose)
+    trained = advice if purpose.use == "trained" else advice_on(asked, purposes.PURPOSES["train"])
+    first, rest = purposes.first_sentence(advice, trained, asked.keep, asked.pool_size, asked.out_of)
+    small = [purposes.not_told_apart(advice, asked.pool_size, asked.out_of), purpose.note]
+    page.headline(first, rest, small=" ".join(part for part in small if part), kind="le-line fm-answer")
+    if not len(advice.families):
+        return
+    if advice.best is not None:
+        with st.container(border=True, key="frontier best"):
+            st.html(purposes.card(advice, asked.pool_size, asked.out_of))
+            make_it(asked, advice.best, known)
+    st.html(purposes.family_table(advice, asked.pool_size, asked.out_of, palette.current()))
+    st.html(FAMILY_LEGEND)
+    with title_place:
+        name = page.file_name("what-may-leave", asked.cohort, asked.model, purpose.name, f"N{asked.pool_size}")
+        file = page.filed_as_is(purposes.filed(advice), state.synthetic())
+        page.save(("Table (CSV)", f"{name}.csv", lambda: downloads.csv(file)))
+
+
+def make_it(asked: Asked, best: Mapping[str, Any], known: kept.Options) -> None:
+    """The way to its page, to what may leave, and the command that makes it."""
+    heads = kept.lab_tables(asked.cohort, asked.model).heads
+    link = options.settings_link(best, known.options, heads, asked.pool_size)
+    option = known.options[known.options["option"] == best["option"]].iloc[0].to_dict()
+    public = SITE_B if SITE_B in kept.store().cohorts() and asked.cohort != SITE_B else ""
+    said = purposes.command(option, asked.cohort, asked.model, public)
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        if link:
+            st.page_link("pages/mitigation.py", label="Open in Mitigation", icon=":material/shield:", query_params=link)
+        st.page_link(
+            "pages/methods.py",
+            label="What may leave, and what the limit assumes",
+            icon=":material/description:",
+            query_params={"part": "leave"},
+        )
+        if said:
+            with st.popover("Make it", icon=":material/terminal:"):
+                st.markdown(MAKE.format(cohort=asked.cohort, model=asked.model))
+                st.code(said, language=None, wrap_lines=True)
+                st.caption(MADE if said.startswith("linkage release") else MADE_HEAD)
 
 
 # -- the answer ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing import charts, downloads, palette
+from explorer.drawing.glossary import linked_html
 from explorer.drawing.words import RELEASES, mechanisms
 from explorer.examples import ranked
 from explorer.frame import controls as frame_controls
@@ -153,7 +154,9 @@ def draw(at: AtSetting, title_place: DeltaGenerator) -> None:
     colours = palette.current()
     with title_place:
         assumptions(at)
-    before_after.cards(lambda: st.html(cards.guarantee(at.guarantee, colours)), lambda: linkage(at, colours))
+    before_after.cards(
+        lambda: st.html(linked_html(cards.guarantee(at.guarantee, colours))), lambda: linkage(at, colours)
+    )
     pictures = pictures_of(at, colours)
     with title_place:
         save(at, pictures)
@@ -174,16 +177,18 @@ def draw(at: AtSetting, title_place: DeltaGenerator) -> None:
 def linkage(at: AtSetting, colours: palette.Palette) -> None:
     """Card 2, and under it what can be run."""
     st.html(
-        cards.measured(
-            at.before_row,
-            at.after_row,
-            release=at.release,
-            pool_size=at.pool_size,
-            out_of=at.out_of,
-            n_own=at.n_own,
-            palette=colours,
-            cosine=at.cosine_row,
-            cosine_before=at.cosine_before_row,
+        linked_html(
+            cards.measured(
+                at.before_row,
+                at.after_row,
+                release=at.release,
+                pool_size=at.pool_size,
+                out_of=at.out_of,
+                n_own=at.n_own,
+                palette=colours,
+                cosine=at.cosine_row,
+                cosine_before=at.cosine_before_row,
+            )
         )
     )
     action(at)

@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing import downloads, palette
 from explorer.drawing import words as protect_words
+from explorer.drawing.glossary import linked_html
 from explorer.examples import ranked
 from explorer.frame import controls, kept, page, state
 from explorer.protect import before_after, curve, releases
@@ -162,9 +163,13 @@ def draw(tables: kept.Lab, pool_size: int, title_place: DeltaGenerator) -> None:
         return
     at = at_release(release, _known(), tables.linkage, state.cohort(), pool_size)
     before_after.cards(
-        lambda: st.html(releases.limit(release, pool_size, at.out_of, colours)),
+        lambda: st.html(linked_html(releases.limit(release, pool_size, at.out_of, colours))),
         lambda: st.html(
-            releases.measured(release, at.rows, at.before_row, pool_size=pool_size, out_of=at.out_of, palette=colours)
+            linked_html(
+                releases.measured(
+                    release, at.rows, at.before_row, pool_size=pool_size, out_of=at.out_of, palette=colours
+                )
+            )
         ),
     )
     pictures = pictures_of(at, colours)

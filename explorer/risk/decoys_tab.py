@@ -85,7 +85,7 @@ def rows_of(asked: Asked) -> pd.DataFrame:
 
 def alike_or_not(asked: Asked, table: pd.DataFrame) -> pd.DataFrame:
     """Draws what is still unequal between match and decoys, and returns it."""
-    st.subheader("Are the decoys really alike?")
+    st.header("Are the decoys really alike?")
     entry = kept.entry(asked.cohort, asked.model)
     verified = kept.verified(asked.cohort, asked.model, asked.pool, lambda: gallery.texts_to_count_with(entry))
     st.html(decoys.table(verified.balance, asked.alike))

@@ -140,6 +140,18 @@ class Examples:
             n_hidden_above=above - shown_above if reports[-1].is_match else 0,
         )
 
+    def similarities(self, record_id: str, study_ids: Sequence[str]) -> np.ndarray:
+        """(n,) similarity of an image to the reports of these studies, which are of the same split.
+
+        Raises InputError for an unknown record or study.
+        """
+        image = self._embeddings.images[self._row_of(record_id)]
+        places = pd.Index(self._embeddings.candidates["study_id"]).get_indexer(list(study_ids))
+        if (places < 0).any():
+            unknown = study_ids[int(np.flatnonzero(places < 0)[0])]
+            raise InputError(f"There is no study {unknown!r} in {self.entry.cohort}.", "Take one of the same split.")
+        return np.asarray(self._embeddings.reports[places] @ image)
+
     def largest_pool_of(self, record_id: str) -> int:
         """The largest N that this image's eligible reports can fill."""
         return int(self._study.counts.n_eligible[self._row_of(record_id)]) + 1

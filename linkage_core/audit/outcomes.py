@@ -110,7 +110,7 @@ class Outcomes:
         return int(np.argmax(enough)) if enough.any() else None
 
     def _chosen_precision(self, prior: float) -> np.ndarray:
-        return _share(prior * self._chosen_on[0], _links(prior, self._chosen_on))
+        return precision(prior, self._chosen_on)
 
     @cached_property
     def _chosen_on(self) -> np.ndarray:
@@ -165,7 +165,7 @@ class Outcomes:
                 "fpir_high": false_high,
                 "misidentified": wrong,
                 "links": links,
-                "precision": _share(prior * right, links),
+                "precision": precision(prior, self._told_on),
             }
         )
 
@@ -246,6 +246,17 @@ class Outcomes:
                     f"Too few to say: the {name} half has {in_effect:.0f} patients in effect, as few hold its images."
                 )
         return ""
+
+
+def precision(prior: float, rates: np.ndarray) -> np.ndarray:
+    """Right among answers: p DIR / (p (DIR + wrong) + (1 - p) FPIR), with p the prior; NaN where nothing is answered.
+
+    rates: (3, ...) DIR, wrong although the report is there, and FPIR.
+
+    >>> precision(0.5, np.array([0.3, 0.1, 0.2])).round(6)
+    np.float64(0.5)
+    """
+    return _share(prior * rates[0], _links(prior, rates))
 
 
 def _links(prior: float, rates: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def bars(chart: Bars) -> str:
             f'<rect x="{left}" y="{y:.1f}" width="{x_of(one.rate) - left:.1f}" height="16" {fill}/>',
             _line(x_of(one.low), y + 8, x_of(one.high), y + 8, INK if one.hollow else "#111633", 1.6),
             _line(x_of(one.high), y + 4, x_of(one.high), y + 12, INK, 1.6),
-            _text(WIDTH - right + 12, y + 12, sentences.counted(one.rate, chart.out_of)),
+            _text(WIDTH - right + 12, y + 12, sentences.of(one.rate, chart.out_of)),
         ]
     x = x_of(chart.guessing)
     parts += [

@@ -79,7 +79,7 @@ def headline(found: Found) -> str:
     _, rest = sentences.linked(row["recall"], out_of)
     around = sentences.ends(row["recall_low"], row["recall_high"], out_of)
     return (
-        f"Among {found.pool_size:,} reports, {sentences.counted(row['recall'], out_of)}{rest.removesuffix('.')} "
+        f"Among {found.pool_size:,} reports, {sentences.of(row['recall'], out_of)}{rest.removesuffix('.')} "
         f"({around}). Guessing would link {sentences.number(row['chance'], out_of)} of {out_of:,}."
     )
 
@@ -125,7 +125,7 @@ def _worst_words(found: Found) -> str:
     who = PLAIN.get(str(row["named"]), attacker_label(row["named"]).lower())
     return (
         f"An attacker who adapts may do better. The worst of those tried ({attacker_label(row['named'])}: {who}) links "
-        f"{sentences.counted(row['recall'], out_of)} ({sentences.ends(row['recall_low'], row['recall_high'], out_of)}) "
+        f"{sentences.of(row['recall'], out_of)} ({sentences.ends(row['recall_low'], row['recall_high'], out_of)}) "
         f"among {int(row['pool_size']):,} reports, measured on {row['n_queries']:,.0f} images of held-out patients."
     )
 
@@ -382,7 +382,7 @@ def curve(found: Found) -> list[Block]:
     last = found.first.curve.iloc[-1]
     words = (
         f"Images linked against the number of reports, both on a logarithmic scale. {found.first.name}: "
-        f"{sentences.counted(last['recall'], sentences.denominator(int(last['pool_size'])))} at N = "
+        f"{sentences.of(last['recall'], sentences.denominator(int(last['pool_size'])))} at N = "
         f"{int(last['pool_size']):,}."
     )
     blocks: list[Block] = [

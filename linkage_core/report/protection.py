@@ -458,12 +458,12 @@ def _bars(name: str, caption: str, before: Sequence[Told], after: Sequence[Told]
     if not after or len(bars) < 2:
         return []
     out_of = sentences.denominator(of.pool_size)
-    told = "; ".join(f"{bar.name} {sentences.counted(bar.rate, out_of)}" for bar in bars)
+    told = "; ".join(f"{bar.name} {sentences.of(bar.rate, out_of)}" for bar in bars)
     return [Bars(name, caption, f"{told}; guessing {_guess(of.pool_size)}.", tuple(bars), 1 / of.pool_size, out_of)]
 
 
 def _guess(pool_size: int) -> str:
-    return sentences.counted(1 / pool_size, sentences.denominator(pool_size))
+    return sentences.of(1 / pool_size, sentences.denominator(pool_size))
 
 
 def _table(

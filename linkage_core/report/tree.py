@@ -188,7 +188,7 @@ def cell(column: Column, row: Row) -> str:
         out_of = int(row["out_of"]) if column.how == "rate" else 100
         ends = "" if low is None or high is None else sentences.ends(low, high, out_of)
         same = len(set(ends.split(" to "))) == 1  # narrower than can be said
-        return sentences.counted(value, out_of) + (f" ({ends})" if ends and not same else "")
+        return sentences.of(value, out_of) + (f" ({ends})" if ends and not same else "")
     if column.how == "points":
         told = [sentences.signed(100 * end, 1) for end in (low, high) if end is not None]
         return sentences.signed(100 * value, 1) + (f" ({' to '.join(told)})" if len(told) == 2 else "")

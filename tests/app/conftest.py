@@ -58,15 +58,19 @@ def open_page(store_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return open_page
 
 
+def blocks(app: AppTest) -> list[str]:
+    """The HTML blocks of the page, but for the links that lead from words to their entries."""
+    return [re.sub(r'<a class="le-word"[^>]*>(.*?)</a>', r"\1", str(node.proto.body)) for node in app.get("html")]
+
+
 def words(app: AppTest) -> str:
     """Everything the page says in HTML blocks, markdown, captions and plain text."""
-    blocks = [str(node.proto.body) for node in app.get("html")]
-    return "\n".join([*blocks, *(node.value for kind in (app.markdown, app.caption, app.text) for node in kind)])
+    return "\n".join([*blocks(app), *(node.value for kind in (app.markdown, app.caption, app.text) for node in kind)])
 
 
 def headline(app: AppTest) -> str:
     """The answer of the page, without markup."""
-    block = next(str(node.proto.body) for node in app.get("html") if "le-big" in str(node.proto.body))
+    block = next(body for body in blocks(app) if "le-big" in body)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", block)).strip()
 
 

@@ -41,7 +41,8 @@ def entry(root: Path) -> Entry:
 
 @pytest.fixture
 def page(open_page: Callable[..., AppTest], root: Path) -> Callable[..., AppTest]:
-    return lambda store=root, **query: open_page(PAGE, store=store, **query)
+    """Every setting, as it stands behind the switch."""
+    return lambda store=root, **query: open_page(PAGE, store=store, **{"show": "all", **query})
 
 
 def rows_of(entry: Entry, pool_size: int = 100, attacker: str = "worst", use: str = "read") -> pd.DataFrame:

@@ -31,7 +31,7 @@ from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
-from .conftest import buttons, words
+from .conftest import blocks, buttons, words
 
 PAGE = "mitigation"
 
@@ -63,7 +63,7 @@ def _no_job_is_left() -> Iterator[None]:
 
 def card(app: AppTest, number: int) -> str:
     """The words of one of the two cards."""
-    block = next(str(n.proto.body) for n in app.get("html") if f"<b>{number} · " in str(n.proto.body))
+    block = next(body for body in blocks(app) if f"<b>{number} · " in body)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", block)).strip()
 
 

@@ -69,9 +69,9 @@ def test_the_limit_is_the_certificate_s_for_every_kind(page, entry):
     unpaired, paired = (
         math.ceil(100 * law(frontier_store.MU[3.0], 100) - 1e-9) for law in (bounds.unpaired, bounds.central)
     )
-    assert "1 · Limit, for who holds images and reports unpaired" in card(app, 1)
+    assert "1 · Limit, for whoever holds images and reports unpaired" in card(app, 1)
     assert f"holding images and reports unpaired, is right at most {unpaired} of 100 times" in card(app, 1)
-    assert f"Who knows the other patients: at most {paired} of 100" in card(app, 1)
+    assert f"Whoever knows the other patients: at most {paired} of 100" in card(app, 1)
     assert "About the patients summed" in card(app, 1)
 
 
@@ -105,8 +105,8 @@ def test_measured_linkage_has_the_ceiling_as_a_tick(page, entry):
 def test_statistics_are_about_the_patients_who_were_summed(page):
     app = page(N=100, mechanism="statistics", limit="2")
     assert "on patients who were summed" in card(app, 2)
-    assert "Who holds images and reports unpaired picks the right report" in card(app, 2)
-    assert "who knows every other patient: " in card(app, 2)
+    assert "Whoever holds images and reports unpaired picks the right report" in card(app, 2)
+    assert "whoever knows every other patient: " in card(app, 2)
     assert "Before" not in card(app, 2)
     assert "nothing to read: no single records" in str(app.get("plotly_chart")[1].proto)
 

@@ -39,7 +39,7 @@ def _places(page: Page) -> list[float]:
 
 
 def test_a_link_shows_what_was_on_screen_and_controls_move_nothing(page_at, small):
-    watched = page_at("/frontier?N=100&use=trained&option=codes-64", at=small)
+    watched = page_at("/frontier?show=all&N=100&use=trained&option=codes-64", at=small)
     page = watched.page
     expect(page.locator(".fr-one")).to_contain_text("Codes, 64 cells")
     expect(page.get_by_role("radio", name="Train on it")).to_be_checked()
@@ -62,7 +62,7 @@ def test_a_link_shows_what_was_on_screen_and_controls_move_nothing(page_at, smal
 
 
 def test_a_point_chooses_its_row_and_the_way_to_mitigation_keeps_the_setting(page_at, small):
-    page = page_at("/frontier?N=100&use=trained", at=small).page
+    page = page_at("/frontier?show=all&N=100&use=trained", at=small).page
     plot = page.locator(".js-plotly-plot").first
     # the mark of codes with 256 cells, found by what the figure says of itself
     box = plot.evaluate(
@@ -106,7 +106,7 @@ def test_the_limit_of_a_release_moves_the_cards_and_nothing_else(page_at, small)
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_cut_off_in_either_theme(page_at, small, scheme):
-    for path in ("/frontier?N=100", "/mitigation?N=100&mechanism=statistics"):
+    for path in ("/frontier?show=all&N=100", "/mitigation?N=100&mechanism=statistics"):
         page = page_at(path, scheme=scheme, at=small).page
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
         plot = page.locator(".js-plotly-plot").first

@@ -99,7 +99,7 @@ def test_a_measured_cohort_has_every_section_in_the_order_of_the_table(whole: Re
 def test_the_headline_is_the_audit_s(lab: Store, whole: Report) -> None:
     entry = lab.open("phantom", lab_store.MODEL)
     row = audit.study(entry).table([100], (1,)).iloc[0]
-    count = sentences.counted(row["recall"], 100)
+    count = sentences.of(row["recall"], 100)
     around = sentences.ends(row["recall_low"], row["recall_high"], 100)
     assert whole.headline == (
         f"Among 100 reports, {count} images are linked to the right report ({around}). Guessing would link 1 of 100."
@@ -238,7 +238,7 @@ def test_without_labels_the_sections_that_need_them_say_so(own: Store) -> None:
 def test_the_model_that_links_most_heads_the_report(own: Store) -> None:
     of = made(own, "bare")
     row = audit.study(own.open("bare", "strong")).table([100], (1,)).iloc[0]
-    assert sentences.counted(row["recall"], 100) in of.headline
+    assert sentences.of(row["recall"], 100) in of.headline
     assert "with the model strong, of 2 models the one that links most" in words(of, "answer")
     assert {row["model"] for row in tables(of)["sizes"].rows} == {"weak", "strong"}
 

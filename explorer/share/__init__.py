@@ -1,0 +1,1 @@
+"""The pages under Share: the game, and the methods and words."""
