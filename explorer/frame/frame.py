@@ -23,6 +23,7 @@ PAGES = {
         ("exposure", "Who is exposed", "groups"),
     ],
     "Protect": [("mitigation", "Mitigation", "shield"), ("frontier", "Compare mitigations", "balance")],
+    "Data": [("data", "Your data", "folder_open")],
 }
 """The menu: group -> (file in pages/ and URL, name, Material icon). Names of over 20 characters would be cut off."""
 

@@ -5,7 +5,7 @@ Everything about the run is of the core (linkage_core.lab.own). Runs belong to t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def offer(entry: Entry, linkage: pd.DataFrame, compared: Collection[str] | None 
         entry.model,
         total - len(missing),
         total,
-        own.minutes(entry, len(missing)),
+        own.minutes(entry, len(missing), quick=True),
         own.minutes(entry, len(own.missing(entry, linkage))),
         own.why_not(entry),
         own.command(entry, quick=True),
@@ -89,7 +89,7 @@ def strip(
     job = jobs.of(key_of(entry.cohort, entry.model))
     if job is not None and job.running:
         with st.container(key=f"fill-{place}"):
-            watch(entry.cohort, entry.model, place)
+            watch(key_of(entry.cohort, entry.model), place)
         return None
     found = offer(entry, linkage, compared)
     if found is None:
@@ -149,9 +149,9 @@ def ended(job: jobs.Job | None) -> str:
 
 
 @st.fragment(run_every=1.0)
-def watch(cohort: str, model: str, place: str) -> None:
-    """Progress of the run, looked at every second without drawing the page again."""
-    job = jobs.of(key_of(cohort, model))
+def watch(key: Hashable, place: str) -> None:
+    """Progress of a run, looked at every second without drawing the page again."""
+    job = jobs.of(key)
     if job is None or not job.running:
         st.rerun()
         return

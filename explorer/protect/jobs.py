@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from linkage_core.errors import LinkageError
 
@@ -35,6 +36,7 @@ class Job:
     cancelled: bool = False
     error: tuple[str, str] | None = None
     n_reports: int = 0
+    result: Any = None
     remarks: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -88,7 +90,7 @@ class Job:
 
     def _run(self, work: Callable[[Progress], object]) -> None:
         try:
-            work(self._report)
+            self.result = work(self._report)
         except Cancelled:
             self.cancelled = True
         except LinkageError as error:
@@ -120,6 +122,13 @@ def start(key: Hashable, title: str, work: Callable[[Progress], object]) -> Job 
 def of(key: Hashable) -> Job | None:
     """The last run of a key, going on or ended."""
     return _JOBS.get(key)
+
+
+def forget(key: Hashable) -> None:
+    """Drops a run that has ended, with what it returned."""
+    with _LOCK:
+        if key in _JOBS and not _JOBS[key].running:
+            del _JOBS[key]
 
 
 def running() -> Job | None:
