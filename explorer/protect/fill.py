@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from threadpoolctl import threadpool_limits
 
 from explorer.frame import kept, page, state
 from explorer.protect import jobs
@@ -73,7 +74,8 @@ def start(root: Path, cohort: str, model: str, *, quick: bool) -> jobs.Job | Non
     """Starts the run on an entry of its own; None where another run is going on."""
 
     def work(progress: jobs.Progress) -> object:
-        return own.build(Store(root).open(cohort, model), quick=quick, progress=progress)
+        with threadpool_limits(1):  # beside the pages: threads that wait for each other would take their time
+            return own.build(Store(root).open(cohort, model), quick=quick, progress=progress)
 
     return jobs.start(key_of(cohort, model), f"lab of {cohort}/{model}", work)
 

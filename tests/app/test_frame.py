@@ -18,7 +18,7 @@ def test_the_menu_has_the_pages_there_are_and_no_other():
     groups = {name: [title for _, title, _ in rows] for name, rows in frame.PAGES.items()}
     measure = ["Risk by pool size", "Missing match", "Who is exposed"]
     protect = ["Mitigation", "Compare mitigations"]
-    assert groups == {"See": ["Start", "Examples"], "Measure": measure, "Protect": protect}
+    assert groups == {"See": ["Start", "Examples"], "Measure": measure, "Protect": protect, "Data": ["Your data"]}
     assert all(len(title) <= 20 for titles in groups.values() for title in titles)
 
 

@@ -24,6 +24,7 @@ from linkage_core import shipped
 from linkage_core.audit import study
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
 from linkage_core.lab import games, grid, measured
 from linkage_core.lab import setting as settings
@@ -223,7 +224,7 @@ def test_rubbish_falls_back(page):
 def test_without_labels_or_pairs_there_are_cards_with_the_command(page):
     app = page(cohort="bare")
     assert not app.exception
-    assert "linkage embed" in words(app) or "none of the 14 labels" in words(app).lower()
+    assert "bare has too few patients in its splits" in words(app)
     assert card(app, 1).count("None established.") == 1
     trained = page(cohort="bare", mechanism="label-dpsgd")
     assert "No record has any of the 14 labels, so no label head can be trained." in words(trained)
@@ -380,8 +381,12 @@ def quick_of_two(monkeypatch):
 
 @pytest.fixture
 def own(lab_root, tmp_path) -> Path:
-    """The store with a cohort that nobody has measured, for one test."""
-    return shutil.copytree(lab_root, tmp_path / "store")
+    """The store with `ward`, a cohort that nobody has measured, for one test."""
+    store = shutil.copytree(lab_root, tmp_path / "store")
+    every = ("heldout", "attacker", "finetune")
+    found, images, texts = lab_store.cohort("ward", 120, synthetic=False, seed=5, splits=every)
+    import_arrays(found, lab_store.MODEL, images, texts, Store(store))
+    return store
 
 
 def fill_button(app: AppTest, page: str = PAGE):
@@ -389,9 +394,9 @@ def fill_button(app: AppTest, page: str = PAGE):
 
 
 def test_the_page_offers_what_fills_it_for_this_cohort_and_does(page, own, quick_of_two, monkeypatch):
-    app = page(store=own, cohort="clinic", mechanism="label-oneshot", N=100)
-    assert "No attacker has been measured for clinic, Radiology yet." in words(app)
-    assert f"<code>linkage lab clinic/{lab_store.MODEL} --quick</code>" in words(app)
+    app = page(store=own, cohort="ward", mechanism="label-oneshot", N=100)
+    assert "No attacker has been measured for ward, Radiology yet." in words(app)
+    assert f"<code>linkage lab ward/{lab_store.MODEL} --quick</code>" in words(app)
     assert fill_button(app).label.startswith("Fill this page (quick, about ")
     found, calls = measured.found, []
 
@@ -414,20 +419,20 @@ def test_the_page_offers_what_fills_it_for_this_cohort_and_does(page, own, quick
     app.run()
     app.button("fill mitigation cancel").click().run()
     assert job.wait(20)
-    clinic = Store(own).open("clinic", lab_store.MODEL)
-    assert set(measured.linkage(clinic)["head"]) == {OFF_THE_SHELF}, "whole heads only"
-    app = page(store=own, cohort="clinic")
+    ward = Store(own).open("ward", lab_store.MODEL)
+    assert set(measured.linkage(ward)["head"]) == {OFF_THE_SHELF}, "whole heads only"
+    app = page(store=own, cohort="ward")
     assert "Cancelled: heads that were finished are kept, and it goes on from there." in words(app)
     assert "1 of 3 settings of the quick lab" in words(app)
     monkeypatch.setattr(grid, "found", lambda entry, name, **more: calls.append(name) or found(entry, name, **more))
     calls.clear()
     assert fill_button(app).label.startswith("Go on (quick")
     fill_button(app).click().run()
-    job = jobs.of(fill.key_of("clinic", lab_store.MODEL))
+    job = jobs.of(fill.key_of("ward", lab_store.MODEL))
     assert job.wait(120)
     assert job.error is None
     assert OFF_THE_SHELF not in calls, "what is stored is not made again"
-    app = page(store=own, cohort="clinic", N=100)
+    app = page(store=own, cohort="ward", N=100)
     assert "The worst attacker tried links" in card(app, 2)
     assert not [b for b in app.button if b.key.startswith("fill")]
     app = page_of_frontier(app)
@@ -444,16 +449,16 @@ def test_what_cannot_be_filled_says_why_and_offers_nothing(page, own, monkeypatc
     assert "bare has too few patients in its splits" in words(app)
     assert not [b for b in app.button if b.key.startswith("fill")]
     monkeypatch.setattr("os.access", lambda *_: False)
-    app = page(store=own, cohort="clinic")
+    app = page(store=own, cohort="ward")
     assert "cannot be written to. Make it writable, or copy the store." in words(app)
     assert not [b for b in app.button if b.key.startswith("fill")]
 
 
 def test_a_cohort_that_is_removed_while_its_lab_is_made_is_a_sentence(page, own, quick_of_two):
-    app = page(store=own, cohort="clinic")
-    shutil.rmtree(own / "clinic")
-    fill.start(own, "clinic", lab_store.MODEL, quick=True).wait(30)
-    assert "The store has no clinic/" in jobs.of(fill.key_of("clinic", lab_store.MODEL)).error[0]
+    app = page(store=own, cohort="ward")
+    shutil.rmtree(own / "ward")
+    fill.start(own, "ward", lab_store.MODEL, quick=True).wait(30)
+    assert "The store has no ward/" in jobs.of(fill.key_of("ward", lab_store.MODEL)).error[0]
     app.run()
     assert not app.exception
 
