@@ -8,25 +8,27 @@ import sys
 import threading
 import tomllib
 import webbrowser
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from linkage_core import shipped
+from linkage_core import allowed, shipped
 from linkage_core.errors import InputError
 
 
-def serve(store: Path, port: int, *, browser: bool = False) -> None:
+def serve(store: Path, port: int, *, browser: bool = False, allow: Sequence[Path] = ()) -> None:
     """Serves the app over a store at http://127.0.0.1:PORT until it is stopped; `browser` opens it there.
 
-    Raises InputError where there is no such folder, or where something else listens at that port.
+    allow: folders that Your data may read. Raises InputError where there is no such folder, or where something else
+    listens at that port.
     """
     if not store.is_dir():
         raise InputError(f"There is no store {store}.", "Give the folder of one: linkage app --store DIR")
     options = settings()
     address = options["server.address"]
     refuse_taken(address, port)
+    os.environ[allowed.ROOTS] = allowed.handed_over(allow)
     os.environ["LINKAGE_STORE"] = str(store.resolve())
     place = shipped.root()
     # As `streamlit run app.py` in the app's own folder: Streamlit also reads settings of the working directory and of

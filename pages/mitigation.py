@@ -3,8 +3,8 @@
 import streamlit as st
 
 from explorer.frame import kept, page, state
-from explorer.protect import head_page, release_page
-from explorer.protect.one_head import at_setting
+from explorer.protect import fill, head_page, release_page
+from explorer.protect.one_head import at_setting, beside
 from linkage_core.lab import measured
 
 page.guard()
@@ -16,7 +16,8 @@ with page.guarded():
     cohort, model = state.cohort(), state.model()
     entry, tables = kept.entry(cohort, model), kept.lab_tables(cohort, model)
     sizes, _ = measured.pool_sizes(kept.tested(cohort, model))
-    pool_size = head_page.controls([n for n in sizes if n != 1000] or sizes)
+    pool_size = head_page.controls(sizes)
+    problem = fill.strip(entry, tables.linkage, "mitigation")
     if state.releases():
         release_page.draw(tables, pool_size, title_place)
         page.cannot_tell(
@@ -25,8 +26,11 @@ with page.guarded():
         )
         st.stop()
     computed = head_page.on_demand(cohort, model)
-    at = at_setting(entry, tables, state.setting(), str(state.get("release")), pool_size, computed)
-    head_page.draw(at, title_place)
+    asked, held = (str(state.get("release")), pool_size, computed), state.held_setting()
+    at = at_setting(entry, tables, state.setting(), *asked)
+    if held is not None:
+        at = beside(at, at_setting(entry, tables, held, *asked))
+    head_page.draw(at, title_place, problem)
 page.cannot_tell(
     "what an attacker outside this list could do; what happens to findings nobody listed. "
     "A release of raw images is protected by no head."

@@ -92,6 +92,14 @@ def model_control(key: str, label: str = "Model") -> str:
     return str(_choose("model", label, known, model(), model_label, key=key, help=None))
 
 
+def model_box(key: str, label: str = "Model") -> str:
+    """As model_control, always a select box: it takes the same room whatever the models are called."""
+    key = f"{key}:{len(models())}"
+    _show(key, model())
+    st.selectbox(label, models(), format_func=model_label, key=key, on_change=_take, args=("model", key))
+    return model()
+
+
 def pool_buttons(
     options: Sequence[int], key: str, label: str = "Reports in the pool (N)", *, filled: range = NO_OTHERS
 ) -> int:

@@ -30,6 +30,7 @@ PAGES = {
         ("report", "Report to file", "description"),
         ("methods", "Methods and words", "menu_book"),
     ],
+    "Data": [("data", "Your data", "folder_open")],
 }
 """The menu: group -> (file in pages/ and URL, name, Material icon). Names of over 20 characters would be cut off."""
 

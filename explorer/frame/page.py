@@ -16,8 +16,9 @@ from linkage_core import sentences
 from linkage_core.errors import LinkageError
 
 
-def guard() -> None:
-    """First line of every page: stops it with a card when there is no cohort to show."""
+def guard(*, empty: bool = False) -> None:
+    """First line of every page: stops it with a card when there is no cohort to show, unless it works on an empty
+    store too."""
     if not state.begun():
         # The first visitor of a fresh server, by deep link: Streamlit has found the folder pages/ and not yet seen the
         # declared menu, so it ran this page alone. The frame declares the menu and runs the page again, inside it.
@@ -25,7 +26,7 @@ def guard() -> None:
 
         frame.run()
         st.stop()
-    if not state.cohorts():
+    if not state.cohorts() and not empty:
         st.title("Nothing to show yet")
         problem_card(
             "Nothing is loaded",
@@ -33,6 +34,7 @@ def guard() -> None:
             "Build the synthetic cohort, or embed your own images and reports:",
             "linkage phantom build",
         )
+        st.page_link("pages/data.py", label="Bring your own data", icon=":material/folder_open:")
         st.stop()
 
 

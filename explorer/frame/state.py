@@ -9,10 +9,12 @@ choices may change. Anything in a URL that is not a possible value falls back to
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
+from explorer.frame import held
 from explorer.frame.kept import RELEASE_KINDS, entry, store
 from linkage_core.audit import exposure, open_world, strata
 from linkage_core.cohorts.base import LABELS
@@ -48,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "unit": "patient",
     "delta": "",
     "seed": 0,
+    "held": "",
     "limit": "30",
     "attacker": measured.WORST,
     "use": "read",
@@ -137,6 +140,12 @@ def setting() -> Setting:
     )
 
 
+def held_setting() -> Setting | None:
+    """The setting that is held to compare with, None where none is. On a cohort of real people it has no seed."""
+    found = held.setting_of(str(get("held")))
+    return found if found is None or synthetic() else replace(found, seed=None)
+
+
 # -- the common values -----------------------------------------------------------------------------------------------
 
 
@@ -160,6 +169,8 @@ def _parse(name: str, text: str) -> Any:
     if name == "findings":
         listed = text.split(",")
         return ",".join(each for each in LABELS if each in listed) if set(listed) <= set(LABELS) else None
+    if name == "held":
+        return text if held.setting_of(text) else None
     if name == "mechanism":
         return text if text in (*mechanisms.mitigations(), *RELEASE_KINDS) else None
     if name in CHOICES:

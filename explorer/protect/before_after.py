@@ -51,15 +51,20 @@ def cards(first: Callable[[], object], second: Callable[[], object]) -> None:
         second()
 
 
-def draw(pictures: Pictures, colours: Palette) -> None:
-    """Linkage against pool size beside usefulness, and the attackers under them."""
+def draw(pictures: Pictures, colours: Palette, over_the_curve: Callable[[], object] | None = None) -> None:
+    """Linkage against pool size beside usefulness, and the attackers under them. over_the_curve: what stands in the
+    line of its title."""
     left, right = st.columns([0.61, 0.39], gap="medium")
     with left:
-        st.header("Linkage against pool size")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="mi-title"):
+            st.header("Linkage against pool size", width="stretch")
+            if over_the_curve is not None:
+                over_the_curve()
         st.html(pictures.curve_legend)
         _show(pictures.curve, "mitigation curve", colours)
     with right:
-        st.header("Usefulness")
+        with st.container(horizontal=True, vertical_alignment="center", key="mi-title-use"):
+            st.header("Usefulness", width="stretch")
         st.html(pictures.use_legend)
         _show(pictures.use, "mitigation use", colours)
         with st.container(border=True, key="mi-damage"):

@@ -13,6 +13,7 @@ from explorer.drawing.charts import (
 )
 from explorer.drawing.palette import Palette
 from explorer.drawing.words import attacker_words
+from explorer.frame.page import marked
 from explorer.protect.uses import Use
 from linkage_core.attacks.attack import CHOSEN_AT
 from linkage_core.lab.setting import Setting
@@ -25,19 +26,22 @@ from linkage_core.sentences import TOO_FEW, figure, interval, of, too_few, upper
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What is claimed for the training patients. accuracy None: nothing is established, and `why` says why."""
+    """What is claimed for the training patients. accuracy None: nothing is established, and `why` says why, with
+    commands in backticks. illustration: its noise can be made again, so that nothing is guaranteed; `noise` says
+    how."""
 
     accuracy: float | None
     why: str = ""
     facts: str = ""
     illustration: bool = False
+    noise: str = "The seed of its noise is stored"
 
 
 def guarantee(made: Guarantee, palette: Palette) -> str:
     """HTML of card 1; a bar only where there is a number."""
     head = '<p class="mi-head"><b>1 · Guarantee</b> for patients whose pairs trained the heads</p>'
     if made.accuracy is None:
-        body = f'<p class="mi-big"><b>None established.</b></p><p class="mi-why">{escape(made.why)}</p>'
+        body = f'<p class="mi-big"><b>None established.</b></p><p class="mi-why">{marked(made.why)}</p>'
         return f'<div class="mi-card">{head}{body}</div>'
     said = accounting.privacy_sentence(made.accuracy)
     first, *rest = said.split(", ", 1)
@@ -50,14 +54,11 @@ def guarantee(made: Guarantee, palette: Palette) -> str:
         '<div class="mi-ends"><span>coin 50</span><span>certain 100</span></div>'
     )
     even = "Used and not used equally likely; " if rest else ""
-    more = f'<p class="mi-small">{even}{escape(made.facts)}. Says nothing about how often images are linked.</p>'
-    if made.illustration:
-        more += (
-            '<p class="mi-small"><b>Illustration:</b> a run whose seed is stored guarantees nothing; with secret noise '
-            "this would hold.</p>"
-        )
+    seed = f"{escape(made.noise)}: with secret noise this would hold. " if made.illustration else ""
+    more = f'<p class="mi-small">{seed}{even}{escape(made.facts)}. Says nothing about how often images are linked.</p>'
+    who = "<strong>Illustration:</strong> whoever" if made.illustration else "Whoever"
     return (
-        f'<div class="mi-card">{head}<p class="mi-big">Whoever guesses whether a patient was used is {big}.</p>'
+        f'<div class="mi-card">{head}<p class="mi-big">{who} guesses whether a patient was used is {big}.</p>'
         f"{scale}{more}</div>"
     )
 
@@ -82,6 +83,8 @@ def guarantee_facts(epsilon: float, delta: float, unit: str) -> str:
 
 # -- card 2: measured linkage ----------------------------------------------------------------------------------------
 
+HELD_OUT = "on patients who were held out"
+
 
 def measured(
     before: Row | None,
@@ -94,54 +97,82 @@ def measured(
     palette: Palette,
     cosine: Row | None = None,
     cosine_before: Row | None = None,
+    whose: str = HELD_OUT,
+    unmeasured: str = "not measured at this setting",
+    nearest: str = "",
+    held: tuple[str, Row] | None = None,
 ) -> str:
     """HTML of card 2: the worst attacker after and before, with intervals, against guessing, on one scale.
 
-    Where the worst one is not measured at this setting, cosine is shown and named so. Where the release is the raw
-    images, `after` is to be `before`: no head touches them.
+    The headline is about the worst attacker, always. Where that one is not known after, or before, it says so
+    (`unmeasured`), small text names the `nearest` settings where it is, and cosine stands in bars that are named so.
+    Where the release is the raw images, `after` is to be `before`: no head touches them. whose: on which patients.
+    held: name and worst attacker of another setting, to compare with.
     """
-    head = '<p class="mi-head"><b>2 · Measured linkage</b> on patients who were held out</p>'
-    whole_story = after is not None and before is not None
-    now, then = (after, before) if whole_story else (cosine, cosine_before)
-    if release == "raw-images" and not whole_story:
-        now = then
-    few = next((row for row in (now, then) if row is not None and _few(row)), None)
+    head = f'<p class="mi-head"><b>2 · Measured linkage</b> {escape(whose)}</p>'
+    raw = release == "raw-images"
+    known = [row for row in (after, before, cosine, cosine_before) if row is not None]
+    few = next((row for row in known if _few(row)), None)
     if few is not None:
         said = f"{upper(too_few(int(few['n_queries'])))}."
-        return f'<div class="mi-card">{head}<p class="mi-big">{escape(said)}</p></div>'
-    known = [row for row in (now, then, before) if row is not None]
+        why = f'<p class="mi-small">{escape(few_words(few))}</p>'
+        return f'<div class="mi-card">{head}<p class="mi-big">{escape(said)}</p>{why}</div>'
     guess = float(known[0]["chance"]) if known else 1 / pool_size
-    if now is None:
-        big, then = "Not measured at this setting.", then if before is None else before
-    elif release == "raw-images":
-        count, how = escape(of(now["recall"], out_of)), "" if whole_story else " by cosine"
-        big = f"A head protects nothing here: <b>{count}</b>{how}, as before. Guessing: {figure(guess, out_of)}."
-    else:
-        who = "The worst attacker tried" if whole_story else "Cosine alone"
-        big = f"{who} links <b>{escape(of(now['recall'], out_of))}</b> images."
-        if then is not None:
-            big += f" Before: {figure(then['recall'], out_of)}. Guessing: {figure(guess, out_of)}."
-    bars = [("before", then, palette.before), ("after", now, palette.after)]
-    top = max([float(row["recall_high"]) for _, row, _ in bars if row is not None] + [guess])
-    body = "".join(
-        bar(name, float(row["recall"]), top, colour, out_of, (float(row["recall_low"]), float(row["recall_high"])))
-        for name, row, colour in bars
-        if row is not None
-    )
-    body += bar("guessing", guess, top, palette.guessing, out_of)
+    whole_story = after is not None and before is not None
     images = f"N = {pool_size:,}" + (f", n = {int(known[0]['n_queries']):,} images" if known else "")
-    if now is None:
-        how = "" if then is None else f"Before: {'the worst attacker' if before is not None else 'cosine alone'}. "
-        small = f"{how}{images}."
-    elif whole_story:
-        who = attacker_words(now, n_own).lower()
+    bars: list[tuple[str, Row | None, str, bool]]
+    if after is not None and before is not None:
+        count = escape(of(after["recall"], out_of))
+        if raw:
+            big = f"A head protects nothing here: <b>{count}</b>, as before. Guessing: {figure(guess, out_of)}."
+        else:
+            big = (
+                f"The worst attacker tried links <b>{count}</b> images. Before: {figure(before['recall'], out_of)}. "
+                f"Guessing: {figure(guess, out_of)}."
+            )
+        bars = [("before", before, palette.before, False)]
+        bars += [(held[0], held[1], palette.after, False)] if held is not None and not raw else []
+        bars += [("after" if held is None else "B, now", after, palette.after, False)]
+        who = attacker_words(after, n_own).lower()
         small = f"Game: a single image. Worst: {who}; chosen in pools of {CHOSEN_AT:,}. {images}."
     else:
-        small = f"Attackers who adapt: not measured at this setting. {images}."
+        first = "A head protects nothing here. " if raw else ""
+        big = f"{first}The worst attacker: <b>{escape(unmeasured)}</b>."
+        bars = [
+            ("before, cosine", cosine_before, palette.before, True),
+            ("after, cosine", cosine_before if raw else cosine, palette.after, True),
+        ]
+        parts = [nearest] if nearest else []
+        parts += [f"Before, the worst: {figure(before['recall'], out_of)}"] if before is not None else []
+        small = f"{'. '.join([*parts, 'Bars: cosine alone', images])}."
+    drawn = [(name, row, colour, hollow) for name, row, colour, hollow in bars if row is not None]
+    top = max([float(row["recall_high"]) for _, row, _, _ in drawn] + [guess])
+    body = "".join(
+        bar(
+            name,
+            float(row["recall"]),
+            top,
+            colour,
+            out_of,
+            (float(row["recall_low"]), float(row["recall_high"])),
+            hollow=hollow,
+        )
+        for name, row, colour, hollow in drawn
+    )
+    body += bar("guessing", guess, top, palette.guessing, out_of)
+    wide = "" if whole_story and held is None else " mi-wide"
     return (
-        f'<div class="mi-card">{head}<p class="mi-big mi-second">{big}</p><div class="mi-bars">{body}</div>'
+        f'<div class="mi-card">{head}<p class="mi-big">{big}</p><div class="mi-bars{wide}">{body}</div>'
         f'<p class="mi-small">{escape(small)}</p></div>'
     )
+
+
+def few_words(row: Row) -> str:
+    """Who are too few, where the row tells the patients."""
+    if "n_patients" not in row:
+        return ""
+    images, patients = int(row["n_queries"]), int(row["n_patients"])
+    return f"{images:,} images of {patients:,} patients are held out; {TOO_FEW} patients are needed."
 
 
 def _few(row: Row) -> bool:
@@ -157,16 +188,20 @@ def bar(
     out_of: int,
     ends: tuple[float, float] | None = None,
     tick: float | None = None,
+    *,
+    hollow: bool = False,
 ) -> str:
-    """HTML: one bar with its number and interval, and an upright tick at another rate."""
+    """HTML: one bar with its number and interval, and an upright tick at another rate. hollow: of cosine alone, which
+    is never taken for the worst attacker."""
     mark = "" if tick is None else f'<u style="left:{100 * tick / top:.1f}%;background:{colour}"></u>'
     width = 100 * max(rate, 0.0) / top if top > 0 else 0.0
+    fill = f"box-shadow:inset 0 0 0 2px {colour}" if hollow else f"background:{colour}"
     said = ""
     if ends is not None:
         said = f" ({interval(*ends, out_of).rsplit(' of ', 1)[0]})"
     return (
         f'<div class="mi-row"><span>{escape(name)}</span><span class="mi-track">'
-        f'<i style="width:{width:.1f}%;background:{colour}"></i>{mark}</span>'
+        f'<i style="width:{width:.1f}%;{fill}"></i>{mark}</span>'
         f"<span><b>{escape(figure(rate, out_of))}</b>{escape(said)}</span></div>"
     )
 

@@ -6,6 +6,7 @@ share a number, an axis or a card.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,8 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from explorer.drawing.charts import (
-    CURVE_HEIGHT,
     Row,
+    _names_of_lines,
     _plain,
     _steps,
     _ticks,
@@ -36,11 +37,14 @@ from linkage_core.sentences import denominator, interval, of
 
 NOISE_DASH = "2px,4px"
 COSINE_DASH = "8px,5px"
+HELD_DASH = "12px,4px,3px,4px"
 
 
 # -- linkage against pool size ---------------------------------------------------------------------------------------
 
-LINES = ("before", "worst", "cosine", "noise")
+LINES = ("before", "worst", "cosine", "noise", "held")
+HEIGHT = 292
+"""Pixels: its axis is on the first screen."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +65,21 @@ def curve(
     pool_size: int,
     palette: Palette,
     also: Sequence[Line] = (),
+    ends: Mapping[str, str] | None = None,
 ) -> go.Figure:
     """Recall@1 against N for before, after and noise alone, with bands, against guessing; both axes log.
 
     lines: some of LINES -> rows with pool_size, recall, recall_low, recall_high, n_queries. names: what each is called.
-    also: lines without a band.
+    also: lines without a band. ends: what stands at the right end of some of the lines.
     """
     styles = {
+        "held": {"color": palette.after, "width": 2.5, "dash": HELD_DASH},
         "before": {"color": palette.before, "width": 2},
         "worst": {"color": palette.after, "width": 4},
         "cosine": {"color": palette.after, "width": 2, "dash": COSINE_DASH},
         "noise": {"color": palette.noise_only, "width": 2, "dash": NOISE_DASH},
     }
+    right = 18 if not ends else min(18 + 8 * max(map(len, ends.values())), 190)
     drawn = {name: rows[rows["recall"] > 0] for name, rows in lines.items()}
     drawn = {name: rows for name, rows in drawn.items() if len(rows)}
     sizes = sorted(
@@ -85,9 +92,9 @@ def curve(
     high, low = max(max(values) * 1.3, 0.1), max(min(values) * 0.8, 1 / 200_000)
     y_ticks = _ticks(low, min(high, 1), (1,))
     x_ticks = _ticks(smallest, largest, _steps(smallest, largest) if largest < 1000 else (1,)) or [smallest]
-    ends = (smallest, largest) if smallest < largest else (smallest / 2, largest * 2)
+    span = (smallest, largest) if smallest < largest else (smallest / 2, largest * 2)
     traces = [guessing_line(sizes, guess, palette)]
-    for name in (each for each in ("noise", "cosine", "worst", "before") if each in drawn):
+    for name in (each for each in ("noise", "cosine", "held", "worst", "before") if each in drawn):
         rows = drawn[name]
         x, y = rows["pool_size"].tolist(), rows["recall"].tolist()
         band_low = rows["recall_low"].fillna(rows["recall"]).clip(lower=low).tolist()
@@ -111,16 +118,24 @@ def curve(
             places = marked["pool_size"].tolist()
             traces.append(marks(places, marked["recall"].tolist(), marker, f"{names[name]}, marks"))
     traces += [trace for line in also for trace in _further(line)]
+    named = [
+        (words, float(drawn[name]["recall"].iloc[-1]), str(styles[name]["color"]))
+        for name, words in (ends or {}).items()
+        if name in drawn
+    ]
+    margin = {"l": 92, "r": right, "t": 34, "b": 52}
+    per_decade = (HEIGHT - margin["t"] - margin["b"]) / (math.log10(min(high, 1e9)) - math.log10(low))
     above = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     notes = [
         note(palette, "images linked (Recall@1), band: 95% interval, log scale", **above, yshift=10),
         note(palette, _n_words(drawn), x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-28),
+        *_names_of_lines(named, math.log10(largest), per_decade, palette),
     ]
     return go.Figure(
         data=[{"type": "scatter", **trace} for trace in traces],
         layout={
-            **layout(palette, CURVE_HEIGHT, {"l": 92, "r": 18, "t": 34, "b": 52}),
-            "xaxis": axis(palette, ends, x_ticks, [_plain(v) for v in x_ticks], log=True, line=True),
+            **layout(palette, HEIGHT, margin),
+            "xaxis": axis(palette, span, x_ticks, [_plain(v) for v in x_ticks], log=True, line=True),
             "yaxis": axis(palette, (low, high), y_ticks, [count_tick(v) for v in y_ticks], log=True)
             | {"ticklabelstandoff": 6},
             "annotations": notes,
@@ -154,6 +169,9 @@ def _curve_marker(name: str, palette: Palette) -> dict[str, object] | None:
         return {"color": palette.page, "symbol": "circle", "size": 9, "line": edge}
     if name == "worst":
         return {"color": palette.after, "symbol": "circle", "size": 10}
+    if name == "held":
+        edge = {"color": palette.after, "width": 2}
+        return {"color": palette.page, "symbol": "square", "size": 9, "line": edge}
     if name == "noise":
         return {"color": palette.noise_only, "symbol": "x", "size": 9}
     return None
@@ -180,15 +198,24 @@ def legend(names: Mapping[str, str], palette: Palette) -> str:
         "worst": (palette.after, "solid", 4, "●"),
         "cosine": (palette.after, "dashed", 2, ""),
         "noise": (palette.noise_only, "dotted", 2, "×"),
+        "held": (palette.after, "dashed", 3, "□"),
         "guessing": (palette.guessing, "dashed", 2, ""),
     }
-    words = {name: names[name] for name in LINES if name in names} | {"guessing": "guessing"}
+    words = {name: short(names[name]) for name in LINES if name in names} | {"guessing": "guessing"}
     items = "".join(
         f'<span><i style="border-top:{styles[name][2]}px {styles[name][1]} {styles[name][0]}"></i>'
         f'<em style="color:{styles[name][0]}">{styles[name][3]}</em>{escape(text)}</span>'
         for name, text in words.items()
     )
     return f'<div class="mi-legend mi-lines">{items}</div>'
+
+
+def short(name: str) -> str:
+    """
+    >>> short("after, worst attacker"), short("after, cosine only")
+    ('after, worst', 'after, cosine')
+    """
+    return name.replace("worst attacker", "worst").replace("cosine only", "cosine")
 
 
 def curve_words(lines: Mapping[str, pd.DataFrame], names: Mapping[str, str], pool_size: int, out_of: int) -> str:

@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 from explorer.drawing import charts, downloads, palette
 from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_buttons, switch
-from explorer.protect import frontier, options, purposes
+from explorer.protect import fill, frontier, options, purposes
 from linkage_core import sentences
 from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.lab import measured
@@ -137,13 +137,22 @@ def pool_sizes(known: kept.Options, cohort: str) -> list[int]:
 
 
 def nothing_yet(cohort: str, model: str) -> None:
+    """What would fill the page for this cohort and model, and a button that does; without labels, what it lacks."""
+    entry = kept.entry(cohort, model)
     page.problem_card(
         "Nothing is compared here yet",
         f"No mitigation of {state.cohort_label(cohort)}, {state.model_label(model)}, was measured for "
         "this page: its table is made once, from the heads of the mitigation lab and the releases.",
         HOW if state.labelled() else HOW_WITHOUT_LABELS,
-        options.command(cohort, model),
+        options.commands(entry),
     )
+    if entry.labelled:
+        fill.strip(
+            entry,
+            kept.lab_tables(cohort, model).linkage,
+            "frontier",
+            set(kept.options(cohort, model).options["option"]),
+        )
 
 
 def controls(cohort: str, model: str, sizes: Sequence[int]) -> Asked:

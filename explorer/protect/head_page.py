@@ -15,7 +15,7 @@ from explorer.drawing.glossary import linked_html
 from explorer.drawing.words import RELEASES, mechanisms
 from explorer.examples import ranked
 from explorer.frame import controls as frame_controls
-from explorer.frame import kept, page, state
+from explorer.frame import held, kept, page, state
 from explorer.protect import bars, before_after, cards, curve, jobs, one_head, release_page, releases, uses
 from explorer.protect.before_after import N_BARS, Picture, Pictures
 from explorer.protect.details import ceiling_words, control_rows, external_words, finding_rows, game_rows, trade_off
@@ -23,6 +23,7 @@ from explorer.protect.one_head import AtSetting, OnDemand
 from linkage_core.attacks.asked import GAMES
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.labels.cohort import labels_line
+from linkage_core.errors import LinkageError
 from linkage_core.lab import measured
 from linkage_core.mitigation import accounting
 from linkage_core.mitigation.mechanisms import MECHANISMS
@@ -53,8 +54,10 @@ DETAILS = """
 
 def controls(sizes: Sequence[int]) -> int:
     """The row of controls, of heads and releases. Returns N, one of `sizes`; everything else is in the state."""
-    with st.container(horizontal=True, gap="small", vertical_alignment="top"):
-        with st.container(width=206):
+    with st.container(horizontal=True, gap="small", vertical_alignment="top", key="mi-controls"):
+        with st.container(width=128):
+            frame_controls.model_box("mitigation model")
+        with st.container(width=180):
             frame_controls.choice(
                 "mechanism",
                 "Mechanism",
@@ -64,11 +67,11 @@ def controls(sizes: Sequence[int]) -> int:
                 "embeddings.",
             )
         if state.releases():
-            with st.container(width=290, gap=None):
+            with st.container(width=206, gap=None):
                 release_page.limit_control()
             release_page.what_is_released()
         else:
-            with st.container(width=206, gap=None):
+            with st.container(width=160, gap=None):
                 _epsilon_control()
             frame_controls.choice(
                 "release",
@@ -77,7 +80,7 @@ def controls(sizes: Sequence[int]) -> int:
                 key="mitigation release",
                 help="What an attacker holds: embeddings alone, embeddings and both heads, or the images themselves.",
             )
-        with st.container(width=150):
+        with st.container(width="content"):
             return frame_controls.pool_buttons(sizes, "mitigation N", "Pool size (N)")
 
 
@@ -94,16 +97,15 @@ def _epsilon_control() -> None:
     frame_controls.epsilon_slider(
         measured.STEPS if one_shot else measured.EPSILONS,
         f"mitigation epsilon {'one-shot' if one_shot else 'trained'}",
-        "Privacy budget ε (log scale)",
+        "Privacy budget ε (log)",
         "Smaller: more noise, and less can be told of the patients who trained the heads.",
     )
     st.html('<div class="mi-ends"><span>← more noise</span><span>less noise →</span></div>')
 
 
 def assumptions(at: AtSetting) -> None:
-    """Model, findings, unit, delta, seed and any epsilon: what is rarely changed."""
+    """Findings, unit, delta, seed and any epsilon: what is rarely changed."""
     with st.popover("Assumptions", icon=":material/tune:"):
-        frame_controls.model_control("mitigation model")
         if at.chosen.learns_findings:
             _findings_control(at)
         with st.container(horizontal=True, gap="medium"):
@@ -149,18 +151,20 @@ def on_demand(cohort: str, model: str) -> OnDemand:
     )
 
 
-def draw(at: AtSetting, title_place: DeltaGenerator) -> None:
-    """Everything below the controls."""
-    colours = palette.current()
+def draw(at: AtSetting, title_place: DeltaGenerator, said: LinkageError | None = None) -> None:
+    """Everything below the controls. said: the problem that stands above already."""
+    colours, promise = palette.current(), at.guarantee
     with title_place:
         assumptions(at)
+    if said is not None and str(at.run) == str(said):
+        promise = cards.Guarantee(None, "No head can be made here yet: why, and what helps, is said above.")
     before_after.cards(
-        lambda: st.html(linked_html(cards.guarantee(at.guarantee, colours))), lambda: linkage(at, colours)
+        lambda: st.html(linked_html(cards.guarantee(promise, colours))), lambda: linkage(at, colours, said)
     )
     pictures = pictures_of(at, colours)
     with title_place:
         save(at, pictures)
-    before_after.draw(pictures, colours)
+    before_after.draw(pictures, colours, lambda: hold(at))
     st.page_link(
         "pages/examples.py",
         label="See it on single images",
@@ -174,7 +178,7 @@ def draw(at: AtSetting, title_place: DeltaGenerator) -> None:
     )
 
 
-def linkage(at: AtSetting, colours: palette.Palette) -> None:
+def linkage(at: AtSetting, colours: palette.Palette, said: LinkageError | None) -> None:
     """Card 2, and under it what can be run."""
     st.html(
         linked_html(
@@ -188,10 +192,37 @@ def linkage(at: AtSetting, colours: palette.Palette) -> None:
                 palette=colours,
                 cosine=at.cosine_row,
                 cosine_before=at.cosine_before_row,
+                whose=at.whose,
+                unmeasured=at.unmeasured,
+                nearest=at.nearest_words,
+                held=None if at.held is None or at.held.after_row is None else ("A, held", at.held.after_row),
             )
         )
     )
-    action(at)
+    action(at, said)
+
+
+def hold(at: AtSetting) -> None:
+    """Keeps what is on screen to compare with, or lets it go."""
+    if at.held is None:
+        st.button(
+            "Hold this setting",
+            icon=":material/push_pin:",
+            type="tertiary",
+            on_click=state.put,
+            args=("held", held.text_of(at.chosen)),
+            key="mitigation hold",
+            help="It stays in the picture as A, and what you choose next is drawn beside it as B.",
+        )
+    else:
+        st.button(
+            f"Let go of A ({at.held.short})",
+            icon=":material/close:",
+            type="tertiary",
+            on_click=state.put,
+            args=("held", ""),
+            key="mitigation let go",
+        )
 
 
 def pictures_of(at: AtSetting, colours: palette.Palette) -> Pictures:
@@ -200,7 +231,7 @@ def pictures_of(at: AtSetting, colours: palette.Palette) -> Pictures:
     measured_own = any(row["head"] == at.head and row["release"] != "raw-images" for row in at.bars)
 
     def draw_curve(with_colours: palette.Palette) -> go.Figure:
-        return curve.curve(at.lines, at.names, pool_size=at.pool_size, palette=with_colours)
+        return curve.curve(at.lines, at.names, pool_size=at.pool_size, palette=with_colours, ends=at.ends)
 
     def draw_use(with_colours: palette.Palette) -> go.Figure:
         return uses.usefulness(at.uses, with_colours)
@@ -265,8 +296,9 @@ def save(at: AtSetting, pictures: Pictures) -> None:
 # -- what can be run -------------------------------------------------------------------------------------------------
 
 
-def action(at: AtSetting) -> None:
-    """What can be run at this setting: training, or the attackers; its progress, its cancelling and how it ended."""
+def action(at: AtSetting, said: LinkageError | None = None) -> None:
+    """What can be run at this setting: training, or the attackers; its progress, its cancelling and how it ended. Why
+    nothing can be is not said twice."""
     key = (str(kept.store_root()), at.entry.cohort, at.entry.model, at.chosen)
     job = jobs.of(key)
     if job is not None and job.running:
@@ -275,6 +307,8 @@ def action(at: AtSetting) -> None:
         return
     step = one_head.next_step(at)
     if step is None:
+        return
+    if step.problem is not None and str(step.problem) == str(said):
         return
     if step.problem is not None:
         with st.container(horizontal=True, gap="small"):
@@ -290,7 +324,7 @@ def action(at: AtSetting) -> None:
     )
     with row:
         if ended:
-            st.html(f'<p class="mi-small mi-alert" role="status">{escape(ended)}</p>', width="stretch")
+            st.html(f'<p class="mi-small mi-alert" role="status">{page.marked(ended)}</p>', width="stretch")
         if st.button(step.label, icon=":material/play_arrow:", disabled=elsewhere is not None, key="mitigation run"):
             start(key, at, step)
             st.rerun()
@@ -312,8 +346,7 @@ def watch(key: tuple[object, ...]) -> None:
         st.rerun()
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        words = "stopping …" if job.stopping else (job.stage.split(": ")[-1] or job.title)
-        st.progress(job.share, text=f"{words} · {job.done:,} of {job.total:,}" if job.total else words)
+        st.progress(job.share, text=job.words())
         st.button("Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key="mitigation cancel")
 
 
@@ -368,7 +401,8 @@ def _games(at: AtSetting) -> None:
     st.markdown("**The game, and what else is known of the candidates**")
     rows = at.tables.games
     if rows[rows["head"] == (at.head or "")].empty:
-        st.caption("Not measured at this setting. For a stored head: `linkage attack --game archive --knows sex-age`")
+        target = f"{at.entry.cohort}/{at.entry.model}{f' --head {at.head}' if at.head else ''}"
+        st.caption(f"Not measured at this setting: `linkage attack {target} --game archive --knows sex-age`")
         return
     names = {"image": "A single image", "archive": "A whole archive"}
     game = st.segmented_control(

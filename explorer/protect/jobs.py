@@ -1,13 +1,17 @@
 """Long work beside the pages: one run at a time, in a thread of its own, which can be cancelled and outlives a page.
 
-A run knows nothing of Streamlit: it reports progress by calling back, and cancelling raises from that call.
+A run knows nothing of Streamlit: it reports progress by calling back, and cancelling raises from that call. Runs belong
+to the server, as the store does that they write to: whoever looks at the cohort that one is for sees how far it is, and
+may cancel it; others see its title and that it is going on.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from linkage_core.errors import LinkageError
 
@@ -20,8 +24,9 @@ class Cancelled(Exception):
 
 @dataclass
 class Job:
-    """One run as a page sees it. `error` is (what, remedy) where it failed; `n_reports` counts calls back;
-    `beside`: it takes seconds, and no other run waits for it."""
+    """One run as a page sees it. `error` is (what, remedy) where it failed; `n_reports` counts calls back; `remarks`
+    are what it said by the way, such as what it left out. `began` is in seconds of time.monotonic. `beside`: it takes
+    seconds, and no other run waits for it."""
 
     key: Hashable
     title: str
@@ -32,6 +37,9 @@ class Job:
     cancelled: bool = False
     error: tuple[str, str] | None = None
     n_reports: int = 0
+    result: Any = None
+    remarks: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
     beside: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -49,6 +57,20 @@ class Job:
         """How much is done, between 0 and 1."""
         return min(self.done / self.total, 1.0) if self.total else 0.0
 
+    def words(self) -> str:
+        """How far it is, in a line.
+
+        >>> Job("key", "training", stage="mine: steps", done=3, total=10, began=time.monotonic() - 65).words()
+        'steps, 3 of 10, 1:05 so far'
+        """
+        if self.stopping:
+            return "stopping …"
+        stage = self.stage.split(": ")[-1] or self.title
+        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
+        return ", ".join(
+            [stage, *([f"{self.done:,} of {self.total:,}"] if self.total else []), f"{minutes}:{seconds:02} so far"]
+        )
+
     def cancel(self) -> None:
         """Ends the run at its next report."""
         self._stop.set()
@@ -62,12 +84,15 @@ class Job:
     def _report(self, stage: str, done: int, total: int) -> None:
         if self._stop.is_set():
             raise Cancelled
-        self.stage, self.done, self.total = stage, done, total
         self.n_reports += 1
+        if not (done or total):  # linkage_core.progress: a remark, said once
+            self.remarks.append(stage)
+            return
+        self.stage, self.done, self.total = stage, done, total
 
     def _run(self, work: Callable[[Progress], object]) -> None:
         try:
-            work(self._report)
+            self.result = work(self._report)
         except Cancelled:
             self.cancelled = True
         except LinkageError as error:
@@ -102,6 +127,13 @@ def start(key: Hashable, title: str, work: Callable[[Progress], object], *, besi
 def of(key: Hashable) -> Job | None:
     """The last run of a key, going on or ended."""
     return _JOBS.get(key)
+
+
+def forget(key: Hashable) -> None:
+    """Drops a run that has ended, with what it returned."""
+    with _LOCK:
+        if key in _JOBS and not _JOBS[key].running:
+            del _JOBS[key]
 
 
 def running() -> Job | None:

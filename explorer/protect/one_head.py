@@ -18,7 +18,7 @@ from explorer.frame.kept import Lab
 from explorer.protect import cards, curve, details, jobs
 from explorer.protect.uses import Use, use_of
 from linkage_core import sentences, shipped
-from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.base import HELDOUT, LABELS
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab import grid
 from linkage_core.lab import setting as settings
@@ -30,6 +30,9 @@ from linkage_core.store.seen import trained_words, why_untested
 
 COSINE_HOLDS = "embeddings-and-heads"
 """What is released where cosine is measured: it uses nothing else, so one measurement serves every release."""
+
+PICTURED = "Made for this picture with noise that repeats"
+"""What is said of a head that is not stored (kept.live)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class AtSetting:
     before, after: the worst attacker, and cosine_before, cosine: cosine alone; rows by N, empty or None where not
     measured. run: what was done to the training units; None where nothing private was, an error where it cannot be
     said. problem: why something could not be computed, the last one. lines, names: those that are drawn against N, and
-    what each is called. bars, bar_names: the attackers one by one at this N.
+    what each is called. bars, bar_names: the attackers one by one at this N. held: another setting, to compare with.
     """
 
     entry: Entry
@@ -85,6 +88,20 @@ class AtSetting:
     uses: tuple[Use, ...]
     bars: tuple[Row, ...]
     bar_names: tuple[str, ...]
+    held: AtSetting | None = None
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """What stands at the ends of the lines, by name of the line, where a setting is held."""
+        if self.held is None:
+            return {}
+        own = "worst" if "worst" in self.lines else "cosine"
+        return {"before": "before", "held": f"A: {self.held.short}", own: f"B: {self.short}"}
+
+    @property
+    def short(self) -> str:
+        """What it is called at the end of a line: by its epsilon alone."""
+        return f"ε = {epsilon_words(self.chosen.epsilon)}"
 
     @property
     def out_of(self) -> int:
@@ -121,6 +138,46 @@ class AtSetting:
         rows = words.line(self.tables.linkage, self.control.head or "", self.release, WORST, self.entry.cohort)
         after, silenced = self.after_row, words.at(rows, self.pool_size)
         return None if after is None or silenced is None else (after, silenced)
+
+    @property
+    def whose(self) -> str:
+        """On whom card 2 is measured, as its head goes on."""
+        if self.entry.tested_split == HELDOUT:
+            return cards.HELD_OUT
+        return "on all patients" if self.entry.tested_split == "all" else f"on patients of {self.entry.tested_split}"
+
+    @property
+    def nearest(self) -> tuple[tuple[float, float], ...]:
+        """(epsilon, recall of the worst attacker) of the measured settings that differ from this one by epsilon alone:
+        the next one below and the next one above."""
+        found = settings.by_epsilon(self.tables.heads, self.chosen)
+        rows = {
+            epsilon: words.at(
+                words.line(self.tables.linkage, head, self.release, WORST, self.entry.cohort), self.pool_size
+            )
+            for epsilon, head in found.items()
+        }
+        there = {epsilon: float(row["recall"]) for epsilon, row in rows.items() if row is not None}
+        below = [epsilon for epsilon in there if epsilon < self.chosen.epsilon]
+        above = [epsilon for epsilon in there if epsilon > self.chosen.epsilon]
+        return tuple((epsilon, there[epsilon]) for epsilon in (*sorted(below)[-1:], *sorted(above)[:1]))
+
+    @property
+    def unmeasured(self) -> str:
+        """What is said of the worst attacker where that one is not known here."""
+        if len(self.after) and len(self.before):
+            return f"not measured at N = {self.pool_size:,}"
+        if self.nearest:
+            return f"not measured at ε = {epsilon_words(self.chosen.epsilon)}"
+        return "not measured at this setting" if len(self.before) else "not measured yet"
+
+    @property
+    def nearest_words(self) -> str:
+        """The nearest measured settings with their worst attacker; "" where there is none."""
+        said = [
+            f"ε = {epsilon_words(epsilon)}: {sentences.figure(recall, self.out_of)}" for epsilon, recall in self.nearest
+        ]
+        return f"Nearest measured, of {self.out_of:,}: {', '.join(said)}" if said else ""
 
     @property
     def n_images(self) -> int:
@@ -192,6 +249,28 @@ def at_setting(
         bars=tuple(bars),
         bar_names=tuple(words.attacker_words(row, n_own) for row in bars),
     )
+
+
+def beside(now: AtSetting, held: AtSetting) -> AtSetting:
+    """`now` (B) with a setting that is held (A): of each the worst attacker's line, or cosine's where it has none.
+
+    Noise alone, and cosine beside the worst, are left out: the lines that are compared stay readable.
+    """
+    lines = {name: rows for name, rows in now.lines.items() if name != "noise"}
+    if "worst" in lines:
+        lines.pop("cosine", None)
+    same = now.chosen.mechanism == held.chosen.mechanism
+    called = {"A": held.short if same else held.title, "B": now.short if same else now.title}
+    names = {
+        "before": now.names.get("before", ""),
+        "worst": f"B: {called['B']}, worst attacker",
+        "cosine": f"B: {called['B']}, cosine only",
+    }
+    which = next((name for name in ("worst", "cosine") if name in held.lines), None)
+    if which is not None:
+        lines["held"] = held.lines[which]
+        names["held"] = f"A: {called['A']}, {'worst attacker' if which == 'worst' else 'cosine only'}"
+    return replace(now, held=held, lines=lines, names={name: names[name] for name in curve.LINES if name in lines})
 
 
 def noise_alone(
@@ -282,7 +361,7 @@ def guarantee_of(
     if run is None:
         return cards.Guarantee(None, "No head has been trained at this setting yet.")
     facts = cards.guarantee_facts(chosen.epsilon, run.delta, run.unit)
-    return cards.Guarantee(run.accuracy, "", facts, illustration=True)
+    return cards.Guarantee(run.accuracy, "", facts, illustration=True, noise=PICTURED)
 
 
 def uses_of(

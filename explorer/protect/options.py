@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -14,11 +15,12 @@ from explorer.drawing.words import OF_RELEASES, controls, mechanisms
 from explorer.frame.kept import RELEASE_KINDS
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
+from linkage_core.lab.setting import why_no_pairs
 from linkage_core.mitigation.mechanisms import MECHANISMS, NOISE_ONLY
 from linkage_core.mitigation.training import SITE_B
 from linkage_core.release import table
 from linkage_core.sentences import signed
-from linkage_core.store.entry import LADDER, OFF_THE_SHELF
+from linkage_core.store.entry import LADDER, OFF_THE_SHELF, Entry
 
 KINDS = {name: kind.title for name, kind in table.KINDS.items()}
 """Releases, by kind."""
@@ -38,9 +40,19 @@ _SEED = re.compile(r"-seed\d+")
 EVERY = len(LABELS)
 
 
-def command(cohort: str, model: str) -> str:
-    """What makes the tables of the lab, releases included."""
-    return PHANTOM if (cohort, model) == PHANTOM_LAB else f"linkage lab {cohort}/{model} --public {SITE_B}"
+def commands(entry: Entry) -> str:
+    """What makes the tables of the lab of this cohort and model, releases included; a line each."""
+    target, public = f"{entry.cohort}/{entry.model}", SITE_B
+    if (entry.cohort, entry.model) == PHANTOM_LAB:
+        return PHANTOM
+    lines = []
+    if entry.cohort == PHANTOM_LAB[0] and why_no_pairs(entry):
+        lines.append("linkage phantom build --splits finetune")
+    if entry.cohort == public:
+        return f"linkage lab {target}"
+    if entry.model not in entry.store.models(public):
+        lines.append(f"linkage embed {public} --model {shlex.quote(str(entry.manifest['model']['name']))}")
+    return "\n".join([*lines, f"linkage lab {target} --public {public}"])
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from explorer.frame import controls, kept, page, state
 from explorer.protect import before_after, curve, releases
 from explorer.protect.bars import attackers, attackers_words
 from explorer.protect.before_after import N_BARS, Picture, Pictures
-from explorer.protect.options import command, key_of
+from explorer.protect.options import commands, key_of
 from explorer.protect.uses import Use, use_legend, use_words, usefulness
 from linkage_core import sentences
 from linkage_core.lab import frontier
@@ -58,7 +58,7 @@ def limit_control() -> None:
     """The slider in the place of the one for epsilon; its steps are what was measured."""
     measured = releases.settings(_known().options, state.get("mechanism"))
     steps = sorted({release.limit for release in measured})
-    label = "At most L times better than guessing"
+    label = "At most L × guessing"
     if len(steps) > 1:
         key = f"mitigation limit {state.get('mechanism')} {len(steps)}"
         controls.limit_slider(steps, key, label, releases.LIMIT_HELP)
@@ -150,7 +150,6 @@ def draw(tables: kept.Lab, pool_size: int, title_place: DeltaGenerator) -> None:
     """Everything below the controls."""
     colours, release = palette.current(), chosen()
     with title_place, st.popover("Assumptions", icon=":material/tune:"):
-        controls.model_control("mitigation model")
         st.caption("A release is measured as it was made: its codebook, its secret and its ledger are its own.")
     if release is None:
         page.problem_card(
@@ -158,7 +157,7 @@ def draw(tables: kept.Lab, pool_size: int, title_place: DeltaGenerator) -> None:
             f"{state.cohort_label(state.cohort())}, {state.model_label(state.model())} has no measured release of "
             "this kind.",
             "Choose another mechanism, model or cohort, or have releases measured, for which labels are needed:",
-            command(state.cohort(), state.model()),
+            commands(kept.entry(state.cohort(), state.model())),
         )
         return
     at = at_release(release, _known(), tables.linkage, state.cohort(), pool_size)

@@ -174,7 +174,7 @@ def measured(
     head = f'<p class="mi-head"><b>2 · Measured linkage</b> on {whom}</p>'
     worst, known = (of_attacker(rows, who, pool_size) for who in (WORST, frontier.OMNISCIENT))
     if worst.empty:
-        body = '<p class="mi-big mi-second">Not measured at this setting.</p>'
+        body = '<p class="mi-big">Not measured at this setting.</p>'
         return f'<div class="mi-card">{head}{body}<p class="mi-small">N = {pool_size:,}.</p></div>'
     now = worst.iloc[0]
     if now["n_queries"] < TOO_FEW or str(now["flag"] or "").startswith("too few"):
@@ -223,7 +223,7 @@ def measured(
     unit = "draws" if summed else "images"
     small.append(f"N = {pool_size:,}, n = {int(now['n_queries']):,} {unit}")
     return (
-        f'<div class="mi-card">{head}<p class="mi-big mi-second">{big}</p><div class="mi-bars">{body}</div>'
+        f'<div class="mi-card">{head}<p class="mi-big">{big}</p><div class="mi-bars">{body}</div>'
         f'<p class="mi-small">{escape("; ".join(small))}.</p></div>'
     )
 

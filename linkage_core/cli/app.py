@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,10 @@ from linkage_core.cli.options import StoreOption, before_command
 def serve(
     store: StoreOption = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of this machine.")] = 8501,
+    allow_root: Annotated[
+        list[Path] | None,
+        typer.Option("--allow-root", help="A folder that Your data may read, with all below it; may be given again."),
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open it in the browser of this machine.")
     ] = True,
@@ -20,6 +25,7 @@ def serve(
 
     For example:
         linkage app --port 9000 --no-browser
+        linkage app --allow-root /data/films
     """
     from importlib import import_module
 
@@ -27,4 +33,4 @@ def serve(
 
     root = store or before_command.store or shipped.default_store()
     # By name: the core stands below the app and starts it without knowing it.
-    import_module("explorer.serve").serve(root, port, browser=browser)
+    import_module("explorer.serve").serve(root, port, browser=browser, allow=allow_root or ())

@@ -470,6 +470,9 @@ def whole(
             "--public", help="Public cohort of the store, seen by the same model, such as phantom-site-b: for releases."
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Instant heads at three epsilons and their noise: minutes, not hours.")
+    ] = False,
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, help="Heads that are measured at once; default: one a core.")
     ] = None,
@@ -479,10 +482,12 @@ def whole(
 ) -> None:
     """Heads of every mechanism, attacked and used, and with a public cohort every kind of release: for the pages.
 
-    Minutes for hundreds of studies, hours for tens of thousands. A run that was stopped goes on where it stood. Nothing
-    of it leaves: heads and tables stay in the entry.
+    Minutes for hundreds of studies, hours for tens of thousands; --quick makes a few heads first, and the whole lab
+    goes on from there. A run that was stopped goes on where it stood. Nothing of it leaves: heads and tables stay in
+    the entry.
 
     For example:
+        linkage lab mine/phantom-radiology --quick
         linkage lab mine/phantom-radiology --public phantom-site-b
     """
     from linkage_core.images.processes import default_workers
@@ -490,7 +495,7 @@ def whole(
 
     entry = store_at(store, writes=True).open(*target_parts(target))
     with progress_bars(quiet or json_to == "-") as progress:
-        entry = own.build(entry, public, processes=processes or default_workers(), progress=progress)
+        entry = own.build(entry, public, quick=quick, processes=processes or default_workers(), progress=progress)
     made = {
         "entry": f"{entry.cohort}/{entry.model}",
         "heads": measured.linkage(entry)["head"].nunique(),
@@ -503,8 +508,10 @@ def whole(
         say(plain(f"{made['heads']} heads of {made['entry']} measured, {made['compared']} options compared."))
         if not entry.labelled:
             say("Without labels there is no use to compare by: --labels from-text of embed and import reads them.")
-        elif public is None:
+        elif public is None and not quick:
             say("Releases are made from a public cohort: name one with --public to have them measured too.")
+        if quick:
+            say(plain(f"The whole lab: linkage lab {entry.cohort}/{entry.model}"))
         say(plain(f"Next: linkage app --store {entry.store.root}  (Mitigation, cohort {entry.cohort})"))
 
 

@@ -103,6 +103,17 @@ def of_cohort(entry: Entry, public: str | None = None) -> list[Planned]:
     ]
 
 
+def quick(entry: Entry) -> list[Planned]:
+    """The first heads of `of_cohort`, by the same names: the instant one that Mitigation opens with, at MAIN, and its
+    noise alone. None is trained step by step, so what takes time is that they are attacked."""
+    seed = 0 if entry.synthetic else None
+    kind = oneshot.LABEL if entry.labelled else oneshot.MOMENT
+    return [
+        *(planned(kind, epsilon, seed, known=KNOWN, external=True) for epsilon in MAIN),
+        planned(mechanisms.NOISE_ONLY, MAIN[0], seed, like=kind),
+    ]
+
+
 def frequent(entry: Entry, n: int = 7) -> tuple[str, ...]:
     """The n findings most often present in the attacker's split, which is nobody's test, in the order of LABELS."""
     present = (entry.records("attacker")[list(LABELS)] == 1).sum()
@@ -120,17 +131,20 @@ def build(
     plan: Iterable[Planned] | None = None,
     findings: Sequence[str] = LABELS,
     whatever_can: bool = False,
+    with_games: bool = True,
     processes: int = 1,
     progress: Progress = silent,
 ) -> Entry:
-    """Every head of the grid, then every measurement; what is there already is kept, so a killed run goes on.
+    """Every head of the grid, then every measurement; what is there already is kept, so a killed run goes on. What
+    `progress` raises ends it: then each head is measured as a whole, or not at all.
 
     Arguments
         externals: cohorts of the store that the main heads are measured on without retraining.
         training: the pairs; by default finetune.training_pairs. A shipped subset is refused.
         plan: default `grid`. findings: those that the kept sums of label-oneshot are about.
         whatever_can: a head that cannot be made or measured on this cohort is left out, and progress is told why;
-            otherwise it ends the run. processes: how many heads are attacked at once.
+            otherwise it ends the run. with_games: play the main heads in the other games too.
+        processes: how many heads are attacked at once. With one, `progress` is asked within a head too.
 
     Sums, heads and tables go into the entry of `cohort` and `model`, which is returned.
     """
@@ -143,7 +157,8 @@ def build(
         )
     plan = list(grid(frequent(entry)) if plan is None else plan)
     for mechanism in oneshot.FORMS:
-        if mechanisms.known(mechanism).labels and not training.source.labelled:
+        acting = {one.options.like or one.mechanism for one in plan}
+        if mechanism not in acting or (mechanisms.known(mechanism).labels and not training.source.labelled):
             continue
         kept = prepared(entry, mechanism)
         if kept is None or kept.about["trained_on"] != training.said():
@@ -168,7 +183,10 @@ def build(
     steps = [Planned("", Options(), OFF_THE_SHELF, KNOWN, True), *plan]
     left = {one.name: one for one in steps if not measured(entry, one.name)}
     job = partial(_found, store.root, cohort, model, tuple(externals), left)
-    for name, rows in at_once(job, list(left), processes, partial(progress, "heads measured")):
+    stage = Stage(progress, "heads measured")
+    if processes == 1:
+        job = partial(job, pulse=stage.again)
+    for name, rows in at_once(job, list(left), processes, stage):
         if isinstance(rows, InputError):
             if not whatever_can:
                 raise rows
@@ -178,10 +196,25 @@ def build(
     there = set(games.games(entry)["head"])
     main = (OFF_THE_SHELF, *(one.name for one in plan if one.external))
     apart = [name for name in main if name not in there and measured(entry, name)]
+    apart = apart if with_games else []
     play = partial(_played, store.root, cohort, model)
     for name, played in at_once(play, apart, processes, partial(progress, "games played")):
         entry = games.keep(entry, name, played)
     return entry
+
+
+class Stage:
+    """A stage of `progress` by (done, total); `again` tells the last of them anew, whatever part of it is told."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name, self.last = progress, name, (0, 0)
+
+    def __call__(self, done: int, total: int) -> None:
+        self.last = (done, total)
+        self.progress(self.name, done, total)
+
+    def again(self, part: str, done: int, total: int) -> None:
+        self(*self.last)
 
 
 def _played(root: Path, cohort: str, model: str, name: str) -> pd.DataFrame:
@@ -190,12 +223,18 @@ def _played(root: Path, cohort: str, model: str, name: str) -> pd.DataFrame:
 
 
 def _found(
-    root: Path, cohort: str, model: str, externals: tuple[str, ...], plan: dict[str, Planned], name: str
+    root: Path,
+    cohort: str,
+    model: str,
+    externals: tuple[str, ...],
+    plan: dict[str, Planned],
+    name: str,
+    pulse: Progress = silent,
 ) -> tuple[pd.DataFrame, pd.DataFrame] | InputError:
     """What is measured of a head of the plan, or why that cannot be; work of a process of its own."""
     store, one = Store(root), plan[name]
     others = [store.open(external, model) for external in externals] if one.external else []
     try:
-        return found(store.open(cohort, model), name, externals=others, known=one.known)
+        return found(store.open(cohort, model), name, externals=others, known=one.known, progress=pulse)
     except InputError as error:
         return error

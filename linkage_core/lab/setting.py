@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import pandas as pd
 
 from linkage_core.audit.study import Study, study_of
 from linkage_core.cohorts.base import FINETUNE, LABELS
+from linkage_core.cohorts.registry import FILE_KINDS, PHANTOM_SITES
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.lab import measured
@@ -133,6 +135,16 @@ def ratio(one: float, other: float) -> float:
     return abs(math.log(min(one, 1e6) / min(other, 1e6)))
 
 
+def by_epsilon(heads: pd.DataFrame, setting: Setting) -> dict[float, str]:
+    """Epsilon -> the stored head that differs from this setting by epsilon alone; this setting's own among them."""
+    of_mechanism = heads.loc[heads["mechanism"] == setting.mechanism, "epsilon"]
+    found = {
+        float(epsilon): stored(heads, replace(setting, epsilon=float(epsilon)))
+        for epsilon in sorted(of_mechanism.dropna().unique())
+    }
+    return {epsilon: head for epsilon, head in found.items() if head is not None}
+
+
 def seeds_of(heads: pd.DataFrame, setting: Setting) -> list[str]:
     """All stored heads of a setting whatever their seed: runs that differ by their noise alone."""
     found = _alike(heads, setting)
@@ -213,11 +225,25 @@ def why_no_pairs(entry: Entry) -> InputError | None:
     beside = f"{entry.cohort}-finetune"
     if entry.model in entry.store.models(beside):
         return None
-    how = "linkage phantom build --splits finetune" if entry.cohort == "phantom" else "linkage embed"
     return InputError(
         f"{entry.cohort}/{entry.model} has no split finetune, and the store no cohort {beside}: there are no pairs to "
         "train on.",
-        f"Embed them: `{how}`",
+        _how_to_get_pairs(entry),
+    )
+
+
+def _how_to_get_pairs(entry: Entry) -> str:
+    """What helps where there are no pairs to train on, for this very cohort."""
+    cohort, model = entry.manifest["cohort"], str(entry.manifest["model"]["name"])
+    if entry.cohort == "phantom":
+        return "Draw and embed them: `linkage phantom build --splits finetune`"
+    if cohort["kind"] in FILE_KINDS and cohort.get("root"):
+        command = f"linkage embed {cohort['kind']} {shlex.quote(cohort['root'])} --model {shlex.quote(model)}"
+        return f"Embed it again with three splits by patient: `{command} --splits 60/20/20`"
+    if cohort["kind"] in PHANTOM_SITES:
+        return "Choose another cohort: this one is there to carry heads to, and is not trained on."
+    return (
+        f"Import it again, without a column `split` or with finetune in it: `linkage import {entry.cohort}/{model} ...`"
     )
 
 

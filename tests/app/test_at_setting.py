@@ -12,10 +12,12 @@ from explorer.drawing import words
 from explorer.frame.kept import Lab
 from explorer.protect import cards
 from explorer.protect.one_head import (
+    PICTURED,
     AtSetting,
     OnDemand,
     at_setting,
     attackers,
+    beside,
     delta_note,
     filed,
     next_step,
@@ -207,7 +209,7 @@ def test_a_one_shot_head_that_is_not_stored_is_made_with_and_without_its_signal(
     assert len(known.after) == 0
     assert "worst" not in known.lines
     assert known.guarantee == cards.Guarantee(
-        RUN.accuracy, "", "ε = 1.2, δ = 1e-6, unit: patient, add/remove", illustration=True
+        RUN.accuracy, "", "ε = 1.2, δ = 1e-6, unit: patient, add/remove", illustration=True, noise=PICTURED
     )
     step = next_step(known)
     assert (step.label, step.title, step.work, step.problem) == (
@@ -307,6 +309,44 @@ def test_own_images_are_those_of_the_split_an_attacker_has(store):
     cohort, images, texts = lab_store.cohort("uneven", 40, synthetic=False, seed=3, splits=splits)
     uneven = import_arrays(cohort, lab_store.MODEL, images, texts, store)
     assert at(uneven).n_own == 40, "two studies of each of 20 patients"
+
+
+# -- two settings, and what is said where one is not measured --------------------------------------------------------
+
+
+def test_what_is_not_measured_names_the_nearest_that_is(entry):
+    known = at(entry, Setting("label-oneshot", 1.2))
+    recall = row_of(entry, lab_store.MEASURED, "worst")["recall"]
+    assert known.nearest == ((0.34, recall),)
+    assert known.unmeasured == "not measured at ε = 1.2"
+    assert known.nearest_words == f"Nearest measured, of 100: ε = 0.34: {100 * recall:.0f}"
+    assert at(entry, Setting("label-oneshot", 1.2), pool_size=7).nearest == ()
+    assert at(entry, pool_size=7).unmeasured == "not measured at N = 7"
+    assert at(entry, Setting("moment-oneshot", 1.0)).unmeasured == "not measured at this setting"
+    assert known.whose == "on patients who were held out"
+
+
+def test_a_setting_that_is_held_is_one_more_line(entry):
+    now, before = at(entry), at(entry, Setting("label-oneshot", 1.2))
+    both = beside(now, before)
+    assert list(both.names.items()) == [
+        ("before", "before"),
+        ("worst", "B: ε = 0.34, worst attacker"),
+        ("held", "A: ε = 1.2, cosine only"),
+    ]
+    assert both.lines["held"] is before.lines["cosine"], "the worst is not measured there, and the name says so"
+    assert both.ends == {"before": "before", "held": "A: ε = 1.2", "worst": "B: ε = 0.34"}
+    assert now.ends == {}
+    other = beside(now, at(entry, Setting("moment-oneshot", 0.34)))
+    assert other.names["held"] == "A: Aligned, instant, ε = 0.34, cosine only"
+
+
+def test_nobody_is_called_held_out_who_is_not(store):
+    assert at(store.open("bare", lab_store.MODEL)).whose == "on patients who were held out"
+    splits = ("attacker",)
+    cohort, images, texts = lab_store.cohort("everybody", 40, synthetic=False, seed=4, splits=splits)
+    entry = import_arrays(replace(cohort, default_split="all"), lab_store.MODEL, images, texts, store)
+    assert at(entry).whose == "on all patients"
 
 
 # -- as tables -------------------------------------------------------------------------------------------------------

@@ -19,7 +19,13 @@ def test_the_menu_has_the_pages_there_are_and_no_other():
     measure = ["Risk by pool size", "Missing match", "Who is exposed"]
     protect = ["Mitigation", "Compare mitigations"]
     share = ["Be the attacker", "Report to file", "Methods and words"]
-    assert groups == {"See": ["Start", "Examples"], "Measure": measure, "Protect": protect, "Share": share}
+    assert groups == {
+        "See": ["Start", "Examples"],
+        "Measure": measure,
+        "Protect": protect,
+        "Share": share,
+        "Data": ["Your data"],
+    }
     assert all(len(title) <= 20 for titles in groups.values() for title in titles)
 
 

@@ -281,7 +281,9 @@ def test_without_a_table_there_is_a_card_with_the_command(page):
     app = page(cohort="clinic")
     assert not app.exception
     assert "Nothing is compared here yet" in words(app)
-    assert any(code.value == options.command("clinic", lab_store.MODEL) for code in app.code)
+    command = f"linkage embed phantom-site-b --model {lab_store.MODEL}\nlinkage lab clinic/{lab_store.MODEL} "
+    assert [code.value for code in app.code] == [f"{command}--public phantom-site-b"], "site B is not here yet"
+    assert app.button("fill frontier quick").label.startswith("Fill this page (quick, about ")
     assert app.main.caption[-1].value.startswith("Cannot tell:")
 
 

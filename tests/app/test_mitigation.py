@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.drawing import downloads, palette
 from explorer.drawing.words import attacker_words
-from explorer.protect import bars, cards, curve, details, jobs
+from explorer.protect import bars, cards, curve, details, fill, jobs
 from explorer.protect.uses import Use, usefulness
 from helpers import lab_store
 from helpers.shared import Built
@@ -24,8 +24,9 @@ from linkage_core import sentences, shipped
 from linkage_core.audit import study
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts.base import LABELS
+from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import InputError
-from linkage_core.lab import games, measured
+from linkage_core.lab import games, grid, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
@@ -80,7 +81,8 @@ def test_the_two_cards_are_the_core_s(page, entry):
     times = math.ceil(100 * accuracy)
     assert f"is right at most {times} of 100 times" in card(app, 1)
     assert "Says nothing about how often images are linked" in card(app, 1)
-    assert "Illustration" in card(app, 1), "the seed is stored"
+    assert "Illustration: whoever guesses whether a patient was used" in card(app, 1), "in the headline"
+    assert "The seed of its noise is stored" in card(app, 1)
     after, before = worst(entry, lab_store.MEASURED), worst(entry, OFF_THE_SHELF)
     said = card(app, 2)
     assert f"The worst attacker tried links {100 * after['recall']:.0f} of 100 images." in said
@@ -111,8 +113,10 @@ def test_raw_images_are_protected_by_no_head(page, entry):
     assert not [b for b in app.button if b.key == "mitigation run"]
     unmeasured = page(N=100, release="raw-images", cohort="clinic")
     cosine = study.study(Store(entry.path.parents[1]).open("clinic", lab_store.MODEL)).table([100], [1]).iloc[0]
-    said = sentences.of(cosine["recall"], 100)
-    assert f"A head protects nothing here: {said} by cosine, as before." in card(unmeasured, 2)
+    said = card(unmeasured, 2)
+    assert "A head protects nothing here. The worst attacker: not measured yet ." in said
+    for when in ("before", "after"):
+        assert f"{when}, cosine {sentences.figure(cosine['recall'], 100)} (" in said
 
 
 def test_the_release_decides_who_is_worst(page, entry):
@@ -131,8 +135,11 @@ def test_another_epsilon_is_made_at_once_and_says_what_is_not_measured(page, ent
     assert app.query_params["epsilon"] in ("10", ["10"])
     expected = settings.live(entry, Setting("label-oneshot", 10.0)).study.table([100], [1]).iloc[0]
     assert expected["recall"] > 0.03
-    assert f"Cosine alone links {100 * expected['recall']:.0f} of 100 images." in card(app, 2)
-    assert "not measured at this setting" in card(app, 2)
+    said, nearest = card(app, 2), worst(entry, lab_store.MEASURED)
+    assert "The worst attacker: not measured at ε = 10 ." in said, "the headline never changes its meaning"
+    assert f"after, cosine {100 * expected['recall']:.0f} (" in said
+    assert f"Nearest measured, of 100: ε = 0.34: {100 * nearest['recall']:.0f}. Before, the worst:" in said
+    assert "links" not in said
     multiplier = accounting.gaussian_sigma(10.0, 1e-6)
     assert f"at most {math.ceil(100 * accounting.gaussian_accuracy(multiplier))} of 100" in card(app, 1)
     assert next(b for b in app.button if b.key == "mitigation run").label == "Run the attackers"
@@ -145,7 +152,7 @@ def test_any_epsilon_findings_and_delta_are_live_too(page, entry):
     made = settings.live(entry, chosen)
     assert made.heads.image.weight.shape[0] == len(lab_store.FEW)
     expected = made.study.table([100], [1]).iloc[0]
-    assert f"Cosine alone links {100 * expected['recall']:.0f} of 100" in card(app, 2)
+    assert f"after, cosine {100 * expected['recall']:.0f} (" in card(app, 2)
     assert "ε = 77, δ = 1e-8" in card(app, 1)
     whole = settings.live(entry, Setting("label-oneshot", 77.0, delta=1e-8))
     assert made.run == whole.run, "rows of a noised head are post-processing"
@@ -186,8 +193,11 @@ def test_before_is_known_where_nothing_is_trained(page, entry):
     app = page(N=100, mechanism="public-negatives")
     assert not app.exception
     before = worst(entry, OFF_THE_SHELF)
-    ends = sentences.interval(before["recall_low"], before["recall_high"], 100).removesuffix(" of 100")
-    assert f"Not measured at this setting. before {100 * before['recall']:.0f} ({ends}) guessing 1" in card(app, 2)
+    cosine = study.study(entry).table([100], [1]).iloc[0]
+    ends = sentences.interval(cosine["recall_low"], cosine["recall_high"], 100).removesuffix(" of 100")
+    assert "The worst attacker: not measured at this setting ." in card(app, 2)
+    assert f"before, cosine {100 * cosine['recall']:.0f} ({ends}) guessing 1" in card(app, 2)
+    assert f"Before, the worst: {100 * before['recall']:.0f}." in card(app, 2)
     assert "There is no head at this setting yet." in words(app)
     assert " after " not in card(app, 2)
 
@@ -214,20 +224,22 @@ def test_rubbish_falls_back(page):
 def test_without_labels_or_pairs_there_are_cards_with_the_command(page):
     app = page(cohort="bare")
     assert not app.exception
-    assert "linkage embed" in words(app) or "none of the 14 labels" in words(app).lower()
+    assert "bare has too few patients in its splits" in words(app)
     assert card(app, 1).count("None established.") == 1
     trained = page(cohort="bare", mechanism="label-dpsgd")
     assert "No record has any of the 14 labels, so no label head can be trained." in words(trained)
     public = page(cohort="bare", mechanism="public-negatives")
     assert "there are no pairs to train on" in words(public)
-    assert "<code>linkage embed</code>" in words(public)
+    assert f"<code>linkage import bare/{lab_store.MODEL} ...</code>" in words(public), "its own cohort and model"
+    assert "phantom build" not in words(public)
+    assert "`" not in words(public)
     assert public.main.caption[-1].value.startswith("Cannot tell:")
 
 
 def test_attackers_run_beside_the_page_and_what_they_find_is_kept(page, lab_root):
     app = page(cohort="clinic", N=10)
-    assert "Cosine alone links" in card(app, 2)
-    assert "Illustration" in card(app, 1), "noise that repeats, for a picture"
+    assert "The worst attacker: not measured yet ." in card(app, 2)
+    assert "Made for this picture with noise that repeats" in card(app, 1)
     app.button("mitigation run").click().run()
     assert not app.exception
     job = jobs.running() or next(iter(jobs._JOBS.values()))
@@ -332,6 +344,125 @@ def test_examples_show_before_and_after(open_page, lab_root, entry):
     assert "No list after mitigation." in words(none)
 
 
+# -- two settings ----------------------------------------------------------------------------------------------------
+
+
+def test_a_setting_is_held_in_the_address_and_drawn_beside_the_next(page, entry):
+    app = page(N=100)
+    app.button("mitigation hold").click().run()
+    held = app.query_params["held"]
+    assert held in ("label-oneshot~0.34", ["label-oneshot~0.34"])
+    app.select_slider[0].set_value(10.0).run()
+    assert not app.exception
+    picture = str(app.get("plotly_chart")[0].proto)
+    assert "A: \\u03b5 = 0.34" in picture or "A: ε = 0.34" in picture
+    assert "B: ε = 10, cosine" in words(app)
+    app = page(N=100, held="label-oneshot~10", mechanism="label-oneshot")
+    said, after = card(app, 2), worst(entry, lab_store.MEASURED)
+    assert f"links {100 * after['recall']:.0f} of 100" in said
+    assert "A, held" not in said, "its worst attacker is not measured"
+    both = page(N=100, held=f"label-oneshot~0.34~f{'.'.join(str(LABELS.index(one)) for one in lab_store.FEW)}")
+    few = worst(entry, "label-oneshot-eps0.34-seed0-4findings")
+    assert f"A, held {100 * few['recall']:.0f} (" in card(both, 2)
+    assert f"B, now {100 * after['recall']:.0f} (" in card(both, 2)
+    both.button("mitigation let go").click().run()
+    assert "held" not in both.query_params
+    assert "held" not in page(held="magic~1").query_params
+
+
+# -- filling the page ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_of_two(monkeypatch):
+    whole = grid.quick
+    monkeypatch.setattr(grid, "quick", lambda entry: whole(entry)[:2])
+
+
+@pytest.fixture
+def own(lab_root, tmp_path) -> Path:
+    """The store with `ward`, a cohort that nobody has measured, for one test."""
+    store = shutil.copytree(lab_root, tmp_path / "store")
+    every = ("heldout", "attacker", "finetune")
+    found, images, texts = lab_store.cohort("ward", 120, synthetic=False, seed=5, splits=every)
+    import_arrays(found, lab_store.MODEL, images, texts, Store(store))
+    return store
+
+
+def fill_button(app: AppTest, page: str = PAGE):
+    return app.button(f"fill {page} quick")
+
+
+def test_the_page_offers_what_fills_it_for_this_cohort_and_does(page, own, quick_of_two, monkeypatch):
+    app = page(store=own, cohort="ward", mechanism="label-oneshot", N=100)
+    assert "No attacker has been measured for ward, Radiology yet." in words(app)
+    assert f"<code>linkage lab ward/{lab_store.MODEL} --quick</code>" in words(app)
+    assert fill_button(app).label.startswith("Fill this page (quick, about ")
+    found, calls = measured.found, []
+
+    def second_is_slow(entry, name, **more):
+        calls.append(name)
+        if len(calls) == 2:
+            for _ in range(2000):
+                more["progress"]("attackers", 0, 1)  # what cancels
+                threading.Event().wait(0.01)
+        return found(entry, name, **more)
+
+    monkeypatch.setattr(grid, "found", second_is_slow)
+    fill_button(app).click().run()
+    job = jobs.running()
+    while len(calls) < 2:
+        threading.Event().wait(0.05)
+        assert job.running, job.error
+    other = page(store=own, cohort="phantom", epsilon=10)
+    assert other.button("mitigation run").disabled, "one run at a time, for everybody"
+    app.run()
+    app.button("fill mitigation cancel").click().run()
+    assert job.wait(20)
+    ward = Store(own).open("ward", lab_store.MODEL)
+    assert set(measured.linkage(ward)["head"]) == {OFF_THE_SHELF}, "whole heads only"
+    app = page(store=own, cohort="ward")
+    assert "Cancelled: heads that were finished are kept, and it goes on from there." in words(app)
+    assert "1 of 3 settings of the quick lab" in words(app)
+    monkeypatch.setattr(grid, "found", lambda entry, name, **more: calls.append(name) or found(entry, name, **more))
+    calls.clear()
+    assert fill_button(app).label.startswith("Go on (quick")
+    fill_button(app).click().run()
+    job = jobs.of(fill.key_of("ward", lab_store.MODEL))
+    assert job.wait(120)
+    assert job.error is None
+    assert OFF_THE_SHELF not in calls, "what is stored is not made again"
+    app = page(store=own, cohort="ward", N=100)
+    assert "The worst attacker tried links" in card(app, 2)
+    assert not [b for b in app.button if b.key.startswith("fill")]
+    app = page_of_frontier(app)
+    assert not app.exception
+    assert "Nothing is compared here yet" not in words(app), "the same run fills both pages"
+
+
+def page_of_frontier(app: AppTest) -> AppTest:
+    return app.switch_page("pages/frontier.py").run()
+
+
+def test_what_cannot_be_filled_says_why_and_offers_nothing(page, own, monkeypatch):
+    app = page(store=own, cohort="bare")
+    assert "bare has too few patients in its splits" in words(app)
+    assert not [b for b in app.button if b.key.startswith("fill")]
+    monkeypatch.setattr("os.access", lambda *_: False)
+    app = page(store=own, cohort="ward")
+    assert "cannot be written to. Make it writable, or copy the store." in words(app)
+    assert not [b for b in app.button if b.key.startswith("fill")]
+
+
+def test_a_cohort_that_is_removed_while_its_lab_is_made_is_a_sentence(page, own, quick_of_two):
+    app = page(store=own, cohort="ward")
+    shutil.rmtree(own / "ward")
+    fill.start(own, "ward", lab_store.MODEL, quick=True).wait(30)
+    assert "The store has no ward/" in jobs.of(fill.key_of("ward", lab_store.MODEL)).error[0]
+    app.run()
+    assert not app.exception
+
+
 # -- jobs ------------------------------------------------------------------------------------------------------------
 
 
@@ -415,7 +546,7 @@ def lines() -> dict[str, pd.DataFrame]:
 
 @pytest.mark.parametrize("with_colours", [palette.LIGHT, palette.DARK])
 def test_pictures_are_drawn_and_filed(with_colours):
-    names = dict(zip(curve.LINES, ("before", "after <b>", "cosine", "noise only"), strict=True))
+    names = dict(zip(curve.LINES, ("before", "after <b>", "cosine", "noise only", "A"), strict=True))
     rows = [rate(0.5, 0.4, 0.6, attacker="cosine", named="cosine", m="all")]
     figures = [
         curve.curve(lines(), names, pool_size=100, palette=with_colours),

@@ -114,7 +114,7 @@ def test_statistics_are_about_the_patients_who_were_summed(page):
 def test_the_slider_has_the_measured_steps_and_its_own_url_name(page):
     app = page(N=100, mechanism="codes")
     slider = app.select_slider[0]
-    assert slider.label == "At most L times better than guessing"
+    assert slider.label == "At most L × guessing"
     assert list(slider.options) == ["16", "64", "256"]
     slider.set_value(256.0).run()
     assert not app.exception
