@@ -148,13 +148,11 @@ def exposed_range() -> tuple[int, int]:
 
 def show_record(record: str) -> None:
     """Another image, looked at as it comes."""
-    state.put("record", record)
-    state.put("view", "")
+    state.put_all({"record": record, "view": ""})
 
 
 def clear_filters() -> None:
-    for name in FILTERS:
-        state.put(name, state.DEFAULTS[name])
+    state.put_all({name: state.DEFAULTS[name] for name in FILTERS})
 
 
 def draw_strip(entry: Entry, found: Found) -> None:
@@ -197,8 +195,7 @@ def _viewer(entry: Entry, record: pd.Series | None) -> None:
 
 def keep_view(image: str, view: str) -> None:
     """Puts how an image is looked at into the address, which then names the image too."""
-    state.put("record", image)
-    state.put("view", state.view_text(view))
+    state.put_all({"record": image, "view": state.view_text(view)})
 
 
 def _steps(names: list[str], at: int) -> None:

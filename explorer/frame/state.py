@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -238,15 +239,24 @@ def labelled() -> bool:
 
 def put(name: str, value: Any) -> None:
     """Sets a common value and its URL parameter. A default has no parameter: short links stay short."""
-    if name == "mechanism" and value == usual_mechanism():
-        value = None
-    st.session_state[f"common:{name}"] = value
-    text = "" if value is None or value == DEFAULTS[name] else str(value)
-    st.session_state[f"url:{name}"] = text
-    if text and st.query_params.get(name) != text:
-        st.query_params[name] = text
-    elif not text and name in st.query_params:
-        del st.query_params[name]
+    put_all({name: value})
+
+
+def put_all(values: Mapping[str, Any]) -> None:
+    """`put` of several, which the browser's history takes for one change."""
+    query = st.query_params.to_dict()
+    for name, value in values.items():
+        if name == "mechanism" and value == usual_mechanism():
+            value = None
+        st.session_state[f"common:{name}"] = value
+        text = "" if value is None or value == DEFAULTS[name] else str(value)
+        st.session_state[f"url:{name}"] = text
+        if text:
+            query[name] = text
+        else:
+            query.pop(name, None)
+    if query != st.query_params.to_dict():
+        st.query_params.from_dict(query)
 
 
 def begin(page: str) -> None:
@@ -274,8 +284,7 @@ def begin(page: str) -> None:
     st.session_state["model in use"] = get("model") or (known[-1] if known else None)
     if get("k") not in K_CHOICES:
         put("k", DEFAULTS["k"])
-    for name in DEFAULTS:
-        put(name, get(name))
+    put_all({name: get(name) for name in DEFAULTS})
 
 
 def begun() -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
@@ -17,6 +18,8 @@ from linkage_core.heads import Heads, unit
 from linkage_core.ranking import pools
 from linkage_core.ranking.counts import MatchCounts, match_counts
 from linkage_core.store.entry import OFF_THE_SHELF, Embeddings, Entry
+
+T = TypeVar("T")
 
 EXPOSURE_POOL = 100
 SCALE_PAIRS = 20_000
@@ -93,6 +96,7 @@ class Examples:
         self.records = self._study.queries.assign(p_first_100=first, exposure_percentile=percentile)
         self._row = pd.Index(self.records["record_id"])
         self._counted: dict[int, MatchCounts] = {}
+        self._known: dict[tuple[object, ...], Any] = {}
 
     def under(self, head: str, heads: Heads) -> Under:
         """The same images and pools under heads that need not be stored: nothing is counted but what is asked for.
@@ -153,6 +157,18 @@ class Examples:
         pool. Without `true_one_always` the list is the top k whether or not the match is among them.
         Raises InputError for an unknown record, an N it cannot fill, or k outside 1..N.
         """
+        asked = (record_id, pool_size, k, draw, true_one_always)
+        return self._once(asked, lambda: self._ranked(*asked))
+
+    def _once(self, asked: tuple[object, ...], make: Callable[[], T]) -> T:
+        """What was made for the last few hundred questions is not made again."""
+        if asked not in self._known:
+            if len(self._known) > 500:
+                self._known.clear()
+            self._known[asked] = make()
+        return self._known[asked]
+
+    def _ranked(self, record_id: str, pool_size: int, k: int, draw: int, true_one_always: bool) -> RankedList:
         row = self._row_of(record_id)
         if not 1 <= k <= pool_size:
             raise InputError(f"k is {k}, and the pool holds {pool_size} reports.", "k lies between 1 and N.")
@@ -201,7 +217,8 @@ class Examples:
     def _first_in(self, row: int, pool_size: int) -> float:
         if row not in self._counted:
             self._counted[row] = self._counts(row)
-        return float(pools.expected_recall(self._counted[row], pool_size, 1)[0])
+        counts = self._counted[row]
+        return self._once((row, pool_size), lambda: float(pools.expected_recall(counts, pool_size, 1)[0]))
 
     def largest_pool_of(self, record_id: str) -> int:
         """The largest N that this image's eligible reports can fill."""
@@ -278,7 +295,7 @@ class Under(Examples):
         self.entry, self.head, self.split = other.entry, head, other.split
         self.largest_pool, self.records, self._row = other.largest_pool, other.records, other._row
         self._other, self._heads, self._study = other, heads, other._study
-        self._counted = {}
+        self._counted, self._known = {}, {}
 
     @property
     def _features(self) -> _Features:
