@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from explorer.examples import examples_page, lists
+from explorer.examples import examples_page, lists, own_picture
 from explorer.frame import page
 
 page.guard()
@@ -30,4 +30,5 @@ with page.guarded():
     with st.expander("Details: labels, ties, exposure, reports of this patient, provenance"):
         if record is not None:
             examples_page.details(asked, record)
+    own_picture.draw(asked)
 page.cannot_tell("one image is an anecdote; similarity has no unit and is not comparable between models or heads.")

@@ -52,7 +52,8 @@ class RankedView:
     """One list: what stands above it, the cards by rank, and how many are left out before the last.
 
     image: the list is of another image, or another pool of it, when this changes. claim: what a mitigation does not
-    guarantee. hidden: the true report is not told. n_shown: how many reports were asked for.
+    guarantee. hidden: the true report is not told. n_shown: how many reports were asked for. head, second: in place of
+    the headline and of the line under it.
     """
 
     image: str
@@ -66,6 +67,8 @@ class RankedView:
     n_hidden_above: int = 0
     claim: str = ""
     hidden: bool = False
+    head: tuple[str, str, str] | None = None
+    second: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,20 @@ def payload(view: RankedView) -> dict[str, Any]:
         "image": view.image,
         "caption": view.caption,
         "claim": view.claim,
-        "head": headline(view.rank, view.pool_size) if not view.hidden else ["The true report is ", "hidden", ""],
+        "head": _head(view),
         "hidden": view.hidden,
-        "second": first_in(view.first_in, view.pool_size),
+        "second": first_in(view.first_in, view.pool_size) if view.second is None else view.second,
         "rows": view.n_shown,
         "scale": [number(view.scale.low, decimals), number(view.scale.high, decimals)],
         "zero": zero(view.scale),
         "cards": [_card(card, view, decimals) for card in view.cards],
     }
+
+
+def _head(view: RankedView) -> list[str]:
+    if view.head is not None:
+        return list(view.head)
+    return ["The true report is ", "hidden", ""] if view.hidden else headline(view.rank, view.pool_size)
 
 
 def problem(view: NoList) -> dict[str, Any]:
@@ -190,6 +199,11 @@ def facts(rows: Sequence[tuple[str, str]], columns: int = 1) -> str:
 def note(text: str) -> str:
     """One grey line; the text may come from a URL."""
     return f'<p class="lx-note">{_shown(text)}</p>'
+
+
+def line(text: str) -> str:
+    """One line that may be long."""
+    return f"<p>{_shown(text)}</p>"
 
 
 def _straight(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -220,6 +220,75 @@ class Examples:
         counts = self._counted[row]
         return self._once((row, pool_size), lambda: float(pools.expected_recall(counts, pool_size, 1)[0]))
 
+    def of_stranger(
+        self,
+        image: np.ndarray,
+        pool_size: int,
+        k: int,
+        report: np.ndarray | None = None,
+        *,
+        draw: int = 0,
+    ) -> RankedList:
+        """The top k reports of a pool of N for an image that is in no cohort, as features (d,) of the entry's model.
+
+        report: features of its own report, which is then one of the N and always listed, with empty ids; without it
+        `rank` is 0 and `first_in` NaN. Nobody here is taken for its patient, so every report of the cohort is eligible.
+        InputError for k outside 1..N or an N larger than `largest_pool_of_stranger`.
+        """
+        largest = self.largest_pool_of_stranger(own=report is not None)
+        if not 1 <= k <= pool_size <= largest:
+            raise InputError(f"k is {k} and N {pool_size}.", f"1 <= k <= N, and N is at most {largest:,} here.")
+        heads = self._heads
+        vector = unit(heads.image(np.asarray(image)[None]))[0]
+        n_others = pool_size - (report is not None)
+        candidates, everyone = self._embeddings.candidates, len(self._reports)
+        members = np.random.default_rng([draw, everyone]).permutation(everyone)[:n_others]
+        keys = candidates["report_key"].to_numpy().astype(str)
+        scores = self._scores(vector, members)
+        best, seen = [], set()
+        for place in np.argsort(-scores, kind="stable"):
+            if keys[members[place]] not in seen:
+                seen.add(keys[members[place]])
+                best.append(int(place))
+            if len(best) == k:
+                break
+        reports = [
+            RankedReport(
+                rank=int((scores > scores[place]).sum()) + 1,
+                study_id=str(candidates["study_id"].iloc[members[place]]),
+                similarity=float(scores[place]),
+                is_match=False,
+                n_identical=int((keys[members] == keys[members[place]]).sum()) - 1,
+                report_key=str(keys[members[place]]),
+                report_words=int(candidates["report_words"].iloc[members[place]]),
+            )
+            for place in best
+        ]
+        if report is None:
+            return RankedList("", "", pool_size, 0, 0, float("nan"), reports, 0)
+        own = float(unit(heads.text(np.asarray(report)[None]))[0] @ vector)
+        above, tied = int((scores > own).sum()), int((scores == own).sum())
+        all_scores = self._scores(vector, np.arange(everyone))
+        counts = MatchCounts(
+            *(np.array([n]) for n in (int((all_scores > own).sum()), int((all_scores == own).sum()), everyone))
+        )
+        first = float(pools.expected_recall(counts, pool_size, 1)[0])
+        reports = [replace(each, rank=each.rank + (own > each.similarity)) for each in reports]
+        mine = RankedReport(above + 1, "", own, True, 0, "", 0)
+        listed = sorted([*reports, mine], key=lambda each: (-each.similarity, not each.is_match))
+        shown = listed[:k] if mine in listed[:k] else [*listed[: k - 1], mine]
+        shown_above = sum(1 + each.n_identical for each in shown if each.similarity > own)
+        hidden = above - shown_above if shown[-1].is_match else 0
+        return RankedList("", "", pool_size, above + 1, tied, first, shown, hidden)
+
+    def largest_pool_of_stranger(self, *, own: bool) -> int:
+        """The largest N for an image that is in no cohort; its own report is one more."""
+        return len(self._embeddings.candidates) + own
+
+    @property
+    def _heads(self) -> Heads:
+        return self.entry.heads(self.head)
+
     def largest_pool_of(self, record_id: str) -> int:
         """The largest N that this image's eligible reports can fill."""
         return int(self._study.counts.n_eligible[self._row_of(record_id)]) + 1
@@ -294,8 +363,12 @@ class Under(Examples):
     def __init__(self, other: Examples, head: str, heads: Heads) -> None:
         self.entry, self.head, self.split = other.entry, head, other.split
         self.largest_pool, self.records, self._row = other.largest_pool, other.records, other._row
-        self._other, self._heads, self._study = other, heads, other._study
+        self._other, self._given, self._study = other, heads, other._study
         self._counted, self._known = {}, {}
+
+    @property
+    def _heads(self) -> Heads:
+        return self._given
 
     @property
     def _features(self) -> _Features:
