@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from explorer.drawing import charts, sentences
 from explorer.drawing.palette import Palette
 
-HEIGHT = 250
+HEIGHT = 232
 LEAST = 1e-4
 """The bottom of the picture: a line that falls below it ends there, and its words say so."""
 

@@ -128,17 +128,17 @@ def _encoder(name: str, root: Path, weights: str | None) -> Encoder:
 
 
 def encoder_of(entry: Entry) -> Encoder:
-    """The model that made an entry. ModelError where it is not on this machine or is another one; InputError where the
-    embeddings came from elsewhere."""
+    """The model that made an entry. ModelError where it is not on this machine, is another one, or where the embeddings
+    came from elsewhere."""
     refuse_imported(entry)
     made_by = entry.manifest["model"]
     return _encoder(str(made_by.get("name", entry.model)), entry.store.root, made_by.get("weights_sha256"))
 
 
 def refuse_imported(entry: Entry) -> None:
-    """InputError where embeddings came from elsewhere: nothing new can be embedded beside them."""
+    """ModelError where embeddings came from elsewhere: nothing new can be embedded beside them."""
     if entry.manifest["model"].get("family") == "imported":
-        raise InputError(
+        raise ModelError(
             f"The embeddings of {entry.cohort}/{entry.model} were imported: the model that made them is not at hand.",
             "Embed the cohort here, with a model of `linkage doctor`.",
         )

@@ -376,7 +376,7 @@ def test_the_true_report_is_in_sight_whatever_n(open_page: Open, query: str) -> 
             assert box["y"] + box["height"] <= 800
             assert one.locator(".tick").evaluate(
                 """tag => { const r = tag.getBoundingClientRect();
-                return tag === document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2); }"""
+                return tag === tag.getRootNode().elementFromPoint(r.x + r.width / 2, r.y + r.height / 2); }"""
             )
         assert page.locator(".true").count() == page.locator(".list").count()
 
@@ -506,7 +506,8 @@ def test_a_link_shows_the_picture_as_it_was_looked_at_and_history_keeps_out_of_i
     set_n(page, 30)
     assert "view=" in page.evaluate("location.search")
     again, _ = open_page(link)
-    assert (window_label(again), pixels(again)) == (label, seen)
+    assert window_label(again) == label
+    assert max(abs(a - b) for a, b in zip(pixels(again), seen, strict=True)) <= 3  # an address has four decimals
     again.locator(".strip button").nth(3).click()
     shows(again, again.locator(".strip button").nth(3).get_attribute("data-record"))
     assert window_label(again) == "Contrast 100% · Brightness 50%"
