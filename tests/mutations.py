@@ -669,14 +669,14 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "report text is HTML",
-        'return f"<bdi>{escape(text.translate(_TURNING))}</bdi>"',
-        'return f"<bdi>{text.translate(_TURNING)}</bdi>"',
-        ("test_explorer_ranked.py::test_report_text_stays_text",),
+        'return f"<bdi>{escape(unturned(text))}</bdi>"',
+        'return f"<bdi>{unturned(text)}</bdi>"',
+        ("test_explorer_ranked.py::test_lines_of_html_are_escaped",),
     ),
     Fault(
         "report text turns the letters around it",
-        "escape(text.translate(_TURNING))",
-        "escape(text)",
+        "return text.translate(_TURNING)",
+        "return text",
         ("test_explorer_ranked.py::test_report_text_stays_text",),
     ),
     Fault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,20 @@ SIDE = 768  # pixels sent at first: two for each of the about 390 a screen of 12
 DETAIL_SIDE = 2560  # sent when somebody zooms in and the source has more
 
 
-def viewer(payload: bytes, *, key: str) -> None:
+def viewer(payload: bytes, *, key: str, on_view: Callable[[str, str], None] | None = None) -> None:
     """Draws a payload of `pack` or `pack_failure` in a square box.
 
-    Window and zoom survive a rerun with the same `image`, whatever else changed.
+    Window and zoom survive a rerun with the same `image`, whatever else changed. A little after the reader has changed
+    them, `on_view` gets the image and how it is looked at, in letters that may stand in an address, "" for as it comes.
+    An address that names this image and such a view is where the picture starts.
     """
-    _mount(key=key, data=payload, on_detail_change=lambda: None)
+
+    def viewed() -> None:
+        said = st.session_state[key].get("viewed")
+        if on_view is not None and isinstance(said, dict):
+            on_view(str(said.get("image", "")), str(said.get("view", "")))
+
+    _mount(key=key, data=payload, on_detail_change=lambda: None, on_viewed_change=viewed)
 
 
 def wanted(key: str) -> str | None:

@@ -269,6 +269,43 @@ def switch(name: str, label: str, off: str, on: str, *, key: str, help: str | No
     return bool(get(name) == on)
 
 
+def switch_of(name: str, label: str, *, key: str, help: str | None = None) -> bool:
+    """`switch` for a common value that is "1" when on and else empty."""
+    return switch(name, label, "", "1", key=key, help=help)
+
+
+def number_box(name: str, label: str, largest: int, *, key: str, help: str | None = None) -> int:
+    """A common value that is a whole number from 1 to `largest`, by typing. Returns it."""
+    _show(key, int(get(name)))
+    st.number_input(label, 1, largest, step=1, key=key, on_change=_take, args=(name, key), help=help, width=130)
+    return int(get(name))
+
+
+def text_box(name: str, label: str, key: str) -> None:
+    """A common value that is a few letters."""
+    _show(key, str(get(name)))
+    st.text_input(label, key=key, on_change=lambda: put(name, st.session_state[key].strip()), max_chars=100)
+
+
+def range_slider(name: str, label: str, ends: tuple[int, int], key: str, help: str | None) -> None:
+    """A common value that is a range of percentiles, written "20-80", empty for all."""
+    _show(key, ends)
+
+    def take() -> None:
+        low, high = st.session_state[key]
+        put(name, "" if (low, high) == (0, 100) else f"{low}-{high}")
+
+    st.slider(label, 0, 100, key=key, on_change=take, help=help)
+
+
+def mechanism_select(offered: Mapping[str, str], key: str) -> str:
+    """The mitigation as a select box, one common value on every page. Returns the one that is chosen."""
+    _show(key, get("mechanism"))
+    words = offered.__getitem__
+    st.selectbox("Mitigation", list(offered), format_func=words, key=key, on_change=_take, args=("mechanism", key))
+    return str(get("mechanism"))
+
+
 def seed_box(key: str, label: str, help: str) -> None:
     """The seed of the noise of a run that can be repeated."""
     _show(key, int(get("seed")))

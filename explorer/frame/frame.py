@@ -10,7 +10,7 @@ import streamlit as st
 
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
-from explorer.frame import controls, kept, state
+from explorer.frame import address, controls, kept, state
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
 
@@ -63,6 +63,7 @@ def run() -> None:
     state.begin(page.url_path)
     with st.sidebar:
         _cohort_box()
+        address.copy_link()
     page.run()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import numbers
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ from linkage_core.lab.setting import Live, Setting
 from linkage_core.ranking.pools import log_pool_sizes
 from linkage_core.release.table import KINDS
 from linkage_core.store.entry import Entry, Store
-from linkage_core.store.seen import why_untested
+from linkage_core.store.seen import refuse_seen, why_untested
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -298,20 +299,47 @@ def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
     return under.table(measured.pool_sizes(under)[1], (1,))
 
 
-@remembered(st.cache_resource, 8)
-def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Examples:
-    """Single records under the chosen mitigation. InputError where it has to be trained first."""
+@dataclass(frozen=True)
+class Mitigated:
+    """Single records under a head; `claim`: what keeps its epsilon from being a guarantee, "" where nothing does."""
+
+    examples: Examples
+    claim: str
+
+
+@remembered(st.cache_resource, 16)
+def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Mitigated:
+    """Single records under the chosen mitigation, of those patients alone that heads are tested on. InputError where it
+    has to be trained first."""
     if chosen.mechanism in RELEASE_KINDS:
         raise InputError("Only heads can be looked at on single images, and a release is chosen.", "Choose a head.")
-    head = settings.stored(lab_tables(cohort, model).heads, chosen)
-    if head is not None:
-        return Examples(entry(cohort, model), head)
+    opened, before = entry(cohort, model), examples(cohort, model, held_out=True)
+    heads = lab_tables(cohort, model).heads
+    name = settings.stored(heads, chosen)
+    if name is not None:
+        refuse_seen(opened, name, before.split)
+        row = heads[heads["head"] == name].iloc[0]
+        return Mitigated(before.under(name, opened.heads(name)), _claim_of(row))
     if not chosen.one_shot:
+        at = "without noise" if math.isinf(chosen.epsilon) else f"at ε = {chosen.epsilon:g}"
         raise InputError(
-            f"No head is stored for {chosen.mechanism} at epsilon {chosen.epsilon:g}.", "Train it on Mitigation."
+            f"This head has to be trained, and none is stored for it {at}.",
+            "Train it on Mitigation, or choose another ε or one that is instant.",
         )
-    at_once = live(cohort, model, chosen)
-    return Examples(entry(cohort, model), at_once.study.head, at_hand=(at_once.heads, at_once.study))
+    made, _ = settings.made_now(opened, _repeatable(chosen))
+    claim = "No noise, no guarantee."
+    if not math.isinf(chosen.epsilon):
+        claim = "Illustration: its noise repeats, no guarantee."
+    return Mitigated(before.under(chosen.name(), made), claim)
+
+
+def _claim_of(head: pd.Series) -> str:
+    """What keeps the epsilon of a stored head (a row of lab.heads) from being a guarantee."""
+    if math.isinf(head["epsilon"]):
+        return "No noise, no guarantee."
+    if math.isnan(head["accuracy"]):
+        return "No guarantee: its ε is not established."
+    return "Illustration: its noise repeats, no guarantee." if head["reproducible"] else ""
 
 
 def _repeatable(chosen: Setting) -> Setting:

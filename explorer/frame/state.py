@@ -9,6 +9,8 @@ choices may change. Anything in a URL that is not a possible value falls back to
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +36,16 @@ DEFAULTS: dict[str, Any] = {
     "N": 100,
     "k": 1,
     "record": None,
+    "shown": 4,
+    "draw": 0,
+    "hide": "",
+    "order": "",
+    "view": "",
+    "having": "",
+    "views": "",
+    "exposed": "",
+    "patient": "",
+    "image": "",
     "measure": "recall",
     "tab": "curve",
     "decoys": "any",
@@ -74,6 +86,8 @@ CHOICES = {"tab": ("curve", "compare", "decoys"), "decoys": ("any", "same"), "ru
     "list": ("records", "with", "groups"),
 }
 CHOICES |= {
+    "hide": ("", "1"),
+    "order": ("", "exposure"),
     "release": ("embeddings", "embeddings-and-heads", "raw-images"),
     "unit": accounting.UNITS,
     "delta": ("", "1e-8", "1e-7", "1e-6", "6e-6", "1e-5", "1e-4"),
@@ -87,8 +101,13 @@ CHOICES |= {
     "show": ("families", "all"),
 }
 LARGEST_EPSILON = 1000.0
+MOST_SHOWN = 100
+"""Reports in one list of Examples."""
 MITIGATED = "@mitigation"
 """Stands where a second model would: the same model under the chosen mitigation."""
+
+_VIEW = re.compile(r"(-?\d{1,3}(\.\d{1,4})?_){4}-?\d{1,3}(\.\d{1,4})?(_i)?")
+"""How the radiograph is looked at: contrast, brightness, zoom, x, y, inverted; written and read by the viewer alone."""
 
 _MODEL_LABELS = dict(zip(LADDER, ("General", "Biomedical", "Clinical", "Radiology"), strict=True))
 _COHORT_LABELS = {
@@ -154,6 +173,14 @@ def _parse(name: str, text: str) -> Any:
     if name in ("N", "k"):
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
         return number if 1 <= number <= LARGEST_N else None
+    if name == "shown":
+        return int(text) if text in map(str, range(1, MOST_SHOWN + 1)) else None
+    if name == "view":
+        return view_text(text) or None
+    if name == "exposed":
+        low, _, high = text.partition("-")
+        ends = [each for each in (low, high) if each in map(str, range(101))]
+        return text if len(ends) == 2 and int(low) <= int(high) else None
     if name == "prior":
         return int(text) if text in map(str, range(101)) else None
     if name == "wanted":
@@ -164,9 +191,9 @@ def _parse(name: str, text: str) -> Any:
         return epsilon_text(text)
     if name == "limit":
         return limit_text(text)
-    if name in ("seed", "round"):
+    if name in ("seed", "draw", "round"):
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-    if name == "findings":
+    if name in ("findings", "having"):
         listed = text.split(",")
         return ",".join(each for each in LABELS if each in listed) if set(listed) <= set(LABELS) else None
     if name == "held":
@@ -181,6 +208,15 @@ def _parse(name: str, text: str) -> Any:
         except InputError:
             return None
     return text or None
+
+
+def view_text(text: str) -> str:
+    """A view of the radiograph as it stands in a URL; empty for what cannot be one.
+
+    >>> view_text("1.5_0.5_2_0.4_0.5_i"), view_text("<b>")
+    ('1.5_0.5_2_0.4_0.5_i', '')
+    """
+    return text if _VIEW.fullmatch(text) else ""
 
 
 def epsilon_text(text: str) -> str | None:
@@ -229,15 +265,24 @@ def labelled() -> bool:
 
 def put(name: str, value: Any) -> None:
     """Sets a common value and its URL parameter. A default has no parameter: short links stay short."""
-    if name == "mechanism" and value == usual_mechanism():
-        value = None
-    st.session_state[f"common:{name}"] = value
-    text = "" if value is None or value == DEFAULTS[name] else str(value)
-    st.session_state[f"url:{name}"] = text
-    if text and st.query_params.get(name) != text:
-        st.query_params[name] = text
-    elif not text and name in st.query_params:
-        del st.query_params[name]
+    put_all({name: value})
+
+
+def put_all(values: Mapping[str, Any]) -> None:
+    """`put` of several, which the browser's history takes for one change."""
+    query = st.query_params.to_dict()
+    for name, value in values.items():
+        if name == "mechanism" and value == usual_mechanism():
+            value = None
+        st.session_state[f"common:{name}"] = value
+        text = "" if value is None or value == DEFAULTS[name] else str(value)
+        st.session_state[f"url:{name}"] = text
+        if text:
+            query[name] = text
+        else:
+            query.pop(name, None)
+    if query != st.query_params.to_dict():
+        st.query_params.from_dict(query)
 
 
 def begin(page: str) -> None:
@@ -265,8 +310,7 @@ def begin(page: str) -> None:
     st.session_state["model in use"] = get("model") or (known[-1] if known else None)
     if get("k") not in K_CHOICES:
         put("k", DEFAULTS["k"])
-    for name in DEFAULTS:
-        put(name, get(name))
+    put_all({name: get(name) for name in DEFAULTS})
 
 
 def begun() -> bool:

@@ -76,7 +76,7 @@ def begin() -> Game:
     examples, mitigated = kept.examples(cohort, model), None
     if state.get("played") == "mitigated":
         try:
-            mitigated = kept.mitigated_examples(cohort, model, state.setting())
+            mitigated = kept.mitigated_examples(cohort, model, state.setting()).examples
             examples = kept.examples(cohort, model, held_out=True)
             notes.append(f"Mitigated: {_mitigation()}. Only patients who had no part in it.")
         except LinkageError as error:

@@ -70,6 +70,32 @@ MOST_UNEVEN = 16.0
 FOR_PROCESSING = tuple(f"1.2.840.10008.5.1.4.1.1.1.{kind}.1" for kind in ("1", "2", "3"))  # DX, mammography, intra-oral
 
 
+IDENTIFYING = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthDate"),
+    *("PatientBirthName", "PatientMotherBirthName", "PatientAddress", "PatientTelephoneNumbers", "PatientAge"),
+    *("PatientSex", "PatientSize", "PatientWeight", "EthnicGroup", "Occupation", "MilitaryRank", "PatientComments"),
+    *("AdditionalPatientHistory", "AccessionNumber", "StudyID", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("SOPInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "StudyTime", "SeriesTime"),
+    *("AcquisitionTime", "ContentTime", "StudyDescription", "InstitutionName", "InstitutionAddress"),
+    *("InstitutionalDepartmentName", "ReferringPhysicianName", "PerformingPhysicianName", "RequestingPhysician"),
+    *("NameOfPhysiciansReadingStudy", "OperatorsName", "StationName", "DeviceSerialNumber", "ImageComments"),
+)
+"""Attributes that tell whose image this is, or help to find out: of PS3.15, table E.1-1, those a radiograph has."""
+
+
+def identifying(data: bytes) -> list[str]:
+    """Which of IDENTIFYING the header of a DICOM file fills in, by name; their values are not looked at further.
+
+    What hides in nested sequences, private attributes or the pixels is not found. Raises ImageError only.
+    """
+    try:
+        dataset, _ = _header(data, "This file")
+        found = [keyword for keyword in IDENTIFYING if str(dataset.get(keyword, "")).strip()]
+        return [*found, "private attributes"] if any(element.tag.is_private for element in dataset) else found
+    except PYDICOM_ERRORS as error:
+        raise ImageError("damaged", "The header of this file cannot be read.", "Export the file again.") from error
+
+
 def decode_dicom(data: bytes, name: str) -> Radiograph:
     """Pixels as they are meant to be seen, the depth the source has, and notes.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -81,6 +82,12 @@ def decode_radiograph(data: bytes, name: str) -> Radiograph:
             "Check the image, and in a DICOM its window.",
         )
     return replace(read, notes=(*dict.fromkeys((*read.notes, *impression(pixels))),))
+
+
+def read_given(row: Mapping[str, Any]) -> Radiograph:
+    """`decode_radiograph` of a row with `data`, the bytes of a file, and `image`, what errors call it: for files that
+    were handed over and lie on no disk."""
+    return decode_radiograph(row["data"], str(row["image"]))
 
 
 def inside(root: Path, relative: str) -> Path:

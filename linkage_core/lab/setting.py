@@ -155,9 +155,20 @@ def seeds_of(heads: pd.DataFrame, setting: Setting) -> list[str]:
 
 
 def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
-    """The one-shot head of a setting, made now. Without `signal` every sum is zero and the noise is left.
+    """The one-shot head of a setting, made now, and how cosine links under it. The head is not stored.
 
-    With secret noise (seed None) every call is one more release of the same patients. The head is not stored.
+    Raises as `made_now` does.
+    """
+    heads, run = made_now(entry, setting, signal=signal)
+    name = f"{setting.mechanism}-eps{setting.epsilon:g}"
+    return Live(heads, run, study_of(entry, name, heads))
+
+
+def made_now(entry: Entry, setting: Setting, *, signal: bool = True) -> tuple[Heads, accounting.Run]:
+    """The one-shot head of a setting, and what was done to the training units. Without `signal` every sum is zero and
+    the noise is left.
+
+    With secret noise (seed None) every call is one more release of the same patients.
     Raises InputError for a mechanism that is trained step by step, where no sums and no training pairs are at hand, and
     for a delta of 1/n or more.
     """
@@ -174,8 +185,7 @@ def live(entry: Entry, setting: Setting, *, signal: bool = True) -> Live:
     heads = made.heads(setting.epsilon, delta, source)
     if setting.learns_findings:
         heads = _rows(heads, [made.findings.index(name) for name in setting.findings])
-    name = f"{setting.mechanism}-eps{setting.epsilon:g}"
-    return Live(heads, made.run(setting.epsilon, delta), study_of(entry, name, heads))
+    return heads, made.run(setting.epsilon, delta)
 
 
 def train(entry: Entry, setting: Setting, progress: Progress = silent) -> str:

@@ -206,7 +206,7 @@ class Entry:
             return noted
         return {"source": "own" if self.labelled else "none", "own": ""}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Changes when any file of the entry does."""
         return _digest_json(self.manifest["files"])

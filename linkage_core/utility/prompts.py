@@ -122,16 +122,32 @@ def _encoder(name: str, root: Path, weights: str | None) -> Encoder:
     if encoder.describe()["weights_sha256"] != weights:
         raise ModelError(
             f"The {name} on this machine has other weights than this cohort was embedded with.",
-            "Zero-shot needs the same text tower: embed the cohort again.",
+            "What is embedded now must be embedded by the same model: embed the cohort again.",
         )
     return encoder
+
+
+def encoder_of(entry: Entry) -> Encoder:
+    """The model that made an entry. ModelError where it is not on this machine, is another one, or where the embeddings
+    came from elsewhere."""
+    refuse_imported(entry)
+    made_by = entry.manifest["model"]
+    return _encoder(str(made_by.get("name", entry.model)), entry.store.root, made_by.get("weights_sha256"))
+
+
+def refuse_imported(entry: Entry) -> None:
+    """ModelError where embeddings came from elsewhere: nothing new can be embedded beside them."""
+    if entry.manifest["model"].get("family") == "imported":
+        raise ModelError(
+            f"The embeddings of {entry.cohort}/{entry.model} were imported: the model that made them is not at hand.",
+            "Embed the cohort here, with a model of `linkage doctor`.",
+        )
 
 
 def text_tower(entry: Entry, prompts: Prompts | None = None) -> TextTower:
     """Embed prompts with the entry's own model. ModelError where it is not on this machine or is another one;
     InputError for a label that is none of the 14 or has no text on a side."""
-    name = str(entry.manifest["model"].get("name", entry.model))
-    encoder = _encoder(name, entry.store.root, entry.manifest["model"].get("weights_sha256"))
+    encoder = encoder_of(entry)
     prompts = prompts_of(entry) if prompts is None else prompts
     for label, (stated, denied) in prompts.items():
         if label not in LABELS:

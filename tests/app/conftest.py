@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -63,9 +65,24 @@ def blocks(app: AppTest) -> list[str]:
     return [re.sub(r'<a class="le-word"[^>]*>(.*?)</a>', r"\1", str(node.proto.body)) for node in app.get("html")]
 
 
+def lists(app: AppTest) -> list[dict[str, Any]]:
+    """What is sent to the browser of each list of ranked reports."""
+    found = [node.proto for node in app.get("bidi_component") if node.proto.component_name == "linkage_list"]
+    return [json.loads(proto.json) for proto in found]
+
+
+def list_words(said: dict[str, Any]) -> str:
+    """Everything one list says."""
+    cards = said.get("cards", [])
+    told = [str(card[part]) for card in cards for part in ("rank", "number", "gap", "text", "absent", "tags")]
+    parts = [said["caption"], said.get("claim", ""), "".join(said.get("head", [])), said.get("second", "")]
+    return "\n".join([*parts, *said.get("problem", []), *told])
+
+
 def words(app: AppTest) -> str:
-    """Everything the page says in HTML blocks, markdown, captions and plain text."""
-    return "\n".join([*blocks(app), *(node.value for kind in (app.markdown, app.caption, app.text) for node in kind)])
+    """Everything the page says in HTML blocks, markdown, captions, plain text and lists of ranked reports."""
+    said = [*blocks(app), *map(list_words, lists(app))]
+    return "\n".join([*said, *(node.value for kind in (app.markdown, app.caption, app.text) for node in kind)])
 
 
 def headline(app: AppTest) -> str:

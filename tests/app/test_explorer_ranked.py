@@ -1,12 +1,14 @@
-"""The ranked list as HTML: escaped, never rescaled, and nothing of a hidden text."""
+"""The ranked list as it is sent: on the head's own scale, as text, and nothing of a hidden text or match."""
 
+import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from explorer.examples import ranked, strip, viewer
+from explorer.examples import first_in, ranked, strip, viewer
+from linkage_core.audit.examples import Scale
 from linkage_core.images.pixels import Radiograph
 
 HOSTILE = [
@@ -20,114 +22,123 @@ HOSTILE = [
 
 
 def card(rank=1, similarity=0.4, text="Clear lungs.", **more):
-    given = {"is_match": False, "n_identical": 0, "words": 2, **more}
+    given = {"key": f"k{rank}", "is_match": False, "n_identical": 0, "words": 2, **more}
     return ranked.Card(rank=rank, similarity=similarity, text=text, **given)
 
 
 def view(cards, **more):
-    given = {"caption": "Ranked by X", "rank": 3, "pool_size": 100, "first_in": 0.29, **more}
-    return ranked.RankedView(cards=cards, **given)
+    given = {"image": "a", "caption": "Ranked by X", "rank": 3, "pool_size": 100, "first_in": 0.29, "n_shown": 4}
+    return ranked.RankedView(cards=cards, **{"scale": Scale(-0.5, 0.5), **given, **more})
 
 
 class Reader(HTMLParser):
-    """Elements, attributes and visible text of a piece of HTML; fails where elements are not closed in order."""
+    """The elements of a piece of HTML, and its text."""
 
     def __init__(self, html):
         super().__init__()
-        self.elements, self.open, self.words = [], [], []
+        self.elements, self.words = [], []
         self.feed(html)
         self.close()
-        assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        self.elements.append(tag)
 
     def handle_data(self, data):
         self.words.append(data)
 
-    @property
-    def text(self):
-        return "".join(self.words)
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_report_text_stays_text(text):
+    """As it is but for the marks that turn letters around: the browser makes a text node of it, never markup."""
+    (sent,) = ranked.payload(view([card(text=text)]))["cards"]
+    assert sent["text"] == re.sub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
+    script = (ranked._PARTS / "list.js").read_text()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML", script)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("n_lists", [1, 2])
-def test_report_text_stays_text(text, n_lists):
-    plain = Reader(ranked.ranked_lists([view([card(text="x" * len(text))])] * n_lists))
-    read = Reader(ranked.ranked_lists([view([card(text=text)])] * n_lists))
-    assert [tag for tag, _ in read.elements] == [tag for tag, _ in plain.elements]
-    assert [attributes for _, attributes in read.elements] == [attributes for _, attributes in plain.elements]
-    kept = re.sub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
-    assert kept in read.text
-    assert not re.search("[\u202a-\u202e\u2066-\u2069]", read.text)
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_captions_facts_and_notes_are_escaped_too(text):
-    for html in (ranked.facts([(text, text)]), ranked.note(text), ranked.ranked_lists([view([], caption=text)])):
-        assert {tag for tag, _ in Reader(html).elements} <= {
-            "dl",
-            "div",
-            "dt",
-            "dd",
-            "bdi",
-            "p",
-            "section",
-            "h3",
-            "span",
-            "b",
-            "ol",
-        }
+def test_lines_of_html_are_escaped(text):
+    for html in (ranked.facts([(text, text)]), ranked.note(text)):
+        read = Reader(html)
+        assert set(read.elements) <= {"dl", "div", "dt", "dd", "bdi", "p"}
+        assert re.sub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", text) in read.words
 
 
 @pytest.mark.parametrize(
-    ("similarity", "width", "number"),
-    [(0.46, "46.0%", "0.46"), (0.004, "0.4%", "0.00"), (-0.2, "0.0%", "−0.20"), (1.0000002, "100.0%", "1.00")],
+    ("similarity", "share", "number"),
+    [(0.25, 0.75, "0.25"), (0.004, 0.504, "0.00"), (-0.2, 0.3, "−0.20"), (-0.9, 0.0, "−0.90"), (0.7, 1.0, "0.70")],
 )
-def test_bars_run_from_0_to_1_and_are_never_rescaled(similarity, width, number):
-    alone = Reader(ranked.ranked_lists([view([card(similarity=similarity)])]))
-    beside = Reader(ranked.ranked_lists([view([card(similarity=similarity), card(similarity=0.9)])]))
-    for read in (alone, beside):
-        fills = [attributes["style"] for _, attributes in read.elements if attributes.get("class") == "lx-fill"]
-        assert fills[0] == f"width:{width}"
-        assert number in read.words
+def test_bars_lie_on_the_scale_of_the_head_whatever_else_is_shown(similarity, share, number):
+    for cards in ([card(similarity=similarity)], [card(similarity=similarity), card(rank=2, similarity=0.95)]):
+        sent = ranked.payload(view(cards))
+        assert (sent["cards"][0]["share"], sent["cards"][0]["number"]) == (share, number)
+        assert sent["zero"] == 0.5
+    assert ranked.payload(view([], scale=Scale(0.1, 0.2)))["zero"] is None
 
 
-def test_the_true_report_has_words_and_a_tick_and_says_how_many_are_left_out():
+def test_a_third_decimal_where_two_say_nothing():
+    sent = ranked.payload(view([card(similarity=-0.0016), card(rank=2, similarity=-0.0019)], scale=Scale(-0.1, 0.1)))
+    assert [one["number"] for one in sent["cards"]] == ["−0.002", "−0.002"]
+    assert sent["scale"] == ["−0.100", "0.100"]
+    sent = ranked.payload(view([card(similarity=0.412), card(rank=2, similarity=0.408)]))
+    assert [one["number"] for one in sent["cards"]] == ["0.412", "0.408"]
+
+
+def test_the_true_report_is_marked_and_says_how_many_are_left_out():
     cards = [card(rank=rank) for rank in (1, 2, 3)] + [card(rank=34, is_match=True, n_identical=36)]
-    read = Reader(ranked.ranked_lists([view(cards, rank=34, n_hidden_above=30)]))
-    words = " ".join(read.words)
-    assert words.count("✓ the true report") == 1
-    assert words.index("30 more reports score higher") < words.index("✓ the true report")
-    assert "and 36 identical reports" in words
-    assert "The true report is" in words
-    assert "number 34" in words
-    assert "First in 29 of 100 random pools of this size. Guessing: 1." in words
-    assert "score higher" not in Reader(ranked.ranked_lists([view(cards)])).text
-    one = Reader(ranked.ranked_lists([view([card(rank=2, is_match=True, n_identical=1)], n_hidden_above=1)])).text
-    assert "1 more report scores higher" in one
-    assert "and 1 identical report" in one
-    assert "reports" not in one
+    sent = ranked.payload(view(cards, rank=34, n_hidden_above=30))
+    assert [one["true"] for one in sent["cards"]] == [False, False, False, True]
+    assert sent["cards"][3]["gap"] == "… 30 more reports score higher …"
+    assert sent["cards"][3]["tags"] == ["and 36 identical reports"]
+    assert sent["head"] == ["The true report is ", "number 34", " of 100"]
+    assert sent["second"] == "First in 29 of 100 random pools of this size. Guessing: 1."
+    one = ranked.payload(view([card(rank=2, is_match=True, n_identical=1)], n_hidden_above=1))["cards"][0]
+    assert one["gap"] == "… 1 more report scores higher …"
+    assert one["tags"] == ["and 1 identical report"]
+
+
+def test_a_hidden_match_looks_like_any_other():
+    as_match, as_other = (
+        ranked.payload(view([card(is_match=match)], hidden=True, n_hidden_above=7 * match)) for match in (True, False)
+    )
+    assert as_match == as_other
+    assert "number" not in as_match["head"][1]
 
 
 def test_a_card_without_text_keeps_rank_bar_and_length():
-    read = Reader(ranked.ranked_lists([view([card(rank=7, text=None, words=1234, absent="Hidden <here>.")])]))
-    assert "1,234 words. Hidden <here>." in read.text
-    assert "7" in read.words
-    assert "lx-fill" in {attributes.get("class") for _, attributes in read.elements}
+    (sent,) = ranked.payload(view([card(rank=7, text=None, words=1234, absent="Hidden <here>.")]))["cards"]
+    assert sent["text"] is None
+    assert sent["absent"] == "1,234 words. Hidden <here>."
+    assert (sent["rank"], sent["number"]) == ("7", "0.40")
+    json.dumps(sent)
 
 
-def test_long_texts_open_and_hold_everything_once():
-    text = "Opacity in the right lower zone. " * 30
-    read = Reader(ranked.ranked_lists([view([card(text=text)])]))
-    assert "details" in {tag for tag, _ in read.elements}
-    assert read.text.count(text.strip()) == 1
-    short = Reader(ranked.ranked_lists([view([card(text="Normal.")])]))
-    assert "details" not in {tag for tag, _ in short.elements}
+# -- the chance of coming first --------------------------------------------------------------------------------------
+
+
+def test_a_line_ends_where_it_leaves_the_picture():
+    shown = first_in.cut([10, 100, 1000, 10_000], [0.9, 0.1, 1e-7, 0.0])
+    assert shown[:2] == [(10, 0.9), (100, 0.1)]
+    assert len(shown) == 3
+    assert shown[2][1] == first_in.LEAST
+    assert 100 < shown[2][0] < 1000
+    assert first_in.cut([2, 5], [0.5, 0.0])[-1][0] < 5
+    assert first_in.cut([2, 5], [0.0, 0.0]) == []
+
+
+@pytest.mark.parametrize("largest", [2, 3, 22, 10_490])
+def test_the_picture_holds_for_any_pool(largest):
+    from explorer.drawing.palette import DARK
+
+    sizes = first_in.steps(largest)
+    lines = [
+        first_in.Line("before", [1 / n for n in sizes], "#000000"),
+        first_in.Line("<b>", [0.0] * len(sizes), "#fff000"),
+    ]
+    figure = first_in.picture(sizes, lines, sizes[-1], DARK)
+    assert [trace.name for trace in figure.data][:2] == ["guessing", "before"]
+    assert "<b><b></b>" not in {note.text for note in figure.layout.annotations}
+    assert first_in.in_words(sizes, lines, sizes[-1]).count("at N = ") == 2 * len({sizes[0], sizes[-1]})
 
 
 # -- the row of thumbnails, and the payload of the viewer ------------------------------------------------------------

@@ -32,7 +32,7 @@ from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
-from .conftest import blocks, buttons, words
+from .conftest import blocks, buttons, lists, words
 
 PAGE = "mitigation"
 
@@ -330,18 +330,18 @@ def test_examples_show_before_and_after(open_page, lab_root, entry):
     said = words(app)
     assert "Before: the Radiology model as it came" in said
     assert "After: label head, instant, ε = 0.34" in said
-    record = app.query_params["record"]
-    record = record[0] if isinstance(record, list) else record
+    record = Examples(entry).records["record_id"].iloc[0]
     for head in (OFF_THE_SHELF, lab_store.MEASURED):
         rank = Examples(entry, head).ranked(record, 100, 4).rank
-        assert f"<b>number {rank:,}</b> of 100" in said
+        assert f"The true report is number {rank:,} of 100" in said
     live = open_page("examples", store=lab_root, second="@mitigation", epsilon=1, record=record, N=100)
-    made = settings.live(entry, Setting("label-oneshot", 1.0))
-    rank = Examples(entry, at_hand=(made.heads, made.study)).ranked(record, 100, 4).rank
-    assert f"<b>number {rank:,}</b> of 100" in words(live)
+    heads, _ = settings.made_now(entry, Setting("label-oneshot", 1.0))
+    rank = Examples(entry).under("live", heads).ranked(record, 100, 4).rank
+    assert f"The true report is number {rank:,} of 100" in words(live)
+    assert "Illustration: its noise repeats, no guarantee." in words(live)
     none = open_page("examples", store=lab_root, second="@mitigation", mechanism="public-negatives")
     assert not none.exception
-    assert "No list after mitigation." in words(none)
+    assert lists(none)[1]["problem"][0] == "This head has to be trained, and none is stored for it at ε = 0.34."
 
 
 # -- two settings ----------------------------------------------------------------------------------------------------

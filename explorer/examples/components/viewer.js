@@ -3,6 +3,9 @@
 // Data: 4 bytes (length of the header, little endian), the header (JSON), then the pixels, 8 or 16 bit little endian.
 // Streamlit calls the default function again whenever the page runs; everything that must survive that (window, zoom)
 // is kept per element and is only reset when the header names another image.
+//
+// The view (window, zoom, place, inverted) starts as the address of the page says for this image. A little after the
+// reader has changed it, it is written there without a new entry of the history, and told to the server as "viewed".
 
 const viewers = new WeakMap();
 
@@ -15,6 +18,7 @@ export default function (component) {
     viewers.set(parentElement, viewer);
   }
   viewer.askForDetail = (image) => setStateValue("detail", image);
+  viewer.tell = (said) => setStateValue("viewed", said);
   viewer.show(data);
   return () => {
     if (viewer.box.isConnected) return; // also called for a run that was overtaken by the next one
@@ -23,6 +27,7 @@ export default function (component) {
   };
 }
 
+const REST = 350; // milliseconds after the last change before a view is told
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 class Viewer {
@@ -34,6 +39,7 @@ class Viewer {
     this.header = null;
     this.drag = null;
     this.hover = false;
+    this.keep = false; // the window stays for the next image
     this.frame = 0;
     this.stop = new AbortController();
     const on = (target, type, act, options = {}) => target.addEventListener(type, act, { signal: this.stop.signal, ...options });
@@ -56,6 +62,7 @@ class Viewer {
     this.stop.abort();
     this.sizes.disconnect();
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.resting);
   }
 
   show(data) {
@@ -85,8 +92,55 @@ class Viewer {
       this.source.height = header.height;
       this.image = new ImageData(header.width, header.height);
     }
-    if (other) this.home();
+    if (other) this.begin();
     this.window();
+  }
+
+  // Another image: as the address says, with the window of the last one if that is to stay, or as it comes.
+  begin() {
+    const last = this.keep && this.view ? { ...this.view, scale: this.full } : null;
+    clearTimeout(this.resting);
+    this.home();
+    if (last) {
+      this.view.width = (last.width / last.scale) * this.full;
+      this.view.level = (last.level / last.scale) * this.full;
+      this.view.inverted = last.inverted;
+      this.rest();
+      return;
+    }
+    const address = new URLSearchParams(location.search);
+    const said = address.get("record") === this.header.image ? address.get("view") : null;
+    const [contrast, brightness, zoom, x, y, inverted] = (said ?? "").split("_");
+    const numbers = [contrast, brightness, zoom, x, y].map(Number);
+    if (!said || numbers.length !== 5 || !numbers.every(Number.isFinite) || numbers[0] <= 0) return;
+    this.view.width = clamp(this.full / numbers[0], this.full / 100, this.full * 4);
+    this.view.level = clamp((1 - numbers[1]) * this.full, 0, this.full);
+    this.view.zoom = clamp(numbers[2], 1, 16);
+    this.view.x = numbers[3];
+    this.view.y = numbers[4];
+    this.view.inverted = inverted === "i";
+    this.keepInside();
+    this.detail();
+  }
+
+  // The view in letters that need no escaping in an address; "" for as it comes.
+  words() {
+    const { width, level, zoom, x, y, inverted } = this.view;
+    const numbers = [this.full / width, 1 - level / this.full, zoom, x, y].map((value) => String(Number(value.toFixed(4))));
+    const said = numbers.join("_") + (inverted ? "_i" : "");
+    return said === "1_0.5_1_0.5_0.5" ? "" : said;
+  }
+
+  // To be called after every change by the reader.
+  rest() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => {
+      if (this.drag || !this.pixels) return this.drag && this.rest();
+      const said = { image: this.header.image, view: this.words() };
+      write("record", said.image);
+      write("view", said.view);
+      this.tell(said);
+    }, REST);
   }
 
   home() {
@@ -99,6 +153,7 @@ class Viewer {
   reset() {
     this.home();
     this.window();
+    this.rest();
   }
 
   // Window: the look-up table, then every pixel, once per frame at most.
@@ -170,11 +225,15 @@ class Viewer {
     this.view.x += ((x - side / 2) * (1 / before - 1 / after)) / this.header.width;
     this.view.y += ((y - side / 2) * (1 / before - 1 / after)) / this.header.height;
     this.keepInside();
-    if (this.view.zoom >= 2 && this.header.detail && !this.asked) {
-      this.asked = true;
-      this.askForDetail(this.header.image);
-    }
+    this.detail();
     this.draw();
+    this.rest();
+  }
+
+  detail() {
+    if (this.view.zoom < 2 || !this.header.detail || this.asked) return;
+    this.asked = true;
+    this.askForDetail(this.header.image);
   }
 
   // The middle of the box stays on the image, and an image that fits stays in the middle.
@@ -195,10 +254,17 @@ class Viewer {
     if (what === "invert") {
       this.view.inverted = !this.view.inverted;
       this.window();
+      this.rest();
+    }
+    if (what === "keep") {
+      this.keep = !this.keep;
+      this.box.querySelector("[data-does=keep]").setAttribute("aria-pressed", String(this.keep));
     }
   }
 
+  // The wheel belongs to the page, unless the picture has the focus or ctrl is held.
   wheel(event) {
+    if (!event.ctrlKey && this.canvas.getRootNode().activeElement !== this.canvas) return;
     event.preventDefault();
     const box = this.box.getBoundingClientRect();
     const lines = event.deltaMode === 1 ? 33 : 1;
@@ -234,6 +300,7 @@ class Viewer {
   }
 
   release(event) {
+    if (this.drag) this.rest();
     this.drag = null;
     this.canvas.classList.remove("moving");
     if (this.canvas.hasPointerCapture(event.pointerId)) this.canvas.releasePointerCapture(event.pointerId);
@@ -249,4 +316,17 @@ class Viewer {
     event.preventDefault();
     this.act(what);
   }
+}
+
+// Sets a parameter of the page's address in place, the others as they stand, without a new entry of the history. The
+// server writes the same afterwards, in the same order, so that it changes nothing.
+function write(name, value) {
+  const pairs = location.search.slice(1).split("&").filter(Boolean);
+  const at = pairs.findIndex((pair) => pair.split("=")[0] === name);
+  const pair = `${name}=${encodeURIComponent(value).replaceAll("%20", "+")}`;
+  if (value && at < 0) pairs.push(pair);
+  else if (value) pairs[at] = pair;
+  else if (at >= 0) pairs.splice(at, 1);
+  const search = pairs.length ? `?${pairs.join("&")}` : "";
+  if (search !== location.search) history.replaceState(history.state, "", location.pathname + search + location.hash);
 }
