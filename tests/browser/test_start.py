@@ -31,7 +31,7 @@ def test_the_sidebar_has_its_width_and_only_pages_there_are(page_at):
     assert page.get_by_test_id("stSidebar").bounding_box()["width"] == 264
     links = page.get_by_test_id("stSidebarNavLink").all_inner_texts()
     measure = ["Risk by pool size", "Missing match", "Who is exposed"]
-    names = ["Start", "Examples", *measure, "Mitigation", "Compare mitigations"]
+    names = ["Start", "Examples", *measure, "Mitigation", "Compare mitigations", "Report to file"]
     assert [re.sub(r"^\w*\s*\n", "", text).strip() for text in links] == names
 
 
