@@ -126,7 +126,7 @@ def test_an_altered_file_is_named_and_the_rest_works(open_page, store_root, tmp_
     assert not app.exception
     assert "records.parquet" in words(app)
     assert 'role="alert"' in words(app)
-    assert len(app.get("page_link")) == 3
+    assert len(app.get("page_link")) == 4
     buttons(app, "start model").set_value("phantom-clinical").run()
     assert "Guessing would link 1 of 100." in headline(app)
 

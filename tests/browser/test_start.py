@@ -31,7 +31,7 @@ def test_the_sidebar_has_its_width_and_only_pages_there_are(page_at):
     links = page.get_by_test_id("stSidebarNavLink").all_inner_texts()
     measure = ["Risk by pool size", "Missing match", "Who is exposed"]
     names = ["Start", "Examples", *measure, "Mitigation", "Compare mitigations"]
-    names += ["Be the attacker", "Methods and words"]
+    names += ["Be the attacker", "Report to file", "Methods and words", "Your data"]
     assert [re.sub(r"^\w*\s*\n", "", text).strip() for text in links] == names
 
 
