@@ -9,7 +9,6 @@ page.guard()
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
     st.title("Which report does the model think belongs to this image?", width="stretch")
     examples_page.way_back()
-    title_place = st.container(width="content")
 
 with page.guarded():
     asked = examples_page.controls()
@@ -24,11 +23,12 @@ with page.guarded():
     drawn = lists.Drawn()
     with list_side:
         lists.draw(asked, record, below, drawn)
-    if record is not None:
-        with title_place:
-            lists.save(asked, str(record["record_id"]), drawn)
-    with st.expander("Details: labels, ties, exposure, reports of this patient, provenance"):
+    details_side, save_side = st.columns([0.88, 0.12], gap="small")
+    with details_side, st.expander("Details: labels, ties, exposure, reports of this patient, provenance"):
         if record is not None:
             examples_page.details(asked, record)
+    if record is not None:
+        with save_side:
+            lists.save(asked, str(record["record_id"]), drawn)
     own_picture.draw(asked)
 page.cannot_tell("one image is an anecdote; similarity has no unit and is not comparable between models or heads.")

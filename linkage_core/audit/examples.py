@@ -162,11 +162,13 @@ class Examples:
 
     def _once(self, asked: tuple[object, ...], make: Callable[[], T]) -> T:
         """What was made for the last few hundred questions is not made again."""
-        if asked not in self._known:
-            if len(self._known) > 500:
-                self._known.clear()
-            self._known[asked] = make()
-        return self._known[asked]
+        if asked in (known := self._known):
+            return known[asked]
+        made = make()
+        if len(known) > 500:
+            self._known = known = {}  # another: other sessions may read the last one
+        known[asked] = made
+        return made
 
     def _ranked(self, record_id: str, pool_size: int, k: int, draw: int, true_one_always: bool) -> RankedList:
         row = self._row_of(record_id)

@@ -535,3 +535,16 @@ def test_contrast_stays_for_the_next_image_where_that_is_asked_for(open_page: Op
     page.keyboard.press("ArrowRight")
     shows(page, SECOND)
     assert window_label(page) == label
+
+
+def test_the_link_is_copied_and_says_so(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{address}/examples?N=30&draw=2&hide=1")
+    page.locator(".list .cards").first.wait_for()
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.evaluate("location.href")
+    assert "draw=2" in page.evaluate("location.href")
+    context.close()

@@ -72,7 +72,10 @@ def test_a_row_chooses_its_record_and_the_point_follows(page_at):
 
 
 def test_to_examples_and_back_and_nothing_moves_there(page_at):
-    plain = page_at("/examples?N=1000").page
+    plain = page_at("/examples?N=1000&model=phantom-clinical").page
+    plain.locator(".list .head b").first.wait_for()
+    plain.evaluate("document.fonts.ready")
+    plain.wait_for_timeout(500)
     places = tops(plain, "h1", ".strip", ".list .head")
     page = page_at("/exposure?N=1000&model=phantom-clinical").page
     click_point(page, 7)
@@ -81,8 +84,9 @@ def test_to_examples_and_back_and_nothing_moves_there(page_at):
     chosen = record(page)
     page.get_by_role("button", name="Open in Examples").click()
     expect(page.locator("h1")).to_contain_text("Which report does the model think")
-    page.locator(".list .head").first.wait_for()
+    page.locator(".list .head b").first.wait_for()
     settled(page)
+    page.wait_for_timeout(500)
     for part in (f"record={chosen}", "N=1000", "model=phantom-clinical"):
         assert part in page.url
     assert tops(page, "h1", ".strip", ".list .head") == pytest.approx(places, abs=1)
