@@ -101,14 +101,9 @@ def files() -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         with st.container(width=230):
             kind = st.selectbox("Kind", list(KINDS), format_func=lambda one: KINDS[one], key="data kind")
-        folder = st.selectbox(
-            "Folder",
-            allowed.listed(roots()),
-            index=None,
-            accept_new_options=True,
-            placeholder="Choose one, or type a path below them",
-            key="data folder",
-        )
+        listed = allowed.listed(roots())
+        folder = st.selectbox("Folder", listed, key=f"data folder {len(listed)}")
+        typed = st.text_input("or a path below them", key="data path", placeholder=str(roots()[0]))
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         with st.container(width=230):
             section = st.selectbox(
@@ -124,7 +119,7 @@ def files() -> None:
         from_text = st.toggle("Labels from English reports", key="data labels", help="Where there are none of its own.")
         look = st.toggle("Open every image", True, key="data look", help="Those that cannot be read are named now.")
     asked = work.Asked(
-        str(kind), str(folder or ""), str(section), "" if splits == "60/20/20" else splits, from_text, look
+        str(kind), typed or str(folder), str(section), "" if splits == "60/20/20" else splits, from_text, look
     )
     key = own_key("read")
     if going_on(key, "read"):
