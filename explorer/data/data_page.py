@@ -151,7 +151,10 @@ def what_was_understood(cohort: Cohort) -> understood.Understood:
         key="data show",
         help="Off: neither identifiers nor report text are sent to this page.",
     )
-    found = understood.understood(cohort, show=show)
+    kept_for = (id(cohort), show)
+    if st.session_state.get("data understood", (None,))[0] != kept_for:  # of a large cohort it takes seconds
+        st.session_state["data understood"] = (kept_for, understood.understood(cohort, show=show))
+    found: understood.Understood = st.session_state["data understood"][1]
     st.html(f'<p class="le-middle"><b>{page.marked(found.name if show else "")}</b> {page.marked(found.headline)}.</p>')
     left, right = st.columns(2, gap="medium")
     with left:
@@ -292,7 +295,7 @@ def ended(job: jobs.Job | None) -> None:
 
 def in_the_store() -> None:
     """Step 4: what is in the store; its lab, whether it is as it was written, and its removal."""
-    st.subheader("4 · In the store: fill its lab, verify, remove")
+    st.subheader("In the store: fill its lab, verify, remove")
     names = [f"{cohort}/{model}" for cohort in kept.store().cohorts() for model in kept.store().models(cohort)]
     if not names:
         st.caption("The store is empty.")

@@ -19,6 +19,9 @@ from linkage_core.errors import LinkageError
 from linkage_core.lab import own
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
+FIRST = {"data": "Fill its lab (quick, "}
+"""What the first button says on a page that is not filled by it."""
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -103,7 +106,8 @@ def strip(
             st.html(f'<p class="mi-small mi-alert" role="status">{words}</p>', width="stretch")
             return found.problem
         words = page.marked(f"{ended(job)} {said} The same in a terminal: `{found.command}`.".strip())
-        st.html(f'<p class="mi-small mi-alert" role="status">{words}</p>', width="stretch")
+        with st.container(width=430):
+            st.html(f'<p class="mi-small mi-alert" role="status">{words}</p>')
         buttons(found, place, again=job is not None)
     return None
 
@@ -114,7 +118,7 @@ def buttons(found: Offer, place: str, *, again: bool = False) -> None:
     if elsewhere is not None:
         st.caption(f"Another run is going on ({elsewhere.title}).", width=200)
     for quick, first, minutes in (
-        (True, "Go on (quick, " if again else "Fill this page (quick, ", found.quick_minutes),
+        (True, "Go on (quick, " if again else FIRST.get(place, "Fill this page (quick, "), found.quick_minutes),
         (False, "Everything (", found.whole_minutes),
     ):
         if st.button(
