@@ -113,10 +113,8 @@ def strip(
 
 
 def buttons(found: Offer, place: str, *, again: bool = False) -> None:
-    """The two runs; neither while another run is going on, which is named."""
+    """The two runs; neither while another run is going on, which its tooltip names: the strip keeps its height."""
     elsewhere = jobs.running()
-    if elsewhere is not None:
-        st.caption(f"Another run is going on ({elsewhere.title}).", width=200)
     for quick, first, minutes in (
         (
             True,
@@ -129,6 +127,7 @@ def buttons(found: Offer, place: str, *, again: bool = False) -> None:
             f"{first}{duration(minutes)})",
             icon=":material/play_arrow:" if quick else None,
             disabled=elsewhere is not None,
+            help=None if elsewhere is None else f"Another run is going on ({elsewhere.title}).",
             key=f"fill {place} {'quick' if quick else 'whole'}",
         ):
             if start(kept.store_root(), found.cohort, found.model, quick=quick) is None:
