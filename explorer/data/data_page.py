@@ -101,14 +101,9 @@ def files() -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         with st.container(width=230):
             kind = st.selectbox("Kind", list(KINDS), format_func=lambda one: KINDS[one], key="data kind")
-        folder = st.selectbox(
-            "Folder",
-            allowed.listed(roots()),
-            index=None,
-            accept_new_options=True,
-            placeholder="Choose one, or type a path below them",
-            key="data folder",
-        )
+        listed = allowed.listed(roots())
+        folder = st.selectbox("Folder", listed, key=f"data folder {len(listed)}")
+        typed = st.text_input("or a path below them", key="data path", placeholder=str(roots()[0]))
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         with st.container(width=230):
             section = st.selectbox(
@@ -124,7 +119,7 @@ def files() -> None:
         from_text = st.toggle("Labels from English reports", key="data labels", help="Where there are none of its own.")
         look = st.toggle("Open every image", True, key="data look", help="Those that cannot be read are named now.")
     asked = work.Asked(
-        str(kind), str(folder or ""), str(section), "" if splits == "60/20/20" else splits, from_text, look
+        str(kind), typed or str(folder), str(section), "" if splits == "60/20/20" else splits, from_text, look
     )
     key = own_key("read")
     if going_on(key, "read"):
@@ -156,7 +151,10 @@ def what_was_understood(cohort: Cohort) -> understood.Understood:
         key="data show",
         help="Off: neither identifiers nor report text are sent to this page.",
     )
-    found = understood.understood(cohort, show=show)
+    kept_for = (id(cohort), show)
+    if st.session_state.get("data understood", (None,))[0] != kept_for:  # of a large cohort it takes seconds
+        st.session_state["data understood"] = (kept_for, understood.understood(cohort, show=show))
+    found: understood.Understood = st.session_state["data understood"][1]
     st.html(f'<p class="le-middle"><b>{page.marked(found.name if show else "")}</b> {page.marked(found.headline)}.</p>')
     left, right = st.columns(2, gap="medium")
     with left:
@@ -297,7 +295,7 @@ def ended(job: jobs.Job | None) -> None:
 
 def in_the_store() -> None:
     """Step 4: what is in the store; its lab, whether it is as it was written, and its removal."""
-    st.header("4 · In the store: fill its lab, verify, remove")
+    st.header("In the store: fill its lab, verify, remove")
     names = [f"{cohort}/{model}" for cohort in kept.store().cohorts() for model in kept.store().models(cohort)]
     if not names:
         st.caption("The store is empty.")

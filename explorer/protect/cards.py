@@ -172,7 +172,7 @@ def few_words(row: Row) -> str:
     if "n_patients" not in row:
         return ""
     images, patients = int(row["n_queries"]), int(row["n_patients"])
-    return f"{images:,} images of {patients:,} patients are held out; {TOO_FEW} patients are needed."
+    return f"{images:,} images of {patients:,} patients can be asked at this N; {TOO_FEW} patients are needed."
 
 
 def _few(row: Row) -> bool:
@@ -227,6 +227,9 @@ def damage(
     """
     title = '<p class="mi-head"><b>Is it privacy, or only damage?</b></p>'
     if after is None or noise is None:
+        return f'<div class="mi-card mi-damage">{title}<p class="mi-small">{escape(why)}</p></div>'
+    if _few(after) or _few(noise):
+        why = f"{upper(too_few(int(after['n_queries'])))}."
         return f'<div class="mi-card mi-damage">{title}<p class="mi-small">{escape(why)}</p></div>'
     drawn = [("after, cosine", after, palette.after), (noise_name, noise, palette.noise_only)]
     words = damage_words(after, noise, uses)

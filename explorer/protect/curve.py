@@ -212,10 +212,10 @@ def legend(names: Mapping[str, str], palette: Palette) -> str:
 
 def short(name: str) -> str:
     """
-    >>> short("after, worst attacker"), short("after, cosine only")
-    ('after, worst', 'after, cosine')
+    >>> short("after, worst attacker"), short("after, cosine only"), short("noise only, ε = 3")
+    ('after, worst', 'after, cosine', 'noise, ε = 3')
     """
-    return name.replace("worst attacker", "worst").replace("cosine only", "cosine")
+    return name.replace("worst attacker", "worst").replace("cosine only", "cosine").replace("noise only", "noise")
 
 
 def curve_words(lines: Mapping[str, pd.DataFrame], names: Mapping[str, str], pool_size: int, out_of: int) -> str:

@@ -19,6 +19,9 @@ from linkage_core.errors import LinkageError
 from linkage_core.lab import own
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
+FIRST = {"data": "Fill its lab (quick, about "}
+"""What the first button says on a page that is not filled by it."""
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -102,25 +105,29 @@ def strip(
             words = page.marked(f"{said} {found.problem.what} {found.problem.remedy} Then: `{found.command}`.")
             st.html(f'<p class="mi-small mi-alert" role="status">{words}</p>', width="stretch")
             return found.problem
-        words = page.marked(f"{ended(job)} {said} The same in a terminal: `{found.command}`.".strip())
-        st.html(f'<p class="mi-small mi-alert" role="status">{words}</p>', width="stretch")
+        words = page.marked(f"{ended(job)} {said} Or `{found.command}`.".strip())
+        with st.container(width=460):
+            st.html(f'<p class="mi-small mi-alert" role="status">{words}</p>')
         buttons(found, place, again=job is not None)
     return None
 
 
 def buttons(found: Offer, place: str, *, again: bool = False) -> None:
-    """The two runs; neither while another run is going on, which is named."""
+    """The two runs; neither while another run is going on, which its tooltip names: the strip keeps its height."""
     elsewhere = jobs.running()
-    if elsewhere is not None:
-        st.caption(f"Another run is going on ({elsewhere.title}).", width=200)
     for quick, first, minutes in (
-        (True, "Go on (quick, " if again else "Fill this page (quick, ", found.quick_minutes),
-        (False, "Everything (", found.whole_minutes),
+        (
+            True,
+            "Go on (quick, about " if again else FIRST.get(place, "Fill this page (quick, about "),
+            found.quick_minutes,
+        ),
+        (False, "All of it (", found.whole_minutes),
     ):
         if st.button(
-            f"{first}about {duration(minutes)})",
+            f"{first}{duration(minutes)})",
             icon=":material/play_arrow:" if quick else None,
             disabled=elsewhere is not None,
+            help=None if elsewhere is None else f"Another run is going on ({elsewhere.title}).",
             key=f"fill {place} {'quick' if quick else 'whole'}",
         ):
             if start(kept.store_root(), found.cohort, found.model, quick=quick) is None:

@@ -184,7 +184,7 @@ def test_beyond_this_machine_nothing_is_read_or_removed(data, monkeypatch):
 )
 def test_what_cannot_be_read_is_a_sentence_in_place_and_the_rest_works(data, folder, said):
     app = data()
-    app.selectbox("data folder").set_value(folder).run()
+    app.text_input("data path").set_value(folder).run()
     app.button("data read it").click().run()
     app = done(app)
     assert not app.exception
@@ -195,13 +195,13 @@ def test_what_cannot_be_read_is_a_sentence_in_place_and_the_rest_works(data, fol
 
 def test_a_folder_becomes_an_entry_step_by_step_and_is_removed_again(data, films, tmp_path, open_page):
     app = data()
-    app.selectbox("data folder").set_value(str(films)).run()
+    app.text_input("data path").set_value(str(films)).run()
     app.button("data read it").click().run()
     app = done(app)
     assert not app.exception
     assert f"images of {N_STUDIES} studies" in words(app)
     report = pd.read_csv(films / "manifest.csv")["report"][0]
-    assert report[:30] not in str(app.dataframe("data first").value.values) + words(app)
+    assert report[:30] not in str([table.value.values for table in app.dataframe]) + words(app)
     other = open_page("data", store=tmp_path / "store")
     assert "2 · See what" not in "".join(one.value for one in other.subheader), "another session sees nothing of it"
     app.selectbox("data model").set_value("phantom-general").run()
@@ -232,7 +232,7 @@ def test_a_full_disk_is_said(data, films, monkeypatch):
 
     monkeypatch.setattr(work, "read", full)
     app = data()
-    app.selectbox("data folder").set_value(str(films)).run()
+    app.text_input("data path").set_value(str(films)).run()
     app.button("data read it").click().run()
     app = done(app)
     assert not app.exception

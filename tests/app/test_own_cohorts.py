@@ -17,7 +17,7 @@ from helpers.command import linkage
 from helpers.toy import two_each
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
-from linkage_core.lab import grid
+from linkage_core.lab import grid, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Setting
 from linkage_core.store.entry import Store
@@ -117,6 +117,16 @@ def test_the_lab_of_a_cohort_fills_the_pages(
         assert all(one.options.seed is None for one in plan), "real patients: noise is secret"
         return list({one.mechanism: one for one in reversed(plan)}.values())[:3]
 
+    instant = grid.quick
+    assert [one.name for one in instant(Store(store).open("bare", "m"))] == [
+        *(f"moment-oneshot-eps{epsilon:g}" for epsilon in grid.MAIN),
+        "noise-only-moment-oneshot-eps0.34",
+    ], "what Mitigation opens with where there are no labels"
+    monkeypatch.setattr(grid, "quick", lambda entry: instant(entry)[:1])
+    assert linkage("lab", "bare/m", "--quick", "--public", "x", "--store", store, "--quiet") == 2
+    assert linkage("lab", "bare/m", "--quick", "--processes", 1, "--store", store, "--quiet") == 0
+    there = measured.linkage(Store(store).open("bare", "m"))
+    assert {"off-the-shelf", "moment-oneshot-eps0.34"} <= set(there["head"])
     monkeypatch.setattr(grid, "of_cohort", one_of_each)
     for name in ("labelled", "bare"):
         assert linkage("lab", f"{name}/m", "--processes", 1, "--store", store, "--quiet") == 0
