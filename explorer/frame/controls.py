@@ -41,10 +41,13 @@ def _show(key: str, value: Any) -> None:
 # -- controls --------------------------------------------------------------------------------------------------------
 
 
-def choice(name: str, label: str, options: Mapping[Any, str], *, key: str, help: str | None = None) -> Any:
-    """One of a few choices as a segmented control, of more than four as a select box. Returns the chosen value."""
+def choice(
+    name: str, label: str, options: Mapping[Any, str], *, key: str, help: str | None = None, usual: Any = None
+) -> Any:
+    """One of a few choices as a segmented control, of more than four as a select box. Returns the chosen value;
+    `usual`, or the first, where none is chosen."""
     values = list(options)
-    value = get(name) if get(name) in options else values[0]
+    value = get(name) if get(name) in options else usual if usual in options else values[0]
     return _choose(name, label, values, value, options.__getitem__, key=key, help=help)
 
 
