@@ -57,7 +57,8 @@ FAMILY_LEGEND = """<p class="le-small le-flat">One row a family: the setting tha
 limit or, where nothing limits it, with least linked; where none keeps them, the one that loses least. Dot: what the
 worst attacker reached, bar: 95% interval. Upright mark: limit, where it is on the axis. Grey line: guessing.</p>"""
 MAKE = """
-Make the ledger of the site once, then the release. Names of files are yours to choose; the folder must not exist.
+Make the ledger of the site once, then the release. Names of files are yours; the folder must not exist,
+and `--new-secret` is for the first release of a cohort alone.
 
 `linkage ledger create site.ledger {cohort}/{model} --epsilon 3 --lift 1000`
 """
