@@ -25,7 +25,7 @@ with page.guarded():
         frontier_page.headline(compared)
         frontier_page.draw(compared, title_place)
     else:
-        asked, purpose = frontier_page.purpose_controls(cohort, model, sizes)
+        asked, purpose = frontier_page.purpose_controls(known, cohort, model, sizes)
         frontier_page.draw_families(asked, purpose, known, title_place)
 page.cannot_tell(
     "what loss of usefulness is acceptable; what an attacker nobody tried could do where nothing is certified; "

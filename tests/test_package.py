@@ -56,7 +56,7 @@ def contents(wheel: Path) -> dict[str, tuple[int, int]]:
 
 def tracked() -> set[str]:
     """What git tracks of what ships."""
-    parts = ["linkage_core", "explorer", "pages", "cached_embeddings", "app.py", ".streamlit"]
+    parts = ["linkage_core", "explorer", "pages", "cached_embeddings", "app.py", ".streamlit", "docs/release.md"]
     command = ["git", "ls-files", "-z", *parts]
     return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")) - {""}
 

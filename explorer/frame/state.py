@@ -75,7 +75,7 @@ DEFAULTS: dict[str, Any] = {
     "round": 1,
     "played": "as-is",
     "part": "words",
-    "purpose": "train",
+    "purpose": None,
     "show": "families",
 }
 K_CHOICES = (1, 5, 10)

@@ -17,8 +17,11 @@ from explorer.frame.controls import choice, model_control, pool_buttons, switch
 from explorer.protect import fill, frontier, options, purposes
 from linkage_core import sentences
 from linkage_core.cohorts.labels.cohort import labels_line
+from linkage_core.lab import frontier as frontier_table
 from linkage_core.lab import measured
+from linkage_core.mitigation.mechanisms import NOISE_ONLY
 from linkage_core.mitigation.training import SITE_B
+from linkage_core.store.entry import OFF_THE_SHELF
 
 TABLE_HEIGHT = 420
 HOW = "Choose another model or cohort, or make the table:"
@@ -55,7 +58,8 @@ FAMILY_LEGEND = """<p class="le-small le-flat">One row a family: the setting tha
 limit or, where nothing limits it, with least linked; where none keeps them, the one that loses least. Dot: what the
 worst attacker reached, bar: 95% interval. Upright mark: limit, where it is on the axis. Grey line: guessing.</p>"""
 MAKE = """
-Make the ledger of the site once, then the release. Names of files are yours to choose; the folder must not exist.
+Make the ledger of the site once, then the release. Names of files are yours; the folder must not exist,
+and `--new-secret` is for the first release of a cohort alone.
 
 `linkage ledger create site.ledger {cohort}/{model} --epsilon 3 --lift 1000`
 """
@@ -182,11 +186,21 @@ def controls(cohort: str, model: str, sizes: Sequence[int]) -> Asked:
 # -- what may leave for a purpose -------------------------------------------------------------------------------------
 
 
-def purpose_controls(cohort: str, model: str, sizes: Sequence[int]) -> tuple[Asked, purposes.Purpose]:
+def _uses(known: kept.Options) -> set[str]:
+    """The uses that any mitigation was measured for: a quick lab has none of trained readers."""
+    kinds = (OFF_THE_SHELF, frontier_table.NOTHING, NOISE_ONLY)
+    references = known.options.loc[known.options["kind"].isin(kinds), "option"]
+    return set(known.utility.loc[~known.utility["option"].isin(references), "use"])
+
+
+def purpose_controls(
+    known: kept.Options, cohort: str, model: str, sizes: Sequence[int]
+) -> tuple[Asked, purposes.Purpose]:
     """The row of controls: purpose, N, what has to be kept. The attacker is the worst of those tried."""
     with st.container(horizontal=True, gap="small", vertical_alignment="top"):
         labels = {name: one.label for name, one in purposes.PURPOSES.items()}
-        purpose = purposes.PURPOSES[choice("purpose", "I want to", labels, key="frontier purpose")]
+        usual = next((name for name, one in purposes.PURPOSES.items() if one.use in _uses(known)), "read")
+        purpose = purposes.PURPOSES[choice("purpose", "I want to", labels, key="frontier purpose", usual=usual)]
         pool_size = pool_buttons(sizes, "frontier N", "Pool size (N)")
         with st.container(width="content", gap=None):
             st.html('<div class="fr-label">Must keep</div>')

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from explorer.drawing.glossary import linked_html
 from explorer.drawing.palette import Palette
 from explorer.drawing.words import OF_RELEASES, deed
-from explorer.frame.kept import RELEASE_KINDS
 from explorer.protect.options import FAMILIES, REFERENCES, at_most, can_say, full_name, keeps, plus, summed
 from linkage_core import sentences
 from linkage_core.lab import frontier
@@ -70,7 +70,7 @@ class Advice:
 
     purpose: Purpose
     families: pd.DataFrame
-    best: dict[str, Any] | None
+    best: dict[Any, Any] | None
     n_settings: int
     n_kept: int
 
@@ -81,14 +81,12 @@ def advise(rows: pd.DataFrame, purpose: Purpose, tolerance: float, keep: str) ->
     keep = "undeclared" if purpose.everything else keep
     measured = rows[rows["measured"].notna() & (rows["family"] != "noise") & ~rows["family"].isin(purpose.without)]
     said, kept = can_say(measured, keep), keeps(measured, tolerance, keep)
-    marked = measured.assign(
-        kept=[bool(k) if known else None for k, known in zip(kept, said, strict=True)],
-        limited=measured["certified"].notna(),
-    )
+    judged: Any = [bool(k) if known else None for k, known in zip(kept, said, strict=True)]
+    marked = measured.assign(kept=judged, limited=measured["certified"].notna())
     chosen = [_best_of(group, keep) for _, group in marked.groupby("family", sort=False)]
     families = pd.DataFrame(chosen, columns=marked.columns)
     counted = marked[~marked["family"].isin(REFERENCES)]
-    best = None
+    best: dict[Any, Any] | None = None
     if purpose.name == "nothing":
         best = next((row for row in chosen if row["family"] == "nothing"), None)
     else:
@@ -123,7 +121,7 @@ def _best_of(rows: pd.DataFrame, keep: str) -> dict[Any, Any]:
     groups = [f"{group}_difference" for group in (frontier.GROUPS if keep == "undeclared" else frontier.GROUPS[:1])]
     lost = rows[groups].min(axis=1, skipna=False)
     if lost.notna().any():
-        return rows.loc[lost.idxmax()].to_dict()
+        return rows.iloc[int(np.nanargmax(lost.to_numpy()))].to_dict()
     return rows.sort_values("measured", kind="stable").iloc[0].to_dict()
 
 
@@ -241,28 +239,37 @@ def sentence_for(row: Mapping[Any, Any], pool_size: int, out_of: int) -> str:
 
 def command(option: Mapping[Any, Any], cohort: str, model: str, public: str) -> str:
     """What makes an option (of frontier.options_of), to paste; "" for what no one command makes."""
-    row, kind, value, target = option, str(option["kind"]), float(option["value"]), f"{cohort}/{model}"
-    tail = (
-        f"--public {public} --ledger site.ledger --out my-release"
-        if public
-        else "--ledger site.ledger --out my-release"
-    )
-    if kind == "statistics" and float(row["mu"]) > 0:
-        # of one query over all findings with the same noise in all; rounded down, so that the limit is no larger
-        epsilon = accounting.gaussian_epsilon(1 / float(row["mu"]), DELTA)
-        digits = 10 ** (2 - math.floor(math.log10(epsilon)))
-        return f"linkage release {target} --kind statistics --epsilon {math.floor(epsilon * digits) / digits:g} {tail}"
-    secret = "--secret site.secret --new-secret"
-    if kind in RELEASE_KINDS and row["parameter"] == "limit":
-        public_part = tail if kind == "codes" else "--ledger site.ledger --out my-release"
-        return f"linkage release {target} --kind {kind} --limit {value:g} --per-patient 1 {secret} {public_part}"
+    kind, value, target = str(option["kind"]), float(option["value"]), f"{cohort}/{model}"
     if kind in table.KINDS:
-        noise = f" --noise {value:g} {secret}" if row["parameter"] == "noise" else ""
-        return f"linkage release {target} --kind {kind}{noise} --unlimited {tail}"
-    if kind in MECHANISMS and row["parameter"] == "epsilon" and MECHANISMS[kind].kind != "control":
+        return " ".join(["linkage release", target, "--kind", kind, *_release_parts(option, public)])
+    if kind in MECHANISMS and option["parameter"] == "epsilon" and MECHANISMS[kind].kind != "control":
         noise = "inf" if math.isinf(value) else f"{value:g}"
         return f"linkage finetune {target} --mechanism {kind} --epsilon {noise} --name mine"
     return ""
+
+
+def _release_parts(option: Mapping[Any, Any], public: str) -> list[str]:
+    """What stands in the command of a release behind its kind."""
+    kind, value, parts = table.KINDS[str(option["kind"])], float(option["value"]), []
+    limited = kind.always_limited or option["parameter"] == "noise"
+    if option["parameter"] == "noise":
+        parts.append(f"--noise {value:g}")
+    elif "limit" in kind.takes:
+        parts.append(f"--limit {value:g}")
+    elif "epsilon" in kind.takes:
+        # of one query over all findings with the same noise in all; rounded down, so that the limit is no larger
+        epsilon = accounting.gaussian_epsilon(1 / float(option["mu"]), DELTA)
+        digits = 10 ** (2 - math.floor(math.log10(epsilon)))
+        parts.append(f"--epsilon {math.floor(epsilon * digits) / digits:g}")
+    if limited and "per_patient" in kind.takes:
+        parts.append("--per-patient 1")
+    if "secret" in kind.takes:
+        parts.append("--secret site.secret --new-secret")
+    if not limited:
+        parts.append("--unlimited")
+    if public and "public" in kind.takes:
+        parts.append(f"--public {public}")
+    return [*parts, "--ledger site.ledger --out my-release"]
 
 
 # -- the table --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from linkage_core.lab.setting import Setting
 from linkage_core.store.entry import Store
 from linkage_core.store.seen import asked_split, refuse_seen, why_untested
 
-from .conftest import words
+from .conftest import buttons, words
 
 N_PATIENTS = 200
 """Two studies each."""
@@ -133,7 +133,11 @@ def test_the_lab_of_a_cohort_fills_the_pages(
         assert linkage("lab", f"{name}/m", "--processes", 1, "--store", store, "--quiet") == 0, "all is there"
         app = open_page("frontier", store=store, cohort=name)
         assert not app.exception
-        assert ("None of" in words(app) or "Too few patients" in words(app)) == (name == "labelled")
+        answered = "Nothing here" in words(app) or "cannot be judged here: too few patients" in words(app)
+        assert answered == (name == "labelled")
+        if name == "labelled":
+            assert "Read single records" in buttons(app, "frontier purpose").options
+            assert buttons(app, "frontier purpose").value == "read", "nothing was trained on a release here"
         assert any("linkage lab bare/m" in code.value for code in app.code) == (name == "bare")
 
 

@@ -18,6 +18,7 @@ from helpers import frontier_store, lab_store
 from helpers.shared import Built
 from linkage_core.lab import frontier as core
 from linkage_core.mitigation.accounting import gaussian_sigma
+from linkage_core.release.table import KINDS
 from linkage_core.store.entry import Entry, Store
 
 from .conftest import headline, words
@@ -154,6 +155,17 @@ def test_the_command_never_promises_less_noise_than_the_row():
     head = purposes.command({"kind": "label-oneshot", "parameter": "epsilon", "value": 0.34, "mu": NONE}, "c", "m", "")
     assert head == "linkage finetune c/m --mechanism label-oneshot --epsilon 0.34 --name mine"
     assert purposes.command({"kind": "nothing", "parameter": "", "value": NONE, "mu": NONE}, "c", "m", "") == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_command_has_what_its_kind_takes_and_needs(kind):
+    for parameter in ("limit", "noise") if kind == "embeddings" else ("limit",):
+        option = {"kind": kind, "parameter": parameter, "value": 0.2 if parameter == "noise" else 30.0, "mu": 0.1}
+        parts = shlex.split(purposes.command(option, "c", "m", "p"))
+        flags = {part[2:].replace("-", "_") for part in parts if part.startswith("--")} - {"kind", "ledger", "out"}
+        assert flags <= set(KINDS[kind].takes)
+        assert ("secret" in flags) == KINDS[kind].per_record
+        assert ("unlimited" in flags) == (not KINDS[kind].always_limited and parameter != "noise")
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
