@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer.data import hiding, understood, work
+from explorer.drawing.glossary import linked
 from explorer.frame import kept, page, state
 from explorer.protect import fill, jobs
 from linkage_core import allowed, shipped
@@ -114,10 +115,16 @@ def files() -> None:
                 "Shares of patients",
                 "60/20/20",
                 key="data splits",
-                help="Finetuning, attacker and held out, by patient; or the word own: the column split decides.",
+                help=linked(
+                    "Finetuning, attacker and held out, by patient; or the word own: the column split decides."
+                ),
             )
-        from_text = st.toggle("Labels from English reports", key="data labels", help="Where there are none of its own.")
-        look = st.toggle("Open every image", True, key="data look", help="Those that cannot be read are named now.")
+        from_text = st.toggle(
+            "Labels from English reports", key="data labels", help=linked("Where the cohort has none of its own.")
+        )
+        look = st.toggle(
+            "Open every image", True, key="data look", help=linked("Records whose image cannot be read are named now.")
+        )
     asked = work.Asked(
         str(kind), typed or str(folder), str(section), "" if splits == "60/20/20" else splits, from_text, look
     )
@@ -149,7 +156,7 @@ def what_was_understood(cohort: Cohort) -> understood.Understood:
     show = cohort.synthetic or st.toggle(
         "Show identifiers and report text",
         key="data show",
-        help="Off: neither identifiers nor report text are sent to this page.",
+        help=linked("Off: neither identifiers nor report text are sent to this page."),
     )
     kept_for = (id(cohort), show)
     if st.session_state.get("data understood", (None,))[0] != kept_for:  # of a large cohort it takes seconds
@@ -186,7 +193,9 @@ def to_embed(cohort: Cohort, shown: understood.Understood) -> None:
                 key="data model",
             )
         keep_text = st.toggle(
-            "Keep report text in the store", key="data keep text", help="Your data-use agreement may forbid it."
+            "Keep report text in the store",
+            key="data keep text",
+            help=linked("Report text: your data-use agreement may forbid it."),
         )
     elsewhere = [(one.name, one.note) for one in models if not one.present]
     if elsewhere:
@@ -213,19 +222,25 @@ def embeddings() -> None:
             cohort = st.text_input("Name of the cohort", key="data import cohort")
         with st.container(width=230):
             model = st.text_input("Name of the model", key="data import model")
-        by_path = st.toggle("By path on this machine", key="data by path", help="Below the folders it may read.")
+        by_path = st.toggle(
+            "By path on this machine", key="data by path", help=linked("Embeddings below the folders it may read.")
+        )
     given: dict[str, Path | tuple[str, bytes]] = {}
     for column, (part, words) in zip(st.columns(3, gap="small"), work.PARTS.items(), strict=True):
         kinds = (
-            "CSV or Parquet: record_id, patient_id, study_id" if part == "records" else "npy, npz, safetensors, Parquet"
+            "CSV or Parquet, a row a record: record_id, patient_id, study_id"
+            if part == "records"
+            else "Embeddings as npy, npz, safetensors or Parquet"
         )
         with column, page.guarded():
             if by_path:
-                text = st.text_input(words, key=f"data path {part}", help=kinds)
+                text = st.text_input(words, key=f"data path {part}", help=linked(kinds))
                 if text:
                     given[part] = allowed.inside(text, roots())
             else:
-                upload = st.file_uploader(words, max_upload_size=work.MOST_MB, key=f"data upload {part}", help=kinds)
+                upload = st.file_uploader(
+                    words, max_upload_size=work.MOST_MB, key=f"data upload {part}", help=linked(kinds)
+                )
                 if upload is not None:
                     given[part] = (upload.name, upload.getvalue())
     with st.container(horizontal=True, gap="medium"):

@@ -16,7 +16,7 @@ from explorer.examples import gallery, lists, ranked, strip
 from explorer.examples.lists import Asked
 from explorer.frame import page, state
 from linkage_core.audit.examples import RankedReport
-from linkage_core.errors import ImageError
+from linkage_core.errors import ImageError, LinkageError
 from linkage_core.images import kinds
 from linkage_core.images.dicom import identifying
 from linkage_core.images.notes import NOTES
@@ -52,7 +52,11 @@ def _reader() -> Readers:
 def draw(asked: Asked) -> None:
     """The expander, and in it the upload and its list."""
     with st.expander("Try a picture of your own"), page.guarded():
-        refuse_imported(asked.entry)
+        try:
+            refuse_imported(asked.entry)
+        except LinkageError as error:  # nothing is wrong with the page
+            st.html(ranked.note(f"{error.what} {error.remedy}"))
+            return
         left, right = st.columns([0.36, 0.64], gap="large")
         with left:
             file = st.file_uploader(

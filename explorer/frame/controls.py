@@ -150,16 +150,16 @@ def settled_pool(options: Sequence[int], filled: range = NO_OTHERS) -> tuple[int
     """The N that a page shows and what it offers to choose from: one rule for all pages.
 
     The common value where the page has it: it is one of `options`, or any other number in `filled`, and is then offered
-    beside them. Else the next smaller option, the smallest of them at the least; the address then
-    says what is shown, `replaced_pool` says so in words, and what was asked for is remembered: a cohort or a page that
-    fills it shows it again.
+    beside them. Else the next smaller option, the smallest of them at the least; the address then says what is shown,
+    `replaced_pool` says so in words, and what was asked for is remembered: a cohort or a page that fills it shows it
+    again.
     """
     held = st.session_state.get("N replaced")
     asked = held[0] if held and held[1] == get("N") else int(get("N"))
     shown = (
         asked if asked in filled or asked in options else max((n for n in options if n <= asked), default=options[0])
     )
-    st.session_state["N replaced"] = None if shown == asked else (asked, shown)
+    st.session_state["N replaced"] = None if shown == asked else (asked, shown, st.session_state["page on screen"])
     if shown != get("N"):
         put("N", shown)
     if shown not in options:
@@ -171,8 +171,10 @@ def settled_pool(options: Sequence[int], filled: range = NO_OTHERS) -> tuple[int
 
 
 def replaced_pool() -> str:
-    """What is said where an N that was asked for is not the one shown; else nothing."""
+    """What is said on a page on which an N that was asked for is not the one shown; else nothing."""
     held = st.session_state.get("N replaced")
+    if held and held[2] != st.session_state["page on screen"]:
+        return ""
     return f"N = {held[0]:,} cannot be shown here: this is N = {held[1]:,}" if held else ""
 
 

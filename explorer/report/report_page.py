@@ -11,6 +11,7 @@ from html import escape
 
 import streamlit as st
 
+from explorer.drawing.glossary import linked
 from explorer.frame import kept, page, state
 from explorer.protect import jobs
 from explorer.report.paper import paper
@@ -72,9 +73,9 @@ def controls() -> Choice:
     why = (
         "Off for all." if allowed else "Turn on *Show report text* in the sidebar first: this cohort is not synthetic."
     )
-    few = "Of the few most exposed images."
-    ids = st.toggle("Include identifiers", key="report identifiers", disabled=not allowed, help=f"{few} {why}")
-    text = st.toggle("Include report text", key="report text", disabled=not allowed, help=f"{few} {why}")
+    help = linked(f"Of the few records with the highest exposure. {why}")
+    ids = st.toggle("Include identifiers", key="report identifiers", disabled=not allowed, help=help)
+    text = st.toggle("Include report text", key="report text", disabled=not allowed, help=help)
     every = len(picked) == len(models)
     asked = Asked(
         sections=None if len(names) == len(PILLS) else names,

@@ -85,6 +85,11 @@ def words(app: AppTest) -> str:
     return "\n".join([*said, *(node.value for kind in (app.markdown, app.caption, app.text) for node in kind)])
 
 
+def last_line(app: AppTest) -> str:
+    """What the page cannot tell, in grey at its end."""
+    return re.sub(r"<[^>]+>", "", next(block for block in blocks(app) if "le-cannot" in block))
+
+
 def headline(app: AppTest) -> str:
     """The answer of the page, without markup."""
     block = next(body for body in blocks(app) if "le-big" in body)

@@ -22,7 +22,7 @@ from linkage_core.cohorts.base import LABELS
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.store.entry import Store
 
-from .conftest import buttons, go_to, headline, words
+from .conftest import buttons, go_to, headline, last_line, words
 
 MODEL = "phantom-radiology"
 STYLE = palette.LIGHT.styles([MODEL])[MODEL]
@@ -200,7 +200,7 @@ def test_a_damaged_model_is_a_card_and_another_one_works(page, store_root, tmp_p
     app = page(store=store)
     assert not app.exception
     assert words(app).count('role="alert"') == 1
-    assert app.main.caption[-1].value.startswith("Cannot tell:")
+    assert last_line(app).startswith("Cannot tell:")
     buttons(app, "exposed model").set_value("phantom-general").run()
     assert headline(app).startswith("Of 500 images")
 

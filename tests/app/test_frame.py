@@ -11,7 +11,7 @@ from explorer.frame import frame, state
 from helpers import fixture_store
 from linkage_core.store.entry import Store
 
-from .conftest import ROOT, buttons, go_to
+from .conftest import ROOT, blocks, buttons, go_to
 
 
 def test_the_menu_has_the_pages_there_are_and_no_other():
@@ -45,15 +45,15 @@ def test_what_a_card_says_is_text():
 
 def test_a_synthetic_cohort_says_so_and_has_no_switch(open_page):
     app = open_page()
-    said = [m.value for m in app.sidebar.markdown] + [c.value for c in app.sidebar.caption]
+    said = [m.value for m in app.sidebar.markdown] + blocks(app)
     assert any("Synthetic cohort" in text for text in said)
-    assert "400 studies · 200 simulated patients. Nobody here is real." in said
+    assert any("400 studies · 200 simulated patients. Nobody here is real." in text for text in said)
     assert not app.sidebar.toggle
 
 
 def test_a_real_cohort_shows_its_name_and_hides_text_until_asked(open_page):
     app = open_page(cohort="our-hospital")
-    said = [m.value for m in app.sidebar.markdown] + [c.value for c in app.sidebar.caption]
+    said = [m.value for m in app.sidebar.markdown] + blocks(app)
     assert any("our-hospital" in text for text in said)
     assert not any("Synthetic" in text or "simulated" in text for text in said)
     assert app.sidebar.toggle[0].value is False

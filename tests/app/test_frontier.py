@@ -24,7 +24,7 @@ from linkage_core.lab import frontier as core
 from linkage_core.lab import measured
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
-from .conftest import buttons, headline, words
+from .conftest import buttons, headline, last_line, words
 
 PAGE = "frontier"
 
@@ -63,7 +63,7 @@ def test_the_answer_counts_what_keeps_the_findings(page, entry):
     assert figures[0] in said
     assert "of 100 images linked" in said
     assert "Nothing released: 1 of 100, as by guessing, and nothing to read" in words(app)
-    assert app.main.caption[-1].value.startswith("Cannot tell: what loss of usefulness is acceptable")
+    assert last_line(app).startswith("Cannot tell: what loss of usefulness is acceptable")
 
 
 def made(*values: tuple[float, float], undeclared: float = 0.0, use: str = "read") -> pd.DataFrame:
@@ -284,7 +284,7 @@ def test_without_a_table_there_is_a_card_with_the_command(page):
     command = f"linkage embed phantom-site-b --model {lab_store.MODEL}\nlinkage lab clinic/{lab_store.MODEL} "
     assert [code.value for code in app.code] == [f"{command}--public phantom-site-b"], "site B is not here yet"
     assert app.button("fill frontier quick").label.startswith("Fill this page (quick, about ")
-    assert app.main.caption[-1].value.startswith("Cannot tell:")
+    assert last_line(app).startswith("Cannot tell:")
 
 
 def test_a_damaged_table_is_a_card(page, root, tmp_path):

@@ -20,7 +20,7 @@ from linkage_core.audit import open_world
 from linkage_core.audit.outcomes import OpenWorld, Outcomes
 from linkage_core.store.entry import LADDER, Store
 
-from .conftest import buttons, headline, words
+from .conftest import buttons, headline, last_line, words
 
 MODEL = "phantom-radiology"
 PAGE = "missing-match"
@@ -142,7 +142,7 @@ def test_a_model_that_is_damaged_is_named_and_another_one_works(page, store_root
     app = page(store=store)
     assert not app.exception
     assert words(app).count('role="alert"') == 1
-    assert app.main.caption[-1].value.startswith("Cannot tell:")
+    assert last_line(app).startswith("Cannot tell:")
     buttons(app, "missing model").set_value("phantom-general").run()
     assert "An attacker" in headline(app)
 
@@ -170,7 +170,7 @@ def test_files_are_offered_and_say_what_was_asked(page, core):
 
 
 def test_the_page_ends_with_what_it_cannot_tell(page):
-    assert "not measured" in page().main.caption[-1].value
+    assert "not measured" in last_line(page())
 
 
 # -- words and pictures alone ----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting
 from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
-from .conftest import blocks, buttons, lists, words
+from .conftest import blocks, buttons, last_line, lists, words
 
 PAGE = "mitigation"
 
@@ -210,7 +210,7 @@ def test_a_damaged_file_is_a_card_and_the_page_goes_on(page, lab_root, tmp_path,
     assert not app.exception
     assert words(app).count('role="alert"') == 1
     assert file in words(app)
-    assert app.main.caption[-1].value.startswith("Cannot tell:")
+    assert last_line(app).startswith("Cannot tell:")
 
 
 def test_rubbish_falls_back(page):
@@ -233,7 +233,7 @@ def test_without_labels_or_pairs_there_are_cards_with_the_command(page):
     assert f"<code>linkage import bare/{lab_store.MODEL} ...</code>" in words(public), "its own cohort and model"
     assert "phantom build" not in words(public)
     assert "`" not in words(public)
-    assert public.main.caption[-1].value.startswith("Cannot tell:")
+    assert last_line(public).startswith("Cannot tell:")
 
 
 def test_attackers_run_beside_the_page_and_what_they_find_is_kept(page, lab_root):

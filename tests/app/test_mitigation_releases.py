@@ -26,7 +26,7 @@ from linkage_core.release import bounds
 from linkage_core.sentences import figure, of
 from linkage_core.store.entry import Entry, Store
 
-from .conftest import go_to, words
+from .conftest import go_to, last_line, words
 from .test_mitigation import card
 
 PAGE = "mitigation"
@@ -205,7 +205,7 @@ def test_what_was_not_measured_is_a_card(page):
     app = page(cohort="clinic", mechanism="capped")
     assert not app.exception
     assert "This release was not measured here" in words(app)
-    assert app.main.caption[-1].value.startswith("Cannot tell:")
+    assert last_line(app).startswith("Cannot tell:")
 
 
 def test_rubbish_falls_back(page):
@@ -222,7 +222,7 @@ def test_a_damaged_table_is_a_card(page, root, tmp_path):
     app = page(store=store, mechanism="codes")
     assert not app.exception
     assert core.OPTIONS in words(app)
-    assert app.main.caption[-1].value.startswith("Cannot tell:")
+    assert last_line(app).startswith("Cannot tell:")
 
 
 def test_single_images_need_a_head(page):

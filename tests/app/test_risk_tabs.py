@@ -60,7 +60,7 @@ def test_only_the_open_tab_is_drawn_and_the_url_names_it(risk):
     for tab, picture in (("curve", "Measure"), ("compare", "McNemar"), ("decoys", "Are the decoys really alike?")):
         app = risk(tab=tab)
         assert len(app.get("plotly_chart")) == 1
-        said = words(app) + str([c.label for c in app.get("segmented_control")]) + str([s.value for s in app.subheader])
+        said = words(app) + str([c.label for c in app.get("segmented_control")]) + str([s.value for s in app.header])
         assert picture in said
     assert app.query_params["tab"] in ("decoys", ["decoys"])
 
