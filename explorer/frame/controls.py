@@ -273,7 +273,7 @@ def switch(name: str, label: str, off: str, on: str, *, key: str, help: str | No
 
 def switch_of(name: str, label: str, *, key: str, help: str | None = None) -> bool:
     """`switch` for a common value that is "1" when on and else empty."""
-    return switch(name, label, "", "1", key=key, help=help)
+    return switch(name, label, "", "1", key=key, help=linked(help))
 
 
 def number_box(name: str, label: str, largest: int, *, key: str, help: str | None = None) -> int:
