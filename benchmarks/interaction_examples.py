@@ -37,8 +37,9 @@ st.plotly_chart(go.Figure(line, layout={"yaxis": {"range": [0, 16]}}), key="line
 
 WATCH = """
 () => new Promise(done => {
-  const list = () => [...document.querySelectorAll('*')].map(one => one.shadowRoot).filter(Boolean)
-    .map(root => root.querySelector('.list')).filter(Boolean).at(-1)?.textContent ?? '';
+  const after = [...document.querySelectorAll('*')].map(one => one.shadowRoot).filter(Boolean)
+    .map(root => root.querySelector('.list')).filter(Boolean).at(-1);  // sought once: looking must cost nothing
+  const list = () => after?.textContent ?? '';
   const lines = () => [...document.querySelectorAll('.js-plotly-plot .scatterlayer path.js-line')]
     .map(path => path.getAttribute('d')).join();
   const before = [list(), lines()];

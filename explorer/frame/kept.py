@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import math
 import numbers
 import os
@@ -317,7 +318,9 @@ def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Mitigated:
     heads = lab_tables(cohort, model).heads
     name = settings.stored(heads, chosen)
     if name is not None:
-        refuse_seen(opened, name, before.split)
+        made_by = opened.head_record(name)
+        trained = json.dumps([made_by.get("trained_on"), made_by.get("public")], sort_keys=True, default=str)
+        _refuse_seen(cohort, model, before.split, trained, name)
         row = heads[heads["head"] == name].iloc[0]
         return Mitigated(before.under(name, opened.heads(name)), _claim_of(row))
     if not chosen.one_shot:
@@ -331,6 +334,12 @@ def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Mitigated:
     if not math.isinf(chosen.epsilon):
         claim = "Illustration: its noise repeats, no guarantee."
     return Mitigated(before.under(chosen.name(), made), claim)
+
+
+@remembered(st.cache_data, 64)
+def _refuse_seen(cohort: str, model: str, split: str, trained: str, _head: str) -> None:
+    """seen.refuse_seen, asked once for all heads that the same patients trained: `trained` says who they were."""
+    refuse_seen(entry(cohort, model), _head, split)
 
 
 def _claim_of(head: pd.Series) -> str:
