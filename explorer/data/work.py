@@ -117,10 +117,13 @@ def bring(arrays: Arrays, root: Path, progress: Progress) -> Entry:
     progress("reading", 0, 1)
     with tempfile.TemporaryDirectory(prefix="linkage-") as scratch:
         paths = {part: _as_path(part, file, Path(scratch)) for part, file in arrays.files.items()}
-        found = table.read(paths["records"], folder_name(arrays.cohort))
-        if arrays.from_text:
-            found = with_text_labels(found)
-        images, texts, _ = read_pair(paths["image"], paths["text"], list(found.records["record_id"]))
+        try:
+            found = table.read(paths["records"], folder_name(arrays.cohort))
+            if arrays.from_text:
+                found = with_text_labels(found)
+            images, texts, _ = read_pair(paths["image"], paths["text"], list(found.records["record_id"]))
+        except InputError as error:  # the folder is gone when it is read of
+            raise InputError(*(said.replace(f"{scratch}/", "") for said in (error.what, error.remedy))) from error
     progress("writing", 0, 1)
     return counted(import_arrays(found, arrays.model, images, texts, store, store_text=arrays.store_text))
 

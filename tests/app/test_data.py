@@ -262,7 +262,7 @@ def test_uploaded_embeddings_are_imported_and_leave_no_file(tmp_path, monkeypatc
     with pytest.raises(InputError, match="from elsewhere"):
         work.bring(work.Arrays("up", "mine", arrays()), tmp_path / "store", silent)
     bad = arrays() | {"image": ("image.npy", b"\x80\x04pickled")}
-    with pytest.raises(InputError, match="pickle"):
+    with pytest.raises(InputError, match=r"^image\.npy is a PyTorch or pickle file"):
         work.bring(work.Arrays("bad", "mine", bad), tmp_path / "store", silent)
     with pytest.raises(InputError, match="no file was given"):
         work.bring(work.Arrays("less", "mine", {}), tmp_path / "store", silent)

@@ -72,7 +72,7 @@ def test_controls_move_cards_charts_and_url_and_nothing_else(page_at, small):
     expect(page.locator(".mi-card").nth(1)).to_contain_text("A head protects nothing here")
     settled(page)
     assert places(page) == before
-    page.get_by_test_id("stMain").get_by_role("combobox").first.click()
+    page.get_by_test_id("stMain").get_by_role("combobox", name="Mechanism").click()
     page.get_by_role("option", name="A reading of the study").click()
     expect(page.locator(".mi-card").first).to_contain_text("None established.")
     settled(page)
