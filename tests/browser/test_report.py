@@ -40,9 +40,8 @@ def test_the_files_are_what_is_on_screen_and_print(page_at, small, tmp_path):
         assert got.value.suggested_filename == f"linkage-report-phantom.{label.lower()}"
         got.value.save_as(tmp_path / label)
         assert headline in (tmp_path / label).read_text(encoding="utf-8")
-    paper = page.context.new_page()
-    paper.emulate_media(media="print")
-    paper.goto((tmp_path / "HTML").rename(tmp_path / "report.html").as_uri())
+    page.emulate_media(media="print")
+    page.goto((tmp_path / "HTML").rename(tmp_path / "report.html").as_uri())
     style = "(selector) => getComputedStyle(document.querySelector(selector))"
     for selector, name, value in (
         ("thead", "display", "table-header-group"),
@@ -52,7 +51,6 @@ def test_the_files_are_what_is_on_screen_and_print(page_at, small, tmp_path):
         ("#sign", "breakInside", "avoid"),
         ("figure", "breakInside", "avoid"),
     ):
-        assert paper.evaluate(f"{style}.{name}", selector) == value, selector
-    blank = paper.locator(".blank span:last-child").first.bounding_box()
+        assert page.evaluate(f"{style}.{name}", selector) == value, selector
+    blank = page.locator(".blank span:last-child").first.bounding_box()
     assert blank["width"] > 300
-    paper.close()
