@@ -29,7 +29,7 @@ def test_the_report_stands_in_a_frame_that_can_do_nothing(page_at, small):
     assert watched.errors == []
 
 
-def test_the_files_are_what_is_on_screen(page_at, small, tmp_path):
+def test_the_files_are_what_is_on_screen_and_print(page_at, small, tmp_path):
     page = page_at("/report?filed=phantom-radiology&sections=none", at=small).page
     page.get_by_role("button", name="Make the report").click()
     page.locator("iframe[title='The report']").wait_for(timeout=60_000)
@@ -40,3 +40,17 @@ def test_the_files_are_what_is_on_screen(page_at, small, tmp_path):
         assert got.value.suggested_filename == f"linkage-report-phantom.{label.lower()}"
         got.value.save_as(tmp_path / label)
         assert headline in (tmp_path / label).read_text(encoding="utf-8")
+    page.emulate_media(media="print")
+    page.goto((tmp_path / "HTML").rename(tmp_path / "report.html").as_uri())
+    style = "(selector) => getComputedStyle(document.querySelector(selector))"
+    for selector, name, value in (
+        ("thead", "display", "table-header-group"),
+        ("tbody tr", "display", "table-row"),
+        (".blank", "display", "flex"),
+        (".answer", "display", "block"),
+        ("#sign", "breakInside", "avoid"),
+        ("figure", "breakInside", "avoid"),
+    ):
+        assert page.evaluate(f"{style}.{name}", selector) == value, selector
+    blank = page.locator(".blank span:last-child").first.bounding_box()
+    assert blank["width"] > 300
