@@ -114,7 +114,9 @@ def pool_controls(record: pd.Series | None) -> None:
         on_click=another_pool,
         disabled=record is None,
     )
-    switch_of("hide", "Hide true report", key="hide", help="For a class: nothing tells the true report until it is shown.")
+    switch_of(
+        "hide", "Hide true report", key="hide", help="For a class: nothing tells the true report until it is shown."
+    )
 
 
 def mitigation_controls() -> None:
