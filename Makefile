@@ -33,8 +33,9 @@ lint: $(VENV)/.dev
 ## A thread that waits for the others sleeps: the processes of the tests share the cores.
 unit parity: export OMP_WAIT_POLICY = PASSIVE
 
+## Three for two cores: one of them mostly waits for the browser.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 parity: $(PARITY)/.done
 	nice -n 19 $(PARITY)/bin/python -m pytest -p no:cacheprovider tests/parity

@@ -27,13 +27,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return lambda build: copy_of(build, tmp_path_factory)
 
 
-# by processor time, so that the last file to begin is a short one
+# By processor time, so that the last file to begin is a short one. Those of the browser wait as much as they compute:
+# they stand between the others.
 LONGEST = ("test_package.py", "test_study.py", "test_extending.py", "test_release_kinds.py", "test_campaigns.py")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [path for path in files if path.parent.name == "browser"]
+    others = [path for path in files if path.parent.name != "browser"]
+    each = -(-len(others) // (2 * len(waiting) or 1))  # all of them in the first half: the last to end is none of them
+    order = {path: (i, 0) for i, path in enumerate(others)} | {path: (i * each, 1) for i, path in enumerate(waiting)}
+    items.sort(key=lambda item: order[item.path])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,6 +13,7 @@ from explorer.drawing.charts import (
 from linkage_core.attacks.attackers import ATTACKERS, IMAGES
 from linkage_core.lab import measured
 from linkage_core.mitigation.mechanisms import MECHANISMS, mitigations
+from linkage_core.sentences import upper
 
 RELEASES = {"embeddings": "Embeddings", "embeddings-and-heads": "With heads", "raw-images": "Raw images"}
 _PREDICTOR = ("predictor", "Predicts the cell", "predicts the cell")  # of cells: release.measured, not of the table
@@ -144,28 +145,15 @@ def sees_images(name: object) -> bool:
     return str(name) in ATTACKERS and IMAGES in ATTACKERS[str(name)].holds
 
 
-IN_PLAIN_WORDS = {
-    "cosine": "Takes the most similar report, as the model itself would. Does not adapt to anything.",
-    "white-box": "Has the new heads and turns them back, as far as can be, into the model that everybody has.",
-    "known-images": "Has images of other patients before and after, and learns to turn one into the other.",
-    "known-pairs": "Has images with their reports of other patients, and learns from them which report goes with what.",
-    "bayes-gaussian": "Learns from such pairs how much noise there is too, and picks the likeliest report.",
-    "reader": "The better of these two, who also reads in each report which of the 14 findings it states.",
-    "dual-encoder": "Trains two small networks on such pairs, one for what was released and one for reports.",
-    "dual-and-reader": "Puts the network and the reading of findings together.",
-    "dual-on-images": "Has the X-rays themselves, so that no head is in the way, and trains such networks too.",
-    "raw-images": "Has the X-rays themselves and runs a public model on them: no head is in the way.",
-    _PREDICTOR[0]: "Of codes: learns which reports go with which cell.",
-}
-"""By name: what an attacker does, for those who know none of this. One from elsewhere has its own line."""
-
-
 def in_plain_words(name: str) -> str:
-    """
+    """What an attacker does, for those who know none of this.
+
     >>> in_plain_words("white-box")
-    'Has the new heads and turns them back, as far as can be, into the model that everybody has.'
+    'Turns the released embeddings back into those of the public model.'
     """
-    return IN_PLAIN_WORDS.get(name) or ATTACKERS[name].says
+    if name == _PREDICTOR[0]:
+        return "Of codes: learns which reports go with which cell."
+    return f"{upper(ATTACKERS[name].in_plain_words)}."
 
 
 # -- rows of the lab's tables ----------------------------------------------------------------------------------------

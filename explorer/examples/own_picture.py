@@ -55,7 +55,7 @@ def draw(asked: Asked) -> None:
         try:
             refuse_imported(asked.entry)
         except LinkageError as error:  # nothing is wrong with the page
-            st.html(ranked.note(f"{error.what} {error.remedy}"))
+            st.html(f'<p class="le-cannot">{page.marked(f"{error.what} {error.remedy}")}</p>')
             return
         left, right = st.columns([0.36, 0.64], gap="large")
         with left:

@@ -44,6 +44,7 @@ def run() -> None:
         initial_sidebar_state=264,
     )
     st.html(ASSETS / "style.css")
+    st.html(f"<style>:root {{ --le-on-accent: {palette.current().page}; }}</style>")
     menu = {
         group: [
             st.Page(

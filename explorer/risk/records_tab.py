@@ -113,7 +113,7 @@ def _table(shown: Shown, rows: pd.DataFrame, attributes: pd.DataFrame, start: in
         placeholder="no image",
         column_config={
             "number": column.NumberColumn("No.", width=46, format="localized"),
-            "picture": column.ImageColumn("", width=66),
+            "picture": column.ImageColumn("Picture", width=66),
             "image": column.TextColumn("Image", width=118),
             "finding": column.TextColumn("Finding", width=104),
             "first": column.ProgressColumn(

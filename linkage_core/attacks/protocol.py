@@ -44,7 +44,8 @@ class Attacker:
     """One row of the table. ValueError for a name, a label or a release that no table can show.
 
     scores: see the module. says: what it does, in a line. label: its name in the app, where {m} stands for how many
-    images or pairs it knows; deed: what it does, in three words or so, for a card. holds: the releases (of RELEASES,
+    images or pairs it knows; plain: what it does, for those who know none of this; deed: in three words or so, for a
+    card. holds: the releases (of RELEASES,
     and RECORDS) that give it what it needs.
     knows: what its m counts. Of "images" it may know none (m = 0), where a released embedding has the size of an
     off-the-shelf one; of "pairs" it needs one at least.
@@ -57,12 +58,18 @@ class Attacker:
     scores: Callable[[Held, np.ndarray, int, bool], Answer]
     says: str
     label: str
+    plain: str = ""
     deed: str = ""
     holds: tuple[str, ...] = (EMBEDDINGS, EVERYTHING)
     knows: Literal["nothing", "images", "pairs"] = "pairs"
     by_m: bool = False
     same_size: bool = False
     package: str = ""
+
+    @property
+    def in_plain_words(self) -> str:
+        """What it does, in plain words where it has any."""
+        return self.plain or self.says
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", self.name):

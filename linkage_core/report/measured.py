@@ -31,19 +31,6 @@ LEAST = {
     IMAGES: "the images themselves",
 }
 """What an attacker must be given at least, the least first."""
-PLAIN = {
-    "cosine": "takes the report that the model itself finds most similar",
-    "white-box": "turns the released embeddings back into those of the public model",
-    "known-images": "learns from own images how a release is turned back",
-    "known-pairs": "learns from own pairs to tell the report from a released embedding",
-    "bayes-gaussian": "learns from own pairs how likely each release is for a report",
-    "reader": "the better of the two above, and reads which of the 14 findings each report states",
-    "dual-encoder": "trains small networks on own pairs to bring releases and reports together",
-    "dual-and-reader": "trains small networks on own pairs, reads the findings in each report, and adds up both",
-    "dual-on-images": "trains small networks on own pairs of images and reports, with the images themselves at hand",
-    "raw-images": "learns from own pairs and reads findings, with the images themselves at hand",
-}
-"""Attackers of the table in plain words; one that a package brings says it in its own."""
 OTHERS = {"predictor": "Predicts the cell"}
 """Who stands in the tables of the lab and is none of the attackers."""
 KNOWS = {
@@ -122,7 +109,8 @@ def _worst_words(found: Found) -> str:
         return ""
     row = worst.iloc[0]
     out_of = sentences.denominator(int(row["pool_size"]))
-    who = PLAIN.get(str(row["named"]), attacker_label(row["named"]).lower())
+    named = str(row["named"])
+    who = ATTACKERS[named].in_plain_words if named in ATTACKERS else attacker_label(named).lower()
     return (
         f"An attacker who adapts may do better. The worst of those tried ({attacker_label(row['named'])}: {who}) links "
         f"{sentences.of(row['recall'], out_of)} ({sentences.ends(row['recall_low'], row['recall_high'], out_of)}) "
@@ -251,7 +239,7 @@ def attackers(found: Found) -> list[Block]:
             tuple(
                 {
                     "attacker": attacker_label(row.name),
-                    "does": PLAIN.get(row.name, row.says),
+                    "does": row.in_plain_words,
                     "knows": KNOWS[row.knows],
                     "holds": next((words for one, words in LEAST.items() if one in row.holds), "released records"),
                 }

@@ -9,10 +9,11 @@ import pytest
 
 from explorer.drawing import glossary
 from explorer.drawing.glossary import WORDS, linked, linked_html
-from explorer.drawing.words import IN_PLAIN_WORDS, attackers
+from explorer.drawing.words import attackers, in_plain_words
 from explorer.frame import frame
 from explorer.share import methods
 from helpers.places import ROOT
+from linkage_core.attacks.attackers import ATTACKERS
 
 from .conftest import go_to, words
 
@@ -157,8 +158,8 @@ def test_every_tab_is_drawn_and_every_formula_moves(open_page):
 
 
 def test_every_attacker_of_ours_is_said_in_plain_words(open_page):
-    assert set(attackers()) <= set(IN_PLAIN_WORDS)
+    assert all(row.plain for row in ATTACKERS.values())
     app = go_to(open_page(part="attackers"), "methods")
     for name in attackers():
         if name != "predictor":
-            assert IN_PLAIN_WORDS[name] in words(app)
+            assert in_plain_words(name) in words(app)

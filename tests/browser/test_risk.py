@@ -25,7 +25,7 @@ def type_n(page, n: int) -> None:
     box = page.get_by_test_id("stNumberInputField")
     box.fill(str(n))
     box.press("Enter")
-    expect(page.locator(".le-big").first).to_contain_text(f"N = {n:,}")
+    expect(page.get_by_test_id("stMain").locator(".le-line").first).to_contain_text(f"N = {n:,}")
     settled(page)
 
 
@@ -42,10 +42,10 @@ def test_the_slider_moves_the_sentence_the_chart_and_the_box(page_at):
     expect(page).to_have_url(re.compile(r"[?&]N=200\b"))
 
 
-def test_the_box_moves_the_slider(page_at):
+def test_the_slider_offers_what_was_typed(page_at):
     page = page_at("/risk").page
     type_n(page, 53)
-    expect(page.get_by_role("slider")).to_have_attribute("aria-valuetext", "50")
+    expect(page.get_by_role("slider")).to_have_attribute("aria-valuetext", "53")
     expect(page).to_have_url(re.compile(r"[?&]N=53\b"))
 
 
@@ -83,7 +83,9 @@ def test_changing_n_does_not_move_the_page(page_at):
 def test_too_large_a_pool_is_answered_with_the_largest(page_at):
     page = page_at("/risk").page
     type_n(page, 99_999_999)
-    assert "is larger than the pool. The largest is" in answer(page)
+    assert answer(page).startswith("At N = 10,483:")
+    expect(page.locator(".le-small").first).to_contain_text("N = 99,999,999 cannot be shown here: this is N = 10,483")
+    expect(page).to_have_url(re.compile(r"[?&]N=10483\b"))
 
 
 def test_files_say_what_the_page_says(page_at, tmp_path: Path):
