@@ -32,7 +32,8 @@ def test_a_walk_through_every_page(page_at, server, scheme):
         settled(page)
         assert page.title() == f"{title} · Linkage Explorer"
         titles.add(page.title())
-        for violation in Axe().run(page).response["violations"]:
+        only = None if scheme == "light" else {"runOnly": ["color-contrast"]}  # the rest is the same in any colours
+        for violation in Axe().run(page, options=only).response["violations"]:
             if not not_ours(page, violation):
                 found += [(file, violation["id"], node["html"][:120]) for node in violation["nodes"][:3]]
         assert "Synthetic cohort" in page.get_by_test_id("stSidebar").inner_text()
