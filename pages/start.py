@@ -51,7 +51,7 @@ with st.container(border=True, key="answer"):
 ladder, where = st.columns([0.64, 0.36], gap="large")
 with ladder:
     rows, problems = page.all_models(pool_size, 1, steps)
-    rungs = all(model in LADDER for model in labels)
+    rungs = len(labels) > 1 and all(model in LADDER for model in labels)
     st.header("The more a model has seen of radiology, the more it links" if rungs else "What each model links")
     if len(rows):
         out_of = sentences.denominator(pool_size)

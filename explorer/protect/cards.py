@@ -172,7 +172,8 @@ def few_words(row: Row) -> str:
     if "n_patients" not in row:
         return ""
     images, patients = int(row["n_queries"]), int(row["n_patients"])
-    return f"{images:,} images of {patients:,} patients can be asked at this N; {TOO_FEW} patients are needed."
+    said = f"{images:,} image{'s' * (images != 1)} of {patients:,} patient{'s' * (patients != 1)}"
+    return f"{said} can be asked at this N; {TOO_FEW} patients are needed."
 
 
 def _few(row: Row) -> bool:

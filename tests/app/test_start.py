@@ -116,6 +116,13 @@ def test_a_few_images_are_a_number_that_says_how_far_off_it_could_be(open_page, 
     assert row["recall_high"] - row["recall_low"] > 0.2
 
 
+def test_one_rung_is_no_ladder(open_page, store_root, tmp_path):
+    assert open_page().header[0].value.startswith("The more a model has seen")
+    entry = tmp_path / "store" / "phantom" / "phantom-radiology"
+    shutil.copytree(store_root / "phantom" / "phantom-radiology", entry)
+    assert open_page(store=tmp_path / "store").header[0].value == "What each model links"
+
+
 def test_an_altered_file_is_named_and_the_rest_works(open_page, store_root, tmp_path):
     store = shutil.copytree(store_root, tmp_path / "store")
     entry = store / "phantom" / "phantom-radiology"
