@@ -12,19 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
+from explorer.drawing.component import component
 from linkage_core.audit.examples import Scale
 from linkage_core.sentences import first_in
 
-_PARTS = Path(__file__).parent / "components"
-STYLE = (_PARTS / "ranked.css").read_text(encoding="utf-8")
-_mount = st.components.v2.component(
-    "linkage_list",
-    html=(_PARTS / "list.html").read_text(encoding="utf-8"),
-    css=(_PARTS / "list.css").read_text(encoding="utf-8"),
-    js=(_PARTS / "list.js").read_text(encoding="utf-8"),
-)
+STYLE = (Path(__file__).parent / "components" / "ranked.css").read_text(encoding="utf-8")
+_mount = component(__file__, "list")
 
 # Marks that would show the letters after them in another order than they are stored.
 _TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")

@@ -5,22 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
+from explorer.drawing.component import component
 from linkage_core.images.pixels import Radiograph, downsample
 
-_PARTS = Path(__file__).parent / "components"
-_mount = st.components.v2.component(
-    "linkage_strip",
-    html=(_PARTS / "strip.html").read_text(encoding="utf-8"),
-    css=(_PARTS / "strip.css").read_text(encoding="utf-8"),
-    js=(_PARTS / "strip.js").read_text(encoding="utf-8"),
-)
+_mount = component(__file__, "strip")
 
 LENGTH = 24  # thumbnails in the row
 SIDE = 96  # pixels

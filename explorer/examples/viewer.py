@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
+from explorer.drawing.component import component
 from linkage_core.images.pixels import Radiograph, downsample
 
-_PARTS = Path(__file__).parent / "components"
-_mount = st.components.v2.component(
-    "linkage_viewer",
-    html=(_PARTS / "viewer.html").read_text(encoding="utf-8"),
-    css=(_PARTS / "viewer.css").read_text(encoding="utf-8"),
-    js=(_PARTS / "viewer.js").read_text(encoding="utf-8"),
-)
+_mount = component(__file__, "viewer")
 
 SIDE = 768  # pixels sent at first: two for each of the about 390 a screen of 1280 gives the picture
 DETAIL_SIDE = 2560  # sent when somebody zooms in and the source has more

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from explorer.drawing.component import component
 
-import streamlit as st
-
-_PARTS = Path(__file__).parent / "components"
-_mount = st.components.v2.component(
-    "linkage_address",
-    html=(_PARTS / "address.html").read_text(encoding="utf-8"),
-    css=(_PARTS / "address.css").read_text(encoding="utf-8"),
-    js=(_PARTS / "address.js").read_text(encoding="utf-8"),
-)
+_mount = component(__file__, "address")
 
 
 def copy_link() -> None:

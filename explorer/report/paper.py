@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
-import streamlit as st
+from explorer.drawing.component import component
 
-_PARTS = Path(__file__).parent / "components"
-_mount = st.components.v2.component(
-    "linkage_report",
-    html=(_PARTS / "paper.html").read_text(encoding="utf-8"),
-    css=(_PARTS / "paper.css").read_text(encoding="utf-8"),
-    js=(_PARTS / "paper.js").read_text(encoding="utf-8"),
-)
+_mount = component(__file__, "paper")
 
 
 def paper(html: str, *, key: str) -> None:

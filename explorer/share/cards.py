@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import streamlit as st
 
-_PARTS = Path(__file__).parent / "components"
-_mount = st.components.v2.component(
-    "linkage_cards",
-    html=(_PARTS / "cards.html").read_text(encoding="utf-8"),
-    css=(_PARTS / "cards.css").read_text(encoding="utf-8"),
-    js=(_PARTS / "cards.js").read_text(encoding="utf-8"),
-)
+from explorer.drawing.component import component
+
+_mount = component(__file__, "cards")
 
 
 @dataclass(frozen=True)
