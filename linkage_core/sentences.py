@@ -71,13 +71,12 @@ def of(rate: float, out_of: int) -> str:
 
 
 def at_most(rate: float, out_of: int) -> str:
-    """An upper bound as a count: rounded up, never down.
+    """A limit as a count, rounded up: it may never read lower than it is.
 
-    >>> at_most(0.02504, 100), at_most(0.3, 100), at_most(0.0001, 100), at_most(0.9532, 100)
-    ('2.6 of 100', '30 of 100', 'fewer than 1 of 100', '96 of 100')
+    >>> at_most(0.02504, 100), at_most(0.3, 100), at_most(0.0001, 100), at_most(1.2, 100)
+    ('3 of 100', '30 of 100', '1 of 100', '100 of 100')
     """
-    step = 10 if rate * out_of < 10 else 1
-    return of(min(math.ceil(rate * out_of * step - 1e-9) / step / out_of, 1.0), out_of)
+    return f"{math.ceil(min(rate, 1.0) * out_of - 1e-9):,} of {out_of:,}"
 
 
 def ends(low: float, high: float, out_of: int) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from explorer.drawing.words import OF_RELEASES, controls, mechanisms
 from explorer.frame.kept import RELEASE_KINDS
+from linkage_core import sentences
 from linkage_core.cohorts.base import LABELS
 from linkage_core.lab import frontier
 from linkage_core.lab.setting import why_no_pairs
@@ -212,12 +213,12 @@ def best(rows: pd.DataFrame, tolerance: float, keep: str) -> pd.DataFrame:
 
 
 def at_most(lift: float, pool_size: int, out_of: int) -> str:
-    """A certified limit as a count, rounded up: it may never read lower than it is.
+    """A certified lift as sentences.at_most says what it limits.
 
     >>> at_most(64.0, 10_000, 10_000), at_most(2.41, 10_000, 10_000), at_most(64.0, 100, 100)
     ('64 of 10,000', '3 of 10,000', '64 of 100')
     """
-    return f"{math.ceil(min(lift / pool_size, 1.0) * out_of - 1e-9):,} of {out_of:,}"
+    return sentences.at_most(lift / pool_size, out_of)
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
