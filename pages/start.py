@@ -40,7 +40,7 @@ with st.container(border=True, key="answer"):
                 count,
                 rest,
                 sentences.guessing(row["chance"], out_of),
-                *page.few_words(row["n_queries"], row["recall_low"], row["recall_high"], out_of),
+                *page.how_far_off(row, out_of),
                 small=f"{sentences.lift(row['lift'])} · 95% interval {interval} · "
                 f"measured on {row['n_queries']:,.0f} images",
             )

@@ -17,6 +17,7 @@ from explorer.frame.controls import (
     number_box,
     pool_slider,
     range_slider,
+    replaced_pool,
     several,
     switch,
     text_box,
@@ -76,7 +77,7 @@ def controls() -> Asked:
     if second is not None and second != state.MITIGATED:
         largest = min(largest, kept.examples(cohort, second).largest_pool)
     with n_place:
-        pool_size = pool_slider(pool_sizes(largest), f"examples N to {largest}")
+        pool_size = pool_slider(pool_sizes(largest), "examples N", filled=range(2, largest + 1))
     return Asked(cohort, model, second, entry, examples, pool_size, n_shown)
 
 
@@ -179,7 +180,7 @@ def draw_image(asked: Asked, found: Found) -> None:
         with st.popover("Find", icon=":material/search:"):
             _filters(asked.examples, len(found.records))
     if record is not None:
-        st.html(ranked.note(found.note))
+        st.html(ranked.note(" · ".join(filter(None, (replaced_pool(), found.note)))))
     else:
         st.button("No image matches. Clear filters.", on_click=clear_filters, key="clear")
 

@@ -225,11 +225,19 @@ def headline(count: str, rest: str, *lines: str, small: str = "", before: str = 
     st.html(f'<div class="{kind}"><p class="le-big">{big}</p><p class="le-small">{facts}</p></div>')
 
 
-def few_words(n_images: float, low: float, high: float, out_of: int) -> list[str]:
-    """A further line of a headline that few images carry: how far off it could be; none where enough do."""
-    if n_images >= sentences.TOO_FEW:
+def replaced_pool() -> None:
+    """Where a page without such a headline says that N is not the one that was asked for."""
+    if said := controls.replaced_pool():
+        st.html(f'<p class="mi-small" role="status">{escape(said)}.</p>')
+
+
+def how_far_off(row: pd.Series, out_of: int) -> list[str]:
+    """A further line of a headline that few patients carry: how far off it could be; none where enough do."""
+    images, patients = int(row["n_queries"]), int(row["n_patients"])
+    if patients >= sentences.TOO_FEW:
         return []
-    return [f"Only {n_images:,.0f} images: with others it could be {sentences.interval(low, high, out_of)}."]
+    ends = sentences.interval(row["recall_low"], row["recall_high"], out_of)
+    return [f"Only {images:,} images of {patients:,} patients: with others it could be {ends}."]
 
 
 def no_number(sentence: str, kind: str = "le-answer") -> None:

@@ -219,7 +219,7 @@ def curve_headline(asked: Asked) -> None:
         *([f"right report among the first {asked.k}"] if asked.k > 1 else []),
         *asked.about_decoys(row),
     ]
-    few = page.few_words(row["n_queries"], row["recall_low"], row["recall_high"], asked.out_of)
+    few = page.how_far_off(row, asked.out_of)
     page.headline(count, rest, *few, before=before, small=" · ".join(facts), kind=KIND)
 
 

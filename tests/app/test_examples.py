@@ -159,6 +159,15 @@ def test_a_patient_with_many_reports_leaves_a_smaller_pool(open_examples, drawn_
 # -- the mitigation, moved over its list ----------------------------------------------------------------------------
 
 
+def test_any_n_of_a_link_is_shown_and_one_too_large_is_replaced_in_words(open_examples):
+    app = open_examples(N=17)
+    assert "of 17" in heads(app)[0]
+    assert app.query_params["N"] in ("17", ["17"])
+    app = open_examples(N=99_999)
+    assert "N = 99,999 cannot be shown here: this is N = " in words(app)
+    assert app.query_params["N"] not in ("99999", ["99999"])
+
+
 @pytest.fixture(scope="module")
 def lab_root(built: Built) -> Path:
     return built(lab_store.build)

@@ -577,3 +577,12 @@ def test_pictures_are_drawn_and_filed(with_colours):
         )
         drawn_alike.add((figure.layout.height, figure.layout.yaxis.range))
     assert len(drawn_alike) == 1, "the page keeps its height, the bars their thickness"
+
+
+def test_an_n_that_was_not_measured_falls_and_says_so(page):
+    """Also where the page has no headline: in the card that it qualifies, and in the address."""
+    app = page(N=99_999)
+    shown = int(str(buttons(app, "mitigation N").value).replace(",", ""))
+    assert f"N = 99,999 cannot be shown here: this is N = {shown:,}." in words(app)
+    assert app.query_params.get("N", "100") in (str(shown), [str(shown)])
+    assert "cannot be shown here" not in words(page(N=shown))

@@ -112,7 +112,7 @@ def test_a_few_images_are_a_number_that_says_how_far_off_it_could_be(open_page, 
     assert not app.exception
     assert headline(app).startswith(of(row["recall"], 100))
     ends = interval(row["recall_low"], row["recall_high"], 100)
-    assert f"Only 22 images: with others it could be {ends}." in headline(app)
+    assert f"Only 22 images of 11 patients: with others it could be {ends}." in headline(app)
     assert row["recall_high"] - row["recall_low"] > 0.2
 
 
