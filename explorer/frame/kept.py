@@ -166,6 +166,8 @@ def tested(cohort: str, model: str) -> Study:
 def examples(cohort: str, model: str, *, held_out: bool = False) -> Examples:
     """Single records with their ranked reports; `held_out`: of those patients alone that heads are tested on."""
     opened = entry(cohort, model)
+    if held_out and (problem := why_untested(opened, attackers=False)):
+        raise problem
     return Examples(opened, split=opened.tested_split if held_out else None)
 
 
