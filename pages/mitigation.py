@@ -17,6 +17,7 @@ with page.guarded():
     entry, tables = kept.entry(cohort, model), kept.lab_tables(cohort, model)
     sizes, _ = measured.pool_sizes(kept.tested(cohort, model))
     pool_size = head_page.controls(sizes)
+    page.replaced_pool()
     problem = fill.strip(entry, tables.linkage, "mitigation")
     if state.releases():
         release_page.draw(tables, pool_size, title_place)

@@ -49,7 +49,6 @@ def cards(first: Callable[[], object], second: Callable[[], object]) -> None:
         first()
     with right, st.container(border=True, key="mi-linkage", gap=None, height="stretch"), page.guarded():
         second()
-        page.replaced_pool()
 
 
 def draw(pictures: Pictures, colours: Palette, over_the_curve: Callable[[], object] | None = None) -> None:
