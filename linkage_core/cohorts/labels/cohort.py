@@ -106,6 +106,20 @@ def labels_note(cohort: Cohort) -> dict[str, Any]:
     }
 
 
+def labels_way(note: Mapping[str, Any]) -> str:
+    """How labels were asked for, own or from-text, whatever the cohort holds: what may travel with a head or a release,
+    where `source` would say that somebody has labels.
+
+    >>> labels_way({"source": "own", "own": "chexpert", "rules": "1"})
+    'from-text'
+    """
+    return FROM_TEXT if "rules" in note or note["source"] == FROM_TEXT else OWN
+
+
+LABELS_WAY = {OWN: "the cohort's own", FROM_TEXT: "read from the reports by rules where a study has none of its own"}
+"""labels_way in words."""
+
+
 def labels_line(note: Mapping[str, Any]) -> str:
     """One phrase for tables: where labels come from.
 
