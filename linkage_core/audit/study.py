@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads
 from linkage_core.ranking import pools
-from linkage_core.ranking.counts import MatchCounts, match_counts
+from linkage_core.ranking.counts import Counting, MatchCounts, counting, gathered
 from linkage_core.ranking.intervals import DRAWS, flag_of, rate_intervals
 from linkage_core.store.entry import OFF_THE_SHELF, Embeddings, Entry
 from linkage_core.store.files import versions
+from linkage_core.store.pieces import Pieces
 from linkage_core.store.seen import asked_split, refuse_seen
 from linkage_core.validate import one_of
 
@@ -209,6 +211,91 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is counted: one head, direction and kind of pool. `pool` as in Study, `by` its strata."""
+
+    entry: Entry
+    head: str
+    direction: str
+    pool: str
+    split: str
+    by: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its counts in the store."""
+        return f"{self.head}.{self.direction}.{self.pool}.{self.split}"
+
+    @property
+    def inputs(self) -> str:
+        return _inputs(self.entry, self.head, self.direction, self.pool, self.split)
+
+    def stored(self) -> MatchCounts | None:
+        """The counts that are kept, in the order of the records."""
+        found = self.entry.read_counts(self.name, self.inputs)
+        if found is None:
+            return None
+        ids, counts = found
+        records = self.entry.records(self.split)["record_id"]
+        place = pd.Index(ids).get_indexer(records)
+        if (place < 0).any() or len(ids) != len(records):
+            raise StoreError(
+                f"The stored counts {self.name} of {self.entry.cohort}/{self.entry.model} are of other records.",
+                "Delete the entry's ranks folder and audit again.",
+            )
+        return MatchCounts(*(column[place] for column in counts))
+
+    def keep(self, counts: MatchCounts) -> None:
+        """OSError or StoreError where they cannot be kept."""
+        self.entry.write_counts(self.name, self.inputs, self.entry.records(self.split)["record_id"], counts)
+        Pieces(self.entry.path, self.name, "", ()).clear()  # what parts have left is in them
+
+    def counting(self) -> Counting:
+        return _counting(self.entry.embeddings(self.head, self.split), self.direction, self.pool, self.by)
+
+    def left(self, counting: Counting) -> Pieces:
+        """What parts of this have left (audit.parts)."""
+        of = f"{self.inputs} {len(counting)} pieces of {counting.n_queries}"
+        inputs = hashlib.sha256(of.encode()).hexdigest()
+        return Pieces(self.entry.path, self.name, inputs, [f"{i:06d}" for i in range(len(counting))])
+
+    def count(self, counting: Counting | None = None) -> MatchCounts:
+        """All of it; what parts have left is not counted again."""
+        counting = counting or self.counting()
+        left = self.left(counting)
+        there = (
+            {i: arrays for i, name in enumerate(left.names) if (arrays := left.arrays(name))} if left.begun() else {}
+        )
+        found = gathered(counting, [i for i in range(len(counting)) if i not in there])
+        for arrays in there.values():
+            for name, column in found._asdict().items():
+                column[arrays["rows"]] = arrays[name]
+        return found
+
+
+def question(
+    entry: Entry,
+    head: str = OFF_THE_SHELF,
+    direction: str = DIRECTIONS[0],
+    pool: str = "other-patients",
+    split: str | None = None,
+    strata: Iterable[str] = (),
+) -> Question:
+    """What study counts; arguments and errors as there."""
+    one_of("direction", direction, DIRECTIONS)
+    one_of("pool", pool, POOLS)
+    by = same_findings.ordered(strata)
+    if by and pool != HARD_NEGATIVES:
+        raise InputError(
+            f"Strata ({', '.join(by)}) do not apply to the pool {pool!r}.", f"They narrow the pool {HARD_NEGATIVES}."
+        )
+    split = asked_split(entry, head, split)
+    if head != OFF_THE_SHELF:
+        refuse_seen(entry, head, split)
+    return Question(entry, head, direction, "+".join([pool, *by]), split, by)
+
+
 def study(
     entry: Entry,
     head: str = OFF_THE_SHELF,
@@ -224,35 +311,14 @@ def study(
     Raises InputError for an unknown direction, pool, split or stratum, for hard negatives where there are no labels or
     no two patients share findings; StoreError for an absent head or a damaged file.
     """
-    one_of("direction", direction, DIRECTIONS)
-    one_of("pool", pool, POOLS)
-    by = same_findings.ordered(strata)
-    if by and pool != HARD_NEGATIVES:
-        raise InputError(
-            f"Strata ({', '.join(by)}) do not apply to the pool {pool!r}.", f"They narrow the pool {HARD_NEGATIVES}."
-        )
-    pool = "+".join([pool, *by])
-    split = asked_split(entry, head, split)
-    if head != OFF_THE_SHELF:
-        refuse_seen(entry, head, split)
+    asked = question(entry, head, direction, pool, split, strata)
+    by, split, pool = asked.by, asked.split, asked.pool
     queries = entry.records(split)
-    inputs = _inputs(entry, head, direction, pool, split)
-    name = f"{head}.{direction}.{pool}.{split}"
-    stored = entry.read_counts(name, inputs)
-    if stored is None:
-        embeddings = entry.embeddings(head, split)
-        counts = _count(embeddings, direction, pool, by)
+    counts = asked.stored()
+    if counts is None:
+        counts = asked.count()
         with suppress(OSError, StoreError):  # a store that is only readable, or full, still answers, only slower
-            entry.write_counts(name, inputs, queries["record_id"], counts)
-    else:
-        ids, counts = stored
-        place = pd.Index(ids).get_indexer(queries["record_id"])
-        if (place < 0).any() or len(ids) != len(queries):
-            raise StoreError(
-                f"The stored counts {name} of {entry.cohort}/{entry.model} are of other records.",
-                "Delete the entry's ranks folder and audit again.",
-            )
-        counts = MatchCounts(*(column[place] for column in counts))
+            asked.keep(counts)
     n_candidates = len(queries) if direction == "report-to-image" else queries["study_id"].nunique()
     if pool.startswith(HARD_NEGATIVES) and not counts.n_eligible.any():
         raise InputError(
@@ -272,7 +338,8 @@ def study_of(entry: Entry, name: str, heads: Heads) -> Study:
     """Counts by cosine of heads that need not be stored, over the tested split; nothing is read or written."""
     direction, pool, split = DIRECTIONS[0], "other-patients", entry.tested_split
     embeddings = entry.embeddings(heads, split)
-    counts = _count(embeddings, direction, pool)
+    counting = _counting(embeddings, direction, pool)
+    counts = gathered(counting, range(len(counting)))
     return Study(entry, name, direction, pool, split, counts, embeddings.records, len(embeddings.candidates))
 
 
@@ -303,9 +370,9 @@ def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> s
     return entry.inputs(head, direction, pool, split, f"counts {version}")
 
 
-def _count(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] = ()) -> MatchCounts:
+def _counting(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] = ()) -> Counting:
     if pool.startswith(HARD_NEGATIVES):
-        return same_findings.count(embeddings, by, direction)
+        return same_findings.counting(embeddings, by, direction)
     groups: dict[str, np.ndarray] = {}
     texts: dict[str, np.ndarray] = {}
     if direction == "image-to-report":
@@ -319,7 +386,7 @@ def _count(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] 
         groups = {"query_group": embeddings.query_group, "candidate_group": embeddings.query_group}
         key = embeddings.records["report_key"].to_numpy(str)
         texts = {"query_text": key, "candidate_text": key}
-    return match_counts(
+    return counting(
         queries,
         candidates,
         match,

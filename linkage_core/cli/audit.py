@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,9 +15,11 @@ from linkage_core.cli.options import (
     WHICH,
     HeadOption,
     JsonOption,
+    PartOption,
     PoolSizeOption,
     QuietOption,
     StoreOption,
+    part_done,
     parts_of,
     progress_bars,
     shares_of,
@@ -27,6 +29,9 @@ from linkage_core.cli.options import (
     write_json,
 )
 from linkage_core.errors import InputError
+
+if TYPE_CHECKING:
+    from linkage_core.audit.study import Question
 
 
 def run(
@@ -95,6 +100,7 @@ def run(
             "--full", metavar="DIR", help="All of it, as Parquet, CSV and audit.json in a new folder.", **OUTPUT
         ),
     ] = None,
+    part: PartOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.", **RANDOM)] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -117,6 +123,17 @@ def run(
         raise InputError(f"--hard-negatives and --pool {pool} contradict each other.", "Give one of them.")
     pool = auditing.HARD_NEGATIVES if hard_negatives else pool or "other-patients"
     alike = () if strata is None else tuple(parts_of(strata, "--strata"))
+    if part is not None:
+        more = {"--compare": compare, "--open-world": open_world, "--exposure": exposed, "--fusion": fuse}
+        more |= {"--full": full is not None, "--gallery": gallery is not None}
+        for option, given in more.items():
+            if given:
+                raise InputError(f"--part and {option} were given.", "Count in parts first; then ask the rest once.")
+        questions = [
+            auditing.question(where.open(cohort_name, one), head, direction, pool, split, alike) for one in models
+        ]
+        _in_parts(questions, part, quiet, json_to)
+        return
     studies = [
         auditing.study(where.open(cohort_name, one), head, direction, pool, split, seed, alike) for one in models
     ]
@@ -177,3 +194,19 @@ def run(
         printing.audit_tables(tables, left_out)
         if full:
             say(f"Every table, with what its columns mean: {full / 'audit.json'}")
+
+
+def _in_parts(questions: list[Question], text: str, quiet: bool, json_to: str | None) -> None:
+    """Counts of one part of each of these, and what is missing still."""
+    from linkage_core.audit.parts import count_part
+    from linkage_core.parts import part_of
+
+    part = part_of(text)
+    missing: dict[str, list[int]] = {}
+    with progress_bars(quiet or json_to == "-") as progress:
+        for one in questions:
+            missing[f"{one.entry.cohort}/{one.entry.model}"] = count_part(one, part, progress)
+    write_json({"part": text, "missing_blocks": missing}, json_to)
+    if speaks(quiet, json_to):
+        for name, places in missing.items():
+            part_done(part, name, "counted", places, f"linkage audit {name}")

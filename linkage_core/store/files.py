@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,7 +23,7 @@ import safetensors.numpy
 from linkage_core import shipped
 from linkage_core.cohorts.base import IDS
 from linkage_core.disk import lock, sync_folder
-from linkage_core.errors import StoreError
+from linkage_core.errors import BusyError, StoreError
 from linkage_core.heads import Heads
 
 SCHEMA = 1
@@ -71,6 +72,16 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise StoreError(f"{path} is no whole safetensors file ({error}).", "Delete it and make it again.") from error
 
 
+def read_note(path: Path) -> dict[str, Any]:
+    """The note of a safetensors file, without its tensors."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            note = json.loads((file.metadata() or {}).get("note", "{}"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise StoreError(f"{path} is no whole safetensors file ({error}).", "Delete it and make it again.") from error
+    return note if isinstance(note, dict) else {}
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Parquet. Ids, nearly all different and each like the one before, are kept by what differs: a third less to store
     than by a dictionary of them."""
@@ -100,7 +111,7 @@ def write_json(path: Path, content: Any) -> None:
 def _replace(path: Path, content: bytes) -> None:
     """Write to a temporary name, force to disk, rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # other machines have the same process ids
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -123,15 +134,29 @@ def _replace(path: Path, content: bytes) -> None:
 def writing(path: Path) -> Iterator[None]:
     """Hold an entry for writing, and clear what killed writers left.
 
-    StoreError if another process holds it, if the disk keeps no locks, or if it came with the package.
+    BusyError if another process holds it, if the disk keeps no locks, or if it came with the package.
     """
     shipped.refuse_to_write(path)
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as file:
-        lock(file.fileno(), path, StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it."))
+        lock(file.fileno(), path, _busy(path))
         for leftover in path.rglob(".*.tmp"):
             leftover.unlink()
         yield
+
+
+@contextmanager
+def sharing(path: Path) -> Iterator[None]:
+    """Hold an entry to add files that nobody else alters, beside others who do the same. Errors as of `writing`."""
+    shipped.refuse_to_write(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("a+") as file:  # a network disk asks for reading where a lock is shared
+        lock(file.fileno(), path, _busy(path), shared=True)
+        yield
+
+
+def _busy(path: Path) -> BusyError:
+    return BusyError(f"Another run is writing {path}.", "Wait until it is done, or stop it.")
 
 
 def sha256(path: Path) -> str:
