@@ -49,6 +49,8 @@ class Study:
     n_candidates: int
     seed: int = 0
     strata: tuple[str, ...] = ()
+    sampled: str = ""
+    """Of how many queries and candidates the counts are, where they are not of all (audit.sampled)."""
 
     @property
     def cohort(self) -> str:
@@ -124,7 +126,8 @@ class Study:
                         "n_queries": int(with_pool.sum()),
                         "n_excluded": int((~with_pool).sum()),
                         "chance": float(chance[with_pool].mean()),
-                        "median_rank": float(np.median(rank[with_pool])),
+                        # a median of estimates is no estimate of the median
+                        "median_rank": float("nan") if self.sampled else float(np.median(rank[with_pool])),
                     }
                 )
         patients = self.queries["patient_id"]
@@ -160,6 +163,7 @@ class Study:
             "seed": self.seed,
             "ties": "broken at random, in expectation",
             "versions": versions(),
+            **({"sampled": self.sampled} if self.sampled else {}),
             **self._of_hard_negatives(),
         }
 
@@ -174,6 +178,7 @@ class Study:
 
         chance is k/N, and more where a report of the same text counts as the match: see pools.guessed.
         """
+        self._refuse_full(pool_size)
         if pool_size == "full":
             recall, chance = pools.full_recall(self.counts, k), np.minimum(k / (self.counts.n_eligible + 1.0), 1.0)
             recall = self._with_rivals(recall)
@@ -193,7 +198,15 @@ class Study:
         own = pd.MultiIndex.from_frame(self.queries[["patient_id", "report_key"]])
         return of_text.loc[self.queries["report_key"]].to_numpy() - of_patient.loc[own].to_numpy()
 
+    def _refuse_full(self, pool_size: PoolSize) -> None:
+        if pool_size == "full" and self.sampled:
+            raise InputError(
+                "A sample of the candidates says nothing of the full pool.",
+                f"The largest N is {self.largest_pool:,}: draw more candidates, or count all pairs.",
+            )
+
     def _ranks(self, pool_size: PoolSize) -> tuple[np.ndarray, np.ndarray]:
+        self._refuse_full(pool_size)
         if pool_size == "full":
             ranks = pools.full_reciprocal_rank(self.counts), pools.full_rank(self.counts)
             return self._with_rivals(ranks[0]), self._with_rivals(ranks[1])
@@ -373,6 +386,11 @@ def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> s
 def _counting(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] = ()) -> Counting:
     if pool.startswith(HARD_NEGATIVES):
         return same_findings.counting(embeddings, by, direction)
+    return counting(**counted_from(embeddings, direction, pool))
+
+
+def counted_from(embeddings: Embeddings, direction: str, pool: str) -> dict[str, Any]:
+    """The arguments of ranking's match_counts in a direction and any pool but that of the same findings."""
     groups: dict[str, np.ndarray] = {}
     texts: dict[str, np.ndarray] = {}
     if direction == "image-to-report":
@@ -386,10 +404,8 @@ def _counting(embeddings: Embeddings, direction: str, pool: str, by: Sequence[st
         groups = {"query_group": embeddings.query_group, "candidate_group": embeddings.query_group}
         key = embeddings.records["report_key"].to_numpy(str)
         texts = {"query_text": key, "candidate_text": key}
-    return counting(
-        queries,
-        candidates,
-        match,
+    return {
+        **{"image_embeddings": queries, "report_embeddings": candidates, "match": match},
         **({} if pool == "all" else groups),
         **(texts if pool == SAME_TEXT else {}),
-    )
+    }
