@@ -3,6 +3,7 @@
 # make parity: encoders beside the models' own code, in an environment of their own (part of make test)
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
 # make requirements: the requirements*.txt from pyproject.toml
+# make bench-check: ratios of processor time beside their peers, against those recorded; fails on a fall of a quarter
 # make soak: the long campaigns; their figures stand in benchmarks/
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PORT ?= 8501
 BIN = $(VENV)/bin
 PARITY = $(VENV)/parity
 
-.PHONY: app test lint unit parity package requirements soak browser clean help
+.PHONY: app test lint unit parity package requirements bench-check soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
@@ -47,6 +48,9 @@ package: $(VENV)/.dev
 requirements:
 	$(PYTHON) tools/requirements.py
 
+bench-check: $(VENV)/.dev
+	$(BIN)/python benchmarks/check.py
+
 soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python tests/mutations.py
@@ -72,6 +76,9 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/scaled_jpeg.py
 	$(BIN)/python benchmarks/package.py
 	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/first_touch.py
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/growth.py
 
 browser:
 	@sh tests/browser/chromium.sh

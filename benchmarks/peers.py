@@ -303,7 +303,8 @@ def main() -> None:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "rows": [measured(row, asked.quick, asked.repeats) for row in wanted],
     }
-    if not asked.quick:
+    beside = Path(__file__).with_suffix(".json")
+    if asked.json != beside or not (asked.quick or asked.only):  # the whole table, or where one is asked for
         asked.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     print(markdown(made))
 
