@@ -290,6 +290,9 @@ def phantom_build(
             "mechanism on the finetuning split, attacked and used. About an hour; a killed run goes on.",
         ),
     ] = False,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Embed and count again with the four encoders as they are.")
+    ] = False,
     scale: Annotated[str, typer.Option("--scale", help="full, or small for a trial of seconds.")] = "full",
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -307,8 +310,10 @@ def phantom_build(
         options["seed"] = seed
     if splits:
         options["splits"] = tuple(parts_of(splits, "--splits"))
-    if lab and splits:
-        raise InputError("--lab and --splits were given.", "Give one of them.")
+    if (lab and splits) or (keep_models and (lab or splits)):
+        raise InputError("--lab, --splits and --keep-models exclude each other.", "Give one of them.")
+    if keep_models:
+        options["keep_models"] = True
     with progress_bars(quiet) as progress:
         (building.build_lab if lab else building.build)(store_at(store, writes=True).root, progress=progress, **options)
     if speaks(quiet, None):
