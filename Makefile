@@ -18,11 +18,10 @@ help:
 app: $(VENV)/.base
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-## Two at a time: one of each pair mostly waits, or has one thread. Parity fills what the other tests leave of the cores.
+## At a time: some mostly wait, or have one thread. Parity fills what the other tests leave of the cores.
 test:
 	$(MAKE) -j2 --output-sync=line $(VENV)/.dev browser
-	$(MAKE) -j2 --output-sync=line lint $(PARITY)/.done
-	$(MAKE) -j2 --output-sync=line unit parity
+	$(MAKE) -j3 --output-sync=line lint unit parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
