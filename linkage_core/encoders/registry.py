@@ -68,8 +68,9 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
     """The encoder that a name stands for.
 
     Names: `phantom-general` .. `phantom-radiology`, `clip`, `pubmedclip`, `biomedclip`, `biovil-t`,
-    `efficientnet-lite0-minilm` (out of packages), `hf:ORG/NAME` (or `hf:ORG/NAME@REVISION`), a folder, as `hf:./folder` or an absolute path, and, with requirements-models.txt,
-    `open_clip:ORG/NAME`, `open_clip:ARCHITECTURE/TAG` or `open_clip:./folder`. `device`: auto, cpu, cuda or mps.
+    `efficientnet-lite0-minilm` (out of packages), `hf:ORG/NAME` (or `hf:ORG/NAME@REVISION`), a folder, as `hf:./folder`
+    or an absolute path, and, with requirements-models.txt, `open_clip:ORG/NAME`, `open_clip:ARCHITECTURE/TAG` or
+    `open_clip:./folder`. `device`: auto, cpu, cuda or mps.
     Raises ModelError: unknown name, model not on this machine, weights that do not fit.
     """
     if device not in DEVICES:
