@@ -200,9 +200,7 @@ def hold(
     )
 
 
-def _unpaired(
-    entry: Entry, source: Entry, images: pd.Series, of_texts: pd.Series, own: pd.Series
-) -> Unpaired | None:
+def _unpaired(entry: Entry, source: Entry, images: pd.Series, of_texts: pd.Series, own: pd.Series) -> Unpaired | None:
     """The entries of both cohorts by two towers that share no space, if they hold these records (ids of images, of one
     record for each text, and of the attacker's own); the same model for both.
 

@@ -2,8 +2,8 @@
 
 Layout of the file, by the names of the package efficientnet-lite-pytorch: `_conv_stem`, `_bn0`, sixteen `_blocks` of an
 expansion, a depthwise and a projecting convolution with a BatchNorm each, `_conv_head`, `_bn1`, and the classifier
-`_fc`, which is not used. Lite: ReLU6, no squeeze-and-excitation. Padding is TensorFlow's SAME, the odd pixel at the end.
-Source: Tan and Le 2019 (arXiv:1905.11946) and the authors' EfficientNet-lite, for values (grey - 127) / 128.
+`_fc`, which is not used. Lite: ReLU6, no squeeze-and-excitation. Padding is TensorFlow's SAME, the odd pixel last.
+Source: Tan and Le 2019 (arXiv:1905.11946), and the authors' EfficientNet-lite for the values, (grey - 127) / 128.
 """
 
 from __future__ import annotations

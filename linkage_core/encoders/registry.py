@@ -34,7 +34,8 @@ UNPAIRED = {"efficientnet-lite0-minilm": ("efficientnet-lite0", "minilm")}
 NAMED: dict[str, Code] = dict.fromkeys(PHANTOM, Code("phantom", "load_phantom")) | dict.fromkeys(
     UNPAIRED, Code("unpaired", "load_unpaired")
 )
-"""Models of our own, and those that packages hold: name -> function of (name, root of the store) that loads it. They run on the processor."""
+"""Models of our own, and those that packages hold: name -> function of (name, root of the store) that loads it. They
+run on the processor."""
 
 FAMILIES: dict[str, Code] = {
     "clip": Code("clip", "ClipEncoder"),

@@ -333,6 +333,7 @@ def _attacked(
         (release, attacker, m)
         for release in (EVERYTHING, EMBEDDINGS)
         for attacker in allowed(release, name)
+        if attack.acts(attacker, held)
         for m in (known if ATTACKERS[attacker].by_m else ("all",))
         if m == "all" or m < len(held.own_group)
     ]
