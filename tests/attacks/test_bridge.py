@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from helpers.attacked import simulated
+from helpers.command import linkage
 from helpers.toy import fill, toy_cohort, toy_records
 from linkage_core.attacks.attack import acts, attack, attacks, run
 from linkage_core.attacks.bridge import RIDGES, bridge, fitted
@@ -160,11 +162,34 @@ def test_without_such_an_entry_it_says_what_makes_one() -> None:
         bridge(simulated(n_own=20, n_test=10), np.arange(20), 0, True)
 
 
-def test_what_ranks_by_such_an_entry_carries_its_caution(store: Store, entry: Entry) -> None:
+def test_what_ranks_by_such_an_entry_carries_its_caution(
+    store: Store, entry: Entry, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert entry.caution == ""
-    said = embedded(store, name="other").caution
-    assert "says nothing about the risk" in said
-    assert "linkage attack other/two-strangers --release raw-images" in said
+    embedded(store, name="other")
+    caution = "says nothing about the risk"
+    assert linkage("--store", store.root, "audit", f"other/{MODEL}", "--pool-size", "10") == 0
+    assert caution in " ".join(capsys.readouterr().out.split())
+    asked = (
+        "--release",
+        "raw-images",
+        "--known",
+        "all",
+        "--pool-size",
+        "10",
+        "--quiet",
+        "--json",
+        store.root / "o.json",
+    )
+    assert linkage("--store", store.root, "attack", f"other/{MODEL}", *asked) == 0
+    rows = {row["attacker"]: row for row in json.loads((store.root / "o.json").read_text())["rows"]}
+    assert list(rows) == ["cosine", "bridge"]
+    assert rows["cosine"]["recall"] == pytest.approx(0.1)
+    assert rows["bridge"]["recall"] > rows["bridge"]["recall_low"] > 0.3
+    assert linkage("--store", store.root, "attack", f"other/{MODEL}", *asked[:-3]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert caution in said
+    assert "it needs no model that was trained on pairs, so anybody can do it" in said
 
 
 def test_ids_follow_the_rows() -> None:
