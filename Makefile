@@ -71,6 +71,8 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/scaled_jpeg.py
 	$(BIN)/python benchmarks/package.py
 	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/bridge.py
+	$(BIN)/python benchmarks/real_towers.py
 
 browser:
 	@sh tests/browser/chromium.sh
@@ -89,8 +91,9 @@ $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 ## Tests start many processes, and some machines forbid Python to keep what it compiles (PYTHONDONTWRITEBYTECODE): here
 ## it is done, on all cores, but for the packages' own tests. What does not compile is not imported either.
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.base
+$(VENV)/.dev: requirements-dev.txt requirements-real.txt $(VENV)/.base
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -r requirements-real.txt
 	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ linkage_core explorer \
 	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
 	@touch $@

@@ -11,6 +11,7 @@ import streamlit as st
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
 from explorer.frame import address, controls, kept, state
+from explorer.frame.page import marked
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
 
@@ -77,8 +78,9 @@ def _cohort_box() -> None:
         try:
             entry = kept.entry(state.cohort(), state.model())
             synthetic, counts = entry.synthetic, counts_line(entry.records(entry.default_split), entry.synthetic)
+            caution = entry.caution
         except LinkageError:  # the page says what is wrong; what cannot be read counts as real
-            synthetic, counts = False, ""
+            synthetic, counts, caution = False, "", ""
         st.session_state["synthetic"] = synthetic
         if synthetic:
             st.badge("Synthetic cohort", icon=":material/science:", color="gray")
@@ -87,6 +89,8 @@ def _cohort_box() -> None:
         controls.cohort_control("cohort box")
         if counts:
             st.html(f'<p class="le-counts">{escape(counts)}</p>')
+        if caution:
+            st.html(f'<p class="le-counts"><b>Not a risk:</b> {marked(caution)}</p>')
         switched_on = False
         if not synthetic:
             switched_on = st.toggle(

@@ -274,7 +274,7 @@ def attack(
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
 
-        printing.attack(content, entry.synthetic)
+        printing.attack(content, entry)
         _attack_next(target, head, game, knows)
 
 

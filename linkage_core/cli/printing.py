@@ -182,6 +182,8 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
             f"{row['n_excluded']:,}",
         )
     say(table)
+    for caution in dict.fromkeys(one.entry.caution for one in studies if one.entry.caution):
+        say(plain(caution))
     for one in studies:
         if one.hard_negatives:
             say(_label_matched(one.model, result["provenance"][f"{one.cohort}/{one.model}"]))
@@ -276,8 +278,11 @@ def _label_matched(model: str, provenance: dict[str, Any]) -> str:
     return " ".join(lines)
 
 
-def attack(content: dict[str, Any], synthetic: bool) -> None:
+def attack(content: dict[str, Any], entry: Entry) -> None:
     """What `linkage attack` found: every attacker, the worst one before and after, the ceiling."""
+    from linkage_core.attacks.attackers import ATTACKERS
+
+    synthetic = entry.synthetic
     first = content["rows"][0]
     in_archives = first["game"] == "archive"
     table = Table(
@@ -314,6 +319,11 @@ def attack(content: dict[str, Any], synthetic: bool) -> None:
         else "The worst is chosen on half of the patients and scored on the other. "
     )
     say(chosen + "Measured with the attackers listed; a better one may do better.")
+    for name in content["provenance"]["attackers"]:
+        if ATTACKERS[name].unpaired:
+            say(plain(f"The {name} {ATTACKERS[name].in_plain_words}."))
+    if entry.caution:
+        say(plain(entry.caution))
 
 
 def _recall(row: dict[str, Any]) -> list[str]:

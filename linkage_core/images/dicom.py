@@ -181,6 +181,9 @@ def _header(data: bytes, name: str) -> tuple[Dataset, str]:
     if DEFLATED.encode() in data[:65536]:
         data = _inflated(data, name)  # here: pydicom would inflate all of it, whatever that may be
     dataset = dcmread(io.BytesIO(data), force=True)
+    if data[128:132] == b"DICM" and not len(dataset) and getattr(dataset, "file_meta", None):
+        # pydicom gives an empty data set where compressed pixels have no end
+        raise ImageError("truncated", f"{name} ends in the middle of its data set.", "Copy the file again.")
     if "Rows" not in dataset and "SOPClassUID" not in dataset:
         raise ImageError("not-an-image", f"{name} holds no DICOM image.", "Give a DICOM, PNG or JPEG file.")
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""

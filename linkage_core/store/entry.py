@@ -180,6 +180,23 @@ class Entry:
         return bool(self.manifest["cohort"]["synthetic"])
 
     @property
+    def unpaired(self) -> bool:
+        """Whether its two towers were never trained together, so that the cosine of image and report says nothing."""
+        return bool(self.manifest["model"].get("unpaired"))
+
+    @property
+    def caution(self) -> str:
+        """What must be said with every figure of the entry; "" for nothing."""
+        if not self.unpaired:
+            return ""
+        return (
+            f"The two towers of {self.model} were never trained together: the cosine of an image is the same with "
+            "every report, so whatever ranks by it guesses, and such a figure says nothing about the risk. "
+            "Attackers who have the raw images are asked about it: `linkage attack "
+            f"{self.cohort}/{self.model} --release raw-images`."
+        )
+
+    @property
     def default_split(self) -> str:
         return str(self.manifest["cohort"]["default_split"])
 
@@ -325,7 +342,7 @@ class Entry:
         """A file of the entry, checked against the manifest. StoreError if it is absent or altered."""
         return self._checked(relative)
 
-    def features(self, tower: str, ids: pd.Series | list[str]) -> np.ndarray:
+    def features(self, tower: str, ids: pd.Series | np.ndarray | list[str]) -> np.ndarray:
         """Rows of features (len(ids), d) as stored, for record ids (tower "image") or report keys (tower "text")."""
         known, values = self._tower(tower)
         place = known.get_indexer(pd.Index(ids))
