@@ -22,12 +22,15 @@ from linkage_core import sentences
 from linkage_core.audit.study import PoolSize
 from linkage_core.cohorts.base import LABELS, text_key
 from linkage_core.errors import InputError
+from linkage_core.progress import Progress, silent
 from linkage_core.ranking import pools
 from linkage_core.ranking.counts import MatchCounts, identical_counts
 from linkage_core.ranking.intervals import flag_of, rate_intervals
-from linkage_core.validate import by_name
+from linkage_core.store.entry import Entry
+from linkage_core.validate import by_name, one_of
 
-TEXT = "text"
+TEXT, FINDINGS = "text", "findings"
+ROUND = (100, 1000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ KNOWN = by_name(
     "knowledge",
     Known(TEXT, ("report_key",), "the very text"),
     Known("text+sex+age", ("report_key", *_WHO), "the very text, sex and age in years"),
-    Known("findings", LABELS, "the 14 findings"),
+    Known(FINDINGS, LABELS, "the 14 findings"),
     Known("findings+sex", (*LABELS, "sex"), "the 14 findings and sex"),
     Known("findings+sex+decade", (*LABELS, "sex", "decade"), "the 14 findings, sex and decade of age"),
     Known("findings+sex+age", (*LABELS, *_WHO), "the 14 findings, sex and age in years"),
@@ -53,7 +56,7 @@ KNOWN = by_name(
     Known("own-labels+sex+age", ("own_labels", *_WHO), "the collection's own labels, sex and age in years"),
 )
 COLUMNS = (
-    *("knows", "unit", "pool_size", "n_queries", "n_excluded", "n_patients", "ceiling", "ceiling_low", "ceiling_high"),
+    *("knows", "unit", "pool_size", "k", "n_queries", "n_excluded", "n_patients", "ceiling", "ceiling_low", "ceiling_high"),
     *("chance", "shared", "n_classes", "largest_class", "flag"),
 )
 UNITS = {
@@ -65,17 +68,16 @@ UNITS = {
 
 def by_unit(records: pd.DataFrame, unit: str) -> pd.DataFrame:
     """The queries of one of UNITS: rows of records. Which study stands for a patient: the first in the table."""
-    columns = {"images": "record_id", "studies": "study_id", "patients": "patient_id"}
-    if unit not in columns:
-        raise InputError(f"There is no unit {unit!r}.", f"They are: {', '.join(columns)}.")
-    return records.drop_duplicates(columns[unit]).reset_index(drop=True)
+    one_of("unit", unit, UNITS)
+    first_of = {"images": "record_id", "studies": "study_id", "patients": "patient_id"}[unit]
+    return records.drop_duplicates(first_of).reset_index(drop=True)
 
 
 def known_of(records: pd.DataFrame) -> pd.DataFrame:
     """One row a study, by study_id: what can be known of its report, which is that of its first record.
 
-    patient_id, report_key, the 14 labels (missing, 0, 1 and -1 are four values), sex, years and decade of age; own_labels
-    as a set where the collection has them. A value that is missing is a value too.
+    patient_id, report_key, the 14 labels (missing, 0, 1 and -1 are four values), sex, years and decade of age; own_labels,
+    as a set, where the collection has them. A value that is missing is a value too.
     """
     studies = records.drop_duplicates("study_id").set_index("study_id")
     known = studies[["patient_id", *LABELS, "sex"]].copy()
@@ -87,101 +89,159 @@ def known_of(records: pd.DataFrame) -> pd.DataFrame:
     return known
 
 
-def counts_of(records: pd.DataFrame, columns: Sequence[str]) -> MatchCounts:
-    """Of each record: how many reports of other patients are equal to its own in all these columns of `known_of`?"""
-    return _counts(records, known_of(records), columns)
+@dataclass(frozen=True)
+class Ceiling:
+    """One kind of knowledge over some queries. counts: (n_queries,) reports of other patients that are level with the
+    match; shared: share of the candidates that another patient's candidate equals; n_classes distinct ones,
+    largest_class candidates in the largest."""
+
+    of: Known
+    counts: MatchCounts
+    shared: float
+    n_classes: int
+    largest_class: int
+
+    def at(self, pool_size: PoolSize, k: int = 1) -> np.ndarray:
+        """How often the match is among the first k of random pools of N, ties broken at random: (n_queries,), NaN where
+        a query cannot fill N or has nobody beside it."""
+        full = pool_size == "full"
+        rate = pools.full_recall(self.counts, k) if full else pools.expected_recall(self.counts, int(pool_size), k)
+        return np.where(self.counts.n_eligible > 0, rate, np.nan)
+
+    def mean(self, pool_size: PoolSize, k: int = 1) -> float:
+        """The mean over the queries that fill N."""
+        return float(np.nanmean(self.at(pool_size, k)))
+
+
+def ceiling(queries: pd.DataFrame, of: Known) -> Ceiling | str:
+    """Of each of these records: how many reports of other patients equal its own in all that is known? Candidates are
+    their studies. The sentence that says what the records do not give, where they do not."""
+    known = known_of(queries)
+    if why := _unknown(known, of):
+        return why
+    code = known.groupby(list(of.columns), dropna=False, sort=False).ngroup().to_numpy()
+    group = pd.factorize(known["patient_id"])[0]
+    match, each = known.index.get_indexer(queries["study_id"]), np.arange(len(known))
+    sizes, again = np.bincount(code), identical_counts(code, each, group, group).n_tied > 0
+    counts = identical_counts(code, match, group[match], group)
+    return Ceiling(of, counts, float(again.mean()), len(sizes), int(sizes.max()))
 
 
 def table(
-    records: pd.DataFrame, pool_sizes: Sequence[PoolSize], *, unit: str = "images", seed: int = 0
+    records: pd.DataFrame,
+    pool_sizes: Sequence[PoolSize],
+    ks: Sequence[int] = (1,),
+    *,
+    unit: str = "images",
+    vectors: bool = False,
+    seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """(one row for each kind of knowledge and N, COLUMNS; kind -> why this cohort cannot say).
+    """(one row for each kind of knowledge, N and k: COLUMNS; kind -> why this cohort cannot say).
 
-    ceiling: the mean over queries of how often the match comes first, exact for random pools of N, with a
-    patient-clustered 95% interval (the same cohort, other patients). shared: share of the candidates that another
-    patient's candidate equals; n_classes distinct ones, largest_class candidates in the largest. flag is "", or why the
-    patients behind the row say little. An N that no query fills has no row.
+    ceiling: the mean over queries of Ceiling.at, exact for random pools of N, with a patient-clustered 95% interval
+    (other patients like these). Own labels have rows where `records` have the column. chance is k/N (for "full", its mean over queries). flag is "", or why the patients behind
+    the row say little. An N that no query fills, or smaller than k, has no row. `vectors`: see `by_vectors`.
     """
     queries = by_unit(records, unit)
-    known = known_of(queries)
-    left_out = {name: why for name in KNOWN if (why := _unknown(known, KNOWN[name]))}
+    patients = queries["patient_id"].to_numpy()
     rows: list[dict[str, object]] = []
     values: list[np.ndarray] = []
-    patients = queries["patient_id"].to_numpy()
-    for name, of in KNOWN.items():
-        if name in left_out:
+    left_out: dict[str, str] = {}
+    for of in KNOWN.values():
+        if "own_labels" in of.columns and "own_labels" not in records:
+            continue  # few collections have labels other than the 14
+        name = of.name.replace(TEXT, "vector") if vectors else of.name
+        found = ceiling(queries, of)
+        if isinstance(found, str):
+            left_out[name] = found
             continue
-        code = _codes(known, of.columns)
-        counts = _counts(queries, known, of.columns)
-        sizes = np.bincount(code)
-        shared = float((_counts(known.reset_index(), known, of.columns).n_tied > 0).mean())
+        eligible = found.counts.n_eligible
         for pool_size in pool_sizes:
-            if pool_size != "full" and pool_size > pools.largest_pool(counts):
-                continue
-            rate = _first(counts, pool_size)
-            chance = 1 / (counts.n_eligible + 1.0) if pool_size == "full" else np.full(len(rate), 1 / pool_size)
-            filled = ~np.isnan(rate)
-            values.append(rate)
-            rows.append(
-                {
-                    "knows": name,
-                    "unit": unit,
-                    "pool_size": pool_size,
-                    "n_queries": int(filled.sum()),
-                    "n_excluded": int((~filled).sum()),
-                    "n_patients": len(np.unique(patients[filled])),
-                    "chance": float(chance[filled].mean()),
-                    "shared": shared,
-                    "n_classes": int((sizes > 0).sum()),
-                    "largest_class": int(sizes.max()),
-                    "flag": flag_of(patients[filled]),
-                }
-            )
+            for k in ks:
+                if pool_size != "full" and not k <= pool_size <= pools.largest_pool(found.counts):
+                    continue
+                rate = found.at(pool_size, k)
+                filled = ~np.isnan(rate)
+                chance = np.minimum(k / (eligible + 1.0), 1.0) if pool_size == "full" else np.full(len(rate), k / pool_size)
+                values.append(rate)
+                rows.append(
+                    {
+                        "knows": name,
+                        "unit": unit,
+                        "pool_size": pool_size,
+                        "k": k,
+                        "n_queries": int(filled.sum()),
+                        "n_excluded": int((~filled).sum()),
+                        "n_patients": len(np.unique(patients[filled])),
+                        "chance": float(chance[filled].mean()),
+                        "shared": found.shared,
+                        "n_classes": found.n_classes,
+                        "largest_class": found.largest_class,
+                        "flag": flag_of(patients[filled]),
+                    }
+                )
     if rows:
-        found = rate_intervals(np.column_stack(values), patients, seed=seed)
+        interval = rate_intervals(np.column_stack(values), patients, seed=seed)
         for i, row in enumerate(rows):
-            row |= {"ceiling": float(found.estimate[i])}
-            row |= {f"ceiling_{end}": float(getattr(found, end)[i]) for end in ("low", "high")}
+            row["ceiling"] = float(interval.estimate[i])
+            row["ceiling_low"], row["ceiling_high"] = float(interval.low[i]), float(interval.high[i])
     return pd.DataFrame(rows, columns=list(COLUMNS)), left_out
 
 
-def says(row: pd.Series, out_of: int, *, vectors: bool = False) -> str:
-    """What the ceiling of the text means, in words. `vectors`: reports are known by their vectors alone (imported).
+def of_cohort(
+    records: pd.DataFrame, pool_sizes: Sequence[int] = ROUND, *, seed: int = 0, progress: Progress = silent
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """`table` of a cohort that has no embeddings: by study and by patient, at these N, as far as they go, and "full"."""
+    if not records["patient_id"].nunique() > 1:
+        raise InputError("A ceiling needs the reports of two patients or more.", "Check the patient ids.")
+    parts, left_out = [], dict[str, str]()
+    for done, unit in enumerate(("studies", "patients")):
+        progress("ceilings", done, 2)
+        made, left_out = table(records, [*pool_sizes, "full"], unit=unit, seed=seed)
+        parts.append(made)
+    progress("ceilings", 2, 2)
+    return pd.concat(parts, ignore_index=True), left_out
 
-    >>> says(pd.Series({"ceiling": 0.8491, "shared": 0.439}), 100)
-    'By the text alone nobody can link more than 85 of 100: 44 of 100 reports stand here word for word under several patients.'
-    >>> says(pd.Series({"ceiling": 1.0, "shared": 0.0}), 100)
-    'By the text alone no limit follows: no report stands here word for word under several patients.'
+
+def by_vectors(entry: Entry) -> bool:
+    """Whether reports are known by their vectors alone: they came without the text that they were made of."""
+    return bool(entry.manifest["model"].get("family") == "imported")
+
+
+def text_says(rate: float, shared: float, out_of: int, *, k: int = 1, vectors: bool = False) -> str:
+    """What the ceiling of the text means, in words: `rate` of the images, and the `shared` reports behind it.
+
+    >>> text_says(0.8491, 0.439, 100)
+    'By the text alone nobody can link more than 85 of 100: 44 of 100 reports stand here word for word under several \
+patients.'
+    >>> text_says(1.0, 0.0, 100, vectors=True)
+    'By the vectors alone no limit follows: no report has the vector of another patient.'
     """
-    of, again = ("vectors", "are given alike to") if vectors else ("text", "stand here word for word under")
-    if not row["shared"]:
-        again = again.replace("are", "is").replace("stand here", "stands here")
-        return f"By the {of} alone no limit follows: no report {again} several patients."
-    return (
-        f"By the {of} alone nobody can link more than {sentences.at_most(row['ceiling'], out_of)}: "
-        f"{sentences.of(row['shared'], out_of)} reports {again} several patients."
-    )
+    of, again = "text", "stand here word for word under several patients"
+    if vectors:
+        of, again = "vectors", "have the vector of another patient's"
+    if not shared:
+        none = "has the vector of another patient" if vectors else "stands here word for word under several patients"
+        return f"By the {of} alone no limit follows: no report {none}."
+    can = "link more than" if k == 1 else f"have the right report among the first {k} for more than"
+    limit = sentences.at_most(rate, out_of)
+    return f"By the {of} alone nobody can {can} {limit}: {sentences.of(shared, out_of)} reports {again}."
+
+
+def findings_say(rate: float | None, out_of: int, *, k: int = 1) -> str:
+    """The same of who knows the 14 findings; None where there are no labels.
+
+    >>> findings_say(0.2293, 100)
+    'Who knew the 14 findings of the right report and nothing else would link 23 of 100.'
+    """
+    if rate is None:
+        return "No record has labels, so what the findings alone would allow cannot be said."
+    found = "link" if k == 1 else f"have it among the first {k} for"
+    return f"Who knew the 14 findings of the right report and nothing else would {found} {sentences.of(rate, out_of)}."
 
 
 def _keys(reports: pd.Series) -> pd.Series:
     return reports.map({report: text_key(report) for report in reports.unique()})
-
-
-def _codes(known: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """(n_studies,) equal where all these columns are; a missing value equals a missing one."""
-    return known.groupby(list(columns), dropna=False, sort=False).ngroup().to_numpy()
-
-
-def _counts(queries: pd.DataFrame, known: pd.DataFrame, columns: Sequence[str]) -> MatchCounts:
-    match = known.index.get_indexer(queries["study_id"])
-    group = pd.factorize(known["patient_id"])[0]
-    return identical_counts(_codes(known, columns), match, group[match], group)
-
-
-def _first(counts: MatchCounts, pool_size: PoolSize) -> np.ndarray:
-    """How often the match comes first; NaN where a query cannot fill N, or has nobody beside it."""
-    rate = pools.full_recall(counts, 1) if pool_size == "full" else pools.expected_recall(counts, pool_size, 1)
-    return np.where(counts.n_eligible > 0, rate, np.nan)
 
 
 def _unknown(known: pd.DataFrame, of: Known) -> str:
@@ -192,7 +252,7 @@ def _unknown(known: pd.DataFrame, of: Known) -> str:
             continue
         values = known[column] if column in known else pd.Series(dtype="str")
         if not (values.notna() & (values != "")).any():
-            absent.append({"years": "age", "decade": "age", "own_labels": "labels of its own"}.get(column, column))
+            absent.append({"years": "age", "decade": "age"}.get(column, column))
     if set(of.columns) >= set(LABELS) and known[list(LABELS)].isna().all(axis=None):
         absent.insert(0, "labels")
     return f"No record has {' or '.join(dict.fromkeys(absent))}." if absent else ""
