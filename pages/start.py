@@ -45,6 +45,7 @@ with st.container(border=True, key="answer"):
                 f"measured on {row['n_queries']:,.0f} images",
             )
             st.html(charts.array_legend(colours))
+            page.unlike_reality(model)
             with picture:
                 st.html(charts.array(row["recall"], row["chance"], out_of, colours))
 

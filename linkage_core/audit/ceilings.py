@@ -56,7 +56,18 @@ KNOWN = by_name(
     Known("own-labels+sex+age", ("own_labels", *_WHO), "the collection's own labels, sex and age in years"),
 )
 COLUMNS = (
-    *("knows", "unit", "pool_size", "k", "n_queries", "n_excluded", "n_patients", "ceiling", "ceiling_low", "ceiling_high"),
+    *(
+        "knows",
+        "unit",
+        "pool_size",
+        "k",
+        "n_queries",
+        "n_excluded",
+        "n_patients",
+        "ceiling",
+        "ceiling_low",
+        "ceiling_high",
+    ),
     *("chance", "shared", "n_classes", "largest_class", "flag"),
 )
 UNITS = {
@@ -162,7 +173,9 @@ def table(
                     continue
                 rate = found.at(pool_size, k)
                 filled = ~np.isnan(rate)
-                chance = np.minimum(k / (eligible + 1.0), 1.0) if pool_size == "full" else np.full(len(rate), k / pool_size)
+                chance = (
+                    np.minimum(k / (eligible + 1.0), 1.0) if pool_size == "full" else np.full(len(rate), k / pool_size)
+                )
                 values.append(rate)
                 rows.append(
                     {

@@ -123,9 +123,7 @@ def read(
     _note_people(sieve.table, understood)
     _place_images(sieve, folder, understood)
     options = {"seed": seed, "section": section, "splits": where_splits, "fractions": shares}
-    return published_cohort(
-        KIND, folder, sieve, options, {}, understood, extra=(OWN_LABELS,), language="Spanish"
-    )
+    return published_cohort(KIND, folder, sieve, options, {}, understood, extra=(OWN_LABELS,), language="Spanish")
 
 
 # -- labels ----------------------------------------------------------------------------------------------------------
@@ -219,7 +217,9 @@ def _ages(table: pd.DataFrame, understood: Understood) -> pd.Series:
     if (odd := (age < 0) | (age > 120)).any():
         first = table["ImageID"][odd].iloc[0]
         many = counted(int(odd.sum()), "image")
-        understood.note(f"{many} with an age below 0 or over 120, {age[odd].iloc[0]:.0f} of {first}: taken as not given")
+        understood.note(
+            f"{many} with an age below 0 or over 120, {age[odd].iloc[0]:.0f} of {first}: taken as not given"
+        )
     return age.where(~odd).astype("float64")
 
 
@@ -263,7 +263,9 @@ def _place_images(sieve: Sieve, folder: Path, understood: Understood) -> None:
     sieve.table = rows.assign(image=image)
     if (image == "").all():
         if zipped := sum(name.endswith(".zip") for name in listed[""]):
-            understood.note(f"{counted(zipped, 'ZIP archive')} in {folder.name} not unpacked: the images are read from folders")
+            understood.note(
+                f"{counted(zipped, 'ZIP archive')} in {folder.name} not unpacked: the images are read from folders"
+            )
         return
     sieve.out(
         image == "",
