@@ -3,10 +3,10 @@
     python benchmarks/ceilings.py [--padchest DIR] [--openi DIR]
 
 PadChest's table is that of the package torchxrayvision 1.5.7 (installed without its dependencies, never imported), or
-lies in DIR. Two choices are fixed: the study that stands for a patient is the first one in the table that has a report,
-and a study's labels are a set (order, repeats, capitals, blanks and empty words do not matter). The trial made the same
-first choice and kept empty words; another study of each patient moves its labels by 2 points. Seconds and peak memory are
-of reading the table and counting, on a machine that others used too.
+lies in DIR. Two choices are fixed: the study that stands for a patient is the first one in the table that has a
+report, and a study's labels are a set (order, repeats, capitals, blanks and empty words do not matter). The trial's
+figures are met closest by the first study too and labels with the empty word kept; another study of each patient moves
+them by up to 2 points. Seconds and peak memory are of reading the table, and of all of it, on a shared machine.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     python benchmarks/reality.py [--padchest DIR] [--openi DIR]
 
 Where the tables lie: benchmarks/ceilings.py. CheXpert's table, in the same package, has no reports, and labels of four
-values as the phantom has (PadChest and Open-i have no negative ones): it stands beside them for labels. Everything is counted over studies, ages and sex too; a shared text is one
-that a study of another patient has, up to capitals and blanks. Findings are those that are positive, by the labels of
-each source (docs/padchest-labels.md, docs/openi-labels.md, the phantom's grammar). Ceilings are of one study a patient.
+values as the phantom has (PadChest and Open-i have no negative ones): it stands beside them for labels. Everything is
+counted over studies, ages and sex too; a shared text is one that a study of another patient has, up to capitals and
+blanks. Findings are those that are positive, by the labels of each source (docs/padchest-labels.md,
+docs/openi-labels.md, the phantom's grammar). Ceilings are of one study a patient.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
 from ceilings import PACKAGE, arguments, cohorts
+
 from linkage_core.audit import ceilings
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.registry import open_cohort

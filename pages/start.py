@@ -45,7 +45,6 @@ with st.container(border=True, key="answer"):
                 f"measured on {row['n_queries']:,.0f} images",
             )
             st.html(charts.array_legend(colours))
-            page.unlike_reality(model)
             with picture:
                 st.html(charts.array(row["recall"], row["chance"], out_of, colours))
 
@@ -64,6 +63,7 @@ with ladder:
             alt=page.ladder_words(rows, out_of, labels),
         )
     page.left_out(problems)
+    page.unlike_reality(model)
 with where:
     st.header("Where to go")
     page.destination(

@@ -234,9 +234,12 @@ def replaced_pool() -> None:
 
 def unlike_reality(model: str) -> None:
     """Of a synthetic cohort: how its reports differ from real ones, in a sentence. Of another: nothing."""
-    known = kept.ceiling(state.cohort(), model, ceilings.TEXT) if state.synthetic() else ""
-    if not isinstance(known, str):
-        st.html(f'<p class="mi-small">{escape(reality.says(known.shared))} More: docs/reality.md.</p>')
+    if not state.synthetic():
+        return
+    with guarded():
+        known = kept.ceiling(state.cohort(), model, ceilings.TEXT)
+        if not isinstance(known, str):
+            st.html(f'<p class="mi-small">{escape(reality.says(known.shared))}</p>')
 
 
 def how_far_off(row: pd.Series, out_of: int) -> list[str]:

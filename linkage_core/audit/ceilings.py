@@ -87,8 +87,8 @@ def by_unit(records: pd.DataFrame, unit: str) -> pd.DataFrame:
 def known_of(records: pd.DataFrame) -> pd.DataFrame:
     """One row a study, by study_id: what can be known of its report, which is that of its first record.
 
-    patient_id, report_key, the 14 labels (missing, 0, 1 and -1 are four values), sex, years and decade of age; own_labels,
-    as a set, where the collection has them. A value that is missing is a value too.
+    patient_id, report_key, the 14 labels (missing, 0, 1 and -1 are four values), sex, years and decade of age, and
+    own_labels, as a set, where the collection has them. A value that is missing is a value too.
     """
     studies = records.drop_duplicates("study_id").set_index("study_id")
     known = studies[["patient_id", *LABELS, "sex"]].copy()
@@ -150,8 +150,9 @@ def table(
     """(one row for each kind of knowledge, N and k: COLUMNS; kind -> why this cohort cannot say).
 
     ceiling: the mean over queries of Ceiling.at, exact for random pools of N, with a patient-clustered 95% interval
-    (other patients like these). Own labels have rows where `records` have the column. chance is k/N (for "full", its mean over queries). flag is "", or why the patients behind
-    the row say little. An N that no query fills, or smaller than k, has no row. `vectors`: see `by_vectors`.
+    (other patients like these). chance is k/N (for "full", its mean over queries). flag is "", or why the patients
+    behind the row say little. An N that no query fills, or smaller than k, has no row. Own labels have rows where
+    `records` have the column. `vectors`: see `by_vectors`.
     """
     queries = by_unit(records, unit)
     patients = queries["patient_id"].to_numpy()
@@ -204,7 +205,7 @@ def table(
 def of_cohort(
     records: pd.DataFrame, pool_sizes: Sequence[int] = ROUND, *, seed: int = 0, progress: Progress = silent
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """`table` of a cohort that has no embeddings: by study and by patient, at these N, as far as they go, and "full"."""
+    """`table` of a cohort that has no embeddings: by study and by patient, at these N that fit and "full"."""
     if not records["patient_id"].nunique() > 1:
         raise InputError("A ceiling needs the reports of two patients or more.", "Check the patient ids.")
     parts, left_out = [], dict[str, str]()

@@ -134,9 +134,9 @@ _FUSION = {
     "says": "the row as a sentence",
 }
 _CEILINGS = {
-    "knows": "what somebody knows of the right report, and of every candidate; vector: of imported reports, not their text",
+    "knows": "what somebody knows of the right report, and of every candidate; vector: that of an imported report",
     "unit": "images: every image a query, every study of another patient a candidate; patients: one study of each",
-    "ceiling": "share of queries that nobody passes who knows no more: candidates alike in it are taken at random, exact",
+    "ceiling": "share of queries that nobody passes who knows no more: of those alike in it one is taken at random",
     "ceiling_low": "lower end of its 95% interval (bootstrap over patients)",
     "ceiling_high": "upper end of its 95% interval (bootstrap over patients)",
     "shared": "share of the candidates that are alike in it to another patient's",

@@ -12,7 +12,11 @@ def says(shared: float) -> str:
     """One sentence about a synthetic cohort; shared as in SHARED.
 
     >>> says(0.2613)
-    'Of 100 synthetic reports 26 stand word for word under several patients; of PadChest\'s 42, of Open-i\'s 24.'
+    'How unlike reality? 26 of 100 of these reports stand word for word under several patients, 42 of 100 of \
+PadChest\'s, 24 of 100 of Open-i\'s (docs/reality.md).'
     """
-    real = ", ".join(f"of {name}'s {sentences.number(share, 100)}" for name, share in SHARED.items())
-    return f"Of 100 synthetic reports {sentences.number(shared, 100)} stand word for word under several patients; {real}."
+    real = ", ".join(f"{sentences.of(share, 100)} of {name}'s" for name, share in SHARED.items())
+    return (
+        f"How unlike reality? {sentences.of(shared, 100)} of these reports stand word for word under several patients, "
+        f"{real} (docs/reality.md)."
+    )

@@ -53,7 +53,8 @@ ROWS = (
     {"ImageID": "d1.png", "StudyID": "104", "PatientID": "4", "Projection": "UNK", "PatientSex_DICOM": "nan",
      "PatientBirth": "1850.0", "Labels": "['unchanged', 'costophrenic angle blunting']"},
     {"ImageID": "e1.png", "StudyID": "105", "PatientID": "5", "Projection": "EXCLUDE"},
-    {"ImageID": "f1.png", "StudyID": "106", "PatientID": "6", "Report": "nan", "Labels": "nan", "MethodLabel": "RNN_model"},
+    {"ImageID": "f1.png", "StudyID": "106", "PatientID": "6", "Report": "nan", "Labels": "nan",
+     "MethodLabel": "RNN_model"},
     {"ImageID": "g1.png", "StudyID": "107", "PatientID": "7", "Report": " . . . .", "Labels": "nan"},
     {"ImageID": "h1.png", "StudyID": "108", "PatientID": "8"},
     {"ImageID": "h2.png", "StudyID": "108", "PatientID": "9"},
@@ -262,16 +263,16 @@ def test_the_real_table(whole):
 
 
 def test_ceilings_of_the_real_table_are_those_of_the_trial(whole):
-    """To half a point: the trial took another study of each patient, which says little of the text and more of labels."""
+    """The text to 0.15 points, labels to half a point: the trial kept the empty word that some lists have."""
     queries = ceilings.by_unit(whole[0].records, "patients")
-    for name, wanted in (
-        ("text", (84.9, 71.1, 62.6)),
-        ("own-labels", (54.9, 41.5, 29.3)),
-        ("own-labels+sex+age", (94.9, 74.1, 55.7)),
+    for name, wanted, within in (
+        ("text", (84.9, 71.1, 62.6), 0.15),
+        ("own-labels", (54.9, 41.5, 29.3), 0.55),
+        ("own-labels+sex+age", (94.9, 74.1, 55.7), 0.55),
     ):
         found = ceilings.ceiling(queries, ceilings.KNOWN[name])
         rates = [100 * found.mean(n) for n in (100, 1000, 10_000)]
-        np.testing.assert_allclose(rates, wanted, atol=0.55)
+        np.testing.assert_allclose(rates, wanted, rtol=0, atol=within)
 
 
 def ids_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
