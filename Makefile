@@ -56,6 +56,8 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/ceilings.py
+	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py
@@ -91,9 +93,11 @@ $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 ## Tests start many processes, and some machines forbid Python to keep what it compiles (PYTHONDONTWRITEBYTECODE): here
 ## it is done, on all cores, but for the packages' own tests. What does not compile is not imported either.
+## torchxrayvision is there for the tables in it, and never imported: what it needs (torchvision) stays away.
 $(VENV)/.dev: requirements-dev.txt requirements-real.txt $(VENV)/.base
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements-dev.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -r requirements-real.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -r requirements-real.txt \
+	  torchxrayvision==1.5.7
 	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ linkage_core explorer \
 	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
 	@touch $@

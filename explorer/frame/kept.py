@@ -17,7 +17,7 @@ import pandas as pd
 import streamlit as st
 
 from linkage_core import shipped
-from linkage_core.audit import compare, exposure, margins, open_world, outcomes, strata
+from linkage_core.audit import ceilings, compare, exposure, margins, open_world, outcomes, strata
 from linkage_core.audit.examples import Examples
 from linkage_core.audit.study import Study
 from linkage_core.audit.study import study as make_study
@@ -177,6 +177,12 @@ def table(
 ) -> pd.DataFrame:
     """Study.table, kept: one row per pool size and k."""
     return study(cohort, model, pool).table(list(pool_sizes), list(ks))
+
+
+@remembered(st.cache_resource, 16)
+def ceiling(cohort: str, model: str, knows: str) -> ceilings.Ceiling | str:
+    """ceilings.ceiling over the queries of a model, kept; the sentence that says what their reports do not give."""
+    return ceilings.ceiling(study(cohort, model).queries, ceilings.KNOWN[knows])
 
 
 @remembered(st.cache_data, 512)

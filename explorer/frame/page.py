@@ -13,6 +13,7 @@ import streamlit as st
 from explorer.drawing.glossary import linked_html
 from explorer.frame import controls, kept, state
 from linkage_core import sentences
+from linkage_core.audit import ceilings, reality
 from linkage_core.errors import LinkageError
 
 
@@ -229,6 +230,16 @@ def replaced_pool() -> None:
     """Where a page without such a headline says that N is not the one that was asked for."""
     if said := controls.replaced_pool():
         st.html(f'<p class="mi-small" role="status">{escape(said)}.</p>')
+
+
+def unlike_reality(model: str) -> None:
+    """Of a synthetic cohort: how its reports differ from real ones, in a sentence. Of another: nothing."""
+    if not state.synthetic():
+        return
+    with guarded():
+        known = kept.ceiling(state.cohort(), model, ceilings.TEXT)
+        if not isinstance(known, str):
+            st.html(f'<p class="mi-small">{escape(reality.says(known.shared))}</p>')
 
 
 def how_far_off(row: pd.Series, out_of: int) -> list[str]:

@@ -68,6 +68,10 @@ def cohort(
     image_folder: ImageFolderOption = None,
     seed: SeedOption = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
+    ceilings: Annotated[
+        bool,
+        typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings, by pool size."),
+    ] = False,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
@@ -79,6 +83,7 @@ def cohort(
     For example:
         linkage cohort folder my-folder --rejects rejects.csv
         linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
+        linkage cohort padchest /data/padchest --no-images --ceilings
     """
     from linkage_core import tables
     from linkage_core.cli import printing
@@ -96,11 +101,19 @@ def cohort(
             progress=lambda done, total: progress("images", done, total),
         )
     summary = summarise(found)
+    if ceilings:
+        from linkage_core.audit import ceilings as by_reports
+
+        with progress_bars(quiet or json_to == "-") as progress:
+            limits, left_out = by_reports.of_cohort(found.records, progress=progress)
+        summary |= {"ceilings": {"rows": tables.rows(limits), "left_out": left_out}}
     write_json(summary, json_to)
     if rejects_to:
         rejects_to.write_bytes(tables.csv(found.rejects))
     if speaks(quiet, json_to):
         printing.cohort(summary)
+        if ceilings:
+            printing.audit_tables({"ceilings": limits}, {f"ceilings of {name}": why for name, why in left_out.items()})
         printing.rejects(found.rejects)
     bound_rejects(len(found.rejects), max_rejects)
 

@@ -223,6 +223,7 @@ PRINTED = {
     "exposure_groups": "model pool_size by group linked low high chance n_images n_patients note",
     "fusion": "model direction images_by reports_by hit pool_size k recall recall_low recall_high chance lift "
     "n_queries flag",
+    "ceilings": "model unit knows pool_size k ceiling ceiling_low ceiling_high chance shared n_queries flag",
     "sites": "model query_cohort gallery_cohort pool_size k recall recall_low recall_high chance lift n_queries flag",
 }
 """Columns of an audit's tables that fit a terminal; --json and --full have them all."""
@@ -235,7 +236,7 @@ def audit_tables(tables: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]
     for name, columns in PRINTED.items():
         if name not in tables:
             continue
-        shown = tables[name].reindex(columns=columns.split())
+        shown = tables[name].reindex(columns=[one for one in columns.split() if one in tables[name] or one != "model"])
         said = next((c for c in ("flag", "note") if c in shown), None)
         notes = [] if said is None else [note for note in shown[said].unique() if note]
         if said and not notes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi
+from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi, padchest
 from linkage_core.cohorts.base import Cohort, text_key
 from linkage_core.cohorts.labels.cohort import FROM_TEXT, with_text_labels
 from linkage_core.errors import ImageError, InputError
@@ -23,6 +23,7 @@ FILE_KINDS: dict[str, Callable[..., Cohort]] = {
     mimic_cxr.KIND: mimic_cxr.read,
     mimic_cxr.KIND_JPG: mimic_cxr.read_jpg,
     chexpert_plus.KIND: chexpert_plus.read,
+    padchest.KIND: padchest.read,
 }
 PHANTOM_SITES = {"phantom": "A", "phantom-site-b": "B"}
 KINDS = (*FILE_KINDS, *PHANTOM_SITES)
