@@ -13,13 +13,13 @@ import streamlit as st
 
 from explorer.data import hiding, understood, work
 from explorer.drawing.glossary import linked
-from explorer.frame import kept, page, state
+from explorer.frame import kept, page, state, visitor
 from explorer.protect import fill, jobs
 from linkage_core import allowed, shipped
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.registry import FILE_KINDS
 from linkage_core.encoders.registry import known_models
-from linkage_core.errors import LinkageError
+from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab.setting import why_no_pairs
 from linkage_core.store.entry import Entry
 from linkage_core.store.removing import remove, why_kept
@@ -50,7 +50,9 @@ def roots() -> tuple[Path, ...]:
 
 
 def why_closed() -> LinkageError | None:
-    """Why this server takes no data at all."""
+    """Why this server takes no data at all, or none from this session."""
+    if not visitor.let_in():
+        return InputError("This session has not shown the token.", "Open the address that the server printed.")
     return allowed.why_closed(os.environ, st.get_option("server.address"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import hmac
 import inspect
 import json
 import math
@@ -16,12 +18,13 @@ from typing import Any, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
+from explorer.frame import visitor
 from linkage_core import shipped
 from linkage_core.audit import compare, exposure, margins, open_world, outcomes, strata
 from linkage_core.audit.examples import Examples
 from linkage_core.audit.study import Study
 from linkage_core.audit.study import study as make_study
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.lab import frontier, games, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Live, Setting
@@ -69,8 +72,47 @@ def store_root() -> Path:
     return Path(named) if named else shipped.store()
 
 
+class Visible(Store):
+    """The store as the session at hand may see it: who has not shown the token sees synthetic cohorts alone."""
+
+    def cohorts(self) -> list[str]:
+        return [name for name in super().cohorts() if visitor.let_in() or _synthetic(self, name)]
+
+    def models(self, cohort: str) -> list[str]:
+        return super().models(cohort) if visitor.let_in() or _synthetic(self, cohort) else []
+
+    def open(self, cohort: str, model: str) -> Entry:
+        refuse_closed(cohort)
+        return super().open(cohort, model)
+
+
 def store() -> Store:
-    return Store(store_root())
+    return Visible(store_root())
+
+
+def closed() -> bool:
+    """Whether the store has cohorts that this session may not see."""
+    return not visitor.let_in() and len(store().cohorts()) < len(Store(store_root()).cohorts())
+
+
+def refuse_closed(cohort: str) -> None:
+    """StoreError for a cohort that this session may not see; it says the same of one that there is none of."""
+    if not visitor.let_in() and not _synthetic(Store(store_root()), cohort):
+        raise StoreError("No such synthetic cohort is here.", CLOSED)
+
+
+CLOSED = "Cohorts of real people open with the address that the server printed when it started."
+
+
+def _synthetic(of: Store, cohort: str) -> bool:
+    """Whether everything of a cohort is known to hold nobody real, by the state of its entries."""
+    models = Store(of.root).models(cohort)
+    return bool(models) and _all_synthetic(str(of.root), cohort, _as_written(cohort, models))
+
+
+@functools.lru_cache(maxsize=256)
+def _all_synthetic(root: str, cohort: str, _written: Hashable) -> bool:
+    return visitor.synthetic(Store(Path(root)), cohort)
 
 
 def _fingerprint(cohort: str, model: str) -> tuple[int, int]:
@@ -130,6 +172,7 @@ def remembered(
             given = asked.arguments
             given.update({name: _plain(value) for name, value in given.items() if not name.startswith("_")})
             cohort, models, *_ = given.values()
+            refuse_closed(cohort)
             others = [value for name, value in list(given.items())[2:] if not name.startswith("_")]
             key = (of(cohort, models), *others)
             return kept(key=key, _make=lambda: function(*asked.args, **asked.kwargs))
@@ -143,6 +186,42 @@ def remembered(
 def entry(cohort: str, model: str) -> Entry:
     """One entry of the store, checked. Raises StoreError where it is missing or damaged."""
     return store().open(cohort, model)
+
+
+@remembered(st.cache_resource, 8, of=_records_of)
+def _addresses(cohort: str, model: str) -> tuple[dict[str, str], dict[str, str]]:
+    """(key by record, record by key) of a cohort of real people.
+
+    The keys are made with a digest of all its identifiers: the same for whoever has the same records, so that a copied
+    link opens there, and for nobody else to be computed from a name that they guess.
+    """
+    records = entry(cohort, model).records()
+    secret = hashlib.sha256()
+    for name in ("record_id", "patient_id", "study_id"):
+        secret.update("\0".join(sorted(records[name].astype(str).unique())).encode(errors="surrogateescape"))
+    names = records["record_id"].astype(str)
+    made = {
+        name: hmac.new(secret.digest(), name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
+        for name in names
+    }
+    return made, {key: name for name, key in made.items()}
+
+
+def address_of(cohort: str, model: str, record: str) -> str:
+    """What names a record in an address: its id where nobody is real, else an opaque key; empty for one that is not
+    of this cohort, or cannot be known to be."""
+    try:
+        return record if entry(cohort, model).synthetic else _addresses(cohort, model)[0].get(record, "")
+    except LinkageError:
+        return ""
+
+
+def record_at(cohort: str, model: str, address: str) -> str:
+    """The record that an address names: what address_of says, or its id."""
+    try:
+        return address if entry(cohort, model).synthetic else _addresses(cohort, model)[1].get(address, address)
+    except LinkageError:
+        return address
 
 
 @remembered(st.cache_resource, 64)
