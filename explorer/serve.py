@@ -16,7 +16,7 @@ import threading
 import tomllib
 import webbrowser
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def behind_the_door() -> dict[str, Any]:
     try:
         return _door()
     except LinkageError as error:
-        print(f"{error.what} {error.remedy}", file=sys.stderr)
+        sys.stderr.write(f"{error.what} {error.remedy}\n")
         raise SystemExit(2) from error
 
 
@@ -116,8 +116,9 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         host = f"[{host}]" if ":" in host else host
         here = f"http{'s' if secure else ''}://{host}:{config.get_option('server.port')}"
         url = f"{public[0] if public else here}/?{TOKEN}={keys.token}"
-        print(said(url), flush=True)
-        with entrance(url) if browser and has_screen() else suppress():
+        sys.stdout.write(said(url))
+        sys.stdout.flush()
+        with entrance(url) if browser and has_screen() else nullcontext():
             yield
 
     return {"middleware": [door], "lifespan": opened}

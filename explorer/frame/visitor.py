@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.frame.door import MARK
-from linkage_core.errors import InputError, LinkageError
+from linkage_core.errors import LinkageError
 from linkage_core.store.entry import Store
 
 

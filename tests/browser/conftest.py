@@ -83,17 +83,12 @@ def free_port() -> int:
 def start_server(store: Path, log: Path, script: Path = ROOT / "app.py") -> Server:
     """Starts the application and waits until it says it is well. Only the port is not the configuration's own."""
     port, token = free_port(), secrets.token_hex(16)
-    environment = {
-        "LINKAGE_TOKEN": token,
-        **os.environ,
-        "LINKAGE_STORE": str(store),
-        "OMP_NUM_THREADS": "2",
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = {**os.environ, "LINKAGE_STORE": str(store), "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    environment["LINKAGE_TOKEN"] = token
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    server = Server(port, process, environment["LINKAGE_TOKEN"], log)
+    server = Server(port, process, token, log)
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up and process.poll() is None:
         try:
