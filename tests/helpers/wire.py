@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,8 +33,7 @@ def status(port: int, headers: Mapping[str, str], origin: str | None = None, pat
             f"ws://{headers.get('Host', f'127.0.0.1:{port}')}{path}",
             origin=origin,
             additional_headers={name: value for name, value in headers.items() if name != "Host"},
-            host="127.0.0.1",
-            port=port,
+            sock=socket.create_connection(("127.0.0.1", port)),
             proxy=None,
             open_timeout=20,
         ):
@@ -46,9 +46,7 @@ class Session:
     """One session. `cookie`: a Cookie header; `origin`: the server's own where None."""
 
     def __init__(self, port: int, *, cookie: str = "", origin: str | None = None) -> None:
-        self.pages: dict[str, str] = {}
-        self.query = ""
-        self.socket: ClientConnection = connect(
+        self._connecting = connect(
             f"ws://127.0.0.1:{port}/_stcore/stream",
             origin=origin or f"http://127.0.0.1:{port}",
             subprotocols=["streamlit"],
@@ -60,6 +58,7 @@ class Session:
         )
 
     def __enter__(self) -> Self:
+        self.socket: ClientConnection = self._connecting.__enter__()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
