@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import driven
+from websockets.exceptions import WebSocketException
 
 sys.path.insert(0, str(driven.ROOT / "tests"))
 from helpers.wire import Session
@@ -93,7 +94,7 @@ class Load:
                             took.append(told.seconds)
                             errors.extend(told.exceptions if told.finished else ["not finished"])
                         time.sleep(rng.uniform(*rest))
-            except Exception as error:
+            except (OSError, WebSocketException, AssertionError) as error:
                 with lock:
                     errors.append(f"{type(error).__name__}: {error}")
 

@@ -112,6 +112,9 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[None]:
         """The port listens already, so a browser that comes early waits."""
+        from explorer.frame import holding
+
+        holding.give_back()
         host = "localhost" if address in ("0.0.0.0", "::", "", None) else address
         host = f"[{host}]" if ":" in host else host
         here = f"http{'s' if secure else ''}://{host}:{config.get_option('server.port')}"

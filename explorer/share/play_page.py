@@ -128,7 +128,7 @@ def _match() -> play.Match:
     return match
 
 
-@kept.remembered(st.cache_data, 128)
+@kept.remembered(copied=True)
 def _round(cohort: str, model: str, n_options: int, seed: int, same_findings: bool, held_out: bool) -> Round:
     examples = kept.examples(cohort, model, held_out=held_out)
 
