@@ -44,7 +44,7 @@ PAGES = (
 )
 COHORTS = ("phantom", "phantom-site-b")
 MODELS = ("phantom-general", "phantom-radiology")
-REST = (3.0, 9.0)
+REST = (5.0, 15.0)
 """Seconds between two changes of one session: drawn between these."""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
+from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.frame.door import MARK
@@ -38,6 +41,15 @@ def name() -> str:
     context = get_script_run_ctx(suppress_warning=True)
     session = context.session_id if context else "none"
     return f"session {session[:8]} at {st.context.ip_address or 'this machine'}"
+
+
+def still_there() -> Callable[[], bool]:
+    """Something to ask later, from anywhere, whether this session still has a browser."""
+    context = get_script_run_ctx(suppress_warning=True)
+    if context is None or not runtime.exists():
+        return lambda: True
+    server, session = runtime.get_instance(), context.session_id
+    return lambda: bool(server.is_active_session(session))
 
 
 def synthetic(store: Store, cohort: str) -> bool:
