@@ -1,6 +1,6 @@
 """One, 5 and 20 people at once over the shipped store: memory, and how long a change of a page takes.
 
-    python benchmarks/sessions.py [--seconds 300] [--out benchmarks/sessions.json]
+    python benchmarks/sessions.py [--sessions 1:90,5:90,20:300] [--out benchmarks/sessions.json]
 
 Sessions are raw WebSocket clients: they take what the server sends and draw nothing. Each opens pages of the menu with
 changing cohort, model, N, k and tabs, and rests between them as readers do. Memory is of the server with every process
@@ -50,7 +50,9 @@ REST = (5.0, 15.0)
 
 def states() -> list[tuple[str, str]]:
     """(page, query) of everything that a session may ask for."""
-    made = [(page, f"cohort={c}&model={m}&N={n}") for page, c, m, n in product(PAGES, COHORTS, MODELS, (10, 100))]
+    made = [
+        (page, f"cohort={c}&model={m}&N={n}") for page, c, (m, n) in product(PAGES, COHORTS, zip(MODELS, (10, 100)))
+    ]
     tabs = product(("compare", "decoys"), COHORTS, (1, 5))
     return made + [("risk", f"cohort={cohort}&tab={tab}&k={k}&N=100") for tab, cohort, k in tabs]
 
@@ -119,8 +121,7 @@ class Load:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=300.0, help="of each number of sessions")
-    parser.add_argument("--sessions", default="1,5,20")
+    parser.add_argument("--sessions", default="1:90,5:90,20:300", help="how many at once : for how many seconds")
     parser.add_argument("--out", type=Path, default=driven.ROOT / "benchmarks" / "sessions.json")
     asked = parser.parse_args()
     with driven.running() as url:
@@ -142,8 +143,9 @@ def main() -> None:
         print(json.dumps(found["every_state_once"]), flush=True)
         load = Load(port, cookie, server)
         found["at_once"] = []
-        for sessions in map(int, asked.sessions.split(",")):
-            found["at_once"].append(load.run(sessions, asked.seconds, REST))
+        for each in asked.sessions.split(","):
+            sessions, _, seconds = each.partition(":")
+            found["at_once"].append(load.run(int(sessions), float(seconds), REST))
             print(json.dumps(found["at_once"][-1]), flush=True)
         time.sleep(30)
         found["when_all_have_left"] = memory(server)

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 
-MOST_BYTES = 160 * 2**20
+MOST_BYTES = 120 * 2**20
 """Of everything held together. What a page needs is made again where it had to go."""
 MEASURED_EVERY = 3.0
 """Seconds between two looks at how large everything is: what is held grows as it is used."""
@@ -122,6 +123,7 @@ _ARENAS, _MAPPED = -8, -3  # M_ARENA_MAX, M_MMAP_THRESHOLD of malloc.h
 def give_back(every: float = 20.0) -> None:
     """Tells the C library of Linux to keep little of what is freed: two arenas for all threads, large arrays in pages
     of their own, and the rest returned every so many seconds. Else a server keeps the most that it ever needed."""
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # its own keeps what is freed
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_ARENAS, 2)
