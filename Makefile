@@ -58,6 +58,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
 	$(BIN)/python benchmarks/interaction.py
+	$(BIN)/python benchmarks/sessions.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py
 	$(BIN)/python benchmarks/mitigation.py

@@ -51,7 +51,8 @@ REST = (5.0, 15.0)
 def states() -> list[tuple[str, str]]:
     """(page, query) of everything that a session may ask for."""
     made = [
-        (page, f"cohort={c}&model={m}&N={n}") for page, c, (m, n) in product(PAGES, COHORTS, zip(MODELS, (10, 100)))
+        (page, f"cohort={c}&model={m}&N={n}")
+        for page, c, (m, n) in product(PAGES, COHORTS, zip(MODELS, (10, 100), strict=True))
     ]
     tabs = product(("compare", "decoys"), COHORTS, (1, 5))
     return made + [("risk", f"cohort={cohort}&tab={tab}&k={k}&N=100") for tab, cohort, k in tabs]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from linkage_core.cli.options import StoreOption, before_command
+
+REACH: dict[str, Any] = {"rich_help_panel": "Who may reach it"}
 
 
 def serve(
@@ -21,17 +23,19 @@ def serve(
         bool, typer.Option("--browser/--no-browser", help="Open it in the browser of this machine.")
     ] = True,
     address: Annotated[
-        str | None, typer.Option("--address", help="Listen at this address instead of 127.0.0.1. Needs a login.")
+        str | None,
+        typer.Option("--address", help="Listen at this address instead of 127.0.0.1. Needs a login.", **REACH),
     ] = None,
     public_address: Annotated[
         str | None,
-        typer.Option("--public-address", help="Where a proxy serves it: https://name. Needs a login."),
+        typer.Option("--public-address", help="Where a proxy serves it: https://name. Needs a login.", **REACH),
     ] = None,
     without_login: Annotated[
-        bool, typer.Option("--without-login", help="Others may reach it though nobody has to log in.")
+        bool, typer.Option("--without-login", help="Others may reach it though nobody has to log in.", **REACH)
     ] = False,
     access_log: Annotated[
-        Path | None, typer.Option("--access-log", help="Add to this file who was shown which record, and when.")
+        Path | None,
+        typer.Option("--access-log", help="Add to this file who was shown which record, and when.", **REACH),
     ] = None,
 ) -> None:
     """The pages in a browser, for this machine only. Ctrl-C ends it.
