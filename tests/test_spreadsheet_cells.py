@@ -16,7 +16,7 @@ HOSTILE = [
     f"a\r\n{RUNS}",
     f"x;{RUNS};y",
     f"x,{RUNS}",
-    f"x\t@SUM(A1)",
+    "x\t@SUM(A1)",
     f"x\u2028{RUNS}",
     f"x\x0b{RUNS}",
     f"x\x85{RUNS}",

@@ -116,8 +116,8 @@ class Source:
         if not confirmed.is_confirmed(Path(root)):
             raise ImageError(
                 "unconfirmed-root",
-                f"The store says that the images of {self.cohort['name']} lie in {root}; nobody has confirmed that here, "
-                "so nothing there is opened.",
+                f"The store says that the images of {self.cohort['name']} lie in {root}; nobody has confirmed that "
+                "here, so nothing there is opened.",
                 f"If that is right: linkage cohort {kind} {shlex.quote(str(root))} --no-images",
             )
         return files.read_below(Path(root), row)

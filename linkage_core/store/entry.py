@@ -145,7 +145,7 @@ class Store:
         names = ("features-*", "records.parquet")
         found = {path.parent for name in names for path in self.root.glob(f"{cohort}/*/{name}")}
         return [
-            f"{path} has files of an entry and no manifest.json: it was deleted, or the run that writes it has not ended."
+            f"{path} has files of an entry and no manifest.json: it was deleted, or the run that writes it did not end."
             for path in sorted(found)
             if not (path / "manifest.json").is_file()
         ]
