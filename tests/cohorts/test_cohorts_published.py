@@ -5,8 +5,8 @@ import json
 import shutil
 import warnings
 import zipfile
-from pathlib import Path
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
