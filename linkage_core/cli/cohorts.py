@@ -33,7 +33,7 @@ from linkage_core.cli.options import (
     target_parts,
     write_json,
 )
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ def cohort(
         linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
         linkage cohort padchest /data/padchest --no-images --ceilings
     """
-    from linkage_core import tables
+    from linkage_core import confirmed, tables
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
@@ -100,6 +100,8 @@ def cohort(
             check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
             progress=lambda done, total: progress("images", done, total),
         )
+    if found.root:
+        confirmed.confirm(found.root)
     summary = summarise(found)
     if ceilings:
         from linkage_core.audit import ceilings as by_reports
@@ -247,20 +249,43 @@ def verify(
 ) -> None:
     """Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost.
 
+    What killed runs have left is named too; it is never read, and the next run that writes there removes it.
+
     For example:
         linkage verify phantom
     """
-    from linkage_core.cli.console import say
+    from linkage_core.cli.console import plain, say
 
     where = store_at(store)
+    if not where.root.is_dir():
+        raise InputError(f"There is no store at {where.root}.", "Give the folder that holds it: --store DIR")
     cohort_name, _, model = (target or "").partition("/")
-    cohorts = [cohort_name] if cohort_name else where.cohorts()
-    entries = [where.open(c, m) for c in cohorts for m in ([model] if model else where.required_models(c))]
-    findings = {f"{entry.cohort}/{entry.model}": entry.verify() for entry in entries}
+    unfinished = [] if model else where.unfinished(cohort_name or "*")
+    cohorts = [cohort_name] if cohort_name and not unfinished else where.cohorts()
+    cohorts = [one for one in cohorts if cohort_name in ("", one)]
+    if not cohorts and not unfinished:
+        raise InputError(f"The store {where.root} is empty: there is nothing to verify.", "Is it the right folder?")
+    findings: dict[str, list[str]] = {}
+    left: list[str] = []
+    for one in cohorts:
+        for name in [model] if model else where.required_models(one):
+            try:
+                entry = where.open(one, name)
+            except StoreError as error:
+                if model:
+                    raise
+                findings[f"{one}/{name}"] = [error.what]
+                continue
+            findings[f"{entry.cohort}/{entry.model}"] = entry.verify()
+            left += entry.leftovers()
+    if unfinished:
+        findings["without a manifest"] = unfinished
     write_json(findings, json_to)
     if speaks(quiet, json_to):
-        for name, found in findings.items():
-            say(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"))
+        for shown, found in findings.items():
+            say(f"{plain(shown)}: " + ("as written" if not found else f"{len(found)} damaged"))
+        for one in left:
+            say(plain(one))
     damaged = [finding for found in findings.values() for finding in found]
     if damaged:
         raise InputError(

@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 
 from linkage_core import shipped
-from linkage_core.encoders import hub, packaged
+from linkage_core.encoders import hub, packaged, settings
 from linkage_core.encoders.base import Encoder
-from linkage_core.errors import ModelError
+from linkage_core.errors import LinkageError, ModelError
 
 PHANTOM = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
 """The ladder of the built-in models, from the least to the most specialised."""
@@ -90,11 +90,21 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
         local = _resolve(name)
     chosen, reduced = _device(device)
     family = "open_clip" if opened else hub.family_of(local.folder)
+    settings.check(name, local)
     adapter = FAMILIES.get(family or "", FAMILIES["clip"]).load()  # which says what is wrong with other files
     from linkage_core.encoders.towers import quietly
 
     with quietly():
-        return adapter(name, local, chosen, reduced)
+        try:
+            return adapter(name, local, chosen, reduced)
+        except (LinkageError, MemoryError, ImportError):
+            raise
+        except Exception as error:  # the libraries that build it raise whatever they come upon
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"{name}: no model can be built from {local.folder} ({said[0][:200]}).",
+                "Download or copy it again, as its authors published it.",
+            ) from error
 
 
 def known_models(store_root: Path | None = None) -> list[ModelInfo]:
