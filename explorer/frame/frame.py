@@ -10,6 +10,7 @@ import streamlit as st
 
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import address, controls, kept, state
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
@@ -83,7 +84,7 @@ def _cohort_box() -> None:
         if synthetic:
             st.badge("Synthetic cohort", icon=":material/science:", color="gray")
         else:
-            st.badge(state.cohort_label(state.cohort()), icon=":material/folder_open:", color="gray")
+            st.badge(verbatim(state.cohort_label(state.cohort())), icon=":material/folder_open:", color="gray")
         controls.cohort_control("cohort box")
         if counts:
             st.html(f'<p class="le-counts">{escape(counts)}</p>')

@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 from threadpoolctl import threadpool_limits
 
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import kept, page, state
 from explorer.protect import jobs
 from linkage_core.errors import LinkageError
@@ -127,7 +128,7 @@ def buttons(found: Offer, place: str, *, again: bool = False) -> None:
             f"{first}{duration(minutes)})",
             icon=":material/play_arrow:" if quick else None,
             disabled=elsewhere is not None,
-            help=None if elsewhere is None else f"Another run is going on ({elsewhere.title}).",
+            help=None if elsewhere is None else f"Another run is going on ({verbatim(elsewhere.title)}).",
             key=f"fill {place} {'quick' if quick else 'whole'}",
         ):
             if start(kept.store_root(), found.cohort, found.model, quick=quick) is None:
@@ -165,7 +166,7 @@ def watch(key: Hashable, place: str) -> None:
         st.rerun()
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.progress(job.share, text=f"{job.title}: {job.words()}")
+        st.progress(job.share, text=verbatim(f"{job.title}: {job.words()}"))
         st.button(
             "Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key=f"fill {place} cancel"
         )
