@@ -13,6 +13,7 @@ import streamlit as st
 
 from explorer.data import hiding, understood, work
 from explorer.drawing.glossary import linked
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import kept, page, state, visitor
 from explorer.protect import fill, jobs
 from linkage_core import allowed, shipped
@@ -346,7 +347,7 @@ def in_the_store() -> None:
         if fill.offer(entry, kept.lab_tables(cohort, model).linkage) is None:
             st.caption("Its quick lab is there.")
         if problem := why_untested(entry) or why_no_pairs(entry):
-            st.caption(f"Heads and attackers: {problem.what}")
+            st.caption(f"Heads and attackers: {verbatim(problem.what)}")
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for target, label, icon in (
             ("start", "Open it on Start", "home"),
@@ -374,7 +375,7 @@ def removal(entry: Entry) -> None:
         st.html(f'<p class="mi-small">{page.marked(f"{problem.what} {problem.remedy}")}</p>')
         return
     typed = st.text_input(
-        f"Type {name} to confirm. Its heads and tables go too; your own files stay.", key=f"data gone {name}"
+        f"Type {verbatim(name)} to confirm. Its heads and tables go too; your own files stay.", key=f"data gone {name}"
     )
     if st.button("Remove", icon=":material/delete:", disabled=jobs.running() is not None, key="data remove"):
         remove(entry, typed)

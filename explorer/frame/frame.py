@@ -10,6 +10,7 @@ import streamlit as st
 
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import access, address, controls, kept, state, visitor
 from explorer.frame import page as page_parts
 from linkage_core import shipped
@@ -97,7 +98,7 @@ def _cohort_box() -> None:
         if synthetic:
             st.badge("Synthetic cohort", icon=":material/science:", color="gray")
         else:
-            st.badge(state.cohort_label(state.cohort()), icon=":material/folder_open:", color="gray")
+            st.badge(verbatim(state.cohort_label(state.cohort())), icon=":material/folder_open:", color="gray")
         controls.cohort_control("cohort box")
         if counts:
             st.html(f'<p class="le-counts">{escape(counts)}</p>')

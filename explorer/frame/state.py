@@ -25,6 +25,7 @@ from linkage_core.lab import frontier, measured
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting, mechanisms
 from linkage_core.store.entry import LADDER
+from linkage_core.visible import visible
 
 LARGEST_N = 10**9
 
@@ -123,7 +124,7 @@ def cohorts() -> list[str]:
 
 
 def cohort_label(cohort: str) -> str:
-    return _COHORT_LABELS.get(cohort, cohort)
+    return _COHORT_LABELS.get(cohort, visible(cohort))
 
 
 def model_label(model: str) -> str:
@@ -131,9 +132,9 @@ def model_label(model: str) -> str:
     if model in _MODEL_LABELS:
         return _MODEL_LABELS[model]
     try:
-        return str(entry(cohort(), model).manifest["model"]["name"])
+        return visible(entry(cohort(), model).manifest["model"]["name"])
     except LinkageError:
-        return model
+        return visible(model)
 
 
 def models() -> list[str]:

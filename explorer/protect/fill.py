@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 from threadpoolctl import threadpool_limits
 
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import kept, page, state, visitor
 from explorer.protect import jobs
 from linkage_core.errors import LinkageError
@@ -139,7 +140,7 @@ def in_line() -> str:
     before = jobs.listed()
     if not before:
         return ""
-    title = f" ({before[0].title})" if visitor.let_in() else ""
+    title = f" ({verbatim(before[0].title)})" if visitor.let_in() else ""
     others = f" and {len(before) - 1} more" if len(before) > 1 else ""
     return f"It waits for another run{title}{others}."
 
@@ -174,7 +175,7 @@ def watch(key: Hashable, place: str) -> None:
         st.rerun()
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.progress(job.share, text=f"{job.title}: {job.words()}")
+        st.progress(job.share, text=verbatim(f"{job.title}: {job.words()}"))
         st.button(
             "Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key=f"fill {place} cancel"
         )

@@ -12,6 +12,7 @@ from html import escape
 import streamlit as st
 
 from explorer.drawing.glossary import linked
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import kept, page, state
 from explorer.frame.visitor import still_there
 from explorer.protect import jobs
@@ -102,7 +103,7 @@ def _pills(name: str, label: str, options: Mapping[str, str], key: str) -> tuple
         label,
         list(options),
         selection_mode="multi",
-        format_func=options.__getitem__,
+        format_func=lambda one: verbatim(options[one]),
         key=key,
         on_change=take,
         wrap=True,

@@ -24,7 +24,7 @@ from linkage_core.heads import Heads, identity
 from linkage_core.images.notes import sentences
 from linkage_core.progress import Progress, silent
 from linkage_core.store import files, whose
-from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name, new_name
 
 SHARD_ROWS = 1024
 BATCH = 64
@@ -63,7 +63,7 @@ def embed(
             f"Cohort {cohort.name} has no image with a report.",
             f"{len(cohort.rejects)} rows were rejected: see `linkage cohort {cohort.kind} ...`.",
         )
-    path = store.root / folder_name(cohort.name) / folder_name(encoder.name)
+    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(encoder.name))
     whose.refuse_name(path.parent.name, synthetic=cohort.synthetic)
     if cohort.root:
         confirmed.confirm(cohort.root)
@@ -161,7 +161,7 @@ def import_arrays(
     records = with_report_columns(records)
     # without text, or where equal texts come with unequal vectors, the vector itself says which reports are identical
     records["report_key"] = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in np.ascontiguousarray(texts)]
-    path = store.root / folder_name(cohort.name) / folder_name(model)
+    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(model))
     recipe = _digest([fingerprint(records), hashlib.sha256(images.tobytes() + texts.tobytes()).hexdigest()])
     with files.writing(path):
         shards = []

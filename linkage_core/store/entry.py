@@ -53,6 +53,29 @@ any guess about the last against them, so they stand in the entry's manifest and
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+_NEW = re.compile(r"[\w .+=,@~:/\\()-]{1,300}")
+
+
+def new_name(name: str) -> str:
+    """The name that a new cohort or model is given, as it came. InputError for one with characters that only markup and
+    control sequences need; what bears such a name already is shown all the same, written out.
+
+    >>> new_name("hf:ORG/our model (2)")
+    'hf:ORG/our model (2)'
+    >>> new_name("![m](http://host/x)")
+    Traceback (most recent call last):
+    ...
+    linkage_core.errors.InputError: '![m](http://host/x)' cannot be the name of a new cohort or model. Use letters, \
+digits, spaces and . _ - + = , @ ~ : / \\ ( ), 300 at most.
+    """
+    if _NEW.fullmatch(name) is None or not name.isprintable():
+        raise InputError(
+            f"{name!r} cannot be the name of a new cohort or model.",
+            "Use letters, digits, spaces and . _ - + = , @ ~ : / \\ ( ), 300 at most.",
+        )
+    return name
+
+
 def folder_name(model: str) -> str:
     """The folder of a model: "hf:ORG/NAME" -> "hf--ORG--NAME"; plain names stand as they are.
 
