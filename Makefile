@@ -90,6 +90,7 @@ $(VENV)/bin/python:
 $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
+	@$(BIN)/python -m linkage_core.ranking.kernels
 	@touch $@
 
 ## Tests start many processes, and some machines forbid Python to keep what it compiles (PYTHONDONTWRITEBYTECODE): here

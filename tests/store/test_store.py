@@ -229,7 +229,7 @@ def test_counts_are_kept_and_made_again_when_the_features_change(
     entry: Entry, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = study.study(entry).counts
-    monkeypatch.setattr(study, "_count", lambda *a: pytest.fail("counted again"))
+    monkeypatch.setattr(study, "_counting", lambda *a: pytest.fail("counted again"))
     assert (study.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
     monkeypatch.undo()
     other = toy_entry(store, tmp_path / "other", signal=0.0)
