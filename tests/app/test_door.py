@@ -17,8 +17,10 @@ import pytest
 import streamlit as st
 
 from explorer import serve
+from explorer.examples import gallery
 from explorer.frame import access, frame, kept, visitor
 from explorer.frame.door import MARK, Door, Keys, origin_of
+from explorer.frame.page import without_places
 from linkage_core.errors import InputError, StoreError
 from linkage_core.store.entry import Store
 
@@ -398,3 +400,12 @@ def test_killed_writers_leave_whole_lines_and_take_none_away(tmp_path: Path) -> 
     for i in range(2):
         mine = [name for name in names if name.startswith(f"{i}-")]
         assert mine == [f"{i}-{n}" for n in range(len(mine))]
+
+
+def test_no_page_says_where_a_file_lies_on_this_machine(store_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINKAGE_STORE", str(store_root))
+    entry = Store(store_root).open("our-hospital", "phantom-radiology")
+    payload = gallery.radiograph(entry, entry.records().iloc[0], None)
+    assert str(store_root) not in payload.decode(errors="replace")
+    said = f"{store_root}/our-hospital/m/lab/linkage.parquet was altered; /data/ward 7/films/MUELLER.png is not a file."
+    assert without_places(said) == "our-hospital/m/lab/linkage.parquet was altered; MUELLER.png is not a file."
