@@ -167,6 +167,9 @@ def test_a_stranger_gets_the_files_that_strangers_were_told_of(door: Door, behin
     ask(door, "websocket", origin=OWN, cookie=COOKIE)
     assert [ask(door, path=f"/media/{name}")[0] for name in ("aaaa1111.png", "bbbb2222.png")] == [200, 404]
     assert ask(door, path="/media/bbbb2222.png", cookie=COOKIE)[0] == 200
+    for other in ("//media/bbbb2222.png", "/media//bbbb2222.png", "/media/bbbb2222.png/", "/app/media/bbbb2222.png"):
+        assert ask(door, path=other)[0] == 404
+    assert ask(door, path="/static/media/font.woff2")[0] == 200, "what every page is drawn with"
 
 
 def test_a_proxy_serves_it_under_its_own_name_alone(behind: Behind) -> None:
