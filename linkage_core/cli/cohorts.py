@@ -9,6 +9,7 @@ import typer
 
 from linkage_core.cli.options import (
     HOW,
+    MORE,
     RANDOM,
     WHICH,
     ImageFolderOption,
@@ -72,7 +73,7 @@ def cohort(
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
     ceilings: Annotated[
         bool,
-        typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings, by pool size."),
+        typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings.", **MORE),
     ] = False,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
     max_rejects: MaxRejectsOption = None,
