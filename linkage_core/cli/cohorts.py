@@ -80,7 +80,7 @@ def cohort(
         linkage cohort folder my-folder --rejects rejects.csv
         linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
     """
-    from linkage_core import confirmed, tables
+    from linkage_core import confirmed, disk, tables
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
@@ -100,7 +100,7 @@ def cohort(
     summary = summarise(found)
     write_json(summary, json_to)
     if rejects_to:
-        rejects_to.write_bytes(tables.csv(found.rejects))
+        disk.write_whole(rejects_to, tables.csv(found.rejects))
     if speaks(quiet, json_to):
         printing.cohort(summary)
         printing.rejects(found.rejects)

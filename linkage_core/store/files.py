@@ -7,7 +7,9 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -28,6 +30,10 @@ from linkage_core.errors import StoreError
 from linkage_core.heads import Heads
 
 SCHEMA = 1
+WAIT = 3600.0
+"""Seconds that finished work waits for another run."""
+_PAUSE = 0.1
+_log = logging.getLogger(__name__)
 _NOTE = b"linkage"
 """Of a Parquet file's metadata: a note of ours."""
 
@@ -162,18 +168,35 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold an entry for writing, and clear what killed writers left.
 
-    StoreError if another process holds it, if the disk keeps no locks, or if it came with the package.
+    wait: seconds for another run that holds it, where the work is done and would be lost. StoreError if it holds on,
+    if the disk keeps no locks, or if it came with the package.
     """
     shipped.refuse_to_write(path)
     private_folder(path)
     with os.fdopen(os.open(path / ".lock", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        lock(file.fileno(), path, StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it."))
+        _locked(file.fileno(), path, wait)
         for leftover in path.rglob(".*.tmp"):
             leftover.unlink()
         yield
+
+
+def _locked(handle: int, path: Path, wait: float) -> None:
+    until = time.monotonic() + wait
+    busy = StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it.")
+    said = False
+    while True:
+        try:
+            return lock(handle, path, busy)
+        except StoreError as error:
+            if error is not busy or time.monotonic() >= until:
+                raise
+        if not said:
+            _log.warning("Another run is writing %s: what was made is kept when it is done.", path)
+            said = True
+        time.sleep(_PAUSE)
 
 
 def private_folder(path: Path) -> None:
