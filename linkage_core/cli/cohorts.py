@@ -88,7 +88,7 @@ def cohort(
         linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
         linkage cohort padchest /data/padchest --no-images --ceilings
     """
-    from linkage_core import confirmed, tables
+    from linkage_core import confirmed, disk, tables
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
@@ -114,7 +114,7 @@ def cohort(
         summary |= {"ceilings": {"rows": tables.rows(limits), "left_out": left_out}}
     write_json(summary, json_to)
     if rejects_to:
-        rejects_to.write_bytes(tables.csv(found.rejects))
+        disk.write_whole(rejects_to, tables.csv(found.rejects))
     if speaks(quiet, json_to):
         printing.cohort(summary)
         if ceilings:

@@ -184,7 +184,9 @@ def write_json(content: Any, json_to: str | None) -> None:
     if json_to == "-":
         sys.stdout.write(text)
     else:
-        Path(json_to).write_text(text, encoding="utf-8")
+        from linkage_core.disk import write_whole
+
+        write_whole(Path(json_to), text.encode())
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store import sealed, whose
 from linkage_core.store.files import (
     SCHEMA,
+    WAIT,
     _digest_json,
     _hash,
     note_of_table,
@@ -367,7 +368,7 @@ class Entry:
 
         site: what is known of the file at the site alone; it stands in the manifest, in place of what stood there.
         """
-        with writing(self.path):
+        with writing(self.path, WAIT):
             now = self.again().manifest  # others may have written
             if relative in now["files"] and not replace:
                 raise InputError(

@@ -7,8 +7,10 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import logging
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -29,6 +31,10 @@ from linkage_core.errors import BusyError, StoreError
 from linkage_core.heads import Heads
 
 SCHEMA = 1
+WAIT = 3600.0
+"""Seconds that finished work waits for another run."""
+_PAUSE = 0.1
+_log = logging.getLogger(__name__)
 _NOTE = b"linkage"
 """Of a Parquet file's metadata: a note of ours."""
 
@@ -173,15 +179,16 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold an entry for writing, and clear what killed writers left.
 
-    BusyError if another process holds it, if the disk keeps no locks, or if it came with the package.
+    wait: seconds for another run that holds it, where the work is done and would be lost. BusyError if it holds on,
+    StoreError if the disk keeps no locks, or if it came with the package.
     """
     shipped.refuse_to_write(path)
     private_folder(path)
     with os.fdopen(os.open(path / ".lock", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        lock(file.fileno(), path, _busy(path))
+        _locked(file.fileno(), path, wait)
         for leftover in path.rglob(".*.tmp"):
             leftover.unlink()
         yield
@@ -200,6 +207,20 @@ def sharing(path: Path) -> Iterator[None]:
 
 def _busy(path: Path) -> BusyError:
     return BusyError(f"Another run is writing {path}.", "Wait until it is done, or stop it.")
+
+
+def _locked(handle: int, path: Path, wait: float) -> None:
+    until, said = time.monotonic() + wait, False
+    while True:
+        try:
+            return lock(handle, path, _busy(path))
+        except BusyError:
+            if time.monotonic() >= until:
+                raise
+        if not said:
+            _log.warning("Another run is writing %s: what was made is kept when it is done.", path)
+            said = True
+        time.sleep(_PAUSE)
 
 
 def private_folder(path: Path) -> None:
