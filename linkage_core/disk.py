@@ -35,15 +35,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def lock(handle: int, path: Path, busy: LinkageError) -> None:
-    """Hold an open file for this process alone, until it is closed. `busy` where another process holds it.
+def lock(handle: int, path: Path, busy: LinkageError, *, shared: bool = False) -> None:
+    """Hold an open file for this process alone, until it is closed; or beside others that hold it `shared`.
 
-    StoreError where the disk keeps no locks: two runs could not be told apart there.
+    `busy` where another process holds it otherwise. StoreError where the disk keeps no locks: two runs could not be
+    told apart there.
     """
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise busy from None
     except OSError as error:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
+from dataclasses import replace
 
 import pytest
 
 from helpers.claims import DOCUMENTS, Claim, at, claims, figures, flat
 from helpers.places import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from claims import renewed
 
 TEXTS = {name: flat((ROOT / name).read_text(encoding="utf-8")) for name in DOCUMENTS}
 
@@ -48,3 +54,16 @@ def test_a_row_of_a_list_is_found_by_what_it_says_and_only_if_it_is_the_one() ->
     with pytest.raises(KeyError, match="2 rows"):
         at(rows, "rows/n=1/of")
     assert re.search("benchmarks/claims.csv", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+
+
+def test_figures_are_written_anew_and_quotes_with_them() -> None:
+    name = "README.md"
+    text = (ROOT / name).read_text(encoding="utf-8")
+    listed = [claim for claim in claims() if claim.document == name]
+    assert renewed(text, listed) == (text, [claim.quote for claim in listed])
+    one = next(claim for claim in listed if text.count(claim.text) == 1)
+    stale = one.quote.replace("{", "{1")
+    old = replace(one, quote=stale)
+    was = text.replace(one.text, old.text)
+    others = [claim for claim in listed if claim.text in was and claim != one]
+    assert renewed(was, [old, *others]) == (text, [one.quote, *(claim.quote for claim in others)])

@@ -404,7 +404,8 @@ def ladder(
     labels: Mapping[str, str],
     palette: Palette,
 ) -> go.Figure:
-    """Every model at one N: a dot with its 95% interval and its number, against guessing (dashed).
+    """Every model at one N: a dot with its 95% interval (an arrow where it leaves the axis) and its number, against
+    guessing (dashed).
 
     `table` has one row a model with the columns of Study.table.
     """
@@ -440,7 +441,7 @@ def ladder(
                 "type": "data",
                 "symmetric": False,
                 "array": [max(high - shown, 0)],
-                "arrayminus": [max(shown - max(low, floor * 1.02), 0)],
+                "arrayminus": [max(shown - (low if low >= floor else floor * 1.07), 0)],  # its cap is inside the arrow
                 "color": style.colour,
                 "thickness": 2,
                 "width": 5,
@@ -452,6 +453,16 @@ def ladder(
             hovertemplate="%{text}<extra></extra>",
             name=escape(labels[str(model)]),
         )
+        if low < floor:  # the interval goes on: an arrow where a cap would say that it ends
+            figure.add_scatter(
+                x=[floor * 1.02],
+                y=[place],
+                mode="markers",
+                marker={"color": style.colour, "symbol": "arrow-left", "size": 12},
+                hoverinfo="skip",
+                name=f"{labels[str(model)]}, interval goes on",
+                cliponaxis=False,
+            )
         figure.add_annotation(
             text=f"<b>{escape(figure_words(row['recall'], out_of))}</b>",
             x=math.log10(max(high, shown)),

@@ -17,7 +17,7 @@ from explorer.drawing.words import RELEASES, mechanisms
 from explorer.examples import ranked
 from explorer.frame import controls as frame_controls
 from explorer.frame import held, kept, page, state
-from explorer.protect import bars, before_after, cards, curve, jobs, one_head, release_page, releases, uses
+from explorer.protect import bars, before_after, cards, curve, fill, jobs, one_head, release_page, releases, uses
 from explorer.protect.before_after import N_BARS, Picture, Pictures
 from explorer.protect.details import ceiling_words, control_rows, external_words, finding_rows, game_rows, trade_off
 from explorer.protect.one_head import AtSetting, OnDemand
@@ -319,18 +319,18 @@ def action(at: AtSetting, said: LinkageError | None = None) -> None:
     ended = ""
     if job is not None and (job.error or job.cancelled):
         ended = " ".join(job.error) if job.error else "Cancelled: nothing was kept."
-    elsewhere = jobs.running()
+    before = fill.in_line()
     row = st.container(
         horizontal=True, gap="small", vertical_alignment="center", key="mi-ended" if ended else "mi-action"
     )
     with row:
         if ended:
             st.html(f'<p class="mi-small mi-alert" role="status">{page.marked(ended)}</p>', width="stretch")
-        if st.button(step.label, icon=":material/play_arrow:", disabled=elsewhere is not None, key="mitigation run"):
+        if st.button(step.label, icon=":material/play_arrow:", key="mitigation run"):
             start(key, at, step)
             st.rerun()
-        if elsewhere is not None:
-            st.caption(f"Another run is going on ({verbatim(elsewhere.title)}).")
+        if before:
+            st.caption(before)
 
 
 def start(key: tuple[object, ...], at: AtSetting, step: one_head.Step) -> None:

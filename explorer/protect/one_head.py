@@ -19,6 +19,7 @@ from explorer.protect import cards, curve, details, jobs
 from explorer.protect.uses import Use, use_of
 from linkage_core import sentences, shipped
 from linkage_core.cohorts.base import HELDOUT, LABELS
+from linkage_core.cohorts.labels.cohort import LABELS_WAY
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab import grid
 from linkage_core.lab import setting as settings
@@ -480,6 +481,8 @@ def run_facts(at: AtSetting, epsilons: Callable[[accounting.Run], accounting.Eps
         rows.append(("Covers", str(record["scope"])))
     if trained := trained_words(record):
         rows.append(("Trained on", trained))
+    if record.get("labels") in LABELS_WAY:
+        rows.append(("Labels", LABELS_WAY[record["labels"]]))
     return rows + [("Note, at this site alone", str(one)) for one in record.get("cautions", ())]
 
 

@@ -14,6 +14,7 @@ import streamlit as st
 from explorer.drawing.glossary import linked
 from explorer.drawing.verbatim import verbatim
 from explorer.frame import kept, page, state
+from explorer.frame.visitor import still_there
 from explorer.protect import jobs
 from explorer.report.paper import paper
 from linkage_core import sentences
@@ -154,7 +155,7 @@ def _start(key: tuple[object, ...], choice: Choice) -> None:
         except LinkageError:  # the report says so, in the place of that model
             continue
     store = kept.store()
-    jobs.start(key, "report", lambda progress: make(made, store, studies, progress), beside=True)
+    jobs.start(key, "report", lambda progress: make(made, store, studies, progress), beside=True, wanted=still_there())
 
 
 def make(made: Made, store: Store, studies: Mapping[str, Study], progress: Progress) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.labels.cohort import labels_way
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads
 from linkage_core.mitigation import accounting, oneshot
@@ -108,10 +109,12 @@ def finetune(
         )
         made = made if options.public_size is None else replace(made, n_units=options.public_size)
         n_units, trained_on, found = made.n_units, made.about["trained_on"], made.about.get("cautions", [])
+        labels = made.about.get("labels", labels_way(entry.labels_note()))
     else:
         training = training or training_pairs(entry)
         n_units, trained_on = training.public_size(options.unit, options.public_size), training.said()
         found = cautions(training, options.findings if acts.labels else ())
+        labels = labels_way(training.source.labels_note())
     delta, note = accounting.delta_for(
         n_units,
         acts.delta if options.delta is None else options.delta,
@@ -123,6 +126,8 @@ def finetune(
     elif acts.trained and training:
         heads, run, more = acts.trained(Work(entry, training, options, delta, n_units, source, progress, signal))
     record |= run.record() | {"delta_note": note, "public_size": n_units, "trained_on": trained_on, **more}
+    if acts.labels:
+        record["labels"] = labels
     return heads, record | said_of(found) | _claims(row, run, options, n_units)
 
 
@@ -146,6 +151,7 @@ def prepare(
         n_units=training.public_size(unit, public_size),
         about={
             "trained_on": training.said(),
+            **({"labels": labels_way(training.source.labels_note())} if listed else {}),
             **said_of(cautions(training, listed)),
             "model": training.source.model,
             "weights_sha256": training.source.manifest["model"].get("weights_sha256"),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from linkage_core.cohorts.labels.cohort import FROM_TEXT, LABELS_WAY
 from linkage_core.errors import InputError
 from linkage_core.release import bounds, limits
 from linkage_core.release import stated as shapes
@@ -266,6 +267,8 @@ def _sentences(stated: dict[str, Any]) -> list[str]:
                 "With the statistics, for somebody who also holds images and reports of summed patients unpaired: "
                 f"{limits.numbers(rows, 'with_before_unpaired')}."
             )
+    if stated["cohort"].get("labels") == FROM_TEXT and (stated["one_label"] or "findings" in stated["mechanism"]):
+        said.append(f"The findings are {LABELS_WAY[FROM_TEXT]}: they err as such rules do.")
     if stated["cohort"]["synthetic"]:
         said.append("The cohort is synthetic: nothing in this folder is a patient.")
     return said

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.labels.cohort import labels_way
 from linkage_core.errors import InputError, StoreError
 from linkage_core.progress import Progress, silent
 from linkage_core.release import certificate, folder, known, records
@@ -304,4 +305,7 @@ def _cohort(source: Source) -> dict[str, Any]:
     """Of `statistics` nothing more may be said: how many images there are, or a patient has, is told without noise
     nowhere. That of patients is rounded or declared, see there."""
     entry = source.entry
-    return {"name": entry.cohort, "model": entry.model, "head": source.head, "synthetic": entry.synthetic}
+    return {
+        **{"name": entry.cohort, "model": entry.model, "head": source.head, "synthetic": entry.synthetic},
+        "labels": labels_way(entry.labels_note()),
+    }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from linkage_core.cohorts.base import LABELS
+from linkage_core.cohorts.labels.cohort import FROM_TEXT, OWN
 
 Shape = Callable[[Any], bool] | Mapping[str, Any]
 """A test of one value, or the parts that an object has, each with its shape. A name that ends in ? may be left out."""
@@ -64,7 +65,10 @@ NAME = text(_NAMED)
 HASH = text("[0-9a-f]{64}")
 PUBLIC = text(_NAMED + r" \(\d{1,3}(,\d{3}){0,3} records\)")
 
-COHORT: dict[str, Any] = {"name": NAME, "model": NAME, "head": NAME, "synthetic": one_of(True, False)}
+COHORT: dict[str, Any] = {
+    **{"name": NAME, "model": NAME, "head": NAME, "synthetic": one_of(True, False)},
+    "labels?": one_of(OWN, FROM_TEXT),
+}
 OF_RECORDS: Shape = {**COHORT, "n_records": whole(1), "most_records_of_a_patient": whole(1)}
 BEFORE: Shape = {"mu": number(0.0), "lift": none_or(number(1.0, 1e305))}
 FILE: Shape = {"sha256": HASH, "bytes": whole(1, 10**15)}

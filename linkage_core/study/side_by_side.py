@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from linkage_core.attacks.attackers import COSINE
+from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.mitigation import mechanisms
 from linkage_core.store.entry import Entry
 from linkage_core.study.design import UNSTATED, Preset, StudyRun, heads_of, strongest, training_cohort
@@ -43,6 +44,8 @@ def side_by_side(found: StudyRun) -> pd.DataFrame:
         row(f"held-out pairs, {role}", published, held, what="not given" if one is None else one.cohort)
     trained = mimic.records("finetune") if "finetune" in set(mimic.records()["split"]) else mimic.records()[:0]
     row("pairs that train the heads", "up to 333,152", len(trained), what=f"{mimic.cohort}; see design")
+    read = "; ".join(f"{one.cohort}: {labels_line(one.labels_note())}" for one in there)
+    row("labels of the 14 findings", UNSTATED, what=read)
     linkage = found.tables["linkage"]
     best = strongest(found)
     for role, entries in (("MIMIC-CXR", found.mimic), ("CheXpert Plus", found.chexpert)):

@@ -109,6 +109,19 @@ def test_the_ladder_shows_whole_numbers_and_guessing():
     assert any("N = 100, n = 500 images" in t for t in said)
 
 
+def test_an_interval_that_leaves_the_axis_ends_in_an_arrow():
+    rows = table(sizes=(100,))
+    options = {"out_of": 100, "labels": {m: m for m in LADDER}, "palette": palette.DARK}
+
+    def arrows():
+        figure = charts.ladder(rows, styles=palette.DARK.styles(LADDER), **options)
+        return [trace.y[0] for trace in figure.data if trace.marker.symbol == "arrow-left"]
+
+    assert arrows() == []
+    rows.loc[rows["model"] == LADDER[1], "recall_low"] = 0.0
+    assert arrows() == [1]
+
+
 def test_names_of_models_are_escaped():
     rows = table(models=("<img src=x>",))
     labels = {"<img src=x>": "<img src=x>"}
@@ -164,12 +177,12 @@ def test_csv_cells_cannot_run_as_formulas():
     text = ["=1+1", "+1", "-1", "@cmd", "\t=x", "plain", "", None]
     rows = pd.DataFrame({"=head": text, "number": [-1.5] * len(text)})
     lines = downloads.csv(rows).decode().splitlines()
-    assert lines[0] == "'=head,number"
-    assert lines[1:4] == ["'=1+1,-1.5", "'+1,-1.5", "'-1,-1.5"]
+    assert lines[0] == '"\'=head","number"'
+    assert lines[1:4] == ['"\'=1+1",-1.5', '"\'+1",-1.5', '"\'-1",-1.5']
     assert pd.read_csv(io.BytesIO(downloads.csv(rows)))["number"].eq(-1.5).all()
-    assert "plain,-1.5" in lines
+    assert '"plain",-1.5' in lines
     for start in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        assert f"'{start}1".encode() in downloads.csv(pd.DataFrame({"text": [f"{start}1"]})), start
+        assert f"'{start}1".replace("\r", "\n").encode() in downloads.csv(pd.DataFrame({"text": [f"{start}1"]})), start
 
 
 @pytest.mark.parametrize("measure", ["recall", "lift", "rank"])

@@ -103,12 +103,23 @@ def test_every_part_of_a_head_s_file_is_listed(neighbours: list[Entry]) -> None:
         *("mechanism", "says", "like", "head", "engine", "epsilon", "delta", "unit", "relation", "sigma", "q", "steps"),
         *("clip", "accountant", "public_size", "reproducible", "seed", "private", "sensitivity", "findings", "model"),
         *("weights_sha256", "trained_on", "versions", "delta_note", "claim", "scope", "rate", "momentum", "average"),
-        *("public", "reported_epsilon", "recipe"),
+        *("public", "reported_epsilon", "recipe", "labels"),
     }
     for mechanism in (*PRIVATE, "paper"):
         said = in_the_file(*kept(neighbours[0], mechanism))
         assert set(said) <= known
         assert set(said["trained_on"]) == {"cohort", "split", "synthetic"}
+
+
+def test_a_head_says_how_its_labels_were_asked_for(neighbours: list[Entry], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the site's choice alone: that some study has labels of its own depends on one patient."""
+    assert in_the_file(*kept(neighbours[0], oneshot.LABEL))["labels"] == "own"
+    assert "labels" not in in_the_file(*kept(neighbours[0], oneshot.MOMENT))
+    for source in ("from-text", "own and from-text"):
+        note = {"source": source, "own": "", "rules": "1"}
+        monkeypatch.setattr(Entry, "labels_note", lambda self, note=note: note)
+        for mechanism in (oneshot.LABEL, mechanisms.LABEL):
+            assert in_the_file(*kept(neighbours[0], mechanism))["labels"] == "from-text"
 
 
 def test_the_old_way_is_caught(neighbours: list[Entry], monkeypatch: pytest.MonkeyPatch) -> None:

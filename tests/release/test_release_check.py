@@ -371,7 +371,7 @@ def test_lists_of_parts_are_those_that_are_written(made: dict[str, Path]) -> Non
     listed = {name for path in made.values() for name in content_of(path)["files"]}
     assert listed == {folder.PAGE, *itertools.chain(*(kind.data_files for kind in KINDS.values()))}
     assert folder.NUMBER_BYTES == records._NUMBER_BYTES
-    assert set(content_of(made[STATISTICS])["cohort"]) == {"name", "model", "head", "synthetic"}
+    assert set(content_of(made[STATISTICS])["cohort"]) == {"name", "model", "head", "synthetic", "labels"}
 
 
 # ---------------------------------------------------------------------------------------------------------- any JSON

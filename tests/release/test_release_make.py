@@ -60,6 +60,22 @@ def content_of(path: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------ what is told
 
 
+def test_a_certificate_says_that_its_findings_were_read_from_text(
+    store: Store, toy: Entry, site: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = "read from the reports by rules"
+    options = Options("statistics", epsilon=1.0, public=store.open("open", MODEL), ledger=site["ledger"])
+    own = make(toy, tmp_path / "own", options).certificate
+    assert own.content["cohort"]["labels"] == "own"
+    assert not any(rules in line for line in own.content["sentences"])
+    monkeypatch.setattr(Entry, "labels_note", lambda self: {"source": "from-text", "own": "", "rules": "1"})
+    made = make(toy, tmp_path / "read", replace(options, epsilon=0.5))
+    assert made.certificate.content["cohort"]["labels"] == "from-text"
+    assert any(rules in line for line in made.certificate.content["sentences"])
+    assert rules in (made.path / folder.PAGE).read_text()
+    assert confirm(Ledger.open(site["ledger"], "toy"), made.path) == []
+
+
 def test_statistics_tell_nothing_of_images_without_noise(
     toy: Entry, site: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +96,7 @@ def test_statistics_tell_nothing_of_images_without_noise(
         options = Options("statistics", epsilon=1.0, ledger=book(toy, tmp_path / f"site{i}" / "book").path)
         path = make(toy, tmp_path / f"out{i}", options).path
         content = content_of(path)
-        assert set(content["cohort"]) == {"name", "model", "head", "synthetic"}
+        assert set(content["cohort"]) == {"name", "model", "head", "synthetic", "labels"}
         header = (path / statistics.SUMS).read_bytes()
         sums, page = content["files"][statistics.SUMS], content["files"][folder.PAGE]
         told.append((header[: int.from_bytes(header[:8], "little") + 8], sums.pop("bytes"), page.pop("bytes")))

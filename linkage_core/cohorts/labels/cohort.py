@@ -51,8 +51,14 @@ def with_text_labels(cohort: Cohort) -> Cohort:
     all of them, and a study without any label is read whole. "No Finding" is left out where another label of the study
     says otherwise. Reports that are not English are left without labels and counted.
 
-    Raises InputError where there is no text, or where half of the reports that are read are not English.
+    Raises InputError where there is no text, where half of the reports that are read are not English, or where the kind
+    of cohort has none in English.
     """
+    if cohort.language:
+        raise InputError(
+            f"The reports of {cohort.name} are {cohort.language}.",
+            "The rules read English alone: leave out --labels from-text; the cohort's own labels are used.",
+        )
     records = cohort.records
     own = records[list(LABELS)].notna()
     columns = tuple(label for label in LABELS if not own[label].any())
@@ -104,6 +110,20 @@ def labels_note(cohort: Cohort) -> dict[str, Any]:
         "findings": list(texts.findings),
         "not_english": texts.not_english,
     }
+
+
+def labels_way(note: Mapping[str, Any]) -> str:
+    """How labels were asked for, own or from-text, whatever the cohort holds: what may travel with a head or a release,
+    where `source` would say that somebody has labels.
+
+    >>> labels_way({"source": "own", "own": "chexpert", "rules": "1"})
+    'from-text'
+    """
+    return FROM_TEXT if "rules" in note or note["source"] == FROM_TEXT else OWN
+
+
+LABELS_WAY = {OWN: "the cohort's own", FROM_TEXT: "read from the reports by rules where a study has none of its own"}
+"""labels_way in words."""
 
 
 def labels_line(note: Mapping[str, Any]) -> str:
