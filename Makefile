@@ -4,6 +4,8 @@
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
 # make requirements: the requirements*.txt from pyproject.toml
 # make bench-check: ratios of processor time beside their peers, against those recorded; fails on a fall of a quarter
+# make lock: locks/*.txt, every package with its hashes; make app LOCKED=torch installs from them alone (SECURITY.md)
+# make audit-dependencies: licences of what is locked, and what is known against it (needs a network)
 # make soak: the long campaigns; their figures stand in benchmarks/
 
 PYTHON ?= python3
@@ -11,19 +13,21 @@ VENV ?= .venv
 PORT ?= 8501
 BIN = $(VENV)/bin
 PARITY = $(VENV)/parity
+## Empty: what fits requirements*.txt. torch or torch-cpu: the files of locks/ alone, by their hashes.
+LOCKED ?=
+HASHED = --require-hashes --no-deps
 
-.PHONY: app test lint unit parity package requirements bench-check soak browser clean help
+.PHONY: app test lint unit parity package requirements lock audit-dependencies bench-check soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
 app: $(VENV)/.base
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-## Two at a time: one of each pair mostly waits, or has one thread. Parity fills what the other tests leave of the cores.
+## At a time: some mostly wait, or have one thread. Parity fills what the other tests leave of the cores.
 test:
 	$(MAKE) -j2 --output-sync=line $(VENV)/.dev browser
-	$(MAKE) -j2 --output-sync=line lint $(PARITY)/.done
-	$(MAKE) -j2 --output-sync=line unit parity
+	$(MAKE) -j3 --output-sync=line lint unit parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -51,6 +55,12 @@ requirements:
 bench-check: $(VENV)/.dev
 	$(BIN)/python benchmarks/check.py
 
+lock: requirements $(VENV)/.dev
+	$(BIN)/python tools/lock.py
+
+audit-dependencies: $(VENV)/.dev
+	$(BIN)/python tools/dependencies.py
+
 soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python tests/mutations.py
@@ -61,7 +71,10 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/ceilings.py
+	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
+	$(BIN)/python benchmarks/sessions.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py
 	$(BIN)/python benchmarks/mitigation.py
@@ -79,6 +92,8 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/first_touch.py
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/bridge.py
+	$(BIN)/python benchmarks/real_towers.py
 
 browser:
 	@sh tests/browser/chromium.sh
@@ -91,15 +106,20 @@ $(VENV)/bin/python:
 
 ## Not compiled: Python compiles what is imported when it is first imported, and most modules of these packages never are.
 $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile \
+	  $(if $(LOCKED),$(HASHED) -r locks/$(LOCKED).txt -r locks/base.txt,-r requirements.txt)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
 	@$(BIN)/python -m linkage_core.ranking.kernels
 	@touch $@
 
 ## Tests start many processes, and some machines forbid Python to keep what it compiles (PYTHONDONTWRITEBYTECODE): here
 ## it is done, on all cores, but for the packages' own tests. What does not compile is not imported either.
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.base
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements-dev.txt
+## torchxrayvision is there for the tables in it, and never imported: what it needs (torchvision) stays away.
+$(VENV)/.dev: requirements-dev.txt requirements-real.txt $(VENV)/.base
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile \
+	  $(if $(LOCKED),$(HASHED) -r locks/dev.txt,-r requirements-dev.txt)
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -r requirements-real.txt \
+	  torchxrayvision==1.5.7
 	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ linkage_core explorer \
 	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
 	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from linkage_core.errors import LinkageError, StoreError
@@ -33,6 +34,24 @@ def sync_folder(folder: Path) -> None:
             _log.warning("The disk of %s syncs no folders: after a power cut its last files may be missing.", folder)
     finally:
         os.close(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that somebody asked for: whole, or as it was. What is no regular file (a pipe, a terminal) is written."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def lock(handle: int, path: Path, busy: LinkageError, *, shared: bool = False) -> None:

@@ -184,7 +184,9 @@ def write_json(content: Any, json_to: str | None) -> None:
     if json_to == "-":
         sys.stdout.write(text)
     else:
-        Path(json_to).write_text(text, encoding="utf-8")
+        from linkage_core.disk import write_whole
+
+        write_whole(Path(json_to), text.encode())
 
 
 @contextmanager
@@ -205,7 +207,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     from linkage_core.cli.console import messages, plain
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -219,7 +221,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
                 bars.console.print(plain(stage), soft_wrap=True)
                 return
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(plain(stage), total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield update
