@@ -53,7 +53,9 @@ def test_every_file_is_hashed_and_names_no_index() -> None:
         assert "index" not in text.splitlines()[0]
         blocks = re.split(r"\n(?=\S)", text.rstrip("\n"))
         for block in blocks:
-            assert re.match(r"[\w.-]+==\S+( ;[^\\]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\\n|$))+$", block), block[:80]
+            assert re.match(r"[\w.-]+==\S+( ;[^\\]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\\n|$))+$", block), block[
+                :80
+            ]
 
 
 def test_the_cpu_build_is_of_the_locked_version() -> None:

@@ -1,7 +1,7 @@
 """The licence of every locked package that is installed, and what is known against any: `make audit-dependencies`.
 
-Licences are read from the packages themselves, without a network. Vulnerabilities are looked up by pip-audit, which sends
-names and versions of public packages to a public service; without a network it says so, and nothing was checked.
+Licences are read from the packages themselves, without a network. Vulnerabilities are looked up by pip-audit, which
+sends names and versions of public packages to a public service; without a network it says so, and nothing was checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = (
     *("Apache", "MIT", "BSD", "ISC", "PSF", "Python Software Foundation", "Python-2.0", "MPL-2.0", "Mozilla Public"),
-    *("Zlib", "zlib", "HPND", "CC0", "Unlicense", "0BSD", "BSL-1.0", "CNRI", "NCSA", "MIT-CMU", "LGPL", "Public Domain"),
+    *(
+        "Zlib",
+        "zlib",
+        "HPND",
+        "CC0",
+        "Unlicense",
+        "0BSD",
+        "BSL-1.0",
+        "CNRI",
+        "NCSA",
+        "MIT-CMU",
+        "LGPL",
+        "Public Domain",
+    ),
 )
 """What may stand beside an Apache-2.0 project. LGPL and MPL bind whoever changes the package itself, not its users."""
 STATED = {
@@ -33,7 +46,7 @@ def locked(folder: Path = ROOT / "locks") -> dict[str, str]:
 
 
 def licence(name: str) -> str | None:
-    """What an installed package says of its licence, in a line; None where it is not installed, "" where it is silent."""
+    """What an installed package says of its licence, in a line; None where it is not installed, "" where silent."""
     try:
         package = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -54,7 +67,9 @@ def allowed(name: str, said: str) -> bool:
     """
     if any(name.startswith(known) for known in STATED):
         return True
-    parts = [part for part in re.split(r"\s+OR\s+", said) if not re.search(r"(?<!L)(?<!Lesser )GPL|General Public", part)]
+    parts = [
+        part for part in re.split(r"\s+OR\s+", said) if not re.search(r"(?<!L)(?<!Lesser )GPL|General Public", part)
+    ]
     lesser = "Lesser General Public" in said
     return lesser or any(word in part for part in parts for word in ALLOWED)
 
@@ -72,7 +87,9 @@ def main() -> int:
         stated = next((words for known, words in STATED.items() if name.startswith(known)), "")
         print(f"{'  ' if fits else '! '}{name} {version}: {said or 'says nothing'}{f' ({stated})' if stated else ''}")
     absent = len(locked()) - len(rows)
-    print(f"{len(rows)} licences, {sum(not fits for *_, fits in rows)} of them not allowed; {absent} not installed here.")
+    print(
+        f"{len(rows)} licences, {sum(not fits for *_, fits in rows)} of them not allowed; {absent} not installed here."
+    )
     bad = vulnerable()
     return int(bad or any(not fits for *_, fits in rows))
 

@@ -51,7 +51,9 @@ def bad_html(html: str) -> list[str]:
         if tag in {"script", "iframe", "base", "form", "link", "object", "meta", "svg", "math", "details"}:
             found.append(tag)
         for name, value in attributes.items():
-            if name.startswith("on") or (name in ("src", "href", "action") and re.match(r"\s*(\w+:)?//|java", value or "")):
+            if name.startswith("on") or (
+                name in ("src", "href", "action") and re.match(r"\s*(\w+:)?//|java", value or "")
+            ):
                 found.append(f"{tag} {name}={value}")
     return found
 
@@ -113,7 +115,10 @@ def faults(app: AppTest) -> list[tuple[str, str]]:
             elif kind == "plotly_chart" and name == "spec":
                 spec = json.loads(text)
                 bad = [
-                    f"{tag} in {one[:60]}" for one in leaves(spec) for tag, _ in Tags(one).found if tag not in TAGS_OF_CHARTS
+                    f"{tag} in {one[:60]}"
+                    for one in leaves(spec)
+                    for tag, _ in Tags(one).found
+                    if tag not in TAGS_OF_CHARTS
                 ]
             elif name in PLAIN or kind in ("bidi_component", "code", "arrow_data_frame") or name in ("json", "spec"):
                 bad = []
@@ -152,9 +157,7 @@ def test_a_note_of_a_head_and_a_running_title_are_no_markup(
         assert faults(app) == []
 
 
-def test_a_folder_that_is_called_so_is_no_markup(
-    ward: Path, tmp_path: Path, open_page: Callable[..., AppTest]
-) -> None:
+def test_a_folder_that_is_called_so_is_no_markup(ward: Path, tmp_path: Path, open_page: Callable[..., AppTest]) -> None:
     """Folders are named by this program, but a store may come from elsewhere."""
     name = f"![c](http:&#47;&#47;{ELSEWHERE}) :red[x]"
     (tmp_path / name).symlink_to(ward / "ward")
