@@ -52,6 +52,11 @@ TABLE = (
         DATA,
     ),
     Row(
+        *("identifiers", "identifiers", "identifiers"),
+        "Is a cohort de-identified at all? What identifies in headers, pixels and reports: counts by kind, no values.",
+        DATA,
+    ),
+    Row(
         *("embed", "cohorts", "embed"),
         "Frozen features of every image and report into the store. A run that was stopped goes on where it stood.",
         DATA,

@@ -38,7 +38,8 @@ KEPT = 1 << 27  # bytes of free memory a process keeps: to get them anew for eac
 LEAST_ROWS = 64  # fewer are not worth several processes: starting them would take longer
 
 Row = dict[str, Any]
-Read = Callable[[Row], Radiograph]
+Read = Callable[[Row], "Radiograph | np.ndarray"]
+"""What reads a row. An array is handed on as it is: what was looked for in a file, where it is not its pixels."""
 Picture = Callable[[np.ndarray], np.ndarray]
 """(height, width) uint16 shown values -> what an image tower is fed with, small; picklable, and without torch."""
 Reading = Radiograph | np.ndarray | ImageError
@@ -59,6 +60,8 @@ def read_one(read: Read, picture: Picture | None, row: Row) -> Told:
     """One row, here and now."""
     try:
         radiograph = read(row)
+        if isinstance(radiograph, np.ndarray):
+            return radiograph, ()
         return radiograph if picture is None else picture(radiograph.pixels), radiograph.notes
     except ImageError as error:
         return error, ()
