@@ -262,8 +262,19 @@ def unless_foreign(attacker: str, make: Callable[[], Any]) -> Any:
         return None
 
 
+def acts(attacker: str, held: Held) -> bool:
+    """Whether there is what an attacker goes by. A bridge needs features of encoders that share no space; where it is
+    their embeddings that are released, no other has anything to learn that a bridge does not."""
+    row = ATTACKERS[attacker]
+    if held.unpaired is None:
+        return not row.unpaired
+    return row.unpaired or attacker == COSINE or not held.unpaired.alone
+
+
 def _sensible(attacker: str, wanted: list[Known], held: Held) -> list[Known]:
     """Those of the wanted m that an attacker can act with."""
+    if not acts(attacker, held):
+        return []
     if not takes_m(attacker):
         return ["all"]
     n_own = len(held.own_group)

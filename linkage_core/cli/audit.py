@@ -85,6 +85,9 @@ def run(
         Literal["report", "text", "patient"] | None,
         typer.Option("--hit", help="Or one way: what is right; the own report, its text, its patient.", **MORE),
     ] = None,
+    ceilings: Annotated[
+        bool, typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings.", **MORE)
+    ] = False,
     gallery: Annotated[
         str | None,
         typer.Option("--gallery", help="Reports of these cohorts in place of the cohort's own decoys.", **MORE),
@@ -158,6 +161,7 @@ def run(
         "exposure": exposed,
         "fusion": fuse or one_way is not None,
         "sites": gallery is not None,
+        "ceilings": ceilings,
     }
     result = auditing.report(studies, sizes, ks)
     with progress_bars(quiet or json_to == "-") as progress:

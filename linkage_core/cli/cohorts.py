@@ -33,7 +33,7 @@ from linkage_core.cli.options import (
     target_parts,
     write_json,
 )
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +68,10 @@ def cohort(
     image_folder: ImageFolderOption = None,
     seed: SeedOption = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
+    ceilings: Annotated[
+        bool,
+        typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings, by pool size."),
+    ] = False,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
@@ -79,8 +83,9 @@ def cohort(
     For example:
         linkage cohort folder my-folder --rejects rejects.csv
         linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
+        linkage cohort padchest /data/padchest --no-images --ceilings
     """
-    from linkage_core import tables
+    from linkage_core import confirmed, tables
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
@@ -95,12 +100,22 @@ def cohort(
             check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
             progress=lambda done, total: progress("images", done, total),
         )
+    if found.root:
+        confirmed.confirm(found.root)
     summary = summarise(found)
+    if ceilings:
+        from linkage_core.audit import ceilings as by_reports
+
+        with progress_bars(quiet or json_to == "-") as progress:
+            limits, left_out = by_reports.of_cohort(found.records, progress=progress)
+        summary |= {"ceilings": {"rows": tables.rows(limits), "left_out": left_out}}
     write_json(summary, json_to)
     if rejects_to:
         rejects_to.write_bytes(tables.csv(found.rejects))
     if speaks(quiet, json_to):
         printing.cohort(summary)
+        if ceilings:
+            printing.audit_tables({"ceilings": limits}, {f"ceilings of {name}": why for name, why in left_out.items()})
         printing.rejects(found.rejects)
     bound_rejects(len(found.rejects), max_rejects)
 
@@ -234,20 +249,43 @@ def verify(
 ) -> None:
     """Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost.
 
+    What killed runs have left is named too; it is never read, and the next run that writes there removes it.
+
     For example:
         linkage verify phantom
     """
-    from linkage_core.cli.console import say
+    from linkage_core.cli.console import plain, say
 
     where = store_at(store)
+    if not where.root.is_dir():
+        raise InputError(f"There is no store at {where.root}.", "Give the folder that holds it: --store DIR")
     cohort_name, _, model = (target or "").partition("/")
-    cohorts = [cohort_name] if cohort_name else where.cohorts()
-    entries = [where.open(c, m) for c in cohorts for m in ([model] if model else where.required_models(c))]
-    findings = {f"{entry.cohort}/{entry.model}": entry.verify() for entry in entries}
+    unfinished = [] if model else where.unfinished(cohort_name or "*")
+    cohorts = [cohort_name] if cohort_name and not unfinished else where.cohorts()
+    cohorts = [one for one in cohorts if cohort_name in ("", one)]
+    if not cohorts and not unfinished:
+        raise InputError(f"The store {where.root} is empty: there is nothing to verify.", "Is it the right folder?")
+    findings: dict[str, list[str]] = {}
+    left: list[str] = []
+    for one in cohorts:
+        for name in [model] if model else where.required_models(one):
+            try:
+                entry = where.open(one, name)
+            except StoreError as error:
+                if model:
+                    raise
+                findings[f"{one}/{name}"] = [error.what]
+                continue
+            findings[f"{entry.cohort}/{entry.model}"] = entry.verify()
+            left += entry.leftovers()
+    if unfinished:
+        findings["without a manifest"] = unfinished
     write_json(findings, json_to)
     if speaks(quiet, json_to):
-        for name, found in findings.items():
-            say(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"))
+        for shown, found in findings.items():
+            say(f"{plain(shown)}: " + ("as written" if not found else f"{len(found)} damaged"))
+        for one in left:
+            say(plain(one))
     damaged = [finding for found in findings.values() for finding in found]
     if damaged:
         raise InputError(
@@ -290,6 +328,9 @@ def phantom_build(
             "mechanism on the finetuning split, attacked and used. About an hour; a killed run goes on.",
         ),
     ] = False,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Embed and count again with the four encoders as they are.")
+    ] = False,
     scale: Annotated[str, typer.Option("--scale", help="full, or small for a trial of seconds.")] = "full",
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -307,8 +348,10 @@ def phantom_build(
         options["seed"] = seed
     if splits:
         options["splits"] = tuple(parts_of(splits, "--splits"))
-    if lab and splits:
-        raise InputError("--lab and --splits were given.", "Give one of them.")
+    if (lab and splits) or (keep_models and (lab or splits)):
+        raise InputError("--lab, --splits and --keep-models exclude each other.", "Give one of them.")
+    if keep_models:
+        options["keep_models"] = True
     with progress_bars(quiet) as progress:
         (building.build_lab if lab else building.build)(store_at(store, writes=True).root, progress=progress, **options)
     if speaks(quiet, None):

@@ -274,7 +274,7 @@ def attack(
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
 
-        printing.attack(content, entry.synthetic)
+        printing.attack(content, entry)
         _attack_next(target, head, game, knows)
 
 
@@ -433,7 +433,7 @@ def _epsilon(value: str | None, mechanism: str) -> float:
 
 def _done(record: dict[str, Any], paths: list[Path], labelled: Entry | None) -> None:
     """labelled: whose labels the head has learnt, if it has learnt any."""
-    from linkage_core.cli.console import plain, say
+    from linkage_core.cli.console import plain, say, strong
     from linkage_core.cohorts.labels.cohort import labels_line
     from linkage_core.store.seen import trained_words
 
@@ -449,7 +449,7 @@ def _done(record: dict[str, Any], paths: list[Path], labelled: Entry | None) -> 
     if "epsilons" in record:
         figures = ", ".join(f"{name.upper()} {value:.4g}" for name, value in record["epsilons"].items() if value)
         say(f"epsilon of this noise by each accountant: {figures}")
-    say(f"[bold]Guarantee:[/bold] {plain(record['claim'])}.")
+    say(strong("Guarantee:"), f"{plain(record['claim'])}.")
     if "scope" in record:
         say(f"It covers {plain(record['scope'])}.")
     if trained := trained_words(record):
@@ -457,7 +457,7 @@ def _done(record: dict[str, Any], paths: list[Path], labelled: Entry | None) -> 
     if labelled:
         say(plain(f"Labels: {labels_line(labelled.labels_note())}."))
     for one in record.get("cautions", ()):
-        say(f"[bold]{plain(one)}[/bold] Trained all the same; this is said here alone.")
+        say(strong(plain(one)), "Trained all the same; this is said here alone.")
     first = paths[0]
     say(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
 
@@ -553,7 +553,7 @@ def canary(
     said = {"mechanism": mechanism, "claimed": run.record(), **asdict(found), "refuted": refuted}
     write_json(said, json_to)
     if speaks(quiet, json_to):
-        from linkage_core.cli.console import say
+        from linkage_core.cli.console import say, strong
 
         say(
             f"Claimed epsilon {run.epsilon:.3g} at delta {delta:.1g}. With {found.n_canaries:,} planted patients, "
@@ -561,7 +561,7 @@ def canary(
             f"confidence {found.level:.0%}."
         )
         say(
-            "[bold]The claim is refuted: do not use this implementation.[/bold]"
+            strong("The claim is refuted: do not use this implementation.")
             if refuted
             else "The claim stands, which proves nothing: the bound is one-sided."
         )

@@ -182,7 +182,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     from linkage_core.cli.console import messages, plain
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -196,7 +196,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
                 bars.console.print(plain(stage), soft_wrap=True)
                 return
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(plain(stage), total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield update

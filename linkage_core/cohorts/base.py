@@ -105,6 +105,7 @@ class Cohort:
     understood: Understood = field(default_factory=Understood)
     text_labels: TextLabels | None = None  # where labels were asked of the reports (--labels from-text)
     seen: dict[str, Any] = field(default_factory=dict)
+    language: str = ""  # of the reports, where the kind says that it is not English
 
     def rows(self, split: str = "all") -> pd.DataFrame:
         """The records of one split, or of all."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi
+from linkage_core import confirmed
+from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi, padchest
 from linkage_core.cohorts.base import Cohort, text_key
 from linkage_core.cohorts.labels.cohort import FROM_TEXT, with_text_labels
 from linkage_core.errors import ImageError, InputError
@@ -23,6 +25,7 @@ FILE_KINDS: dict[str, Callable[..., Cohort]] = {
     mimic_cxr.KIND: mimic_cxr.read,
     mimic_cxr.KIND_JPG: mimic_cxr.read_jpg,
     chexpert_plus.KIND: chexpert_plus.read,
+    padchest.KIND: padchest.read,
 }
 PHANTOM_SITES = {"phantom": "A", "phantom-site-b": "B"}
 KINDS = (*FILE_KINDS, *PHANTOM_SITES)
@@ -111,6 +114,13 @@ class Source:
                 )
             what = f"The images of {self.cohort['name']} are no longer at {root}."
             raise ImageError("missing-file", what, "Put the folder back, or embed the cohort from where it is now.")
+        if not confirmed.is_confirmed(Path(root)):
+            raise ImageError(
+                "unconfirmed-root",
+                f"The store says that the images of {self.cohort['name']} lie in {root}; nobody has confirmed that "
+                "here, so nothing there is opened.",
+                f"If that is right: linkage cohort {kind} {shlex.quote(str(root))} --no-images",
+            )
         return files.read_below(Path(root), row)
 
     def read_report(self, study_id: str, report_key: str = "") -> str | None:
@@ -150,6 +160,8 @@ def _seed(cohort: Mapping[str, Any]) -> int:
 def _reports_again(cohort: Mapping[str, Any]) -> dict[str, str]:
     """Every report of a cohort on disk; none where it can no longer be read."""
     if cohort["kind"] not in FILE_KINDS or not cohort.get("root"):
+        return {}
+    if not confirmed.is_confirmed(Path(cohort["root"])):
         return {}
     options = dict(cohort.get("options", {}))
     if "headers" in options:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from linkage_core import confirmed
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
 from linkage_core.cohorts.identifiers.check import Checked, check
 from linkage_core.cohorts.labels.cohort import labels_note
@@ -23,8 +24,8 @@ from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, identity
 from linkage_core.images.notes import sentences
 from linkage_core.progress import Progress, silent
-from linkage_core.store import files
-from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name
+from linkage_core.store import files, whose
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name, new_name
 
 SHARD_ROWS = 1024
 BATCH = 64
@@ -63,7 +64,10 @@ def embed(
             f"Cohort {cohort.name} has no image with a report.",
             f"{len(cohort.rejects)} rows were rejected: see `linkage cohort {cohort.kind} ...`.",
         )
-    path = store.root / folder_name(cohort.name) / folder_name(encoder.name)
+    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(encoder.name))
+    whose.refuse_name(path.parent.name, synthetic=cohort.synthetic)
+    if cohort.root:
+        confirmed.confirm(cohort.root)
     described, heads = encoder.describe(), encoder.heads()
     recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
     with files.writing(path):
@@ -122,6 +126,7 @@ def import_arrays(
     They become features under identity heads. Rows of one study must carry the same text vector. A zero vector, NaN,
     another length or another dimension is an InputError that names the row.
     """
+    whose.refuse_name(folder_name(cohort.name), synthetic=cohort.synthetic)
     records = cohort.records
     for name, array in (("image", images), ("text", texts)):
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
@@ -133,12 +138,13 @@ def import_arrays(
                 f"The {name} array has {len(array)} rows, the record table {len(records)}.",
                 "Rows are aligned: row i of the array belongs to row i of the table.",
             )
-        norms = np.linalg.norm(array.astype(np.float64), axis=1)
-        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+        kept = array.astype(np.float32)  # as they are stored: 1e-44 has no direction left there
+        norms = np.linalg.norm(kept, axis=1)
+        bad = np.flatnonzero(~np.isfinite(norms) | (norms < np.finfo(np.float32).tiny))
         if len(bad):
             raise InputError(
                 f"The {name} array's row {bad[0]} (record {records['record_id'].iloc[bad[0]]}) is zero or holds NaN "
-                f"or infinity; {len(bad)} such rows.",
+                f"or infinity, in single precision; {len(bad)} such rows.",
                 "Leave these records out of the arrays and the table, or embed them again.",
             )
     if images.shape[1] != texts.shape[1]:
@@ -159,7 +165,7 @@ def import_arrays(
     records = with_report_columns(records)
     # without text, or where equal texts come with unequal vectors, the vector itself says which reports are identical
     records["report_key"] = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in np.ascontiguousarray(texts)]
-    path = store.root / folder_name(cohort.name) / folder_name(model)
+    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(model))
     recipe = _digest([fingerprint(records), hashlib.sha256(images.tobytes() + texts.tobytes()).hexdigest()])
     with files.writing(path):
         shards = []

@@ -333,6 +333,7 @@ def _attacked(
         (release, attacker, m)
         for release in (EVERYTHING, EMBEDDINGS)
         for attacker in allowed(release, name)
+        if attack.acts(attacker, held)
         for m in (known if ATTACKERS[attacker].by_m else ("all",))
         if m == "all" or m < len(held.own_group)
     ]
@@ -348,7 +349,8 @@ def _attacked(
         if one is not None:
             by_release.setdefault(release, []).append(replace(one, release=release))
     if name == OFF_THE_SHELF:
-        raw = [one for attacker in allowed(IMAGES) if (one := one_of_all(attacker, IMAGES, "all")) is not None]
+        able = [attacker for attacker in allowed(IMAGES) if attack.acts(attacker, held)]
+        raw = [one for attacker in able if (one := one_of_all(attacker, IMAGES, "all")) is not None]
         # whoever has the images can make the public embeddings too
         public = [replace(one, release=IMAGES) for one in by_release[EVERYTHING] if one.m == "all"]
         by_release[IMAGES] = [*raw, *public]

@@ -202,6 +202,21 @@ def distinct(candidates: np.ndarray, match: np.ndarray) -> tuple[np.ndarray, np.
     return rows[first[order]], column_of, np.bincount(column_of, minlength=len(order)).astype(np.int32)
 
 
+def identical_counts(
+    code: np.ndarray, match: np.ndarray, query_group: np.ndarray, candidate_group: np.ndarray
+) -> MatchCounts:
+    """Counts of somebody who knows the match's code: candidates of other groups with the same code are level with it,
+    no other is better.
+
+    code, candidate_group (n_candidates,) and match, query_group (n_queries,) integers; groups are 0, 1, ... of both.
+    """
+    n_groups = int(candidate_group.max()) + 1
+    pairs, n_pairs = np.unique(code * n_groups + candidate_group, return_counts=True)
+    own = n_pairs[np.searchsorted(pairs, code[match] * n_groups + query_group)]
+    eligible = len(code) - np.bincount(candidate_group, minlength=n_groups)[query_group]
+    return MatchCounts(np.zeros(len(match), dtype=np.int64), np.bincount(code)[code[match]] - own, eligible)
+
+
 def own_candidates(
     match: np.ndarray, groups: tuple[np.ndarray, np.ndarray] | None, n_candidates: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from linkage_core.errors import ImageError
 from linkage_core.images import kinds
 from linkage_core.images.dicom import PYDICOM_ERRORS, read_header
 from linkage_core.images.pixels import Radiograph
-from linkage_core.images.read import MAX_FILE_BYTES, PILLOW_ERRORS, inside
+from linkage_core.images.read import PILLOW_ERRORS, file_bytes, inside
 
 FLAGS = DICOM, REMOVED, SEEN, UNSEEN = range(4)
 """Is a DICOM file; says that it was de-identified; its pixels were looked at; they could not be."""
@@ -38,13 +38,7 @@ def look(read_image: Callable[[Any], Radiograph], root: Path | None, row: Mappin
     """
     told = np.zeros(WIDTH + len(attributes()), np.uint8)
     if root is not None:
-        path = inside(root, str(row["image"]))
-        try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise ImageError("too-large", f"{path} is too large.", "Check what this file is.")
-            data = path.read_bytes()
-        except OSError as error:
-            raise ImageError("missing-file", f"{path} cannot be read: {error}.", "Check the path.") from error
+        data = file_bytes(inside(root, str(row["image"])))
         if data.startswith((kinds.PNG, kinds.JPEG)):
             told[PLACE["file text"]] = beside_pixels(data)
         else:
