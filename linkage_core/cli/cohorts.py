@@ -300,7 +300,7 @@ def pull(
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Download a model into the user's own cache. The only command that opens a connection.
+    """Download a model into the user's own cache. Only this and bundle open a connection.
 
     For example:
         linkage pull clip

@@ -191,6 +191,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "ledger confirm": ("book out", 0),
         "app": ("--no-browser", 2),
         "pull": ("nowhere", 2),
+        "bundle": ("bundled --python 4", 2),
         "report": ("toy/m --out report.html --pool-size 10", 0),
         "attack": ("toy/m --known 0 --pool-size 10", 0),
         "utility": ("toy/m", 0),
@@ -204,7 +205,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "doctor": ("", 0),
     }
     assert set(asked) == {" ".join(words(row)) for row in WORKING}
-    no_store = {"identifiers", "phantom export", "ledger verify", "ledger confirm"}
+    no_store = {"bundle", "identifiers", "phantom export", "ledger verify", "ledger confirm"}
     steps = [
         (
             name,
