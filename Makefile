@@ -2,6 +2,7 @@
 # make test: the environment, Chromium, then lint, types and every test
 # make parity: encoders beside the models' own code, in an environment of their own (part of make test)
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
+# make sbom: beside the package in dist/, its bill of materials, third-party licences and SHA256SUMS
 # make requirements: the requirements*.txt from pyproject.toml
 # make soak: the long campaigns; their figures stand in benchmarks/
 
@@ -11,7 +12,7 @@ PORT ?= 8501
 BIN = $(VENV)/bin
 PARITY = $(VENV)/parity
 
-.PHONY: app test lint unit parity package requirements soak browser clean help
+.PHONY: app test lint unit parity package sbom requirements soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
@@ -43,6 +44,9 @@ package: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
+sbom: $(VENV)/.dev
+	$(BIN)/python tools/sbom.py
+
 requirements:
 	$(PYTHON) tools/requirements.py
 
@@ -56,6 +60,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/identifiers.py
 	$(BIN)/python benchmarks/ceilings.py
 	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
