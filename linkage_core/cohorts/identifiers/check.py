@@ -87,7 +87,7 @@ def check(cohort: Cohort, *, words_in: int = 0, progress: Steps | None = None, w
     with_words = _draw(np.flatnonzero(drawn), words_in if tesseract else 0, len(records))
     at = np.flatnonzero(has_image | with_words)
     read = partial(files.look, cohort.read_image, cohort.root)
-    rows = ({**_row(records, place), "words": bool(with_words[place])} for place in at)
+    rows = ({**_row(records, int(place)), "words": bool(with_words[place])} for place in at)
     counts = np.zeros((2, len(attributes())), np.int64)
     flags = np.zeros(len(files.FLAGS), np.int64)
     unread = 0
