@@ -92,7 +92,7 @@ class Load:
             try:
                 with Session(self.port, cookie=self.cookie) as session:
                     while time.monotonic() < ends:
-                        told = session.run(*rng.choice(asked))
+                        told = session.run(*rng.choice(asked), timeout=300)
                         with lock:
                             took.append(told.seconds)
                             errors.extend(told.exceptions if told.finished else ["not finished"])

@@ -196,8 +196,10 @@ class Door:
     def _why_not_here(self, path: str, shown: bool) -> str:
         if path.rstrip("/").endswith(CLOSED):
             return "Not found."
-        before, _, name = path.rpartition("/")
-        if before.endswith("/media") and not shown and name not in self._told:
+        parts = [part for part in path.split("/") if part]
+        place = parts.index("media") if "media" in parts else len(parts)
+        of_a_page = place < len(parts) and parts[:place][-1:] != ["static"]  # fonts lie in static/media
+        if of_a_page and not shown and "/".join(parts[place + 1 :]) not in self._told:
             return "Not found."  # a file of a session that has shown the token
         return ""
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-MOST_BYTES = 120 * 2**20
+MOST_BYTES = 224 * 2**20
 """Of everything held together. What a page needs is made again where it had to go."""
 MEASURED_EVERY = 3.0
 """Seconds between two looks at how large everything is: what is held grows as it is used."""

@@ -40,12 +40,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Lab:
-    """lab.heads, lab.linkage, lab.utility and games.games of one entry."""
+    """lab.heads, lab.linkage, lab.utility and games.games of one entry; `damaged`: a sentence for each head that has
+    no row in them, for its file is not what was written."""
 
     heads: pd.DataFrame
     linkage: pd.DataFrame
     utility: pd.DataFrame
     games: pd.DataFrame
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -364,7 +366,8 @@ def exposed_groups(cohort: str, model: str, pool_size: int, by: str) -> pd.DataF
 def lab_tables(cohort: str, model: str) -> Lab:
     """The tables of the mitigation lab, kept. Read only."""
     opened = entry(cohort, model)
-    return Lab(measured.heads(opened), measured.linkage(opened), measured.utility(opened), games.games(opened))
+    tables = measured.heads(opened), measured.linkage(opened), measured.utility(opened), games.games(opened)
+    return Lab(*tables, tuple(measured.damaged_heads(opened)))
 
 
 @remembered()

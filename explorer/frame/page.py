@@ -63,14 +63,21 @@ _PLACE = re.compile(rf"(?<![\w.~>/-])/(?!\s)(?:{_PART}/)+(?=[^\s/])")
 
 
 def without_places(text: str) -> str:
-    """A sentence in which files go by their names: where they lie on this machine is nobody's business on a page.
-
-    Commands in backticks stay as they are: they are to be typed.
+    """A sentence in which files go by their place in the store, others by their names: where they lie on this machine
+    is nobody's business on a page. Commands in backticks stay as they are: they are to be typed.
 
     >>> without_places("/data/ward 7/in/MUELLER.png is not a file. Try `cp -r /opt/a/store .` or 1/2.")
     'MUELLER.png is not a file. Try `cp -r /opt/a/store .` or 1/2.'
     """
-    return "`".join(part if i % 2 else _PLACE.sub("", part) for i, part in enumerate(text.split("`")))
+    root = kept.store_root()
+    stores = {f"{place}/" for place in (root, root.resolve()) if place != place.parent}
+
+    def bare(part: str) -> str:
+        for place in stores:
+            part = part.replace(place, "")
+        return _PLACE.sub("", part)
+
+    return "`".join(part if i % 2 else bare(part) for i, part in enumerate(text.split("`")))
 
 
 def marked(text: str) -> str:

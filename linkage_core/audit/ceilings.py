@@ -132,7 +132,7 @@ def ceiling(queries: pd.DataFrame, of: Known) -> Ceiling | str:
         return why
     code = known.groupby(list(of.columns), dropna=False, sort=False).ngroup().to_numpy()
     group = pd.factorize(known["patient_id"])[0]
-    match, each = known.index.get_indexer(queries["study_id"]), np.arange(len(known))
+    match, each = known.index.get_indexer(pd.Index(queries["study_id"])), np.arange(len(known))
     sizes, again = np.bincount(code), identical_counts(code, each, group, group).n_tied > 0
     counts = identical_counts(code, match, group[match], group)
     return Ceiling(of, counts, float(again.mean()), len(sizes), int(sizes.max()))

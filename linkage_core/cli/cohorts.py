@@ -9,6 +9,7 @@ import typer
 
 from linkage_core.cli.options import (
     HOW,
+    MORE,
     RANDOM,
     WHICH,
     ImageFolderOption,
@@ -17,6 +18,7 @@ from linkage_core.cli.options import (
     LabelsOption,
     MaxRejectsOption,
     NameOption,
+    PartOption,
     QuietOption,
     RootArgument,
     SectionOption,
@@ -26,6 +28,7 @@ from linkage_core.cli.options import (
     before_command,
     bound_rejects,
     given_only,
+    part_done,
     parts_of,
     progress_bars,
     speaks,
@@ -70,7 +73,7 @@ def cohort(
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
     ceilings: Annotated[
         bool,
-        typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings, by pool size."),
+        typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings.", **MORE),
     ] = False,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
     max_rejects: MaxRejectsOption = None,
@@ -85,7 +88,7 @@ def cohort(
         linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
         linkage cohort padchest /data/padchest --no-images --ceilings
     """
-    from linkage_core import confirmed, tables
+    from linkage_core import confirmed, disk, tables
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
@@ -111,7 +114,7 @@ def cohort(
         summary |= {"ceilings": {"rows": tables.rows(limits), "left_out": left_out}}
     write_json(summary, json_to)
     if rejects_to:
-        rejects_to.write_bytes(tables.csv(found.rejects))
+        disk.write_whole(rejects_to, tables.csv(found.rejects))
     if speaks(quiet, json_to):
         printing.cohort(summary)
         if ceilings:
@@ -144,6 +147,7 @@ def embed(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes that read images; default: one a core.", **HOW)
     ] = None,
+    part: PartOption = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -161,8 +165,11 @@ def embed(
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.embed.embedding import embed as run
+    from linkage_core.embed.embedding import embed_part, shard_numbers
     from linkage_core.encoders.registry import load_encoder
+    from linkage_core.parts import part_of
 
+    which = None if part is None else part_of(part)  # before the cohort is read
     if not model:
         raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
     # the phantom is drawn at any size; its own encoders see it at the size they were trained on
@@ -176,20 +183,22 @@ def embed(
     where = store_at(store, writes=True)
     encoder = load_encoder(model, store_root=where.root, device=device)
     notes: list[str] = []
+    how: dict[str, Any] = {"dtype": dtype, "store_text": store_text, "rebuild": rebuild, "workers": workers}
     with progress_bars(quiet or json_to == "-") as progress:
-        entry = run(
-            found,
-            encoder,
-            where,
-            dtype=dtype,
-            store_text=store_text,
-            rebuild=rebuild,
-            progress=progress,
-            workers=workers,
-            tell=notes.append,
-        )
+        how |= {"progress": progress, "tell": notes.append}
+        if part is not None:
+            made, missing = embed_part(found, encoder, where, which, **how)
+        else:
+            entry = run(found, encoder, where, **how)
     if speaks(quiet, json_to):
         printing.notes(notes)
+    if part is not None:
+        target = f"{found.name}/{encoder.name}"
+        write_json({"entry": target, "part": part, "missing_shards": missing}, json_to)
+        if speaks(quiet, json_to):
+            part_done(which, target, "embedded", shard_numbers(missing), f"linkage audit {target}")
+        bound_rejects(len(made.rejects()) if made else 0, max_rejects)
+        return
     _count(entry)
     rejects = entry.rejects()
     _entry_done(found, entry, rejects, quiet, json_to)

@@ -192,10 +192,11 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
     )
     for row in result["rows"]:
         interval = "-" if row["recall_low"] is None else f"{row['recall_low']:.2%} to {row['recall_high']:.2%}"
+        rank = "-" if row["median_rank"] is None else f"{row['median_rank']:,.1f}"
         size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
         table.add_row(
             *(row["model"], size, str(row["k"]), f"{row['recall']:.2%}", interval, f"{row['chance']:.3%}"),
-            *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", f"{row['median_rank']:,.1f}", f"{row['n_queries']:,}"),
+            *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", rank, f"{row['n_queries']:,}"),
             f"{row['n_excluded']:,}",
         )
     say(table)
@@ -204,6 +205,10 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
     for one in studies:
         if one.hard_negatives:
             say(*_label_matched(one.model, result["provenance"][f"{one.cohort}/{one.model}"]))
+    if first.sampled:
+        say(f"Sampled: {first.sampled}.", highlight=False)
+        say("Intervals over patients hold what the draw adds. It measures cosine similarity alone.")
+        return
     say(
         f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
         "It measures cosine similarity alone: another attacker may do better.",

@@ -352,8 +352,8 @@ def _report_files(folder: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
                 for member in members.infolist():
                     named = _REPORT_NAME.fullmatch(member.filename)
                     if named and named[1] in wanted and member.file_size <= MAX_REPORT_BYTES:
-                        text = bounded.member_bytes(members, member, MAX_REPORT_BYTES)
-                        yield named[1], text.decode("utf-8", "replace")
+                        content = bounded.member_bytes(members, member, MAX_REPORT_BYTES)
+                        yield named[1], content.decode("utf-8", "replace")
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} cannot be read: {error}.", "Download it again.") from error
         return

@@ -160,14 +160,15 @@ def _own_labels(values: pd.Series, path: Path) -> pd.Series:
     found: dict[str, str] = {}
     unknown: dict[str, str] = {}
     for value in values.unique():
-        words = _listed(value)
-        if words is None:
+        listed = _listed(value)
+        if listed is None:
             row = int(np.argmax((values == value).to_numpy())) + 1
             raise InputError(
                 f"{path}, row {row}: Labels are {value[:60]!r}.", "They are a list such as ['normal']: download again."
             )
-        words = {word for one in words if (word := " ".join(one.lower().split()))}
-        unknown |= dict.fromkeys(words - mapping().keys(), value)
+        words = {word for one in listed if (word := " ".join(one.lower().split()))}
+        for word in sorted(words - mapping().keys()):
+            unknown.setdefault(word, value)
         found[value] = "|".join(sorted(words))
     if unknown:
         named = ", ".join(repr(word[:40]) for word in list(unknown)[:5])

@@ -31,9 +31,8 @@ class Code:
 UNPAIRED = {"efficientnet-lite0-minilm": ("efficientnet-lite0", "minilm")}
 """Towers out of packages, side by side, that were never trained together: name -> keys of packaged.PACKAGED."""
 
-NAMED: dict[str, Code] = dict.fromkeys(PHANTOM, Code("phantom", "load_phantom")) | dict.fromkeys(
-    UNPAIRED, Code("unpaired", "load_unpaired")
-)
+NAMED: dict[str, Code] = dict.fromkeys(PHANTOM, Code("phantom", "load_phantom"))
+NAMED |= dict.fromkeys(UNPAIRED, Code("unpaired", "load_unpaired"))
 """Models of our own, and those that packages hold: name -> function of (name, root of the store) that loads it. They
 run on the processor."""
 

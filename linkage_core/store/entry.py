@@ -29,6 +29,7 @@ from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store import sealed, whose
 from linkage_core.store.files import (
     SCHEMA,
+    WAIT,
     _digest_json,
     _hash,
     note_of_table,
@@ -289,6 +290,12 @@ class Entry:
     def rejects(self) -> pd.DataFrame:
         return read_table(self._checked("rejects.parquet"))
 
+    def identifying(self) -> pd.DataFrame:
+        """What the check for identifiers found: record_id, kind, level; no rows where there was none (see manifest)."""
+        if "identifiers.parquet" not in self.manifest["files"]:
+            return pd.DataFrame({"record_id": [], "kind": [], "level": []}, dtype=str)
+        return read_table(self._checked("identifiers.parquet"))
+
     def stored_reports(self) -> dict[str, str]:
         """Report text by study id; empty unless the user asked for it to be stored."""
         if "reports.parquet" not in self.manifest["files"]:
@@ -367,7 +374,7 @@ class Entry:
 
         site: what is known of the file at the site alone; it stands in the manifest, in place of what stood there.
         """
-        with writing(self.path):
+        with writing(self.path, WAIT):
             now = self.again().manifest  # others may have written
             if relative in now["files"] and not replace:
                 raise InputError(

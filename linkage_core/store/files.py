@@ -7,7 +7,10 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import logging
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,10 +27,14 @@ import safetensors.numpy
 from linkage_core import shipped
 from linkage_core.cohorts.base import IDS
 from linkage_core.disk import lock, sync_folder
-from linkage_core.errors import StoreError
+from linkage_core.errors import BusyError, StoreError
 from linkage_core.heads import Heads
 
 SCHEMA = 1
+WAIT = 3600.0
+"""Seconds that finished work waits for another run."""
+_PAUSE = 0.1
+_log = logging.getLogger(__name__)
 _NOTE = b"linkage"
 """Of a Parquet file's metadata: a note of ours."""
 
@@ -78,6 +85,16 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise StoreError(f"{path} is no whole safetensors file ({error}).", "Delete it and make it again.") from error
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """The note of a safetensors file, without its tensors."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            note = json.loads((file.metadata() or {}).get("note", "{}"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise StoreError(f"{path} is no whole safetensors file ({error}).", "Delete it and make it again.") from error
+    return note if isinstance(note, dict) else {}
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -142,7 +159,7 @@ def _replace(path: Path, content: bytes) -> None:
     Only the user may read it, and list the folders that are made for it: report text and patients' ids stand there.
     """
     private_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # other machines have the same process ids
     try:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
             file.write(content)
@@ -162,18 +179,48 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold an entry for writing, and clear what killed writers left.
 
-    StoreError if another process holds it, if the disk keeps no locks, or if it came with the package.
+    wait: seconds for another run that holds it, where the work is done and would be lost. BusyError if it holds on,
+    StoreError if the disk keeps no locks, or if it came with the package.
     """
     shipped.refuse_to_write(path)
     private_folder(path)
     with os.fdopen(os.open(path / ".lock", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        lock(file.fileno(), path, StoreError(f"Another run is writing {path}.", "Wait until it is done, or stop it."))
+        _locked(file.fileno(), path, wait)
         for leftover in path.rglob(".*.tmp"):
             leftover.unlink()
         yield
+
+
+@contextmanager
+def sharing(path: Path) -> Iterator[None]:
+    """Hold an entry to add files that nobody else alters, beside others who do the same. Errors as of `writing`."""
+    shipped.refuse_to_write(path)
+    private_folder(path)
+    # a network disk asks for reading where a lock is shared
+    with os.fdopen(os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o600), "r+") as file:
+        lock(file.fileno(), path, _busy(path), shared=True)
+        yield
+
+
+def _busy(path: Path) -> BusyError:
+    return BusyError(f"Another run is writing {path}.", "Wait until it is done, or stop it.")
+
+
+def _locked(handle: int, path: Path, wait: float) -> None:
+    until, said = time.monotonic() + wait, False
+    while True:
+        try:
+            return lock(handle, path, _busy(path))
+        except BusyError:
+            if time.monotonic() >= until:
+                raise
+        if not said:
+            _log.warning("Another run is writing %s: what was made is kept when it is done.", path)
+            said = True
+        time.sleep(_PAUSE)
 
 
 def private_folder(path: Path) -> None:

@@ -41,7 +41,10 @@ def whole(content: bytes) -> bool | None:
 
 def problem(path: Path, content: bytes | None = None) -> str:
     """What is wrong with a file under `ranks/`; "" for nothing."""
-    content = path.read_bytes() if content is None else content
+    try:
+        content = path.read_bytes() if content is None else content
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})."
     note = path.with_suffix(".json")
     right = whole(content)
     if right is None and note.is_file():

@@ -17,8 +17,10 @@ import pytest
 import streamlit as st
 
 from explorer import serve
+from explorer.examples import gallery
 from explorer.frame import access, frame, kept, visitor
 from explorer.frame.door import MARK, Door, Keys, origin_of
+from explorer.frame.page import without_places
 from linkage_core.errors import InputError, StoreError
 from linkage_core.store.entry import Store
 
@@ -165,6 +167,9 @@ def test_a_stranger_gets_the_files_that_strangers_were_told_of(door: Door, behin
     ask(door, "websocket", origin=OWN, cookie=COOKIE)
     assert [ask(door, path=f"/media/{name}")[0] for name in ("aaaa1111.png", "bbbb2222.png")] == [200, 404]
     assert ask(door, path="/media/bbbb2222.png", cookie=COOKIE)[0] == 200
+    for other in ("//media/bbbb2222.png", "/media//bbbb2222.png", "/media/bbbb2222.png/", "/app/media/bbbb2222.png"):
+        assert ask(door, path=other)[0] == 404
+    assert ask(door, path="/static/media/font.woff2")[0] == 200, "what every page is drawn with"
 
 
 def test_a_proxy_serves_it_under_its_own_name_alone(behind: Behind) -> None:
@@ -398,3 +403,12 @@ def test_killed_writers_leave_whole_lines_and_take_none_away(tmp_path: Path) -> 
     for i in range(2):
         mine = [name for name in names if name.startswith(f"{i}-")]
         assert mine == [f"{i}-{n}" for n in range(len(mine))]
+
+
+def test_no_page_says_where_a_file_lies_on_this_machine(store_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINKAGE_STORE", str(store_root))
+    entry = Store(store_root).open("our-hospital", "phantom-radiology")
+    payload = gallery.radiograph(entry, entry.records().iloc[0], None)
+    assert str(store_root) not in payload.decode(errors="replace")
+    said = f"{store_root}/our-hospital/m/lab/linkage.parquet was altered; /data/ward 7/films/MUELLER.png is not a file."
+    assert without_places(said) == "our-hospital/m/lab/linkage.parquet was altered; MUELLER.png is not a file."

@@ -131,8 +131,10 @@ def test_nobody_frames_the_app(guarded: Server, elsewhere, page_at) -> None:
 
 
 def test_the_printed_address_opens_real_cohorts_and_leaves_the_address_bar(guarded: Server, page_at) -> None:
-    page = page_at("/risk?cohort=our-hospital", at=guarded, known=False).page
+    watched = page_at("/risk?cohort=our-hospital", at=guarded, known=False)
+    page = watched.page
     assert "our-hospital" not in page.content()
+    assert watched.errors == [], "a stranger's page is whole, fonts and pictures too"
     (printed,) = re.findall(r"http://127\.0\.0\.1:\d+/\?token=\S+", guarded.log.read_text())
     page.goto(printed)
     settled(page)

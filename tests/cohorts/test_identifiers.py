@@ -279,7 +279,7 @@ def test_it_is_kept_with_an_entry_and_said_of_older_ones(tmp_path):
     entry = import_arrays(cohort, "m", *toy_arrays(records, 1.0), store)
     assert entry.verify() == []
     assert entry.manifest["identifiers"]["kinds"]["report name"]["found"] == (records["study_id"] == "s0-0").sum()
-    kept = pd.read_parquet(entry.file("identifiers.parquet"))
+    kept = entry.identifying()
     named = records.loc[records["study_id"] == "s0-0", "record_id"]
     assert kept.values.tolist() == [[record, "report name", "found"] for record in named]
     first, last = words.lines_of(entry.manifest)
@@ -289,6 +289,7 @@ def test_it_is_kept_with_an_entry_and_said_of_older_ones(tmp_path):
     assert words.lines_of(before) == (words.NOT_CHECKED,)
     drawn = import_arrays(toy_cohort("drawn", records, synthetic=True), "m", *toy_arrays(records, 1.0), store)
     assert "identifiers" not in drawn.manifest
+    assert drawn.identifying().empty
     assert words.lines_of(drawn.manifest) == ()
 
 

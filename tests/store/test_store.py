@@ -70,6 +70,7 @@ def test_every_damaged_file_is_named_and_never_used(entry: Entry, store: Store, 
 
 def use_everything(entry: Entry) -> None:
     entry.rejects()
+    entry.identifying()
     entry.stored_reports()
     entry.embeddings(split="all")
     study.study(entry)
@@ -229,7 +230,7 @@ def test_counts_are_kept_and_made_again_when_the_features_change(
     entry: Entry, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = study.study(entry).counts
-    monkeypatch.setattr(study, "_count", lambda *a: pytest.fail("counted again"))
+    monkeypatch.setattr(study, "_counting", lambda *a: pytest.fail("counted again"))
     assert (study.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
     monkeypatch.undo()
     other = toy_entry(store, tmp_path / "other", signal=0.0)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from explorer.frame import kept
 from helpers.command import linkage
+from helpers.places import ROOT
 from helpers.toy import toy_arrays, toy_cohort, toy_entry, toy_records
 from linkage_core import allowed, confirmed
 from linkage_core.audit import study
 from linkage_core.cohorts.registry import source_for
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import ImageError, InputError, StoreError
+from linkage_core.lab import measured
 from linkage_core.store import files
 from linkage_core.store.entry import Entry, Store
 
@@ -157,3 +163,64 @@ def test_vectors_too_small_to_have_a_direction_are_refused_before_anything_is_wr
     with pytest.raises(InputError, match="row 3"):
         import_arrays(toy_cohort("toy", records), "m", images, texts, store)
     assert not store.root.exists()
+
+
+def test_finished_work_waits_for_the_entry(entry: Entry, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """As after a training: another run that holds the entry just then does not throw it away."""
+    held, done = threading.Event(), threading.Event()
+
+    def another() -> None:
+        with files.writing(entry.path):
+            held.set()
+            done.wait(0.5)
+
+    other = threading.Thread(target=another)
+    other.start()
+    held.wait()
+    made = entry.add_head("mine", entry.heads(), {})
+    other.join()
+    assert "heads/mine.safetensors" in made.manifest["files"]
+    assert "what was made is kept when it is done" in caplog.text
+
+
+def test_one_damaged_head_takes_its_own_row_away_and_no_other(entry: Entry, store: Store) -> None:
+    for name in ("a", "b"):
+        entry = entry.add_head(name, entry.heads(), {})
+    path = entry.path / "heads" / "a.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    fresh = store.open("toy", "m")
+    assert measured.head_names(fresh) == ["b"]
+    assert measured.heads(fresh)["head"].tolist() == ["off-the-shelf", "b"]
+    (said,) = measured.damaged_heads(fresh)
+    assert said.startswith("The head a is left out.")
+    assert "linkage verify toy/m" in said
+
+
+def test_json_on_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    code = (
+        "import resource, sys; from linkage_core.cli.options import write_json;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "write_json(['x' * 9999], sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert "File too large" in done.stderr
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pages_know_an_entry_by_what_its_manifest_says(
+    entry: Entry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by its size and time, which may be put back."""
+    monkeypatch.setenv("LINKAGE_STORE", str(store.root))
+    path = entry.path / "manifest.json"
+    before, state = kept._fingerprint("toy", "m"), path.stat()
+    path.write_bytes(path.read_bytes().replace(b"a", b"b", 1))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert path.stat().st_size == state.st_size
+    assert kept._fingerprint("toy", "m") != before
