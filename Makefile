@@ -2,6 +2,7 @@
 # make test: the environment, Chromium, then lint, types and every test
 # make parity: encoders beside the models' own code, in an environment of their own (part of make test)
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
+# make sbom: beside the package in dist/, its bill of materials, third-party licences and SHA256SUMS
 # make requirements: the requirements*.txt from pyproject.toml
 # make lock: locks/*.txt, every package with its hashes; make app LOCKED=torch installs from them alone (SECURITY.md)
 # make audit-dependencies: licences of what is locked, and what is known against it (needs a network)
@@ -16,7 +17,7 @@ PARITY = $(VENV)/parity
 LOCKED ?=
 HASHED = --require-hashes --no-deps
 
-.PHONY: app test lint unit parity package requirements lock audit-dependencies soak browser clean help
+.PHONY: app test lint unit parity package sbom requirements lock audit-dependencies soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
@@ -48,6 +49,9 @@ package: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
+sbom: $(VENV)/.dev
+	$(BIN)/python tools/sbom.py
+
 requirements:
 	$(PYTHON) tools/requirements.py
 
@@ -67,6 +71,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/identifiers.py
 	$(BIN)/python benchmarks/ceilings.py
 	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
