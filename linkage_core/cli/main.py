@@ -73,7 +73,7 @@ TABLE = (
     ),
     Row(
         *("pull", "cohorts", "pull"),
-        "Download a model into the user's own cache. The only command that opens a connection.",
+        "Download a model into the user's own cache. Else only a dicomweb cohort opens a connection.",
         DATA,
     ),
     Row("phantom", "", "", "The built-in synthetic cohort: build it again, or write it out as files.", DATA),

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from linkage_core import shipped
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
+from linkage_core.cohorts.dicomweb.cohort import LISTING, UNFINISHED
 from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
 from linkage_core.encoders.base import Encoder, Settling
@@ -72,7 +74,9 @@ def embed(
         text_shards, text_rejects = _shards(work, "text", texts, partial(_text_batches, encoder=encoder))
         images = Images(cohort, encoder, len(records), workers, replicas)
         image_shards, image_rejects = _shards(
-            work, "image", records.rename(columns={"record_id": "id"}), images.batches, cohort.root, images.batch
+            *(work, "image", records.rename(columns={"record_id": "id"}), images.batches),
+            cohort.root if cohort.fetch is None else None,  # what is fetched is told by its UID, and never changes
+            images.batch,
         )
         if tell is not None:
             for sentence in sentences(images.noted, images.n_read):
@@ -188,6 +192,13 @@ def import_arrays(
         )
 
 
+def unfinished(root: Path, cohort: str, model: str) -> Path:
+    """Where an entry that is being made keeps the listing of what an archive holds; `finish` gives it its name."""
+    path = root / folder_name(cohort) / folder_name(model)
+    shipped.refuse_to_write(path)
+    return path / UNFINISHED
+
+
 def with_report_columns(records: pd.DataFrame) -> pd.DataFrame:
     """The records with report_key and report_words beside each report."""
     distinct = records["report"].drop_duplicates()
@@ -231,8 +242,10 @@ def finish(
     keep |= _of_the_lab(path, before, content["recipe"])
     if site := {name: said for name, said in before.get("site", {}).items() if name in keep}:
         content = {**content, "site": site}
-    if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
-        keep.add("weights.safetensors")
+    if (path / UNFINISHED).is_file():
+        (path / UNFINISHED).replace(path / LISTING)
+    # the phantom's encoders live with what they embedded, and with a cohort of an archive what was found there
+    keep |= {name for name in ("weights.safetensors", LISTING) if (path / name).is_file()}
     counts = {
         "images": len(records),
         "studies": int(records["study_id"].nunique()),
