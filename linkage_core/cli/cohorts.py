@@ -353,7 +353,9 @@ def phantom_export(
     layout: Annotated[
         str,
         typer.Option(
-            "--layout", help="folder (images and manifest.csv), hospital (DICOM, with reports as CSV, FHIR and SR), {linkage_core.cohorts.phantom.layouts.LAYOUTS}."
+            "--layout",
+            help="folder (images and manifest.csv), hospital (DICOM, with reports as CSV, FHIR and SR), "
+            "{linkage_core.cohorts.phantom.layouts.LAYOUTS}.",
         ),
     ] = "folder",
     studies: Annotated[int, typer.Option("--studies", min=1, help="How many.")] = 100,

@@ -5,6 +5,7 @@ No error and no log holds a login, a query or the number of a study: they name t
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import ssl
@@ -45,7 +46,7 @@ _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _GO_ON = "What was finished stays; the same command goes on from there."
 UID = re.compile(r"[0-9.]{1,64}")
 
-for _name in ("dicomweb_client", "urllib3"):  # they write queries and study numbers
+for _name in ("dicomweb_client", "retrying", "urllib3"):  # they write queries and study numbers
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 T = TypeVar("T")
@@ -95,7 +96,6 @@ class Server:
     def studies(self, fields: tuple[str, ...], filters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Every study that fits, as DICOM JSON (tag -> {vr, Value}), page by page."""
         yield from self._pages(
-            "0020000D",
             lambda offset: self._client.search_for_studies(
                 fields=fields, search_filters=dict(filters), limit=PAGE, offset=offset
             ),
@@ -104,19 +104,20 @@ class Server:
     def instances(self, study: str, fields: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         """Every instance of a study, as DICOM JSON."""
         yield from self._pages(
-            "00080018",
             lambda offset: self._client.search_for_instances(study, fields=fields, limit=PAGE, offset=offset),
         )
 
-    def _pages(self, key: str, page: Callable[[int], Any]) -> Iterator[dict[str, Any]]:
-        seen: set[str] = set()
+    def _pages(self, page: Callable[[int], Any]) -> Iterator[dict[str, Any]]:
+        seen: set[int] = set()
         offset = 0
         while True:
             with self._in_words():
                 found = page(offset)
             if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
                 raise self._odd("something else than DICOM JSON")
-            fresh = [one for one in found if (uid := text_of(one, key)) not in seen and not seen.add(uid)]  # type: ignore[func-returns-value]
+            said = {hash(json.dumps(one, sort_keys=True)): one for one in found}
+            fresh = [one for key, one in said.items() if key not in seen]
+            seen |= said.keys()
             yield from fresh
             if not fresh:
                 if len(found) >= PAGE:
