@@ -1,4 +1,4 @@
-"""A DICOMweb server that is wrong in every way: one sentence each, nothing lost, no secret and no study number in it."""
+"""A DICOMweb server that is wrong in every way: one sentence each, nothing lost, no secret and no number in it."""
 
 from __future__ import annotations
 

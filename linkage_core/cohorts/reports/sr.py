@@ -64,7 +64,7 @@ def report_of(data: bytes) -> dict[str, Any] | None:
     Verified counts as final. Raises InputError, which says nothing of the content, for what cannot be parsed.
     """
     try:
-        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True)
+        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
         if UID(str(header.get("SOPClassUID", ""))) not in CLASSES:
             return None
         lines: list[str] = []
@@ -78,6 +78,8 @@ def report_of(data: bytes) -> dict[str, Any] | None:
             "report": "\n".join(lines).strip(),
             "rank": int(status == "final"),
         }
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001  (pydicom raises many kinds for a broken file)
         raise InputError(
             f"A structured report cannot be parsed ({type(error).__name__}).", "Export it again."
