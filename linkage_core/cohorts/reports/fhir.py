@@ -12,7 +12,7 @@ import gzip
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def read_all(paths: Sequence[Path], progress: Steps | None = None) -> Reports:
     notes: dict[str, int] = {}
     withdrawn: list[str] = []
     for number, path in enumerate(paths):
-        for line, (name, resource) in enumerate(_resources(path), 1):
+        for line, name, resource in _resources(path):
             kind = resource.get("resourceType")
             if kind in OLD:
                 _refuse_others(resource, str(kind), path, line)
@@ -229,17 +229,18 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
 
 
-def _resources(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(full URL, resource) of every resource of a file: one a line, or those of a bundle."""
+def _resources(path: Path, wanted: Container[int] | None = None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """(number, full URL, resource) of every resource of a file, or of those `wanted`: one a line, or those of a bundle.
+    Numbers are of lines, or of entries."""
     try:
         with _opened(path) as file:
             first = file.readline(MAX_LINE_BYTES)
             whole = _parsed(first, path, 1) if first.strip().endswith(b"}") else None
             if whole is not None and whole.get("resourceType") != "Bundle":
-                yield "", whole
+                yield 1, "", whole
                 for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 2):
-                    if line.strip():
-                        yield "", _parsed(line, path, number)
+                    if (wanted is None or number in wanted) and line.strip():
+                        yield number, "", _parsed(line, path, number)
                 return
             rest = b"" if whole is not None else file.read(MAX_BUNDLE_BYTES)
             if len(first) + len(rest) > MAX_BUNDLE_BYTES:
@@ -248,11 +249,11 @@ def _resources(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     except (OSError, EOFError) as error:
         raise InputError(f"{path} cannot be read: {error}.", "Copy it again from its source.") from error
     if bundle.get("resourceType") != "Bundle":
-        yield "", bundle
+        yield 1, "", bundle
         return
-    for entry in bundle.get("entry", ()):
+    for number, entry in enumerate(bundle.get("entry", ()), 1):
         if isinstance(entry, dict) and isinstance(entry.get("resource"), dict):
-            yield str(entry.get("fullUrl", "")), entry["resource"]
+            yield number, str(entry.get("fullUrl", "")), entry["resource"]
 
 
 def _parsed(data: bytes, path: Path, line: int) -> dict[str, Any]:
@@ -295,8 +296,7 @@ def check(paths: Sequence[Path], used: pd.DataFrame, progress: Steps | None = No
     done = 0
     for number, lines in used.groupby("file")["line"]:
         path, wanted = paths[int(str(number))], set(lines)
-        last = max(wanted)
-        for line, (_, resource) in enumerate(_resources(path), 1):
+        for line, _, resource in _resources(path, wanted):
             if line in wanted:
                 try:
                     DiagnosticReport.model_validate(resource)
@@ -311,5 +311,3 @@ def check(paths: Sequence[Path], used: pd.DataFrame, progress: Steps | None = No
                 done += 1
                 if progress is not None and done % 100 == 0:
                     progress(done, len(used))
-            if line >= last:
-                break
