@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -34,17 +33,14 @@ class Reports:
 
 
 def reports_of(table: pd.DataFrame, rejects: pd.DataFrame | None = None, notes: Sequence[str] = ()) -> Reports:
-    """Reports with every column, those that the table does not have empty."""
+    """Reports with every column but the labels, those that the table does not have empty."""
     for name in TEXTS:
         if name not in table:
             table[name] = pd.Series("", index=table.index, dtype="str")
-    for name in LABELS:
-        if name not in table:
-            table[name] = np.nan
     for name, empty in (("rank", 1), ("line", -1), ("file", 0)):
         if name not in table:
             table[name] = empty
-    columns = [*TEXTS, "rank", "line", "file", *LABELS]
+    columns = [*TEXTS, "rank", "line", "file", *(name for name in LABELS if name in table)]
     return Reports(table[columns], none_rejected() if rejects is None else rejects, list(notes))
 
 

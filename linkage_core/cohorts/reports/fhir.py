@@ -45,7 +45,7 @@ def read_all(paths: Sequence[Path], progress: Steps | None = None) -> Reports:
     Raises InputError naming file and line for what is no JSON, no FHIR, or of another version of it.
     """
     found = Growing("item", "accession", "report", "rank", "line", "file", "study_ref", "result_ref", "conclusion")
-    studies: dict[str, tuple[str, str]] = {}
+    studies = Growing("key", "study", "accession")
     observed: dict[str, str] = {}
     notes: dict[str, int] = {}
     withdrawn: list[str] = []
@@ -61,14 +61,14 @@ def read_all(paths: Sequence[Path], progress: Steps | None = None) -> Reports:
                     if status in WITHDRAWN:
                         withdrawn.append(item)
                         continue
-                    study, accession = _refs(resource, studies)
+                    study, accession = _refs(resource)
                     results = " ".join(_ref(one) for one in resource.get("result", ()))
                     text, conclusion = _presented(resource), str(resource.get("conclusion", "")).strip()
                     found.add(item, accession, text, RANKS.get(status, 0), line, number, study, results, conclusion)
                 elif kind == STUDY:
                     numbers = _numbers(resource)
                     for key in _names(name, resource, STUDY):
-                        studies[key] = numbers
+                        studies.add(key, *numbers)
                 elif kind == OBSERVATION:
                     if text := _said(resource):
                         for key in _names(name, resource, OBSERVATION):
@@ -81,12 +81,12 @@ def read_all(paths: Sequence[Path], progress: Steps | None = None) -> Reports:
                 ) from error
             if progress is not None and line % 20_000 == 0:
                 progress(line, 0)
-    return _whole(found.table(), studies, observed, withdrawn, notes)
+    return _whole(found.table(), studies.table(), observed, withdrawn, notes)
 
 
 def _whole(
     table: pd.DataFrame,
-    studies: Mapping[str, tuple[str, str]],
+    studies: pd.DataFrame,
     observed: Mapping[str, str],
     withdrawn: list[str],
     others: Mapping[str, int],
@@ -95,9 +95,12 @@ def _whole(
     lost = [rejected(withdrawn, "withdrawn-report", "Its status says that it does not count.", "Nothing to do.")]
     if len(table):
         refs = table["study_ref"]
-        resolved = {ref: _resolved(ref, studies) for ref in refs.unique()}
-        table["study"] = refs.map({ref: study for ref, (study, _) in resolved.items()}).astype("str")
-        second = refs.map({ref: accession for ref, (_, accession) in resolved.items()}).astype("str")
+        numbers = studies.drop_duplicates("key", keep="last").set_index("key").reindex(pd.Index(refs))
+        itself = refs.str.startswith("urn:oid:")
+        study, second = (
+            numbers[name].fillna("").astype("str").set_axis(table.index) for name in ("study", "accession")
+        )
+        table["study"] = study.where(~itself, refs.str.removeprefix("urn:oid:"))
         table["accession"] = table["accession"].where(table["accession"] != "", second)
         bare = (table["report"] == "").to_numpy()
         if bare.any():
@@ -113,13 +116,15 @@ def _whole(
                 "Export the text itself; PDF and links are not read.",
             )
         )
-        table = table[~empty].drop(columns=["study_ref", "result_ref", "conclusion"]).reset_index(drop=True)
+        table = table.drop(columns=["study_ref", "result_ref", "conclusion"])
+        if empty.any():  # a copy of all texts is not made for nothing
+            table = table[~empty].reset_index(drop=True)
     notes = [f"{n:,} FHIR resources of type {kind[:40]}: not used" for kind, n in sorted(others.items())]
     kept = [part for part in lost if len(part)]
     return reports_of(table, pd.concat(kept, ignore_index=True) if kept else none_rejected(), notes)
 
 
-def _refs(report: Mapping[str, Any], studies: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _refs(report: Mapping[str, Any]) -> tuple[str, str]:
     """(reference to the study, or its number as urn:oid:..., accession number) of a report."""
     accession = _accession(report.get("identifier", ()))
     for one in report.get("basedOn", ()):
@@ -145,12 +150,6 @@ def _ref(one: Mapping[str, Any]) -> str:
     """
     said = str(one.get("reference", "")).partition("/_history/")[0]
     return "/".join(said.split("/")[-2:]) if "/" in said and not said.startswith("urn:") else said
-
-
-def _resolved(ref: str, studies: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
-    if ref.startswith("urn:oid:"):
-        return ref.removeprefix("urn:oid:"), ""
-    return studies.get(ref, ("", ""))
 
 
 def _names(full_url: str, resource: Mapping[str, Any], kind: str) -> set[str]:

@@ -126,7 +126,7 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
     records = images[~(out | without)].reset_index(drop=True)
     records["report"] = records["study_id"].map(text["report"]).astype("str")
     for label in LABELS:
-        records[label] = records["study_id"].map(text[label]).astype("float64") if len(text) else np.nan
+        records[label] = records["study_id"].map(text[label]).astype("float64") if label in text else np.nan
     return Joined(records, _together(lost), used)
 
 
