@@ -18,11 +18,10 @@ help:
 app: $(VENV)/.base
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-## Two at a time: one of each pair mostly waits, or has one thread. Parity fills what the other tests leave of the cores.
+## At a time: some mostly wait, or have one thread. Parity fills what the other tests leave of the cores.
 test:
 	$(MAKE) -j2 --output-sync=line $(VENV)/.dev browser
-	$(MAKE) -j2 --output-sync=line lint $(PARITY)/.done
-	$(MAKE) -j2 --output-sync=line unit parity
+	$(MAKE) -j3 --output-sync=line lint unit parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -57,7 +56,10 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/ceilings.py
+	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
+	$(BIN)/python benchmarks/sessions.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py
 	$(BIN)/python benchmarks/mitigation.py
@@ -73,6 +75,8 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/dicomweb.py
 	$(BIN)/python benchmarks/package.py
 	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/bridge.py
+	$(BIN)/python benchmarks/real_towers.py
 
 browser:
 	@sh tests/browser/chromium.sh
@@ -88,12 +92,16 @@ $(VENV)/bin/python:
 $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
+	@$(BIN)/python -m linkage_core.ranking.kernels
 	@touch $@
 
 ## Tests start many processes, and some machines forbid Python to keep what it compiles (PYTHONDONTWRITEBYTECODE): here
 ## it is done, on all cores, but for the packages' own tests. What does not compile is not imported either.
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.base
+## torchxrayvision is there for the tables in it, and never imported: what it needs (torchvision) stays away.
+$(VENV)/.dev: requirements-dev.txt requirements-real.txt $(VENV)/.base
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -r requirements-real.txt \
+	  torchxrayvision==1.5.7
 	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ linkage_core explorer \
 	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
 	@touch $@

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -12,14 +14,25 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+from explorer.frame.door import Keys
 
 ROOT = Path(__file__).resolve().parents[1]
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+KEYS = Keys(secrets.token_hex(16))
+"""Of the server that is started here: with them own cohorts open too."""
+
+
+def let_in(context: BrowserContext, url: str) -> None:
+    """Makes a browser that of somebody who opened the printed address."""
+    port = urlsplit(url).port or 80
+    context.add_cookies([{"name": KEYS.cookie_name(port), "value": KEYS.cookie(port), "url": url}])
 
 
 @contextmanager
@@ -29,7 +42,8 @@ def running(script: Path = ROOT / "app.py") -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "LINKAGE_TOKEN": KEYS.token}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
@@ -55,6 +69,7 @@ def open_page(url: str, width: int, height: int, scheme: str) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        let_in(page.context, url)
         page.goto(url)
         page.wait_for_selector('[data-testid="stMainBlockContainer"] h1', timeout=60_000)
         page.wait_for_function(

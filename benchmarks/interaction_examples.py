@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from driven import ARGUMENTS, running  # noqa: E402
+from driven import ARGUMENTS, let_in, running  # noqa: E402
 
 MOVES = 20
 BARE = """
@@ -68,6 +68,7 @@ def move(page: Page, name: str, key: str) -> float:
 
 def opened(browser: Browser, url: str) -> Page:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
+    let_in(page.context, url)
     page.goto(url)
     page.wait_for_selector(".js-plotly-plot .scatterlayer path.js-line", timeout=60_000)
     page.wait_for_load_state("networkidle")

@@ -1,35 +1,77 @@
-"""The app as `linkage app` serves it: the settings of .streamlit/config.toml, wherever it is installed."""
+"""The app as `linkage app` and `streamlit run app.py` serve it: behind the door, with the settings of
+.streamlit/config.toml wherever it is installed."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import os
+import re
+import secrets
 import socket
 import sys
+import tempfile
 import threading
 import tomllib
 import webbrowser
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from explorer.frame.door import SHORTEST, TOKEN, Door, Keys, origin_of
 from linkage_core import allowed, shipped
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, LinkageError
+
+GIVEN_TOKEN, PUBLIC, NO_LOGIN, ACCESS_LOG = (
+    "LINKAGE_TOKEN",
+    "LINKAGE_PUBLIC_ADDRESS",
+    "LINKAGE_WITHOUT_LOGIN",
+    "LINKAGE_ACCESS_LOG",
+)
+"""Names in the environment: a token instead of one that is drawn; the address (https://name) at which a proxy serves
+this one; "1" where others may reach it without a login; the access log."""
 
 
-def serve(store: Path, port: int, *, browser: bool = False, allow: Sequence[Path] = ()) -> None:
+@dataclass(frozen=True)
+class Reach:
+    """Who may reach a server: where it listens, and the options of `linkage app` on it."""
+
+    address: str | None = None
+    public: str = ""
+    without_login: bool = False
+    access_log: Path | None = None
+    base_path: str = ""
+
+
+def serve(
+    store: Path, port: int, *, browser: bool = False, allow: Sequence[Path] = (), reach: Reach | None = None
+) -> None:
     """Serves the app over a store at http://127.0.0.1:PORT until it is stopped; `browser` opens it there.
 
-    allow: folders that Your data may read. Raises InputError where there is no such folder, or where something else
-    listens at that port.
+    allow: folders that Your data may read. Raises InputError where there is no such folder, where something else
+    listens at that port, and where others would reach it without a login and nobody has said so.
     """
+    reach = reach or Reach()
     if not store.is_dir():
         raise InputError(f"There is no store {store}.", "Give the folder of one: linkage app --store DIR")
-    options = settings()
-    address = options["server.address"]
-    refuse_taken(address, port)
+    options = (
+        settings()
+        | {"server.baseUrlPath": checked_base(reach.base_path), "server.port": port}
+        | ({"server.address": reach.address} if reach.address else {})
+    )
+    refuse_taken(options["server.address"], port)
     os.environ[allowed.ROOTS] = allowed.handed_over(allow)
     os.environ["LINKAGE_STORE"] = str(store.resolve())
+    for name, value in (
+        (PUBLIC, reach.public),
+        (NO_LOGIN, "1" if reach.without_login else ""),
+        (ACCESS_LOG, str(reach.access_log.absolute()) if reach.access_log else ""),
+    ):
+        if value:
+            os.environ[name] = value
     place = shipped.root()
     # As `streamlit run app.py` in the app's own folder: Streamlit also reads settings of the working directory and of
     # the folder of what was started, and those of a stranger's folder are not the app's.
@@ -37,18 +79,130 @@ def serve(store: Path, port: int, *, browser: bool = False, allow: Sequence[Path
     sys.argv = [str(place / "app.py")]
 
     import streamlit as st
+    from streamlit import config
+    from streamlit.web import bootstrap
 
-    url = f"http://{address}:{port}"
+    config._main_script_path = sys.argv[0]
+    bootstrap.load_config_options(options)
+    door = _door(browser=browser)
+    with suppress(KeyboardInterrupt):  # how it is meant to end
+        st.App(place / "app.py", **door).run(config=options)
+
+
+def behind_the_door() -> dict[str, Any]:
+    """What `streamlit run app.py` gives st.App beside the script. Ends the program where it may not be served so."""
+    try:
+        return _door()
+    except LinkageError as error:
+        sys.stderr.write(f"{error.what} {error.remedy}\n")
+        raise SystemExit(2) from error
+
+
+def _door(*, browser: bool = False) -> dict[str, Any]:
+    """The middleware and what happens at the start, by the settings that Streamlit has read."""
+    from starlette.middleware import Middleware
+    from streamlit import config, net_util
+
+    net_util.get_external_ip = lambda: None  # Streamlit asks a server of Amazon for it
+    public = [origin_of(one) for one in os.environ.get(PUBLIC, "").split(",") if one.strip()]
+    address = config.get_option("server.address")
+    alone = allowed.loopback(address) and not public
+    if not alone:
+        refuse_open(address, public, has_login(), os.environ.get(NO_LOGIN) == "1")
+        config.set_option("server.allowedHosts", ["*"])  # by name alone; the door knows names, ports and origins
+    keys = Keys(token())
+    secure = bool(config.get_option("server.sslCertFile"))
+    door = Middleware(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts())
 
     @asynccontextmanager
-    async def opened(app: st.App) -> AsyncIterator[None]:
+    async def opened(app: Any) -> AsyncIterator[None]:
         """The port listens already, so a browser that comes early waits."""
-        if browser and has_screen():
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        yield
+        from explorer.frame import holding
 
-    with suppress(KeyboardInterrupt):  # how it is meant to end
-        st.App(place / "app.py", lifespan=opened).run(config=options | {"server.port": port})
+        holding.give_back()
+        host = "localhost" if address in ("0.0.0.0", "::", "", None) else address
+        host = f"[{host}]" if ":" in host else host
+        here = f"http{'s' if secure else ''}://{host}:{config.get_option('server.port')}"
+        base = config.get_option("server.baseUrlPath").strip("/")
+        url = f"{public[0] if public else here}/{base}{'/' if base else ''}?{TOKEN}={keys.token}"
+        sys.stdout.write(said(url))
+        sys.stdout.flush()
+        with entrance(url) if browser and has_screen() else nullcontext():
+            yield
+
+    return {"middleware": [door], "lifespan": opened}
+
+
+def checked_base(path: str) -> str:
+    """A base path without the / at its ends; InputError for one that is none.
+
+    >>> checked_base("/tools/linkage/")
+    'tools/linkage'
+    """
+    plain = path.strip("/")
+    if plain and not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", plain):
+        raise InputError(f"--base-path is {path!r}.", "Give letters, digits, - and _, such as /linkage.")
+    return plain
+
+
+def said(url: str) -> str:
+    """What is printed at the start."""
+    return (
+        f"\n  Linkage Explorer: {url}\n\n"
+        f"  Keep this address to yourself: it opens every cohort of the store. {url.partition('?')[0]} opens synthetic "
+        "cohorts alone.\n"
+    )
+
+
+def token() -> str:
+    """Drawn at this start, or as LINKAGE_TOKEN says. InputError for one that can be guessed."""
+    given = os.environ.get(GIVEN_TOKEN, "")
+    if given and (len(given) < SHORTEST or not re.fullmatch(r"[A-Za-z0-9_-]+", given)):
+        raise InputError(
+            f"{GIVEN_TOKEN} is shorter than {SHORTEST} letters, or has others than letters, digits, - and _.",
+            "Give a longer one, or none: one is drawn then.",
+        )
+    return given or secrets.token_urlsafe(32)
+
+
+def has_login() -> bool:
+    """Whether Streamlit's own login (OIDC) is configured."""
+    from explorer.frame import visitor
+
+    return visitor.login_configured()
+
+
+def refuse_open(address: str | None, public: Sequence[str], login: bool, without: bool) -> None:
+    """InputError where others than this machine's accounts can reach the server, nobody has to log in, and whoever
+    starts it has not said that this is meant."""
+    if not login and not without:
+        raise InputError(
+            f"Others could reach this server ({', '.join(public) or address or 'every address of this machine'}), and "
+            "nobody has to log in.",
+            "Configure a login ([auth] in .streamlit/secrets.toml), listen at 127.0.0.1, or say that it is meant: "
+            f"linkage app --without-login, or {NO_LOGIN}=1.",
+        )
+
+
+def inline_scripts() -> list[str]:
+    """Of Streamlit's own page: the hash of each script that stands in it, for the content policy."""
+    from streamlit import file_util
+
+    page = Path(file_util.get_static_dir(), "index.html").read_text(encoding="utf-8")
+    found = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    return [f"sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}" for one in found]
+
+
+@contextmanager
+def entrance(url: str) -> Iterator[None]:
+    """Opens the browser at an address that the list of processes does not show to other accounts: through a file of
+    this account alone that leads there."""
+    with tempfile.TemporaryDirectory(prefix="linkage-") as folder:
+        file = Path(folder, "open.html")
+        led = f'<meta charset="utf-8"><meta http-equiv="refresh" content="0; url={html.escape(url)}">'
+        file.write_text(f"<!doctype html>{led}<title>Linkage Explorer</title>\n", encoding="utf-8")
+        threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()
+        yield
 
 
 def settings() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from linkage_core.errors import LinkageError, StoreError
@@ -35,15 +36,34 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def lock(handle: int, path: Path, busy: LinkageError) -> None:
-    """Hold an open file for this process alone, until it is closed. `busy` where another process holds it.
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that somebody asked for: whole, or as it was. What is no regular file (a pipe, a terminal) is written."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
-    StoreError where the disk keeps no locks: two runs could not be told apart there.
+
+def lock(handle: int, path: Path, busy: LinkageError, *, shared: bool = False) -> None:
+    """Hold an open file for this process alone, until it is closed; or beside others that hold it `shared`.
+
+    `busy` where another process holds it otherwise. StoreError where the disk keeps no locks: two runs could not be
+    told apart there.
     """
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise busy from None
     except OSError as error:

@@ -25,6 +25,10 @@ class StoreError(LinkageError):
     """A store entry that is missing, cut short or altered."""
 
 
+class BusyError(StoreError):
+    """A store entry that another run is writing."""
+
+
 class ModelError(LinkageError):
     """A model that is unknown, absent or whose weights do not fit."""
 

@@ -16,6 +16,7 @@ with page.guarded():
         frontier_page.all_settings()
         frontier_page.assumptions()
     known = kept.options(cohort, model)
+    page.left_out(kept.lab_tables(cohort, model).damaged)
     sizes = frontier_page.pool_sizes(known, cohort)
     if not sizes:
         frontier_page.nothing_yet(cohort, model)

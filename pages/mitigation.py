@@ -16,6 +16,7 @@ with page.guarded():
     cohort, model = state.cohort(), state.model()
     entry, tables = kept.entry(cohort, model), kept.lab_tables(cohort, model)
     sizes, _ = measured.pool_sizes(kept.tested(cohort, model))
+    page.left_out(tables.damaged)
     pool_size = head_page.controls(sizes)
     page.replaced_pool()
     problem = fill.strip(entry, tables.linkage, "mitigation")

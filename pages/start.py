@@ -63,6 +63,7 @@ with ladder:
             alt=page.ladder_words(rows, out_of, labels),
         )
     page.left_out(problems)
+    page.unlike_reality(model)
 with where:
     st.header("Where to go")
     page.destination(

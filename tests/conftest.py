@@ -7,6 +7,7 @@ each other: with two threads the attackers' tests compute for 26 seconds, with o
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 
 # before numpy and torch read them; what somebody has set holds
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | dict(os.environ))
+
+# folders that tests read are noted for themselves alone, by them and by all that they start
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="linkage-state-")
 
 from helpers.shared import Built, copy_of
 from helpers.toy import toy_entry

@@ -40,7 +40,7 @@ def placed(section: str) -> Iterator[tuple[str, str | None, str]]:
 def tree(tmp_path: Path) -> Path:
     """The sources and what they read, where they can be changed; the store is only looked at."""
     for name in ("linkage_core", "explorer", "pages", ".streamlit"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name)  # with what is compiled already: it is as old as its sources
     for name in ("app.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "cached_embeddings").symlink_to(ROOT / "cached_embeddings")

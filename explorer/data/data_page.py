@@ -13,13 +13,14 @@ import streamlit as st
 
 from explorer.data import hiding, understood, work
 from explorer.drawing.glossary import linked
-from explorer.frame import kept, page, state
+from explorer.drawing.verbatim import verbatim
+from explorer.frame import kept, page, state, visitor
 from explorer.protect import fill, jobs
 from linkage_core import allowed, shipped
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.registry import FILE_KINDS
 from linkage_core.encoders.registry import known_models
-from linkage_core.errors import LinkageError
+from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab.setting import why_no_pairs
 from linkage_core.store.entry import Entry
 from linkage_core.store.removing import remove, why_kept
@@ -50,7 +51,9 @@ def roots() -> tuple[Path, ...]:
 
 
 def why_closed() -> LinkageError | None:
-    """Why this server takes no data at all."""
+    """Why this server takes no data at all, or none from this session."""
+    if not visitor.let_in():
+        return InputError("This session has not shown the token.", "Open the address that the server printed.")
     return allowed.why_closed(os.environ, st.get_option("server.address"))
 
 
@@ -68,6 +71,9 @@ def draw() -> None:
     if problem is not None:
         page.problem_card("Nothing can be added or removed here", problem.what, problem.remedy)
         return
+    if jobs.listed():
+        with st.container(border=True, key="data runs"):
+            runs()
     st.header("1 · Choose a source")
     with page.guarded():
         source = st.segmented_control(
@@ -84,6 +90,18 @@ def draw() -> None:
             files()
     with page.guarded():
         in_the_store()
+
+
+@st.fragment(run_every=1.0)
+def runs() -> None:
+    """Every run of this server that goes on or waits, whichever tab began it; it may be cancelled here."""
+    found = jobs.listed()
+    if not found:
+        st.rerun()
+    for i, job in enumerate(found):
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.progress(job.share, text=f"{job.title}: {job.words()}")
+            st.button("Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key=f"run {i}")
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -133,7 +151,7 @@ def files() -> None:
         return
     if pressed("Read it", "data read it"):
         st.session_state.pop(READ, None)
-        jobs.start(key, "reading a cohort", partial(work.read, asked, roots()))
+        jobs.start(key, "reading a cohort", partial(work.read, asked, roots()), wanted=visitor.still_there())
         st.rerun()
     job = jobs.of(key)
     if job is not None and job.result is not None:
@@ -251,7 +269,9 @@ def embeddings() -> None:
         return
     if pressed("Import them", "data import"):
         arrays = work.Arrays(cohort, model, given, from_text, keep_text)
-        jobs.start(key, "importing embeddings", partial(work.bring, arrays, kept.store_root()))
+        jobs.start(
+            key, "importing embeddings", partial(work.bring, arrays, kept.store_root()), wanted=visitor.still_there()
+        )
         st.rerun()
     ended(jobs.of(key))
 
@@ -270,12 +290,12 @@ def going_on(key: Hashable, place: str) -> bool:
 
 
 def pressed(label: str, key: str) -> bool:
-    """A button for a run; it waits while another one is going on, which is named."""
-    elsewhere = jobs.running()
+    """A button for a run; where it would wait for another one, that is said."""
+    before = fill.in_line()
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        done = st.button(label, icon=":material/play_arrow:", type="primary", disabled=elsewhere is not None, key=key)
-        if elsewhere is not None:
-            st.caption(f"Another run is going on ({elsewhere.title}).")
+        done = st.button(label, icon=":material/play_arrow:", type="primary", key=key)
+        if before:
+            st.caption(before)
     return done
 
 
@@ -327,7 +347,7 @@ def in_the_store() -> None:
         if fill.offer(entry, kept.lab_tables(cohort, model).linkage) is None:
             st.caption("Its quick lab is there.")
         if problem := why_untested(entry) or why_no_pairs(entry):
-            st.caption(f"Heads and attackers: {problem.what}")
+            st.caption(f"Heads and attackers: {verbatim(problem.what)}")
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for target, label, icon in (
             ("start", "Open it on Start", "home"),
@@ -355,7 +375,7 @@ def removal(entry: Entry) -> None:
         st.html(f'<p class="mi-small">{page.marked(f"{problem.what} {problem.remedy}")}</p>')
         return
     typed = st.text_input(
-        f"Type {name} to confirm. Its heads and tables go too; your own files stay.", key=f"data gone {name}"
+        f"Type {verbatim(name)} to confirm. Its heads and tables go too; your own files stay.", key=f"data gone {name}"
     )
     if st.button("Remove", icon=":material/delete:", disabled=jobs.running() is not None, key="data remove"):
         remove(entry, typed)

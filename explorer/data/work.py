@@ -21,6 +21,7 @@ from linkage_core.embed.embedding import import_arrays
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import InputError
 from linkage_core.progress import Progress
+from linkage_core.store import whose
 from linkage_core.store.entry import Entry, Store, folder_name
 
 MOST_MB = 200
@@ -63,7 +64,7 @@ def why_not_named(store: Store, cohort: str, model: str, root: Path | None) -> I
     if not cohort.strip() or not model.strip():
         return InputError("A cohort and a model need a name.", "Give both.")
     name = folder_name(cohort)
-    if name.startswith("phantom"):
+    if whose.is_phantoms(name):
         return InputError(f"{name} is a name of the synthetic cohort.", "Give another.")
     for other in store.models(name):
         there = store.open(name, other).manifest["cohort"].get("root")

@@ -11,6 +11,7 @@ import streamlit as st
 from threadpoolctl import ThreadpoolController
 
 from explorer.examples import strip, viewer
+from explorer.frame import access, kept, page
 from linkage_core.cohorts import phantom
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.registry import PHANTOM_SITES, Source, read_stored, source_for
@@ -103,13 +104,14 @@ def _read(cohort: dict[str, Any], record: dict[str, Any], side: int) -> Radiogra
 
 
 @st.cache_data(show_spinner=False, max_entries=48)
-def _radiograph(images: str, record: dict[str, Any], side: int, caption: str, alt: str) -> bytes:
+def _radiograph(images: str, record: dict[str, Any], side: int, caption: str, alt: str, address: str) -> bytes:
     name = record["record_id"]
     try:
         image = _read(json.loads(images), record, DRAWN_SIDE)
     except LinkageError as error:
-        return viewer.pack_failure(error.what, error.remedy, image=name, caption=caption)
-    return viewer.pack(image, image=name, caption=caption, alt=alt, side=side)
+        what, remedy = page.without_places(error.what), page.without_places(error.remedy)
+        return viewer.pack_failure(what, remedy, image=name, caption=caption)
+    return viewer.pack(image, image=name, caption=caption, alt=alt, side=side, address=address)
 
 
 def radiograph(entry: Entry, record: pd.Series, wanted: str | None) -> bytes:
@@ -118,7 +120,9 @@ def radiograph(entry: Entry, record: pd.Series, wanted: str | None) -> bytes:
     origin = "synthetic" if entry.synthetic else entry.cohort
     side = viewer.DETAIL_SIDE if wanted == name else viewer.SIDE
     alt = f"Chest radiograph {name}, {view}, {origin}. Main finding by its labels: {main_finding(record)}."
-    return _radiograph(_images(entry), _plain(record), side, f"{name} · {view} · {origin}", alt)
+    address = kept.address_of(entry.cohort, entry.model, name)
+    access.shown("image", entry.cohort, [name])
+    return _radiograph(_images(entry), _plain(record), side, f"{name} · {view} · {origin}", alt, address)
 
 
 def unnamed(entry: Entry, record: pd.Series, name: str, wanted: str | None) -> bytes:
@@ -126,7 +130,8 @@ def unnamed(entry: Entry, record: pd.Series, name: str, wanted: str | None) -> b
     view = view_words(record["view"])
     origin = "synthetic" if entry.synthetic else entry.cohort
     side = viewer.DETAIL_SIDE if wanted == name else viewer.SIDE
-    payload = _radiograph(_images(entry), _plain(record), side, f"{view} · {origin}", f"Chest radiograph, {view}.")
+    access.shown("image", entry.cohort, [str(record["record_id"])])
+    payload = _radiograph(_images(entry), _plain(record), side, f"{view} · {origin}", f"Chest radiograph, {view}.", "")
     return viewer.renamed(payload, name)
 
 
@@ -141,6 +146,7 @@ def _picture(images: str, record: dict[str, Any], side: int = strip.SIDE) -> str
 def thumbnails(entry: Entry, records: pd.DataFrame) -> list[strip.Thumbnail]:
     """One per row of records; the last two thousand are kept."""
     images = _images(entry)
+    access.shown("image", entry.cohort, records["record_id"].astype(str))
     return [
         strip.Thumbnail(str(row["record_id"]), main_finding(row), _picture(images, _plain(row)))
         for _, row in records.iterrows()
@@ -149,6 +155,7 @@ def thumbnails(entry: Entry, records: pd.DataFrame) -> list[strip.Thumbnail]:
 
 def picture(entry: Entry, record: pd.Series, side: int) -> str | None:
     """One image as a data address, or None where it cannot be read."""
+    access.shown("image", entry.cohort, [str(record["record_id"])])
     return _picture(_images(entry), _plain(record), side)
 
 
@@ -157,8 +164,11 @@ def _plain(record: pd.Series) -> dict[str, Any]:
     return {name: str(record[name]) for name in ("record_id", "image")}
 
 
-def report_text(entry: Entry, study_id: str, report_key: str) -> str | None:
-    """A report's text, or None where it is not at hand. Call it only where text may be shown."""
+def report_text(entry: Entry, study_id: str, report_key: str, *, shown: bool = True) -> str | None:
+    """A report's text, or None where it is not at hand. Call it only where text may be shown. `shown`: whether it is,
+    or is only looked at by the program."""
+    if shown:
+        access.shown("report", entry.cohort, [str(study_id)])
     # a text that changed since is not shown; with imported vectors the key is the vector's and says nothing of the text
     key = "" if entry.manifest["model"].get("family") == "imported" else report_key
     return _source(str(entry.path), entry.fingerprint, entry).read_report(study_id, key)

@@ -40,17 +40,20 @@ def wanted(key: str) -> str | None:
     return None if held is None else held.get("detail")
 
 
-def pack(radiograph: Radiograph, *, image: str, caption: str, alt: str, side: int = SIDE) -> bytes:
+def pack(
+    radiograph: Radiograph, *, image: str, caption: str, alt: str, side: int = SIDE, address: str | None = None
+) -> bytes:
     """One image as the browser wants it: length of the header (4 bytes), header (JSON), pixels (little endian).
 
     8 bits a pixel where the source has no more, else 16. An image with a longer side than `side` is averaged down,
-    and the header says that there is detail to ask for.
+    and the header says that there is detail to ask for. `address` names the image in an address; its name where None.
     """
     pixels = downsample(radiograph, side).pixels
     eight = radiograph.bits <= 8
     raw = (pixels >> 8).astype(np.uint8) if eight else pixels.astype("<u2")
     header = {
         "image": image,
+        "address": image if address is None else address,
         "caption": caption,
         "alt": alt,
         "height": pixels.shape[0],
@@ -67,9 +70,9 @@ def pack_failure(what: str, remedy: str, *, image: str = "", caption: str = "") 
 
 
 def renamed(payload: bytes, image: str) -> bytes:
-    """A payload under another name of its image."""
+    """A payload under another name of its image, in addresses too."""
     end = 4 + int.from_bytes(payload[:4], "little")
-    return _packed({**json.loads(payload[4:end]), "image": image}, payload[end:])
+    return _packed({**json.loads(payload[4:end]), "image": image, "address": image}, payload[end:])
 
 
 def _packed(header: dict[str, Any], pixels: bytes) -> bytes:

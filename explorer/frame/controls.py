@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing.glossary import linked
+from explorer.drawing.verbatim import verbatim
 from explorer.frame.kept import study
 from explorer.frame.state import (
     LARGEST_EPSILON,
@@ -59,8 +60,16 @@ def _choose(
     help = linked(help)
     if len(values) > 4:
         return st.selectbox(label, values, format_func=words, key=key, on_change=_take, args=(name, key), help=help)
+    marked = {value: verbatim(words(value)) for value in values}
     return st.segmented_control(
-        label, values, format_func=words, key=key, required=True, on_change=_take, args=(name, key), help=help
+        label,
+        values,
+        format_func=marked.__getitem__,
+        key=key,
+        required=True,
+        on_change=_take,
+        args=(name, key),
+        help=help,
     )
 
 
@@ -138,7 +147,7 @@ def several(name: str, label: str, options: Mapping[str, str], key: str, help: s
         label,
         list(options),
         selection_mode="multi",
-        format_func=options.__getitem__,
+        format_func=lambda one: verbatim(options[one]),
         key=key,
         on_change=take,
         help=linked(help),

@@ -10,7 +10,9 @@ import streamlit as st
 
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
-from explorer.frame import address, controls, kept, state
+from explorer.drawing.verbatim import verbatim
+from explorer.frame import access, address, controls, kept, state, visitor
+from explorer.frame import page as page_parts
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
 
@@ -59,12 +61,24 @@ def run() -> None:
         for group, rows in PAGES.items()
     }
     page = st.navigation(menu, expanded=True)
+    if visitor.login_configured() and not visitor.logged_in():
+        st.title("Linkage Explorer")
+        st.button("Log in", icon=":material/login:", on_click=st.login)
+        return
     st.set_page_config(page_title=f"{page.title} · Linkage Explorer")
     st.logo(str(ASSETS / f"logo-{'dark' if palette.current().dark else 'light'}.png"), size="large")
     state.begin(page.url_path)
     with st.sidebar:
         _cohort_box()
         address.copy_link()
+        if kept.closed():
+            st.html(f'<p class="le-counts" role="status">{escape(kept.CLOSED)}</p>')
+    try:
+        if state.cohorts():
+            access.shown("cohort", state.cohort())
+    except LinkageError as error:
+        page_parts.problem_card("Nothing can be shown", error.what, error.remedy)
+        return
     page.run()
 
 
@@ -77,16 +91,19 @@ def _cohort_box() -> None:
         try:
             entry = kept.entry(state.cohort(), state.model())
             synthetic, counts = entry.synthetic, counts_line(entry.records(entry.default_split), entry.synthetic)
+            caution = entry.caution
         except LinkageError:  # the page says what is wrong; what cannot be read counts as real
-            synthetic, counts = False, ""
+            synthetic, counts, caution = False, "", ""
         st.session_state["synthetic"] = synthetic
         if synthetic:
             st.badge("Synthetic cohort", icon=":material/science:", color="gray")
         else:
-            st.badge(state.cohort_label(state.cohort()), icon=":material/folder_open:", color="gray")
+            st.badge(verbatim(state.cohort_label(state.cohort())), icon=":material/folder_open:", color="gray")
         controls.cohort_control("cohort box")
         if counts:
             st.html(f'<p class="le-counts">{escape(counts)}</p>')
+        if caution:
+            st.html(f'<p class="le-counts"><b>Not a risk:</b> {page_parts.marked(caution)}</p>')
         switched_on = False
         if not synthetic:
             switched_on = st.toggle(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import hmac
 import inspect
 import json
 import math
@@ -16,12 +18,14 @@ from typing import Any, ParamSpec, TypeVar
 import pandas as pd
 import streamlit as st
 
+from explorer.frame import visitor
+from explorer.frame.holding import Held
 from linkage_core import shipped
-from linkage_core.audit import compare, exposure, margins, open_world, outcomes, strata
+from linkage_core.audit import ceilings, compare, exposure, margins, open_world, outcomes, strata
 from linkage_core.audit.examples import Examples
 from linkage_core.audit.study import Study
 from linkage_core.audit.study import study as make_study
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.lab import frontier, games, measured
 from linkage_core.lab import setting as settings
 from linkage_core.lab.setting import Live, Setting
@@ -36,12 +40,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Lab:
-    """lab.heads, lab.linkage, lab.utility and games.games of one entry."""
+    """lab.heads, lab.linkage, lab.utility and games.games of one entry; `damaged`: a sentence for each head that has
+    no row in them, for its file is not what was written."""
 
     heads: pd.DataFrame
     linkage: pd.DataFrame
     utility: pd.DataFrame
     games: pd.DataFrame
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,17 +75,56 @@ def store_root() -> Path:
     return Path(named) if named else shipped.store()
 
 
+class Visible(Store):
+    """The store as the session at hand may see it: who has not shown the token sees synthetic cohorts alone."""
+
+    def cohorts(self) -> list[str]:
+        return [name for name in super().cohorts() if visitor.let_in() or _synthetic(self, name)]
+
+    def models(self, cohort: str) -> list[str]:
+        return super().models(cohort) if visitor.let_in() or _synthetic(self, cohort) else []
+
+    def open(self, cohort: str, model: str) -> Entry:
+        refuse_closed(cohort)
+        return super().open(cohort, model)
+
+
 def store() -> Store:
-    return Store(store_root())
+    return Visible(store_root())
 
 
-def _fingerprint(cohort: str, model: str) -> tuple[int, int]:
-    """Changes when the entry is rewritten; cheap enough to look at on every run."""
-    manifest = store_root() / cohort / model / "manifest.json"
-    if not manifest.is_file():
-        return (0, 0)
-    stat = manifest.stat()
-    return (stat.st_mtime_ns, stat.st_size)
+def closed() -> bool:
+    """Whether the store has cohorts that this session may not see."""
+    return not visitor.let_in() and len(store().cohorts()) < len(Store(store_root()).cohorts())
+
+
+def refuse_closed(cohort: str) -> None:
+    """StoreError for a cohort that this session may not see; it says the same of one that there is none of."""
+    if not visitor.let_in() and not _synthetic(Store(store_root()), cohort):
+        raise StoreError("No such synthetic cohort is here.", CLOSED)
+
+
+CLOSED = "Cohorts of real people open with the address that the server printed when it started."
+
+
+def _synthetic(of: Store, cohort: str) -> bool:
+    """Whether everything of a cohort is known to hold nobody real, by the state of its entries."""
+    models = Store(of.root).models(cohort)
+    return bool(models) and _all_synthetic(str(of.root), cohort, _as_written(cohort, models))
+
+
+@functools.lru_cache(maxsize=256)
+def _all_synthetic(root: str, cohort: str, _written: Hashable) -> bool:
+    return visitor.synthetic(Store(Path(root)), cohort)
+
+
+def _fingerprint(cohort: str, model: str) -> str:
+    """Of the manifest's content, which names every file with its hash: "" where there is none. Size and time may be
+    those of the manifest before; to read it takes less than a millisecond."""
+    try:
+        return hashlib.sha256((store_root() / cohort / model / "manifest.json").read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _as_written(cohort: str, models: str | Iterable[str]) -> tuple[Hashable, ...]:
@@ -105,22 +150,28 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
+@st.cache_resource(show_spinner=False)
+def _held() -> Held:
+    return Held()
+
+
 def remembered(
-    cache: Callable[..., Any], max_entries: int, of: Callable[[str, Any], tuple[Hashable, ...]] = _as_written
+    *, copied: bool = False, of: Callable[[str, Any], tuple[Hashable, ...]] = _as_written
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Keeps what a function of (cohort, model or models, ...) returns until an entry of the store is rewritten.
 
     The key is `of` those two and the other arguments, defaults among them; one whose name begins with "_" is no part of
-    it. `cache`: st.cache_data, which hands out copies, or st.cache_resource, which hands out the object itself and is
-    for what nobody changes. At most `max_entries` are kept, the oldest goes first. What raises is not kept.
+    it. `copied`: each caller gets a copy of their own (st.cache_data); else all get the object itself, which nobody may
+    change. Both are bounded by bytes over all functions: server.maxCacheDataSize, holding.MOST_BYTES. What raises is
+    not kept.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
 
-        @cache(show_spinner=False, max_entries=max_entries)
+        @st.cache_data(show_spinner=False)
         @functools.wraps(function)  # Streamlit tells functions apart by module, name and source
-        def kept(*, key: tuple[Hashable, ...], _make: Callable[[], R]) -> R:
+        def copies(*, key: tuple[Hashable, ...], _make: Callable[[], R]) -> R:
             return _make()
 
         @functools.wraps(function)
@@ -130,29 +181,73 @@ def remembered(
             given = asked.arguments
             given.update({name: _plain(value) for name, value in given.items() if not name.startswith("_")})
             cohort, models, *_ = given.values()
+            refuse_closed(cohort)
             others = [value for name, value in list(given.items())[2:] if not name.startswith("_")]
             key = (of(cohort, models), *others)
-            return kept(key=key, _make=lambda: function(*asked.args, **asked.kwargs))
+
+            def make() -> R:
+                return function(*asked.args, **asked.kwargs)
+
+            if copied:
+                return copies(key=key, _make=make)
+            made: R = _held().get((function.__module__, function.__qualname__, *key), make)
+            return made
 
         return look_up
 
     return decorate
 
 
-@remembered(st.cache_resource, 16)
+@remembered()
 def entry(cohort: str, model: str) -> Entry:
     """One entry of the store, checked. Raises StoreError where it is missing or damaged."""
     return store().open(cohort, model)
 
 
-@remembered(st.cache_resource, 64)
+@remembered(of=_records_of)
+def _addresses(cohort: str, model: str) -> tuple[dict[str, str], dict[str, str]]:
+    """(key by record, record by key) of a cohort of real people.
+
+    The keys are made with a digest of all its identifiers: the same for whoever has the same records, so that a copied
+    link opens there, and for nobody else to be computed from a name that they guess.
+    """
+    records = entry(cohort, model).records()
+    secret = hashlib.sha256()
+    for name in ("record_id", "patient_id", "study_id"):
+        secret.update("\0".join(sorted(records[name].astype(str).unique())).encode(errors="surrogateescape"))
+    names = records["record_id"].astype(str)
+    made = {
+        name: hmac.new(secret.digest(), name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
+        for name in names
+    }
+    return made, {key: name for name, key in made.items()}
+
+
+def address_of(cohort: str, model: str, record: str) -> str:
+    """What names a record in an address: its id where nobody is real, else an opaque key; empty for one that is not
+    of this cohort, or cannot be known to be."""
+    try:
+        return record if entry(cohort, model).synthetic else _addresses(cohort, model)[0].get(record, "")
+    except LinkageError:
+        return ""
+
+
+def record_at(cohort: str, model: str, address: str) -> str:
+    """The record that an address names: what address_of says, or its id."""
+    try:
+        return address if entry(cohort, model).synthetic else _addresses(cohort, model)[1].get(address, address)
+    except LinkageError:
+        return address
+
+
+@remembered()
 def study(cohort: str, model: str, pool: str = ANY_PATIENT) -> Study:
     """The exact counts of one model on one cohort: what every rate is made of. `pool` is named as Study.pool is."""
     kind, *by = pool.split("+")
     return make_study(entry(cohort, model), pool=kind, strata=by)
 
 
-@remembered(st.cache_resource, 16)
+@remembered()
 def tested(cohort: str, model: str) -> Study:
     """The exact counts of a model as it came on those patients that heads are tested on. InputError where they are too
     few for that."""
@@ -162,7 +257,7 @@ def tested(cohort: str, model: str) -> Study:
     return make_study(opened, split=opened.tested_split)
 
 
-@remembered(st.cache_resource, 8)
+@remembered()
 def examples(cohort: str, model: str, *, held_out: bool = False) -> Examples:
     """Single records with their ranked reports; `held_out`: of those patients alone that heads are tested on."""
     opened = entry(cohort, model)
@@ -171,7 +266,7 @@ def examples(cohort: str, model: str, *, held_out: bool = False) -> Examples:
     return Examples(opened, split=opened.tested_split if held_out else None)
 
 
-@remembered(st.cache_data, 512)
+@remembered(copied=True)
 def table(
     cohort: str, model: str, pool_sizes: Iterable[int], ks: Iterable[int], pool: str = ANY_PATIENT
 ) -> pd.DataFrame:
@@ -179,32 +274,38 @@ def table(
     return study(cohort, model, pool).table(list(pool_sizes), list(ks))
 
 
-@remembered(st.cache_data, 512)
+@remembered()
+def ceiling(cohort: str, model: str, knows: str) -> ceilings.Ceiling | str:
+    """ceilings.ceiling over the queries of a model, kept; the sentence that says what their reports do not give."""
+    return ceilings.ceiling(study(cohort, model).queries, ceilings.KNOWN[knows])
+
+
+@remembered(copied=True)
 def compared(cohort: str, models: Iterable[str], pool: str, pool_size: int, k: int) -> pd.DataFrame:
     """comparisons.compare of models on one cohort, kept: one row a pair, in the order given."""
     return compare.compare([study(cohort, model, pool) for model in models], pool_size, k)
 
 
-@remembered(st.cache_data, 64)
+@remembered(copied=True)
 def of_pools(cohort: str, model: str, pool: str, pool_sizes: Sequence[int], k: int) -> pd.DataFrame:
     """comparisons.of_pools of any patient's reports and of `pool`, kept."""
     return compare.of_pools([study(cohort, model, each) for each in (ANY_PATIENT, pool)], pool_sizes, k)
 
 
-@remembered(st.cache_data, 64)
+@remembered(copied=True)
 def label_matched_auc(cohort: str, model: str, pool: str) -> dict[str, Any]:
     """Study.label_matched_auc, kept."""
     return study(cohort, model, pool).label_matched_auc()
 
 
-@remembered(st.cache_data, 64)
+@remembered(copied=True)
 def strata_offered(cohort: str, model: str) -> tuple[str, ...]:
     """What same-finding decoys can also be matched by."""
     opened = entry(cohort, model)
     return strata.offered(opened.records(opened.default_split))
 
 
-@remembered(st.cache_data, 64, of=_records_of)
+@remembered(copied=True, of=_records_of)
 def verified(cohort: str, model: str, pool: str, _texts: Callable[[], Mapping[str, str]]) -> strata.Verification:
     """strata.verification of a pool of same-finding decoys, kept; `_texts` (report by study id) is called when needed.
 
@@ -214,87 +315,88 @@ def verified(cohort: str, model: str, pool: str, _texts: Callable[[], Mapping[st
     return strata.verification(decoys.queries, decoys.counts, decoys.strata, texts=_texts())
 
 
-@remembered(st.cache_resource, 8)
+@remembered()
 def _scores(cohort: str, model: str) -> open_world.Scores:
     return open_world.prepare(entry(cohort, model))
 
 
-@remembered(st.cache_resource, 4)  # each holds the sums of every patient at every threshold
+@remembered()
 def _outcomes(cohort: str, model: str, pool_size: int, rule: str) -> outcomes.Outcomes:
     return _scores(cohort, model).outcomes(pool_size, rule)
 
 
-@remembered(st.cache_data, 512)
+@remembered(copied=True)
 def missing_match(cohort: str, model: str, pool_size: int, rule: str, prior: int) -> outcomes.OpenWorld:
     """What a cautious attacker gains when the match is in the pool for `prior` of 100 images, kept."""
     return _outcomes(cohort, model, pool_size, rule).at(prior / 100)
 
 
-@remembered(st.cache_resource, 8)
+@remembered()
 def _match_scores(cohort: str, model: str) -> margins.Scores:
     return margins.scores(study(cohort, model))
 
 
-@remembered(st.cache_resource, 32)
+@remembered()
 def exposed(cohort: str, model: str, pool_size: int) -> pd.DataFrame:
     """exposure.exposure, kept: one row a record. Read only: the table itself is kept, not a copy."""
     return exposure.exposure(study(cohort, model), pool_size, _match_scores(cohort, model))
 
 
-@remembered(st.cache_data, 512)
+@remembered(copied=True)
 def tail(cohort: str, model: str, pool_size: int) -> exposure.Tail:
     """exposure.tail of the most exposed 1%, kept."""
     rows = exposed(cohort, model, pool_size)
     return exposure.tail(rows["p_first"].to_numpy(), rows["patient_id"].to_numpy())
 
 
-@remembered(st.cache_data, 256)
+@remembered(copied=True)
 def associations(cohort: str, model: str, pool_size: int, attributes: tuple[str, ...] | None = None) -> pd.DataFrame:
     """exposure.associations, kept; of some attributes, p values are adjusted for those alone."""
     rows = exposed(cohort, model, pool_size)
     return exposure.associations(rows, study(cohort, model).queries, attributes=attributes)
 
 
-@remembered(st.cache_data, 256)
+@remembered(copied=True)
 def exposed_groups(cohort: str, model: str, pool_size: int, by: str) -> pd.DataFrame:
     """exposure.groups, kept."""
     return exposure.groups(exposed(cohort, model, pool_size), study(cohort, model).queries, by)
 
 
-@remembered(st.cache_resource, 16)
+@remembered()
 def lab_tables(cohort: str, model: str) -> Lab:
     """The tables of the mitigation lab, kept. Read only."""
     opened = entry(cohort, model)
-    return Lab(measured.heads(opened), measured.linkage(opened), measured.utility(opened), games.games(opened))
+    tables = measured.heads(opened), measured.linkage(opened), measured.utility(opened), games.games(opened)
+    return Lab(*tables, tuple(measured.damaged_heads(opened)))
 
 
-@remembered(st.cache_resource, 16)
+@remembered()
 def options(cohort: str, model: str) -> Options:
     """Every mitigation that was compared, by option, kept. Read only."""
     opened = entry(cohort, model)
     return Options(frontier.options_of(opened), frontier.linkage(opened), frontier.utility(opened))
 
 
-@remembered(st.cache_resource, 256)
+@remembered()
 def compared_options(cohort: str, model: str, pool_size: int, attacker: str, use: str) -> pd.DataFrame:
     """frontier.frontier, kept: one row an option. Read only."""
     return frontier.frontier(entry(cohort, model), pool_size, attacker, use)
 
 
-@remembered(st.cache_resource, 64)
+@remembered()
 def live(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> Live:
     """settings.live, kept; with noise that repeats, so that a picture does."""
     return settings.live(entry(cohort, model), _repeatable(chosen), signal=signal)
 
 
-@remembered(st.cache_data, 256)
+@remembered(copied=True)
 def live_curve(cohort: str, model: str, chosen: Setting, *, signal: bool = True) -> pd.DataFrame:
     """Recall by cosine at every step of N under a one-shot head that is not stored."""
     under = live(cohort, model, chosen, signal=signal).study
     return under.table(measured.pool_sizes(under)[1], (1,))
 
 
-@remembered(st.cache_data, 256)
+@remembered(copied=True)
 def head_curve(cohort: str, model: str, head: str) -> pd.DataFrame:
     """Recall by cosine at every step of N under a stored head."""
     opened = entry(cohort, model)
@@ -310,7 +412,7 @@ class Mitigated:
     claim: str
 
 
-@remembered(st.cache_resource, 16)
+@remembered()
 def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Mitigated:
     """Single records under the chosen mitigation, of those patients alone that heads are tested on. InputError where it
     has to be trained first."""
@@ -338,7 +440,7 @@ def mitigated_examples(cohort: str, model: str, chosen: Setting) -> Mitigated:
     return Mitigated(before.under(chosen.name(), made), claim)
 
 
-@remembered(st.cache_data, 64)
+@remembered(copied=True)
 def _refuse_seen(cohort: str, model: str, split: str, trained: str, _head: str) -> None:
     """seen.refuse_seen, asked once for all heads that the same patients trained: `trained` says who they were."""
     refuse_seen(entry(cohort, model), _head, split)

@@ -13,6 +13,7 @@ import streamlit as st
 from explorer.drawing.glossary import linked_html
 from explorer.frame import controls, kept, state
 from linkage_core import sentences
+from linkage_core.audit import ceilings, reality
 from linkage_core.errors import LinkageError
 
 
@@ -30,7 +31,7 @@ def guard(*, empty: bool = False) -> None:
         st.title("Nothing to show yet")
         problem_card(
             "Nothing is loaded",
-            f"The store {kept.store_root()} holds no embeddings.",
+            kept.CLOSED if kept.closed() else "The store holds no embeddings.",
             "Build the synthetic cohort, or embed your own images and reports:",
             "linkage phantom build",
         )
@@ -56,13 +57,35 @@ def problem_card(title: str, what: str, remedy: str, command: str | None = None)
             st.code(command, language=None)
 
 
+_PART = r"""[^/\n'"`:;,()<>]*[^/\s'"`:;,()<>]"""
+_PLACE = re.compile(rf"(?<![\w.~>/-])/(?!\s)(?:{_PART}/)+(?=[^\s/])")
+
+
+def without_places(text: str) -> str:
+    """A sentence in which files go by their place in the store, others by their names: where they lie on this machine
+    is nobody's business on a page. Commands in backticks stay as they are: they are to be typed.
+
+    >>> without_places("/data/ward 7/in/MUELLER.png is not a file. Try `cp -r /opt/a/store .` or 1/2.")
+    'MUELLER.png is not a file. Try `cp -r /opt/a/store .` or 1/2.'
+    """
+    root = kept.store_root()
+    stores = {f"{place}/" for place in (root, root.resolve()) if place != place.parent}
+
+    def bare(part: str) -> str:
+        for place in stores:
+            part = part.replace(place, "")
+        return _PLACE.sub("", part)
+
+    return "`".join(part if i % 2 else bare(part) for i, part in enumerate(text.split("`")))
+
+
 def marked(text: str) -> str:
-    """Escaped, with what stands in backticks as code.
+    """Escaped, without places on this machine, and with what stands in backticks as code.
 
     >>> marked("<b> run `linkage doctor`")
     '&lt;b&gt; run <code>linkage doctor</code>'
     """
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(without_places(text)))
 
 
 def cannot_tell(text: str) -> None:
@@ -231,6 +254,16 @@ def replaced_pool() -> None:
         st.html(f'<p class="mi-small" role="status">{escape(said)}.</p>')
 
 
+def unlike_reality(model: str) -> None:
+    """Of a synthetic cohort: how its reports differ from real ones, in a sentence. Of another: nothing."""
+    if not state.synthetic():
+        return
+    with guarded():
+        known = kept.ceiling(state.cohort(), model, ceilings.TEXT)
+        if not isinstance(known, str):
+            st.html(f'<p class="mi-small">{escape(reality.says(known.shared))}</p>')
+
+
 def how_far_off(row: pd.Series, out_of: int) -> list[str]:
     """A further line of a headline that few patients carry: how far off it could be; none where enough do."""
     images, patients = int(row["n_queries"]), int(row["n_patients"])
@@ -269,7 +302,7 @@ def save(*files: tuple[str, str, Callable[[], bytes]], note: str = "") -> None:
 def left_out(problems: Sequence[str]) -> None:
     """Models that a picture does not show, and why. Escaped: names and paths in it are the user's own."""
     for problem in problems:
-        st.html(f'<div class="le-small">{escape(problem)}</div>')
+        st.html(f'<div class="le-small">{escape(without_places(problem))}</div>')
 
 
 def ladder_words(rows: pd.DataFrame, out_of: int, labels: Mapping[str, str]) -> str:

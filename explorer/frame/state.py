@@ -17,7 +17,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.frame import held
-from explorer.frame.kept import RELEASE_KINDS, entry, store
+from explorer.frame.kept import RELEASE_KINDS, address_of, entry, record_at, store
 from linkage_core.audit import exposure, open_world, strata
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError, LinkageError
@@ -25,6 +25,7 @@ from linkage_core.lab import frontier, measured
 from linkage_core.lab.setting import Setting
 from linkage_core.mitigation import accounting, mechanisms
 from linkage_core.store.entry import LADDER
+from linkage_core.visible import visible
 
 LARGEST_N = 10**9
 
@@ -123,7 +124,7 @@ def cohorts() -> list[str]:
 
 
 def cohort_label(cohort: str) -> str:
-    return _COHORT_LABELS.get(cohort, cohort)
+    return _COHORT_LABELS.get(cohort, visible(cohort))
 
 
 def model_label(model: str) -> str:
@@ -131,9 +132,9 @@ def model_label(model: str) -> str:
     if model in _MODEL_LABELS:
         return _MODEL_LABELS[model]
     try:
-        return str(entry(cohort(), model).manifest["model"]["name"])
+        return visible(entry(cohort(), model).manifest["model"]["name"])
     except LinkageError:
-        return model
+        return visible(model)
 
 
 def models() -> list[str]:
@@ -275,7 +276,7 @@ def put_all(values: Mapping[str, Any]) -> None:
         if name == "mechanism" and value == usual_mechanism():
             value = None
         st.session_state[f"common:{name}"] = value
-        text = "" if value is None or value == DEFAULTS[name] else str(value)
+        text = "" if value is None or value == DEFAULTS[name] else _written(name, str(value))
         st.session_state[f"url:{name}"] = text
         if text:
             query[name] = text
@@ -283,6 +284,18 @@ def put_all(values: Mapping[str, Any]) -> None:
             query.pop(name, None)
     if query != st.query_params.to_dict():
         st.query_params.from_dict(query)
+
+
+def _written(name: str, text: str) -> str:
+    """A common value as it stands in the URL. Of real people no identifier does: browsers keep their history."""
+    if name == "record":
+        return address_of(cohort(), model(), text)
+    if name in ("patient", "image"):
+        try:
+            return text if entry(cohort(), model()).synthetic else ""
+        except LinkageError:
+            return ""
+    return text
 
 
 def begin(page: str) -> None:
@@ -299,15 +312,20 @@ def begin(page: str) -> None:
             value = _parse(name, text) if text else default
             if value is not None or not text:
                 st.session_state[f"common:{name}"] = value
+    link = st.query_params.get("record", "") if get("record") == st.query_params.get("record", "") else ""
     there = cohorts()
     if get("cohort") not in there:
         put("cohort", None)
     chosen = get("cohort") or (there[0] if there else None)
+    if not link and st.session_state.get("cohort in use", chosen) != chosen:
+        st.session_state["common:record"] = None  # of another cohort
     st.session_state["cohort in use"] = chosen
     known = store().models(chosen) if chosen else []
     if get("model") not in known:
         put("model", None)
     st.session_state["model in use"] = get("model") or (known[-1] if known else None)
+    if chosen and link:
+        st.session_state["common:record"] = record_at(chosen, model(), link)
     if get("k") not in K_CHOICES:
         put("k", DEFAULTS["k"])
     put_all({name: get(name) for name in DEFAULTS})

@@ -13,7 +13,8 @@ import pandas as pd
 import streamlit as st
 from threadpoolctl import threadpool_limits
 
-from explorer.frame import kept, page, state
+from explorer.drawing.verbatim import verbatim
+from explorer.frame import kept, page, state, visitor
 from explorer.protect import jobs
 from linkage_core.errors import LinkageError
 from linkage_core.lab import own
@@ -74,7 +75,7 @@ def key_of(cohort: str, model: str) -> tuple[str, ...]:
 
 
 def start(root: Path, cohort: str, model: str, *, quick: bool) -> jobs.Job | None:
-    """Starts the run on an entry of its own; None where another run is going on."""
+    """Starts the run on an entry of its own, or has it wait; None where it cannot."""
 
     def work(progress: jobs.Progress) -> object:
         with threadpool_limits(1):  # beside the pages: threads that wait for each other would take their time
@@ -113,8 +114,8 @@ def strip(
 
 
 def buttons(found: Offer, place: str, *, again: bool = False) -> None:
-    """The two runs; neither while another run is going on, which its tooltip names: the strip keeps its height."""
-    elsewhere = jobs.running()
+    """The two runs. Where they would have to wait their tooltips say so: the strip keeps its height."""
+    before = in_line()
     for quick, first, minutes in (
         (
             True,
@@ -126,13 +127,22 @@ def buttons(found: Offer, place: str, *, again: bool = False) -> None:
         if st.button(
             f"{first}{duration(minutes)})",
             icon=":material/play_arrow:" if quick else None,
-            disabled=elsewhere is not None,
-            help=None if elsewhere is None else f"Another run is going on ({elsewhere.title}).",
+            help=before or None,
             key=f"fill {place} {'quick' if quick else 'whole'}",
         ):
             if start(kept.store_root(), found.cohort, found.model, quick=quick) is None:
-                st.toast("Another run has just begun.")
+                st.toast("It has begun already, or too many runs wait.")
             st.rerun()
+
+
+def in_line() -> str:
+    """What a run that is begun now would wait for, in a sentence; "" where for nothing."""
+    before = jobs.listed()
+    if not before:
+        return ""
+    title = f" ({verbatim(before[0].title)})" if visitor.let_in() else ""
+    others = f" and {len(before) - 1} more" if len(before) > 1 else ""
+    return f"It waits for another run{title}{others}."
 
 
 def duration(minutes: int) -> str:
@@ -165,7 +175,7 @@ def watch(key: Hashable, place: str) -> None:
         st.rerun()
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.progress(job.share, text=f"{job.title}: {job.words()}")
+        st.progress(job.share, text=verbatim(f"{job.title}: {job.words()}"))
         st.button(
             "Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key=f"fill {place} cancel"
         )

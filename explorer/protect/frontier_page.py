@@ -12,6 +12,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing import charts, downloads, palette
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_buttons, switch
 from explorer.protect import fill, frontier, options, purposes
@@ -60,8 +61,6 @@ worst attacker reached, bar: 95% interval. Upright mark: limit, where it is on t
 MAKE = """
 Make the ledger of the site once, then the release. Names of files are yours; the folder must not exist,
 and `--new-secret` is for the first release of a cohort alone.
-
-`linkage ledger create site.ledger {cohort}/{model} --epsilon 3 --lift 1000`
 """
 MADE = (
     "It writes the data, certificate.json and the page release.html, which says what left and with which limit: open "
@@ -254,8 +253,9 @@ def make_it(asked: Asked, best: Mapping[str, Any], known: kept.Options) -> None:
         )
         if said:
             with st.popover("Make it", icon=":material/terminal:"):
-                st.markdown(MAKE.format(cohort=asked.cohort, model=asked.model))
-                st.code(said, language=None, wrap_lines=True)
+                st.markdown(MAKE)
+                ledger = f"linkage ledger create site.ledger {asked.cohort}/{asked.model} --epsilon 3 --lift 1000"
+                st.code(f"{ledger}\n{said}", language=None, wrap_lines=True)
                 st.caption(MADE if said.startswith("linkage release") else MADE_HEAD)
 
 
@@ -304,7 +304,7 @@ def draw(compared: Compared, title_place: DeltaGenerator) -> None:
         save(compared)
     with st.expander("Details: what the words mean", icon=":material/table:"):
         st.markdown(WORDS.format(out_of=asked.out_of, pool_size=asked.pool_size))
-        st.caption(f"Labels: {labels_line(kept.entry(state.cohort(), state.model()).labels_note())}.")
+        st.caption(f"Labels: {verbatim(labels_line(kept.entry(state.cohort(), state.model()).labels_note()))}.")
 
 
 def clicked() -> None:

@@ -12,11 +12,12 @@ from streamlit.delta_generator import DeltaGenerator
 
 from explorer.drawing import charts, downloads, palette
 from explorer.drawing.glossary import linked_html
+from explorer.drawing.verbatim import verbatim
 from explorer.drawing.words import RELEASES, mechanisms
 from explorer.examples import ranked
 from explorer.frame import controls as frame_controls
 from explorer.frame import held, kept, page, state
-from explorer.protect import bars, before_after, cards, curve, jobs, one_head, release_page, releases, uses
+from explorer.protect import bars, before_after, cards, curve, fill, jobs, one_head, release_page, releases, uses
 from explorer.protect.before_after import N_BARS, Picture, Pictures
 from explorer.protect.details import ceiling_words, control_rows, external_words, finding_rows, game_rows, trade_off
 from explorer.protect.one_head import AtSetting, OnDemand
@@ -117,7 +118,7 @@ def assumptions(at: AtSetting) -> None:
                 frame_controls.seed_box(
                     "mitigation seed", "Seed of the noise", "A run that can be repeated is not private."
                 )
-        st.caption(one_head.delta_note(at))
+        st.caption(verbatim(one_head.delta_note(at)))
 
 
 def _findings_control(at: AtSetting) -> None:
@@ -216,7 +217,7 @@ def hold(at: AtSetting) -> None:
         )
     else:
         st.button(
-            f"Let go of A ({at.held.short})",
+            f"Let go of A ({verbatim(at.held.short)})",
             icon=":material/close:",
             type="tertiary",
             on_click=state.put,
@@ -318,18 +319,18 @@ def action(at: AtSetting, said: LinkageError | None = None) -> None:
     ended = ""
     if job is not None and (job.error or job.cancelled):
         ended = " ".join(job.error) if job.error else "Cancelled: nothing was kept."
-    elsewhere = jobs.running()
+    before = fill.in_line()
     row = st.container(
         horizontal=True, gap="small", vertical_alignment="center", key="mi-ended" if ended else "mi-action"
     )
     with row:
         if ended:
             st.html(f'<p class="mi-small mi-alert" role="status">{page.marked(ended)}</p>', width="stretch")
-        if st.button(step.label, icon=":material/play_arrow:", disabled=elsewhere is not None, key="mitigation run"):
+        if st.button(step.label, icon=":material/play_arrow:", key="mitigation run"):
             start(key, at, step)
             st.rerun()
-        if elsewhere is not None:
-            st.caption(f"Another run is going on ({elsewhere.title}).")
+        if before:
+            st.caption(before)
 
 
 def start(key: tuple[object, ...], at: AtSetting, step: one_head.Step) -> None:
@@ -346,7 +347,7 @@ def watch(key: tuple[object, ...]) -> None:
         st.rerun()
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.progress(job.share, text=job.words())
+        st.progress(job.share, text=verbatim(job.words()))
         st.button("Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key="mitigation cancel")
 
 
@@ -381,14 +382,14 @@ def _tables(at: AtSetting) -> None:
         st.caption("Not measured at this setting.")
     spread = one_head.spread_words(at)
     if spread:
-        st.caption(f"Worst attacker: {spread}.")
+        st.caption(f"Worst attacker: {verbatim(spread)}.")
     st.markdown("**Every attacker**")
     st.dataframe(one_head.attackers(at), hide_index=True, height=260)
     st.caption(ceiling_words(at.out_of))
     _games(at)
     st.markdown("**Every finding**")
     st.dataframe(finding_rows(tables.utility, head, cohort), hide_index=True, height=260)
-    st.caption(f"Labels: {labels_line(at.entry.labels_note())}.")
+    st.caption(f"Labels: {verbatim(labels_line(at.entry.labels_note()))}.")
     st.markdown("**Controls: what hides, damages or narrows without a guarantee**")
     st.dataframe(
         control_rows(tables.heads, tables.linkage, tables.utility, cohort, at.release, at.pool_size, at.out_of),
@@ -402,7 +403,8 @@ def _games(at: AtSetting) -> None:
     rows = at.tables.games
     if rows[rows["head"] == (at.head or "")].empty:
         target = f"{at.entry.cohort}/{at.entry.model}{f' --head {at.head}' if at.head else ''}"
-        st.caption(f"Not measured at this setting: `linkage attack {target} --game archive --knows sex-age`")
+        st.caption("Not measured at this setting:")
+        st.code(f"linkage attack {target} --game archive --knows sex-age", language=None)
         return
     names = {"image": "A single image", "archive": "A whole archive"}
     game = st.segmented_control(

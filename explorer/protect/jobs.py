@@ -1,8 +1,10 @@
 """Long work beside the pages: one run at a time, in a thread of its own, which can be cancelled and outlives a page.
+What others ask for meanwhile waits its turn and says so.
 
 A run knows nothing of Streamlit: it reports progress by calling back, and cancelling raises from that call. Runs belong
 to the server, as the store does that they write to: whoever looks at the cohort that one is for sees how far it is, and
-may cancel it; others see its title and that it is going on.
+may cancel it, whichever tab began it; others see that it is going on. A run whose result is for one session alone says
+so by `wanted`, and is stopped when nobody has wanted it for a while.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ class Cancelled(Exception):
     """Raised inside a run that somebody has cancelled."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One run as a page sees it. `error` is (what, remedy) where it failed; `n_reports` counts calls back; `remarks`
     are what it said by the way, such as what it left out. `began` is in seconds of time.monotonic. `beside`: it takes
@@ -41,6 +43,9 @@ class Job:
     remarks: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     beside: bool = False
+    waiting: bool = False
+    wanted: Callable[[], bool] | None = None
+    _seen: float = field(default_factory=time.monotonic)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -65,6 +70,9 @@ class Job:
         """
         if self.stopping:
             return "stopping …"
+        if self.waiting:
+            before = ahead(self)
+            return f"waiting for {before} other run{'s' if before != 1 else ''}" if before else "about to begin"
         stage = self.stage.split(": ")[-1] or self.title
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         return ", ".join(
@@ -72,8 +80,16 @@ class Job:
         )
 
     def cancel(self) -> None:
-        """Ends the run at its next report."""
+        """Ends the run at its next report, one that waits at once."""
         self._stop.set()
+        with _TURN:
+            _TURN.notify_all()
+
+    def abandoned(self) -> bool:
+        """Whether nobody has wanted its result for a while."""
+        if self.wanted is None or self.wanted():
+            self._seen = time.monotonic()
+        return time.monotonic() - self._seen > LONGEST_AWAY
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within so many seconds."""
@@ -82,7 +98,7 @@ class Job:
         return self.finished
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() or self.abandoned():
             raise Cancelled
         self.n_reports += 1
         if not (done or total):  # linkage_core.progress: a remark, said once
@@ -92,6 +108,7 @@ class Job:
 
     def _run(self, work: Callable[[Progress], object]) -> None:
         try:
+            self._take_turn()
             self.result = work(self._report)
         except Cancelled:
             self.cancelled = True
@@ -103,22 +120,54 @@ class Job:
             self.error = (f"The run failed ({type(error).__name__}: {error}).", "Try another setting.")
             raise  # into the server's own log
         finally:
-            self.finished = True
+            with _TURN:
+                self.waiting, self.finished = False, True
+                if self in _LINE:
+                    _LINE.remove(self)
+                _TURN.notify_all()
+
+    def _take_turn(self) -> None:
+        """Waits until every run before this one has ended."""
+        with _TURN:
+            while self.waiting and _LINE[0] is not self:
+                if self._stop.is_set() or self.abandoned():
+                    raise Cancelled
+                _TURN.wait(1.0)
+            if self.waiting:
+                self.waiting, self.began = False, time.monotonic()
 
 
+LONGEST_AWAY = 90.0
+"""Seconds: a tab that is loaded anew, or a network that fails for a moment, finds its run again."""
+MOST_WAITING = 20
+_TURN = threading.Condition()
+_LINE: list[Job] = []
+"""The run that is going on and those that wait, in their order."""
 _LOCK = threading.Lock()
 _JOBS: dict[Hashable, Job] = {}
 
 
-def start(key: Hashable, title: str, work: Callable[[Progress], object], *, beside: bool = False) -> Job | None:
-    """Starts a run unless one is going on; None then. A run of the same key that has ended makes room for this one.
+def start(
+    key: Hashable,
+    title: str,
+    work: Callable[[Progress], object],
+    *,
+    beside: bool = False,
+    wanted: Callable[[], bool] | None = None,
+) -> Job | None:
+    """Starts a run, or has it wait for those before it; one of the same key that has ended makes room for it.
 
-    beside: it takes seconds, so it waits for no other but one of its own key, and none waits for it.
+    None where one of the same key goes on or waits already, or where too many wait. beside: it takes seconds, so it
+    waits for no other, and none waits for it. wanted: whether its result still is.
     """
-    with _LOCK:
-        if any(job.running for job in _JOBS.values() if (job.key == key if beside else not job.beside)):
+    with _LOCK, _TURN:
+        for gone in [key for key, job in _JOBS.items() if job.finished and job.wanted and job.abandoned()]:
+            del _JOBS[gone]  # with what it returned
+        if (key in _JOBS and _JOBS[key].running) or (not beside and len(_LINE) > MOST_WAITING):
             return None
-        job = _JOBS[key] = Job(key, title, beside=beside)
+        job = _JOBS[key] = Job(key, title, beside=beside, waiting=not beside and bool(_LINE), wanted=wanted)
+        if not beside:
+            _LINE.append(job)
     job._thread = threading.Thread(target=job._run, args=(work,), name=f"run {title}", daemon=True)
     job._thread.start()
     return job
@@ -138,5 +187,17 @@ def forget(key: Hashable) -> None:
 
 def running() -> Job | None:
     """The run that is going on, whoever started it."""
-    with _LOCK:
-        return next((job for job in _JOBS.values() if job.running and not job.beside), None)
+    with _TURN:
+        return _LINE[0] if _LINE else None
+
+
+def listed() -> list[Job]:
+    """The run that is going on and those that wait, in their order."""
+    with _TURN:
+        return list(_LINE)
+
+
+def ahead(job: Job) -> int:
+    """How many runs a waiting one has before it."""
+    with _TURN:
+        return _LINE.index(job) if job in _LINE else 0

@@ -12,7 +12,9 @@ from html import escape
 import streamlit as st
 
 from explorer.drawing.glossary import linked
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import kept, page, state
+from explorer.frame.visitor import still_there
 from explorer.protect import jobs
 from explorer.report.paper import paper
 from linkage_core import sentences
@@ -101,7 +103,7 @@ def _pills(name: str, label: str, options: Mapping[str, str], key: str) -> tuple
         label,
         list(options),
         selection_mode="multi",
-        format_func=options.__getitem__,
+        format_func=lambda one: verbatim(options[one]),
         key=key,
         on_change=take,
         wrap=True,
@@ -153,7 +155,7 @@ def _start(key: tuple[object, ...], choice: Choice) -> None:
         except LinkageError:  # the report says so, in the place of that model
             continue
     store = kept.store()
-    jobs.start(key, "report", lambda progress: make(made, store, studies, progress), beside=True)
+    jobs.start(key, "report", lambda progress: make(made, store, studies, progress), beside=True, wanted=still_there())
 
 
 def make(made: Made, store: Store, studies: Mapping[str, Study], progress: Progress) -> None:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from explorer.drawing import charts, palette
+from explorer.drawing.verbatim import verbatim
 from explorer.examples import gallery
 from explorer.frame import kept, page, state
 from explorer.risk import decoys
@@ -92,7 +93,7 @@ def alike_or_not(asked: Asked, table: pd.DataFrame) -> pd.DataFrame:
     with st.expander("Details: how the decoys were found, and what these words mean", icon=":material/table:"):
         st.markdown(decoys.sizes_words(verified.sizes.iloc[0]))
         st.markdown(decoys.WORDS)
-        st.markdown(f"Labels: {labels_line(entry.labels_note())}.")
+        st.markdown(f"Labels: {verbatim(labels_line(entry.labels_note()))}.")
         st.dataframe(table.drop(columns=["cohort", "model"]), hide_index=True, height=300)
     return verified.balance
 

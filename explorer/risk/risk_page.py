@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,7 +17,7 @@ from explorer.frame import kept, page, state
 from explorer.frame.controls import choice, model_control, pool_box, pool_slider, several
 from explorer.risk import decoys
 from linkage_core import sentences
-from linkage_core.audit import strata
+from linkage_core.audit import ceilings, strata
 from linkage_core.errors import LinkageError
 
 TABS = {"curve": "Curve", "compare": "Models compared", "decoys": "Same-finding decoys"}
@@ -161,6 +162,7 @@ def curve_tab(asked: Asked) -> None:
     """Every model's risk against N, and the chosen one's at the chosen N."""
     with page.guarded():
         curve_headline(asked)
+        ceiling_line(asked)
     grid, problems = page.all_models_grid(asked.k, asked.pool)
     row_of_controls = tool_row()
     with row_of_controls:
@@ -221,6 +223,21 @@ def curve_headline(asked: Asked) -> None:
     ]
     few = page.how_far_off(row, asked.out_of)
     page.headline(count, rest, *few, before=before, small=" · ".join(facts), kind=KIND)
+
+
+def ceiling_line(asked: Asked) -> None:
+    """What nobody passes at this N by the reports' text alone, and what the findings alone would allow."""
+    if asked.same or asked.largest is None or not asked.k <= asked.pool_size <= asked.largest:
+        return  # decoys of the same findings are another game
+    said, out_of = list[str](), asked.out_of
+    text, findings = (kept.ceiling(asked.cohort, asked.model, knows) for knows in (ceilings.TEXT, ceilings.FINDINGS))
+    if not isinstance(text, str):
+        vectors = ceilings.by_vectors(kept.entry(asked.cohort, asked.model))
+        rate = text.mean(asked.pool_size, asked.k)
+        said.append(ceilings.text_says(rate, text.shared, out_of, k=asked.k, vectors=vectors))
+    of_findings = None if isinstance(findings, str) else findings.mean(asked.pool_size, asked.k)
+    said.append(ceilings.findings_say(of_findings, out_of, k=asked.k))
+    st.html(f'<p class="mi-small">{escape(" ".join(said))}</p>')
 
 
 def with_chosen(grid: pd.DataFrame, asked: Asked) -> pd.DataFrame:

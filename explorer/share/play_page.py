@@ -128,12 +128,12 @@ def _match() -> play.Match:
     return match
 
 
-@kept.remembered(st.cache_data, 128)
+@kept.remembered(copied=True)
 def _round(cohort: str, model: str, n_options: int, seed: int, same_findings: bool, held_out: bool) -> Round:
     examples = kept.examples(cohort, model, held_out=held_out)
 
     def text(study_id: str, report_key: str) -> str | None:
-        return gallery.report_text(examples.entry, study_id, report_key)
+        return gallery.report_text(examples.entry, study_id, report_key, shown=False)
 
     return draw(examples.records, n_options, seed, same_findings=same_findings, text=text)
 

@@ -216,7 +216,7 @@ One = TypeVar("One", bound=Made)
 
 
 def each_of(
-    make: Callable[..., One],
+    make: Callable[..., One | None],
     entry: Entry,
     head: str,
     release: str,
@@ -226,11 +226,16 @@ def each_of(
     source: Entry | None = None,
     noise: float | None = None,
     progress: Progress = silent,
+    some: bool = False,
 ) -> list[One]:
-    """What `make`, called as `attack` is, makes of every attacker of `attacks`; a dataclass."""
+    """What `make`, called as `attack` is, makes of every attacker of `attacks`; a dataclass.
+
+    some: whether `make` may leave out attackers, all of them too, by None.
+    """
     public: list[One] = []
     if release == IMAGES:
-        shelf = each_of(make, entry, OFF_THE_SHELF, EVERYTHING, m, seed, source=source, noise=0.0, progress=progress)
+        how: dict[str, Any] = {"source": source, "noise": 0.0, "progress": progress, "some": some}
+        shelf = each_of(make, entry, OFF_THE_SHELF, EVERYTHING, m, seed, **how)
         public = [replace(one, release=release) for one in shelf]  # type: ignore[type-var]
     held = hold(entry, head, source=source, noise=noise, seed=seed)
     wanted = [m] if isinstance(m, (int, str)) else list(m)
@@ -242,7 +247,7 @@ def each_of(
         if one is not None:
             found.append(one)
     progress("attackers", len(plan), len(plan))
-    if not found and not public:
+    if not found and not public and not some:
         raise InputError(
             f"No attacker can act on the release {release!r} with m = {', '.join(map(str, wanted))}.",
             "Give a larger m.",
@@ -262,8 +267,19 @@ def unless_foreign(attacker: str, make: Callable[[], Any]) -> Any:
         return None
 
 
+def acts(attacker: str, held: Held) -> bool:
+    """Whether there is what an attacker goes by. A bridge needs features of encoders that share no space; where it is
+    their embeddings that are released, no other has anything to learn that a bridge does not."""
+    row = ATTACKERS[attacker]
+    if held.unpaired is None:
+        return not row.unpaired
+    return row.unpaired or attacker == COSINE or not held.unpaired.alone
+
+
 def _sensible(attacker: str, wanted: list[Known], held: Held) -> list[Known]:
     """Those of the wanted m that an attacker can act with."""
+    if not acts(attacker, held):
+        return []
     if not takes_m(attacker):
         return ["all"]
     n_own = len(held.own_group)

@@ -6,7 +6,7 @@ protocol.py says what the function is given and what it returns.
 
 from __future__ import annotations
 
-from linkage_core.attacks import dual, learn_pairs, plain, turn_back
+from linkage_core.attacks import bridge, dual, learn_pairs, plain, turn_back
 from linkage_core.attacks.held import RECORDS, RELEASES
 from linkage_core.attacks.installed import Table
 from linkage_core.attacks.protocol import EMBEDDINGS, EVERYTHING, IMAGES, Attacker
@@ -115,6 +115,16 @@ ATTACKERS = Table(
         label="Has the raw images",
         plain="learns from own pairs and reads findings, with the images themselves at hand",
         holds=(IMAGES,),
+    ),
+    Attacker(
+        "bridge",
+        bridge.bridge,
+        "learns from m own pairs to get from one public encoder to another that was never trained with it",
+        label="Needs no paired model, {m} pairs",
+        plain="learns from own pairs of images and reports with two public encoders that never met: it needs no model "
+        "that was trained on pairs, so anybody can do it",
+        holds=(IMAGES,),
+        unpaired=True,
     ),
     reserved=OF_TABLES,
 )

@@ -12,10 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from linkage_core.attacks import archive, beside
 from linkage_core.attacks.archive import Played
-from linkage_core.attacks.attack import Attack, attack, attacks, each_of, heads_known, studied
+from linkage_core.attacks.attack import Attack, attack, each_of, heads_known, studied
 from linkage_core.attacks.attackers import EVERYTHING, takes_m
 from linkage_core.attacks.held import Held, Known, hold
 from linkage_core.attacks.home import Tried, tried
+from linkage_core.attacks.parts import Shared
 from linkage_core.errors import InputError
 from linkage_core.progress import Progress, silent
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
@@ -107,12 +108,16 @@ def attacks_knowing(
     source: Entry | None = None,
     noise: float | None = None,
     progress: Progress = silent,
+    shared: Shared | None = None,
 ) -> list[Attack]:
-    """Every attacker of attack.attacks in the game of single images, who also knows what asked.KNOWS says."""
-    if knows == NOTHING:
-        return attacks(entry, head, release, m, seed, source=source, noise=noise, progress=progress)
+    """Every attacker of attack.attacks in the game of single images, who also knows what asked.KNOWS says.
+
+    shared: which of them are made here, where parts share the work.
+    """
     make = partial(attack_knowing, knows=knows)
-    return each_of(make, entry, head, release, m, seed, source=source, noise=noise, progress=progress)
+    shared = shared or Shared(knows=knows)
+    how: dict[str, Any] = {"source": source, "noise": noise, "progress": progress, "some": shared.some}
+    return each_of(shared.of(make), entry, head, release, m, seed, **how)
 
 
 def attack_knowing(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import logging
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -12,11 +13,13 @@ import pandas as pd
 
 from linkage_core.attacks.scored import Answer, Scored, ranked
 from linkage_core.cohorts.base import ATTACKER, HELDOUT, LABELS
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, LinkageError
 from linkage_core.heads import Heads, unit
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import OFF_THE_SHELF, Entry
-from linkage_core.store.seen import noise_of, noised, split_apart, usable, why_untested
+from linkage_core.store.seen import noise_of, noised, same_weights, split_apart, usable, why_untested
+
+_log = logging.getLogger(__name__)
 
 Known = int | Literal["all"]
 """How many of its own images or pairs an attacker has seen released."""
@@ -59,12 +62,38 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Unpaired:
+    """The same images and reports as two public encoders see them that were never trained together.
+
+    asked, own: (tower "image" or "text", ids) -> features (len(ids), d), of the queries' cohort and of the attacker's;
+    read when an attacker asks. images (n_queries,), texts (n_texts,), own_images (n_own,), own_texts (n_own,): ids of
+    the rows of Held. model: which encoders; alone: whether it is they whose embeddings are released.
+    """
+
+    model: str
+    alone: bool
+    asked: Callable[[str, np.ndarray], np.ndarray]
+    own: Callable[[str, np.ndarray], np.ndarray]
+    images: np.ndarray
+    texts: np.ndarray
+    own_images: np.ndarray
+    own_texts: np.ndarray
+
+    def at_home(self, left_out: np.ndarray, rest: np.ndarray) -> Unpaired:
+        """Own rows `left_out` in the queries' place, `rest` as own rows."""
+        mine = self.own_images, self.own_texts
+        rows = (ids[part] for part in (left_out, rest) for ids in mine)
+        return Unpaired(self.model, self.alone, self.own, self.own, *rows)
+
+
+@dataclass(frozen=True)
 class Held(Asked):
     """Everything there is for an attacker to look at. A patient of `own` is no query's and no candidate's: InputError.
 
     The attacker's own: own_released (n_own, e), own_clean the same before output noise, own_images (n_own, d),
     own_texts (n_own, t), own_findings (n_own, as findings), own_group (n_own,) patients. `noise` is the standard
-    deviation of Gaussian output noise in each coordinate, known to everybody; `split` whose records the queries are.
+    deviation of Gaussian output noise in each coordinate, known to everybody; `split` whose records the queries are;
+    `unpaired` the same by other encoders, where the cohort was embedded by such.
     """
 
     own_released: np.ndarray
@@ -77,6 +106,7 @@ class Held(Asked):
     off_the_shelf: Heads
     noise: float = 0.0
     split: str = HELDOUT
+    unpaired: Unpaired | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.noise) and self.noise >= 0):
@@ -166,4 +196,41 @@ def hold(
         off_the_shelf=shelf,
         noise=sigma,
         split=split,
+        unpaired=_unpaired(entry, source, base.records["record_id"], first.loc[keys, "record_id"], own["record_id"]),
     )
+
+
+def _unpaired(entry: Entry, source: Entry, images: pd.Series, of_texts: pd.Series, own: pd.Series) -> Unpaired | None:
+    """The entries of both cohorts by two towers that share no space, if they hold these records (ids of images, of one
+    record for each text, and of the attacker's own); the same model for both.
+
+    None where there is none; where one lacks some of the records, a line of the log says so.
+    """
+    models = entry.store.models(entry.cohort)
+    for model in [entry.model] if entry.unpaired else models:
+        if model not in source.store.models(source.cohort):
+            continue
+        try:
+            asked = entry if model == entry.model else entry.store.open(entry.cohort, model)
+            if not asked.unpaired:
+                continue
+            mine = source if model == source.model else source.store.open(source.cohort, model)
+            same_weights(asked, mine)
+            ids = [images.to_numpy(str), _texts_of(asked, of_texts), own.to_numpy(str), _texts_of(mine, own)]
+            _texts_of(asked, images)  # whether all are there
+        except LinkageError as error:
+            _log.warning("No attack by %s: %s", model, error)
+            continue
+        return Unpaired(model, model == entry.model, asked.features, mine.features, *ids)
+    return None
+
+
+def _texts_of(entry: Entry, record_ids: pd.Series) -> np.ndarray:
+    """The report key that each record has in an entry. InputError where it lacks some."""
+    keys = entry.records().set_index("record_id")["report_key"].reindex(record_ids)
+    if keys.isna().any():
+        raise InputError(
+            f"{entry.cohort}/{entry.model} lacks {int(keys.isna().sum()):,} of the records.",
+            f"Run `linkage embed` again with --model {entry.model}.",
+        )
+    return keys.to_numpy(str)

@@ -67,4 +67,5 @@ def at_home(held: Held, left_out: np.ndarray, rest: np.ndarray) -> Held:
     asked = held.at_home(left_out, left_out)
     parts = {one.name: getattr(asked, one.name) for one in fields(Asked)}
     own = {one.name: getattr(held, one.name)[rest] for one in fields(Held) if one.name.startswith("own_")}
-    return replace(held, **parts, **own)
+    unpaired = held.unpaired.at_home(left_out, rest) if held.unpaired else None
+    return replace(held, **parts, **own, unpaired=unpaired)

@@ -309,7 +309,12 @@ def has_findings(held: Held) -> bool:
 
 def at_home(held: Held, left_out: np.ndarray, seed: int) -> Asked:
     """Left-out own rows as queries; their reports and up to 2,000 other own reports as candidates."""
+    return held.at_home(*at_home_rows(held, left_out, seed))
+
+
+def at_home_rows(held: Held, left_out: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(own rows that are the queries, own rows that are the candidates) of at_home."""
     rows = left_out[:_VALIDATION]
     others = np.flatnonzero(~np.isin(held.own_group, held.own_group[rows]))
     others = np.random.default_rng([seed, 3]).permutation(others)[: max(0, 2 * _VALIDATION_POOL - len(rows))]
-    return held.at_home(rows, np.concatenate([rows, others]))
+    return rows, np.concatenate([rows, others])

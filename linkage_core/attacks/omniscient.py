@@ -8,7 +8,7 @@ import numpy as np
 
 from linkage_core.attacks.learn_pairs import with_coordinate
 from linkage_core.errors import InputError
-from linkage_core.ranking.counts import MatchCounts, distinct, match_counts
+from linkage_core.ranking.counts import MatchCounts, distinct, identical_counts, match_counts
 
 
 def omniscient_counts(
@@ -37,7 +37,7 @@ def omniscient_counts(
                 candidate_group=candidate_group,
             )
         else:
-            counts = _identical(distinct(clean[shown], match)[1], match, query_group, candidate_group)
+            counts = identical_counts(distinct(clean[shown], match)[1], match, query_group, candidate_group)
         better[rows], tied[rows], eligible[rows] = counts
     return MatchCounts(better, tied, eligible)
 
@@ -54,14 +54,3 @@ def numbered_images(study: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray,
     for p in range(int(sizes.max()) if len(study) else 0):
         rows = np.flatnonzero(number == p)
         yield rows, order[first + np.minimum(p, sizes - 1)], study_code[rows]
-
-
-def _identical(
-    column: np.ndarray, match: np.ndarray, query_group: np.ndarray, candidate_group: np.ndarray
-) -> MatchCounts:
-    """Counts where identical candidates are level and no other is better."""
-    n_groups = int(candidate_group.max()) + 1
-    pairs, n_pairs = np.unique(column * n_groups + candidate_group, return_counts=True)
-    own = n_pairs[np.searchsorted(pairs, column[match] * n_groups + query_group)]
-    eligible = len(column) - np.bincount(candidate_group, minlength=n_groups)[query_group]
-    return MatchCounts(np.zeros(len(match), dtype=np.int64), np.bincount(column)[column[match]] - own, eligible)

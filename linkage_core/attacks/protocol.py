@@ -50,7 +50,8 @@ class Attacker:
     knows: what its m counts. Of "images" it may know none (m = 0), where a released embedding has the size of an
     off-the-shelf one; of "pairs" it needs one at least.
     by_m: whether the lab shows it at several m. same_size: whether it can act only where what is released has the size
-    of a report under the released text head.
+    of a report under the released text head. unpaired: whether it can act only where the cohort was embedded by two
+    encoders that share no space too (held.Unpaired).
     package: the distribution that brought it; filled in where it is found, and "" for ours.
     """
 
@@ -64,6 +65,7 @@ class Attacker:
     knows: Literal["nothing", "images", "pairs"] = "pairs"
     by_m: bool = False
     same_size: bool = False
+    unpaired: bool = False
     package: str = ""
 
     @property

@@ -133,4 +133,14 @@ _FUSION = {
     "n_shared": "queries whose report's text another patient of the gallery has too, so that they tie",
     "says": "the row as a sentence",
 }
-COLUMNS = _COMMON | _RECALL | _COMPARED | _DECOYS | _OPEN_WORLD | _EXPOSURE | _FUSION
+_CEILINGS = {
+    "knows": "what somebody knows of the right report, and of every candidate; vector: that of an imported report",
+    "unit": "images: every image a query, every study of another patient a candidate; patients: one study of each",
+    "ceiling": "share of queries that nobody passes who knows no more: of those alike in it one is taken at random",
+    "ceiling_low": "lower end of its 95% interval (bootstrap over patients)",
+    "ceiling_high": "upper end of its 95% interval (bootstrap over patients)",
+    "shared": "share of the candidates that are alike in it to another patient's",
+    "n_classes": "groups of candidates that are alike in it",
+    "largest_class": "candidates in the largest of them",
+}
+COLUMNS = _COMMON | _RECALL | _COMPARED | _DECOYS | _OPEN_WORLD | _EXPOSURE | _FUSION | _CEILINGS

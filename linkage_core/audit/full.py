@@ -17,8 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from linkage_core.audit import compare, exposure, fusion, open_world, strata
+from linkage_core.audit import ceilings, compare, exposure, fusion, open_world, strata
 from linkage_core.audit import study as audit
+from linkage_core.audit.ceilings import ROUND
 from linkage_core.audit.columns import COLUMNS
 from linkage_core.audit.outcomes import WANTED
 from linkage_core.audit.study import HARD_NEGATIVES, PoolSize, Study
@@ -30,7 +31,6 @@ from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 from linkage_core.tables import csv
 
 SCHEMA = 1
-ROUND = (100, 1000, 10_000)
 PRIORS = (0.1, 0.5, 0.9)
 LONGEST_CSV = 100_000
 """Rows beyond which a table is written as Parquet only."""
@@ -50,6 +50,7 @@ TABLES = {
     "exposure_groups": "Are some groups linked more than others?",
     "fusion": "What if several images or reports are pooled, or less counts as a hit?",
     "sites": "What if the other reports come from another hospital?",
+    "ceilings": "What does nobody pass who knows the text, the findings, sex and age of the right report alone?",
 }
 SECTIONS = {
     "recall": ("recall",),
@@ -59,6 +60,7 @@ SECTIONS = {
     "exposure": ("exposure", "exposure_tail", "exposure_associations", "exposure_groups"),
     "fusion": ("fusion",),
     "sites": ("sites",),
+    "ceilings": ("ceilings",),
 }
 """What is computed together: name -> its tables."""
 
@@ -174,6 +176,7 @@ class FullAudit:
             "exposure": self._exposure,
             "fusion": self._fusion,
             "sites": self._sites,
+            "ceilings": self._ceilings,
         }[section]
         yield from make(entry)
 
@@ -273,6 +276,21 @@ class FullAudit:
         largest = min(self.store.open(one, entry.model).manifest["counts"]["studies"] for one in cohorts)
         sizes = self._round(largest // 2)
         yield "sites", fusion.shift_table(self.store, entry.model, cohorts, sizes, wanted.ks, wanted.head)
+
+    def _ceilings(self, entry: Entry) -> Iterator[tuple[str, pd.DataFrame]]:
+        study = next(one for one in self.studies if one.entry is entry)
+        vectors = ceilings.by_vectors(entry)
+        if entry is not self.entries[0] and not vectors:
+            return  # the reports of a cohort are the same for every model
+        sizes: list[PoolSize] = [*self._round(study.largest_pool), "full"]
+        if self.settings.pool_sizes:
+            sizes = self._sizes(study)
+        table, left_out = ceilings.table(
+            study.queries, sizes, self._ks(study), vectors=vectors, seed=self.settings.seed
+        )
+        for name, why in left_out.items():
+            self.left_out[f"ceilings of {name}"] = why
+        yield "ceilings", _beside({"cohort": self.cohort, "model": entry.model if vectors else ""}, table)
 
     def _names(self, entry: Entry) -> dict[str, Any]:
         return {"cohort": entry.cohort, "model": entry.model, "head": self.settings.head}

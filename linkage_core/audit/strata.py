@@ -12,8 +12,9 @@ meets the reports its frontal twin meets. Where images are ranked for a report, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ import pandas as pd
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.ranking import pools
-from linkage_core.ranking.counts import MatchCounts, match_counts
+from linkage_core.ranking.counts import MatchCounts, gathered, match_counts
 from linkage_core.ranking.intervals import TOO_FEW, cluster_bootstrap, flag_of
 from linkage_core.store.entry import Embeddings
 
@@ -34,6 +35,8 @@ STRATA = {
 }
 SMALL = 2**18
 """Scores of a stratum up to which they are counted in one table."""
+PIECE = 2**26
+"""Scores of neighbouring strata that are counted as one piece."""
 DRAWN = 32
 """Decoys drawn for each query in the tables that compare them with the match. No risk number is drawn."""
 
@@ -97,34 +100,82 @@ def count(embeddings: Embeddings, by: Iterable[str] = (), direction: str = "imag
     One exact count for each stratum: match_counts where it is large, a small table of scores where it is not (most
     are, and there are thousands). n_eligible is the query's own; 0 where no other patient is in its stratum.
     """
+    strata = counting(embeddings, by, direction)
+    return gathered(strata, range(len(strata)))
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """What `count` counts. A piece is a row of neighbouring strata, of about PIECE scores or one stratum."""
+
+    queries: np.ndarray
+    vectors: np.ndarray
+    match: np.ndarray
+    query_group: np.ndarray
+    candidate_group: np.ndarray
+    strata: list[tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def n_queries(self) -> int:
+        return len(self.queries)
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """Where each piece ends in the list of strata."""
+        scores = np.cumsum([len(rows) * len(columns) for rows, columns in self.strata])
+        return np.flatnonzero(np.diff(scores // PIECE, append=-1)) + 1
+
+    @cached_property
+    def _vector_id(self) -> np.ndarray:
+        return identical(self.vectors)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def pieces(self, wanted: Iterable[int], done: Callable[[int, np.ndarray, MatchCounts], None]) -> None:
+        place = np.empty(len(self.vectors), dtype=np.int64)
+        for piece in wanted:
+            first, end = (0 if piece == 0 else int(self._ends[piece - 1])), int(self._ends[piece])
+            found = [(rows, self._count(rows, columns, place)) for rows, columns in self.strata[first:end]]
+            rows = np.concatenate([rows for rows, _ in found])
+            done(
+                piece,
+                rows,
+                MatchCounts(*(np.concatenate(column) for column in zip(*(counts for _, counts in found), strict=True))),
+            )
+
+    def _count(self, rows: np.ndarray, columns: np.ndarray, place: np.ndarray) -> MatchCounts:
+        """Counts of the queries of one stratum; `place` (n_candidates,) is written over."""
+        own, owner = self.query_group[rows], self.candidate_group[columns]
+        if (owner == owner[0]).all():
+            return MatchCounts(*np.zeros((3, len(rows)), dtype=np.int64))  # one patient's stratum holds no decoy
+        place[columns] = np.arange(len(columns))
+        matches = place[self.match[rows]]
+        if len(rows) * len(columns) > SMALL:
+            return match_counts(
+                self.queries[rows], self.vectors[columns], matches, query_group=own, candidate_group=owner
+            )
+        # identical vectors are scored once, so they tie exactly
+        first, column = np.unique(self._vector_id[columns], return_index=True, return_inverse=True)[1:]
+        scores = (self.queries[rows] @ self.vectors[columns[first]].T)[:, column]
+        of_match = scores[np.arange(len(rows)), matches][:, None]
+        eligible = own[:, None] != owner
+        better, tied = (scores > of_match) & eligible, (scores == of_match) & eligible
+        return MatchCounts(*(table.sum(axis=1) for table in (better, tied, eligible)))
+
+
+def counting(embeddings: Embeddings, by: Iterable[str] = (), direction: str = "image-to-report") -> Strata:
+    """What `count` counts, in pieces."""
     candidates, _ = candidates_of(embeddings.records, direction)
     of_query, of_candidate = stratum_codes(embeddings.records, candidates, by)
+    strata = list(zip(members(of_query, of_candidate), members(of_candidate, of_candidate), strict=True))
     if direction == "report-to-image":
         queries, vectors = embeddings.reports[embeddings.match], embeddings.images
         match, group = np.arange(len(vectors)), embeddings.query_group
     else:
         queries, vectors = embeddings.images, embeddings.reports
         match, group = embeddings.match, embeddings.candidate_group
-    n_better, n_tied, n_eligible = np.zeros((3, len(queries)), dtype=np.int64)
-    place = np.empty(len(vectors), dtype=np.int64)
-    vector_id = identical(vectors)
-    for rows, columns in zip(members(of_query, of_candidate), members(of_candidate, of_candidate), strict=True):
-        if (group[columns] == group[columns[0]]).all():
-            continue  # one patient's stratum holds no decoy
-        place[columns] = np.arange(len(columns))
-        matches, own, owner = place[match[rows]], embeddings.query_group[rows], group[columns]
-        if len(rows) * len(columns) > SMALL:
-            counts = match_counts(queries[rows], vectors[columns], matches, query_group=own, candidate_group=owner)
-        else:
-            # identical vectors are scored once, so they tie exactly
-            first, column = np.unique(vector_id[columns], return_index=True, return_inverse=True)[1:]
-            scores = (queries[rows] @ vectors[columns[first]].T)[:, column]
-            of_match = scores[np.arange(len(rows)), matches][:, None]
-            eligible = own[:, None] != owner
-            better, tied = (scores > of_match) & eligible, (scores == of_match) & eligible
-            counts = MatchCounts(*(table.sum(axis=1) for table in (better, tied, eligible)))
-        n_better[rows], n_tied[rows], n_eligible[rows] = counts
-    return MatchCounts(n_better, n_tied, n_eligible)
+    return Strata(queries, vectors, match, embeddings.query_group, group, strata)
 
 
 def offered(records: pd.DataFrame) -> tuple[str, ...]:

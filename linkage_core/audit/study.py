@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads
 from linkage_core.ranking import pools
-from linkage_core.ranking.counts import MatchCounts, match_counts
+from linkage_core.ranking.counts import Counting, MatchCounts, counting, gathered
 from linkage_core.ranking.intervals import DRAWS, flag_of, rate_intervals
 from linkage_core.store.entry import OFF_THE_SHELF, Embeddings, Entry
 from linkage_core.store.files import versions
+from linkage_core.store.pieces import Pieces
 from linkage_core.store.seen import asked_split, refuse_seen
 from linkage_core.validate import one_of
 
@@ -47,6 +49,8 @@ class Study:
     n_candidates: int
     seed: int = 0
     strata: tuple[str, ...] = ()
+    sampled: str = ""
+    """Of how many queries and candidates the counts are, where they are not of all (audit.sampled)."""
 
     @property
     def cohort(self) -> str:
@@ -122,7 +126,8 @@ class Study:
                         "n_queries": int(with_pool.sum()),
                         "n_excluded": int((~with_pool).sum()),
                         "chance": float(chance[with_pool].mean()),
-                        "median_rank": float(np.median(rank[with_pool])),
+                        # a median of estimates is no estimate of the median
+                        "median_rank": float("nan") if self.sampled else float(np.median(rank[with_pool])),
                     }
                 )
         patients = self.queries["patient_id"]
@@ -158,6 +163,7 @@ class Study:
             "seed": self.seed,
             "ties": "broken at random, in expectation",
             "versions": versions(),
+            **({"sampled": self.sampled} if self.sampled else {}),
             **self._of_hard_negatives(),
         }
 
@@ -172,6 +178,7 @@ class Study:
 
         chance is k/N, and more where a report of the same text counts as the match: see pools.guessed.
         """
+        self._refuse_full(pool_size)
         if pool_size == "full":
             recall, chance = pools.full_recall(self.counts, k), np.minimum(k / (self.counts.n_eligible + 1.0), 1.0)
             recall = self._with_rivals(recall)
@@ -191,7 +198,15 @@ class Study:
         own = pd.MultiIndex.from_frame(self.queries[["patient_id", "report_key"]])
         return of_text.loc[self.queries["report_key"]].to_numpy() - of_patient.loc[own].to_numpy()
 
+    def _refuse_full(self, pool_size: PoolSize) -> None:
+        if pool_size == "full" and self.sampled:
+            raise InputError(
+                "A sample of the candidates says nothing of the full pool.",
+                f"The largest N is {self.largest_pool:,}: draw more candidates, or count all pairs.",
+            )
+
     def _ranks(self, pool_size: PoolSize) -> tuple[np.ndarray, np.ndarray]:
+        self._refuse_full(pool_size)
         if pool_size == "full":
             ranks = pools.full_reciprocal_rank(self.counts), pools.full_rank(self.counts)
             return self._with_rivals(ranks[0]), self._with_rivals(ranks[1])
@@ -209,6 +224,91 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is counted: one head, direction and kind of pool. `pool` as in Study, `by` its strata."""
+
+    entry: Entry
+    head: str
+    direction: str
+    pool: str
+    split: str
+    by: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its counts in the store."""
+        return f"{self.head}.{self.direction}.{self.pool}.{self.split}"
+
+    @property
+    def inputs(self) -> str:
+        return _inputs(self.entry, self.head, self.direction, self.pool, self.split)
+
+    def stored(self) -> MatchCounts | None:
+        """The counts that are kept, in the order of the records."""
+        found = self.entry.read_counts(self.name, self.inputs)
+        if found is None:
+            return None
+        ids, counts = found
+        records = self.entry.records(self.split)["record_id"]
+        place = pd.Index(ids).get_indexer(records)
+        if (place < 0).any() or len(ids) != len(records):
+            raise StoreError(
+                f"The stored counts {self.name} of {self.entry.cohort}/{self.entry.model} are of other records.",
+                "Delete the entry's ranks folder and audit again.",
+            )
+        return MatchCounts(*(column[place] for column in counts))
+
+    def keep(self, counts: MatchCounts) -> None:
+        """OSError or StoreError where they cannot be kept."""
+        self.entry.write_counts(self.name, self.inputs, self.entry.records(self.split)["record_id"], counts)
+        Pieces(self.entry.path, self.name, "", ()).clear()  # what parts have left is in them
+
+    def counting(self) -> Counting:
+        return _counting(self.entry.embeddings(self.head, self.split), self.direction, self.pool, self.by)
+
+    def left(self, counting: Counting) -> Pieces:
+        """What parts of this have left (audit.parts)."""
+        of = f"{self.inputs} {len(counting)} pieces of {counting.n_queries}"
+        inputs = hashlib.sha256(of.encode()).hexdigest()
+        return Pieces(self.entry.path, self.name, inputs, [f"{i:06d}" for i in range(len(counting))])
+
+    def count(self, counting: Counting | None = None) -> MatchCounts:
+        """All of it; what parts have left is not counted again."""
+        counting = counting or self.counting()
+        left = self.left(counting)
+        there = (
+            {i: arrays for i, name in enumerate(left.names) if (arrays := left.arrays(name))} if left.begun() else {}
+        )
+        found = gathered(counting, [i for i in range(len(counting)) if i not in there])
+        for arrays in there.values():
+            for name, column in found._asdict().items():
+                column[arrays["rows"]] = arrays[name]
+        return found
+
+
+def question(
+    entry: Entry,
+    head: str = OFF_THE_SHELF,
+    direction: str = DIRECTIONS[0],
+    pool: str = "other-patients",
+    split: str | None = None,
+    strata: Iterable[str] = (),
+) -> Question:
+    """What study counts; arguments and errors as there."""
+    one_of("direction", direction, DIRECTIONS)
+    one_of("pool", pool, POOLS)
+    by = same_findings.ordered(strata)
+    if by and pool != HARD_NEGATIVES:
+        raise InputError(
+            f"Strata ({', '.join(by)}) do not apply to the pool {pool!r}.", f"They narrow the pool {HARD_NEGATIVES}."
+        )
+    split = asked_split(entry, head, split)
+    if head != OFF_THE_SHELF:
+        refuse_seen(entry, head, split)
+    return Question(entry, head, direction, "+".join([pool, *by]), split, by)
+
+
 def study(
     entry: Entry,
     head: str = OFF_THE_SHELF,
@@ -224,35 +324,14 @@ def study(
     Raises InputError for an unknown direction, pool, split or stratum, for hard negatives where there are no labels or
     no two patients share findings; StoreError for an absent head or a damaged file.
     """
-    one_of("direction", direction, DIRECTIONS)
-    one_of("pool", pool, POOLS)
-    by = same_findings.ordered(strata)
-    if by and pool != HARD_NEGATIVES:
-        raise InputError(
-            f"Strata ({', '.join(by)}) do not apply to the pool {pool!r}.", f"They narrow the pool {HARD_NEGATIVES}."
-        )
-    pool = "+".join([pool, *by])
-    split = asked_split(entry, head, split)
-    if head != OFF_THE_SHELF:
-        refuse_seen(entry, head, split)
+    asked = question(entry, head, direction, pool, split, strata)
+    by, split, pool = asked.by, asked.split, asked.pool
     queries = entry.records(split)
-    inputs = _inputs(entry, head, direction, pool, split)
-    name = f"{head}.{direction}.{pool}.{split}"
-    stored = entry.read_counts(name, inputs)
-    if stored is None:
-        embeddings = entry.embeddings(head, split)
-        counts = _count(embeddings, direction, pool, by)
+    counts = asked.stored()
+    if counts is None:
+        counts = asked.count()
         with suppress(OSError, StoreError):  # a store that is only readable, or full, still answers, only slower
-            entry.write_counts(name, inputs, queries["record_id"], counts)
-    else:
-        ids, counts = stored
-        place = pd.Index(ids).get_indexer(queries["record_id"])
-        if (place < 0).any() or len(ids) != len(queries):
-            raise StoreError(
-                f"The stored counts {name} of {entry.cohort}/{entry.model} are of other records.",
-                "Delete the entry's ranks folder and audit again.",
-            )
-        counts = MatchCounts(*(column[place] for column in counts))
+            asked.keep(counts)
     n_candidates = len(queries) if direction == "report-to-image" else queries["study_id"].nunique()
     if pool.startswith(HARD_NEGATIVES) and not counts.n_eligible.any():
         raise InputError(
@@ -272,7 +351,8 @@ def study_of(entry: Entry, name: str, heads: Heads) -> Study:
     """Counts by cosine of heads that need not be stored, over the tested split; nothing is read or written."""
     direction, pool, split = DIRECTIONS[0], "other-patients", entry.tested_split
     embeddings = entry.embeddings(heads, split)
-    counts = _count(embeddings, direction, pool)
+    counting = _counting(embeddings, direction, pool)
+    counts = gathered(counting, range(len(counting)))
     return Study(entry, name, direction, pool, split, counts, embeddings.records, len(embeddings.candidates))
 
 
@@ -303,9 +383,14 @@ def _inputs(entry: Entry, head: str, direction: str, pool: str, split: str) -> s
     return entry.inputs(head, direction, pool, split, f"counts {version}")
 
 
-def _count(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] = ()) -> MatchCounts:
+def _counting(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] = ()) -> Counting:
     if pool.startswith(HARD_NEGATIVES):
-        return same_findings.count(embeddings, by, direction)
+        return same_findings.counting(embeddings, by, direction)
+    return counting(**counted_from(embeddings, direction, pool))
+
+
+def counted_from(embeddings: Embeddings, direction: str, pool: str) -> dict[str, Any]:
+    """The arguments of ranking's match_counts in a direction and any pool but that of the same findings."""
     groups: dict[str, np.ndarray] = {}
     texts: dict[str, np.ndarray] = {}
     if direction == "image-to-report":
@@ -319,10 +404,8 @@ def _count(embeddings: Embeddings, direction: str, pool: str, by: Sequence[str] 
         groups = {"query_group": embeddings.query_group, "candidate_group": embeddings.query_group}
         key = embeddings.records["report_key"].to_numpy(str)
         texts = {"query_text": key, "candidate_text": key}
-    return match_counts(
-        queries,
-        candidates,
-        match,
+    return {
+        **{"image_embeddings": queries, "report_embeddings": candidates, "match": match},
         **({} if pool == "all" else groups),
         **(texts if pool == SAME_TEXT else {}),
-    )
+    }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from linkage_core.cli.options import StoreOption, before_command
+
+REACH: dict[str, Any] = {"rich_help_panel": "Who may reach it"}
 
 
 def serve(
@@ -20,8 +22,28 @@ def serve(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open it in the browser of this machine.")
     ] = True,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Listen at this address instead of 127.0.0.1. Needs a login.", **REACH),
+    ] = None,
+    public_address: Annotated[
+        str | None,
+        typer.Option("--public-address", help="Where a proxy serves it: https://name. Needs a login.", **REACH),
+    ] = None,
+    base_path: Annotated[
+        str, typer.Option("--base-path", help="What a proxy puts before every address: /linkage.", **REACH)
+    ] = "",
+    without_login: Annotated[
+        bool, typer.Option("--without-login", help="Others may reach it though nobody has to log in.", **REACH)
+    ] = False,
+    access_log: Annotated[
+        Path | None,
+        typer.Option("--access-log", help="Add to this file who was shown which record, and when.", **REACH),
+    ] = None,
 ) -> None:
     """The pages in a browser, for this machine only. Ctrl-C ends it.
+
+    The address that it prints opens every cohort; without its token only synthetic ones open.
 
     For example:
         linkage app --port 9000 --no-browser
@@ -33,4 +55,6 @@ def serve(
 
     root = store or before_command.store or shipped.default_store()
     # By name: the core stands below the app and starts it without knowing it.
-    import_module("explorer.serve").serve(root, port, browser=browser, allow=allow_root or ())
+    module = import_module("explorer.serve")
+    reach = module.Reach(address, public_address or "", without_login, access_log, base_path)
+    module.serve(root, port, browser=browser, allow=allow_root or (), reach=reach)

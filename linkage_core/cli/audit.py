@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,9 +15,11 @@ from linkage_core.cli.options import (
     WHICH,
     HeadOption,
     JsonOption,
+    PartOption,
     PoolSizeOption,
     QuietOption,
     StoreOption,
+    part_done,
     parts_of,
     progress_bars,
     shares_of,
@@ -27,6 +29,12 @@ from linkage_core.cli.options import (
     write_json,
 )
 from linkage_core.errors import InputError
+
+if TYPE_CHECKING:
+    from linkage_core.audit.study import Question
+
+MANY = 10_000
+"""Candidates that are drawn for each patient, where none are named."""
 
 
 def run(
@@ -85,6 +93,9 @@ def run(
         Literal["report", "text", "patient"] | None,
         typer.Option("--hit", help="Or one way: what is right; the own report, its text, its patient.", **MORE),
     ] = None,
+    ceilings: Annotated[
+        bool, typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings.", **MORE)
+    ] = False,
     gallery: Annotated[
         str | None,
         typer.Option("--gallery", help="Reports of these cohorts in place of the cohort's own decoys.", **MORE),
@@ -95,6 +106,20 @@ def run(
             "--full", metavar="DIR", help="All of it, as Parquet, CSV and audit.json in a new folder.", **OUTPUT
         ),
     ] = None,
+    sample_queries: Annotated[
+        int | None,
+        typer.Option("--sample-queries", min=1, help="Estimate from this many images drawn at random.", **MORE),
+    ] = None,
+    sample_candidates: Annotated[
+        int | None,
+        typer.Option(
+            "--sample-candidates",
+            min=1,
+            help="Estimate from this many candidates drawn for each patient; N goes up to one more.",
+            **MORE,
+        ),
+    ] = None,
+    part: PartOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.", **RANDOM)] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -117,13 +142,33 @@ def run(
         raise InputError(f"--hard-negatives and --pool {pool} contradict each other.", "Give one of them.")
     pool = auditing.HARD_NEGATIVES if hard_negatives else pool or "other-patients"
     alike = () if strata is None else tuple(parts_of(strata, "--strata"))
-    studies = [
-        auditing.study(where.open(cohort_name, one), head, direction, pool, split, seed, alike) for one in models
-    ]
+    one_way = Fused(images_by, reports_by, hit or "report", direction) if images_by or reports_by or hit else None
+    sampled = sample_queries is not None or sample_candidates is not None
+    for option, given in {"--part": part is not None, "a sample": sampled}.items():
+        more = {"--compare": compare, "--open-world": open_world, "--exposure": exposed, "--fusion": fuse}
+        more |= {"--full": full is not None, "--gallery": gallery is not None, "--strata with it": sampled and alike}
+        more |= {"a way to pool": one_way is not None, "--part and a sample": sampled and part is not None}
+        for other in (name for name, wish in more.items() if given and wish):
+            raise InputError(
+                f"{option} and {other} were given.", "Either is for the first table alone: ask the rest apart."
+            )
+    entries = [where.open(cohort_name, one) for one in models]
+    if part is not None:
+        questions = [auditing.question(one, head, direction, pool, split, alike) for one in entries]
+        _in_parts(questions, part, quiet, json_to)
+        return
+    if sampled:
+        from linkage_core.audit.sampled import sampled_study
+
+        drawn = sample_queries, sample_candidates or MANY
+        studies = [sampled_study(one, *drawn, head, direction, pool, split, seed) for one in entries]
+    else:
+        studies = [auditing.study(one, head, direction, pool, split, seed, alike) for one in entries]
     largest = min(study.largest_pool for study in studies)
     steps = (10, 100, 1000) if pool == auditing.HARD_NEGATIVES else (100, 1000, 10_000)
     if pool_size is None:
-        sizes: list[int | Any] = [*[n for n in steps if n <= largest], "full"]
+        fit = [n for n in steps if n <= largest]
+        sizes: list[int | Any] = (fit or [largest]) if sampled else [*fit, "full"]
     else:
         sizes = [
             part if part == "full" else whole_number(part, "--pool-size") for part in parts_of(pool_size, "--pool-size")
@@ -131,7 +176,6 @@ def run(
     ks = [whole_number(part, "--k") for part in parts_of(k, "--k")]
     if pool_size is None:
         ks = [one for one in ks if one <= largest] or ks
-    one_way = Fused(images_by, reports_by, hit or "report", direction) if images_by or reports_by or hit else None
     wanted: dict[str, Any] = {} if strata is None else {"strata": alike}
     made = FullAudit(
         where,
@@ -158,6 +202,7 @@ def run(
         "exposure": exposed,
         "fusion": fuse or one_way is not None,
         "sites": gallery is not None,
+        "ceilings": ceilings,
     }
     result = auditing.report(studies, sizes, ks)
     with progress_bars(quiet or json_to == "-") as progress:
@@ -177,3 +222,19 @@ def run(
         printing.audit_tables(tables, left_out)
         if full:
             say(f"Every table, with what its columns mean: {full / 'audit.json'}")
+
+
+def _in_parts(questions: list[Question], text: str, quiet: bool, json_to: str | None) -> None:
+    """Counts of one part of each of these, and what is missing still."""
+    from linkage_core.audit.parts import count_part
+    from linkage_core.parts import part_of
+
+    part = part_of(text)
+    missing: dict[str, list[int]] = {}
+    with progress_bars(quiet or json_to == "-") as progress:
+        for one in questions:
+            missing[f"{one.entry.cohort}/{one.entry.model}"] = count_part(one, part, progress)
+    write_json({"part": text, "missing_blocks": missing}, json_to)
+    if speaks(quiet, json_to):
+        for name, places in missing.items():
+            part_done(part, name, "counted", places, f"linkage audit {name}")

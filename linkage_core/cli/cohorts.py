@@ -9,6 +9,7 @@ import typer
 
 from linkage_core.cli.options import (
     HOW,
+    MORE,
     RANDOM,
     WHICH,
     BodyPartOption,
@@ -22,6 +23,7 @@ from linkage_core.cli.options import (
     MaxRejectsOption,
     ModalityOption,
     NameOption,
+    PartOption,
     QuietOption,
     RateOption,
     ReportsOption,
@@ -34,6 +36,7 @@ from linkage_core.cli.options import (
     before_command,
     bound_rejects,
     given_only,
+    part_done,
     parts_of,
     progress_bars,
     speaks,
@@ -41,7 +44,7 @@ from linkage_core.cli.options import (
     target_parts,
     write_json,
 )
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +87,10 @@ def cohort(
     rate: RateOption = None,
     login: LoginOption = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
+    ceilings: Annotated[
+        bool,
+        typer.Option("--ceilings", help="What nobody passes who knows the reports' text or findings.", **MORE),
+    ] = False,
     rejects_to: Annotated[Path | None, typer.Option("--rejects", help="Write the rejects to this CSV.")] = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
@@ -95,8 +102,9 @@ def cohort(
     For example:
         linkage cohort folder my-folder --rejects rejects.csv
         linkage cohort mimic-cxr-jpg /data/mimic-cxr-jpg --no-images
+        linkage cohort padchest /data/padchest --no-images --ceilings
     """
-    from linkage_core import tables
+    from linkage_core import confirmed, disk, tables
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
     from linkage_core.cohorts.summary import summarise
@@ -113,12 +121,22 @@ def cohort(
             check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
             progress=lambda done, total: progress("images", done, total),
         )
+    if found.root:
+        confirmed.confirm(found.root)
     summary = summarise(found)
+    if ceilings:
+        from linkage_core.audit import ceilings as by_reports
+
+        with progress_bars(quiet or json_to == "-") as progress:
+            limits, left_out = by_reports.of_cohort(found.records, progress=progress)
+        summary |= {"ceilings": {"rows": tables.rows(limits), "left_out": left_out}}
     write_json(summary, json_to)
     if rejects_to:
-        rejects_to.write_bytes(tables.csv(found.rejects))
+        disk.write_whole(rejects_to, tables.csv(found.rejects))
     if speaks(quiet, json_to):
         printing.cohort(summary)
+        if ceilings:
+            printing.audit_tables({"ceilings": limits}, {f"ceilings of {name}": why for name, why in left_out.items()})
         printing.rejects(found.rejects)
     bound_rejects(len(found.rejects), max_rejects)
 
@@ -155,6 +173,7 @@ def embed(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes that read images; default: one a core.", **HOW)
     ] = None,
+    part: PartOption = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -172,9 +191,11 @@ def embed(
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, WEB_KINDS, open_cohort
     from linkage_core.embed.embedding import embed as run
-    from linkage_core.embed.embedding import unfinished
+    from linkage_core.embed.embedding import embed_part, shard_numbers, unfinished
     from linkage_core.encoders.registry import load_encoder
+    from linkage_core.parts import part_of
 
+    which = None if part is None else part_of(part)  # before the cohort is read
     if not model:
         raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
     # the phantom is drawn at any size; its own encoders see it at the size they were trained on
@@ -194,20 +215,22 @@ def embed(
         found = dataclasses.replace(found, name=name)
     encoder = encoder or load_encoder(model, store_root=where.root, device=device)
     notes: list[str] = []
+    how: dict[str, Any] = {"dtype": dtype, "store_text": store_text, "rebuild": rebuild, "workers": workers}
     with progress_bars(quiet or json_to == "-") as progress:
-        entry = run(
-            found,
-            encoder,
-            where,
-            dtype=dtype,
-            store_text=store_text,
-            rebuild=rebuild,
-            progress=progress,
-            workers=workers,
-            tell=notes.append,
-        )
+        how |= {"progress": progress, "tell": notes.append}
+        if part is not None:
+            made, missing = embed_part(found, encoder, where, which, **how)
+        else:
+            entry = run(found, encoder, where, **how)
     if speaks(quiet, json_to):
         printing.notes(notes)
+    if part is not None:
+        target = f"{found.name}/{encoder.name}"
+        write_json({"entry": target, "part": part, "missing_shards": missing}, json_to)
+        if speaks(quiet, json_to):
+            part_done(which, target, "embedded", shard_numbers(missing), f"linkage audit {target}")
+        bound_rejects(len(made.rejects()) if made else 0, max_rejects)
+        return
     _count(entry)
     rejects = entry.rejects()
     _entry_done(found, entry, rejects, quiet, json_to)
@@ -267,20 +290,43 @@ def verify(
 ) -> None:
     """Is every file of the store what was written? Exit code 2 if one was cut short, altered or lost.
 
+    What killed runs have left is named too; it is never read, and the next run that writes there removes it.
+
     For example:
         linkage verify phantom
     """
-    from linkage_core.cli.console import say
+    from linkage_core.cli.console import plain, say
 
     where = store_at(store)
+    if not where.root.is_dir():
+        raise InputError(f"There is no store at {where.root}.", "Give the folder that holds it: --store DIR")
     cohort_name, _, model = (target or "").partition("/")
-    cohorts = [cohort_name] if cohort_name else where.cohorts()
-    entries = [where.open(c, m) for c in cohorts for m in ([model] if model else where.required_models(c))]
-    findings = {f"{entry.cohort}/{entry.model}": entry.verify() for entry in entries}
+    unfinished = [] if model else where.unfinished(cohort_name or "*")
+    cohorts = [cohort_name] if cohort_name and not unfinished else where.cohorts()
+    cohorts = [one for one in cohorts if cohort_name in ("", one)]
+    if not cohorts and not unfinished:
+        raise InputError(f"The store {where.root} is empty: there is nothing to verify.", "Is it the right folder?")
+    findings: dict[str, list[str]] = {}
+    left: list[str] = []
+    for one in cohorts:
+        for name in [model] if model else where.required_models(one):
+            try:
+                entry = where.open(one, name)
+            except StoreError as error:
+                if model:
+                    raise
+                findings[f"{one}/{name}"] = [error.what]
+                continue
+            findings[f"{entry.cohort}/{entry.model}"] = entry.verify()
+            left += entry.leftovers()
+    if unfinished:
+        findings["without a manifest"] = unfinished
     write_json(findings, json_to)
     if speaks(quiet, json_to):
-        for name, found in findings.items():
-            say(f"{name}: " + ("as written" if not found else f"{len(found)} damaged"))
+        for shown, found in findings.items():
+            say(f"{plain(shown)}: " + ("as written" if not found else f"{len(found)} damaged"))
+        for one in left:
+            say(plain(one))
     damaged = [finding for found in findings.values() for finding in found]
     if damaged:
         raise InputError(
@@ -323,6 +369,9 @@ def phantom_build(
             "mechanism on the finetuning split, attacked and used. About an hour; a killed run goes on.",
         ),
     ] = False,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Embed and count again with the four encoders as they are.")
+    ] = False,
     scale: Annotated[str, typer.Option("--scale", help="full, or small for a trial of seconds.")] = "full",
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -340,8 +389,10 @@ def phantom_build(
         options["seed"] = seed
     if splits:
         options["splits"] = tuple(parts_of(splits, "--splits"))
-    if lab and splits:
-        raise InputError("--lab and --splits were given.", "Give one of them.")
+    if (lab and splits) or (keep_models and (lab or splits)):
+        raise InputError("--lab, --splits and --keep-models exclude each other.", "Give one of them.")
+    if keep_models:
+        options["keep_models"] = True
     with progress_bars(quiet) as progress:
         (building.build_lab if lab else building.build)(store_at(store, writes=True).root, progress=progress, **options)
     if speaks(quiet, None):

@@ -15,8 +15,10 @@ from linkage_core.cli.options import (
     WHICH,
     HeadOption,
     JsonOption,
+    PartOption,
     QuietOption,
     StoreOption,
+    part_done,
     parts_of,
     progress_bars,
     speaks,
@@ -30,6 +32,7 @@ from linkage_core.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from linkage_core.attacks.parts import Shared
     from linkage_core.store.entry import Entry
 
 PROMISE: dict[str, Any] = {"rich_help_panel": "The promise"}
@@ -197,6 +200,7 @@ def attack(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of known images, folds, noise and bootstrap.", **RANDOM)
     ] = 0,
+    part: PartOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
@@ -221,6 +225,7 @@ def attack(
     from linkage_core.store.seen import split_apart, usable, why_untested
     from linkage_core.validate import one_of
 
+    shared = _shared(part, game, knows)
     one_of("game", game, GAMES)
     one_of("knows", knows, KNOWS)
     where = store_at(store)
@@ -246,7 +251,9 @@ def attack(
             if game == "archive":
                 runs[when] = games.in_archives(entry, name, release, wanted, seed, sizes=sizes, **made)
             else:
-                runs[when] = games.attacks_knowing(entry, name, release, wanted, seed, **made)
+                runs[when] = games.attacks_knowing(entry, name, release, wanted, seed, shared=shared, **made)
+    if part is not None and _part_ends(shared, target, part, quiet, json_to):
+        return
     last = runs.get("after", runs["before"])
     if game == "archive":
         rows = pd.concat([one.table() for one in last], ignore_index=True)
@@ -274,8 +281,37 @@ def attack(
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
 
-        printing.attack(content, entry.synthetic)
+        printing.attack(content, entry)
         _attack_next(target, head, game, knows)
+
+
+def _shared(part: str | None, game: str, knows: str) -> Shared:
+    """What --part says of the attackers."""
+    from linkage_core.attacks.parts import Shared
+    from linkage_core.parts import part_of
+
+    if part is None:
+        return Shared(knows=knows)
+    if game != "image":
+        raise InputError(f"--part and --game {game} were given.", "Only single images are attacked in parts.")
+    which = part_of(part)
+    return Shared(which, gather=which is None, knows=knows)
+
+
+def _part_ends(shared: Shared, target: str, part: str, quiet: bool, json_to: str | None) -> bool:
+    """Whether attackers are missing, and so there is nothing to show yet; with --part all an InputError says which."""
+    if not shared.missing:
+        return False
+    if shared.part is None:
+        more = ", ..." if len(shared.missing) > 5 else ""
+        raise InputError(
+            f"{len(shared.missing)} attackers of {target} are missing: {', '.join(shared.missing[:5])}{more}.",
+            "Run the parts that make them, or the same command without --part, which makes what is missing.",
+        )
+    write_json({"part": part, "missing_attackers": shared.missing}, json_to)
+    if speaks(quiet, json_to):
+        part_done(shared.part, target, "attacked", shared.places, "")
+    return True
 
 
 def _sizes(entry: Entry, split: str, game: str, pool_size: str | None) -> list[Any]:
@@ -433,7 +469,7 @@ def _epsilon(value: str | None, mechanism: str) -> float:
 
 def _done(record: dict[str, Any], paths: list[Path], labelled: Entry | None) -> None:
     """labelled: whose labels the head has learnt, if it has learnt any."""
-    from linkage_core.cli.console import plain, say
+    from linkage_core.cli.console import plain, say, strong
     from linkage_core.cohorts.labels.cohort import labels_line
     from linkage_core.store.seen import trained_words
 
@@ -449,7 +485,7 @@ def _done(record: dict[str, Any], paths: list[Path], labelled: Entry | None) -> 
     if "epsilons" in record:
         figures = ", ".join(f"{name.upper()} {value:.4g}" for name, value in record["epsilons"].items() if value)
         say(f"epsilon of this noise by each accountant: {figures}")
-    say(f"[bold]Guarantee:[/bold] {plain(record['claim'])}.")
+    say(strong("Guarantee:"), f"{plain(record['claim'])}.")
     if "scope" in record:
         say(f"It covers {plain(record['scope'])}.")
     if trained := trained_words(record):
@@ -457,7 +493,7 @@ def _done(record: dict[str, Any], paths: list[Path], labelled: Entry | None) -> 
     if labelled:
         say(plain(f"Labels: {labels_line(labelled.labels_note())}."))
     for one in record.get("cautions", ()):
-        say(f"[bold]{plain(one)}[/bold] Trained all the same; this is said here alone.")
+        say(strong(plain(one)), "Trained all the same; this is said here alone.")
     first = paths[0]
     say(plain(f"Measure it: linkage audit {first.parent.name}/{first.name} --head {record['head']}"))
 
@@ -553,7 +589,7 @@ def canary(
     said = {"mechanism": mechanism, "claimed": run.record(), **asdict(found), "refuted": refuted}
     write_json(said, json_to)
     if speaks(quiet, json_to):
-        from linkage_core.cli.console import say
+        from linkage_core.cli.console import say, strong
 
         say(
             f"Claimed epsilon {run.epsilon:.3g} at delta {delta:.1g}. With {found.n_canaries:,} planted patients, "
@@ -561,7 +597,7 @@ def canary(
             f"confidence {found.level:.0%}."
         )
         say(
-            "[bold]The claim is refuted: do not use this implementation.[/bold]"
+            strong("The claim is refuted: do not use this implementation.")
             if refuted
             else "The claim stands, which proves nothing: the bound is one-sided."
         )

@@ -53,7 +53,7 @@ def labels(
         linkage labels reports.csv --out labels.csv
         linkage labels openi my-openi
     """
-    from linkage_core import tables
+    from linkage_core import disk, tables
     from linkage_core.cohorts.base import LABELS
     from linkage_core.cohorts.labels import agreement, rules
     from linkage_core.cohorts.labels.cohort import read_labels
@@ -86,7 +86,7 @@ def labels(
         ids = records[["record_id", "study_id"]]
         by_study = found.set_axis(studies["study_id"]).reindex(records["study_id"]).set_axis(records.index)
         whether = read.set_axis(studies["study_id"]).reindex(records["study_id"]).set_axis(records.index)
-        out.write_bytes(tables.csv(ids.assign(read=whether.astype("int8")).join(by_study)))
+        disk.write_whole(out, tables.csv(ids.assign(read=whether.astype("int8")).join(by_study)))
     write_json(content, json_to)
     if speaks(quiet, json_to):
         from linkage_core.cli import printing

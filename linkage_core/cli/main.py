@@ -250,22 +250,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="linkage")
     except LinkageError as error:
-        from linkage_core.cli.console import note, plain
+        from linkage_core.cli.console import note, plain, strong
 
-        note(f"[bold red]Error:[/bold red] {plain(error.what)}", soft_wrap=True)
+        note(strong("Error:", "red"), plain(error.what), soft_wrap=True)
         if error.remedy:
             note(plain(error.remedy), soft_wrap=True)
         sys.exit(2)
     except MemoryError as error:
-        from linkage_core.cli.console import note, plain
+        from linkage_core.cli.console import note, plain, strong
 
-        note(f"[bold red]Error:[/bold red] Memory ran out{plain(f' ({error})' if str(error) else '')}.", soft_wrap=True)
+        note(strong("Error:", "red"), f"Memory ran out{plain(f' ({error})' if str(error) else '')}.", soft_wrap=True)
         note("What was finished stays. Close other programs, or run it where there is more memory.")
         sys.exit(2)
     except OSError as error:
-        from linkage_core.cli.console import note, plain
+        from linkage_core.cli.console import note, plain, strong
 
-        note(f"[bold red]Error:[/bold red] {plain(str(error))}", soft_wrap=True)
+        note(strong("Error:", "red"), plain(str(error)), soft_wrap=True)
         note("Check the path, its permissions and the free disk space.")
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:

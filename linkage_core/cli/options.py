@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from linkage_core.cli.screens import STORE_AND_OUTPUT
 from linkage_core.errors import InputError
 
 if TYPE_CHECKING:
+    from linkage_core.parts import Part
     from linkage_core.store.entry import Store
 
 # What an option stands under; without one of these it is on the first screen, where three have room.
@@ -122,6 +123,18 @@ SeedOption = Annotated[
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of the cohort in the store.")]
 
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="i/n",
+        help="Do the i-th of n parts alone, in any order and on any machine with this store; the last one puts them "
+        "together. all: put together what is there, or say what is missing.",
+        show_default=False,
+        **HOW,
+    ),
+]
+
 AS_IT_IS = "off-the-shelf"
 """What store.entry calls the heads that a model came with; here without the store."""
 
@@ -181,6 +194,16 @@ def shares_of(value: str, option: str) -> tuple[float, ...]:
     return tuple(shares)
 
 
+def part_done(part: Part | None, name: str, done: str, missing: Sequence[int], then: str) -> None:
+    """What a part says in the end: all is there, or which parts are missing still."""
+    from linkage_core.cli.console import say
+
+    if part is None or not missing:
+        say(f"{name} is {done}. Next: {then}", highlight=False)
+    else:
+        say(f"{name}: part {part} is {done}; still missing or running: {part.others(missing)}.", highlight=False)
+
+
 def target_parts(target: str) -> tuple[str, str]:
     cohort_name, slash, model = target.partition("/")
     if not slash or not cohort_name or not model:
@@ -197,7 +220,9 @@ def write_json(content: Any, json_to: str | None) -> None:
     if json_to == "-":
         sys.stdout.write(text)
     else:
-        Path(json_to).write_text(text, encoding="utf-8")
+        from linkage_core.disk import write_whole
+
+        write_whole(Path(json_to), text.encode())
 
 
 @contextmanager
@@ -218,7 +243,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     from linkage_core.cli.console import messages, plain
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -232,7 +257,7 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
                 bars.console.print(plain(stage), soft_wrap=True)
                 return
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(plain(stage), total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield update

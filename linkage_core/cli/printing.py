@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from linkage_core.cli.console import plain, say
+from linkage_core.cli.console import plain, say, strong
 from linkage_core.cohorts.base import SPLITS
 from linkage_core.store.seen import why_untested
 
@@ -42,7 +42,7 @@ def cohort(summary: dict[str, Any]) -> None:
     words, shared = summary["report_words"], summary["duplicate_reports"]
     n_rejects = sum(summary["rejects"].values())
     lines = {
-        "": f"[bold]{plain(summary['name'])}[/bold] ({summary['kind']})" + " synthetic" * summary["synthetic"],
+        "": strong(plain(summary["name"])) + f" ({summary['kind']})" + " synthetic" * summary["synthetic"],
         "rows": f"{summary['rows_read']:,} read: {summary['images']:,} kept, {n_rejects:,} rejected",
         "images": f"{summary['images_present']:,} present",
         "studies": f"{summary['studies']:,} of {summary['patients']:,} patients",
@@ -119,7 +119,7 @@ def labels(content: dict[str, Any]) -> None:
     for name, counts in content["labels"].items():
         read.add_row(name, *(f"{counts[state]:,}" for state in LABEL_STATES))
     n = content["studies"]
-    say(f"[bold]{plain(content['name'])}[/bold]: {n['read']:,} reports read by rules {content['rules']}, studies each")
+    say(strong(plain(content["name"])) + f": {n['read']:,} reports read by rules {content['rules']}, studies each")
     say(read)
     if n["not_english"] or n["no_text"]:
         say(f"Left out: {n['not_english']:,} reports that are not English, {n['no_text']:,} studies without text.")
@@ -175,16 +175,23 @@ def audit(result: dict[str, Any], studies: Sequence[Study]) -> None:
     )
     for row in result["rows"]:
         interval = "-" if row["recall_low"] is None else f"{row['recall_low']:.2%} to {row['recall_high']:.2%}"
+        rank = "-" if row["median_rank"] is None else f"{row['median_rank']:,.1f}"
         size = row["pool_size"] if row["pool_size"] == "full" else f"{row['pool_size']:,}"
         table.add_row(
             *(row["model"], size, str(row["k"]), f"{row['recall']:.2%}", interval, f"{row['chance']:.3%}"),
-            *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", f"{row['median_rank']:,.1f}", f"{row['n_queries']:,}"),
+            *(f"{row['lift']:.1f}", f"{row['mrr']:.4f}", rank, f"{row['n_queries']:,}"),
             f"{row['n_excluded']:,}",
         )
     say(table)
+    for caution in dict.fromkeys(one.entry.caution for one in studies if one.entry.caution):
+        say(plain(caution))
     for one in studies:
         if one.hard_negatives:
-            say(_label_matched(one.model, result["provenance"][f"{one.cohort}/{one.model}"]))
+            say(*_label_matched(one.model, result["provenance"][f"{one.cohort}/{one.model}"]))
+    if first.sampled:
+        say(f"Sampled: {first.sampled}.", highlight=False)
+        say("Intervals over patients hold what the draw adds. It measures cosine similarity alone.")
+        return
     say(
         f"Exact over random pools; {first.n_candidates:,} candidates; intervals over patients. "
         "It measures cosine similarity alone: another attacker may do better.",
@@ -221,6 +228,7 @@ PRINTED = {
     "exposure_groups": "model pool_size by group linked low high chance n_images n_patients note",
     "fusion": "model direction images_by reports_by hit pool_size k recall recall_low recall_high chance lift "
     "n_queries flag",
+    "ceilings": "model unit knows pool_size k ceiling ceiling_low ceiling_high chance shared n_queries flag",
     "sites": "model query_cohort gallery_cohort pool_size k recall recall_low recall_high chance lift n_queries flag",
 }
 """Columns of an audit's tables that fit a terminal; --json and --full have them all."""
@@ -233,7 +241,7 @@ def audit_tables(tables: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]
     for name, columns in PRINTED.items():
         if name not in tables:
             continue
-        shown = tables[name].reindex(columns=columns.split())
+        shown = tables[name].reindex(columns=[one for one in columns.split() if one in tables[name] or one != "model"])
         said = next((c for c in ("flag", "note") if c in shown), None)
         notes = [] if said is None else [note for note in shown[said].unique() if note]
         if said and not notes:
@@ -259,11 +267,11 @@ def _figure(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) and value != int(value) else _cell(value)
 
 
-def _label_matched(model: str, provenance: dict[str, Any]) -> str:
+def _label_matched(model: str, provenance: dict[str, Any]) -> list[Any]:
     auc = provenance["label_matched_auc"]
     interval = "" if auc["low"] is None else f" ({auc['low']:.3f} to {auc['high']:.3f})"
     n_queries = auc["n"] + auc["n_excluded"]
-    lines = [
+    lines: list[Any] = [
         f"{model}: label-matched AUC {auc['estimate']:.3f}{interval}, 0.5 if it sees the findings alone;",
         f"n = {auc['n']:,} images of {auc['n_patients']:,} patients.",
         f"{auc['n_excluded']:,} of {n_queries:,} images ({auc['n_excluded'] / n_queries:.1%}) have no decoy.",
@@ -272,12 +280,15 @@ def _label_matched(model: str, provenance: dict[str, Any]) -> str:
         lines.append(f"{auc['n_without_labels']:,} images have no label at all; their decoys have none either.")
     lines.append(f"Labels: {plain(provenance['labels'])}.")
     if auc["flag"]:
-        lines.append(f"[bold]{auc['flag'].capitalize()}.[/bold]")
-    return " ".join(lines)
+        lines.append(strong(f"{auc['flag'].capitalize()}."))
+    return lines
 
 
-def attack(content: dict[str, Any], synthetic: bool) -> None:
+def attack(content: dict[str, Any], entry: Entry) -> None:
     """What `linkage attack` found: every attacker, the worst one before and after, the ceiling."""
+    from linkage_core.attacks.attackers import ATTACKERS
+
+    synthetic = entry.synthetic
     first = content["rows"][0]
     in_archives = first["game"] == "archive"
     table = Table(
@@ -314,6 +325,11 @@ def attack(content: dict[str, Any], synthetic: bool) -> None:
         else "The worst is chosen on half of the patients and scored on the other. "
     )
     say(chosen + "Measured with the attackers listed; a better one may do better.")
+    for name in content["provenance"]["attackers"]:
+        if ATTACKERS[name].unpaired:
+            say(plain(f"The {name} {ATTACKERS[name].in_plain_words}."))
+    if entry.caution:
+        say(plain(entry.caution))
 
 
 def _recall(row: dict[str, Any]) -> list[str]:

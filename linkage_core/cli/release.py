@@ -198,14 +198,14 @@ def receive(
         rows, caution = tables.rows(kit.receive(folder, entry, split, seed=seed)), kit.caution(found, entry)
     write_json({"schema": 1, "certificate": found.content, "rows": rows, "caution": caution}, json_to)
     if speaks(quiet, json_to):
-        from linkage_core.cli.console import plain, say
+        from linkage_core.cli.console import plain, say, strong
 
-        say("[bold]As certified[/bold]: files, columns and figures are what the certificate says.")
+        say(strong("As certified") + ": files, columns and figures are what the certificate says.")
         _certificate(found.content)
         if rows:
             _worth(rows)
         if caution is not None:
-            say(f"[bold]{plain(caution)}[/bold]")
+            say(strong(plain(caution)))
         told = "Whether the site did what it says only the site can tell."
         if found.content["ledger"] is not None:
             told += " The site can confirm it: linkage ledger confirm LEDGER DIR."
@@ -431,10 +431,10 @@ def _certificate(content: dict[str, Any]) -> None:
     from rich import box
     from rich.table import Table
 
-    from linkage_core.cli.console import plain, say
+    from linkage_core.cli.console import plain, say, strong
     from linkage_core.release.certificate import shown
 
-    say(f"[bold]{plain(content['sentences'][0])}[/bold]")
+    say(strong(plain(content["sentences"][0])))
     for one in content["sentences"][1:]:
         say(plain(one))
     rows = content["certified"]

@@ -106,12 +106,18 @@ class Cohort:
     understood: Understood = field(default_factory=Understood)
     text_labels: TextLabels | None = None  # where labels were asked of the reports (--labels from-text)
     seen: dict[str, Any] = field(default_factory=dict)
+    language: str = ""  # of the reports, where the kind says that it is not English
     fetch: Callable[[Any], dict[str, Any]] | None = None
 
     @property
     def is_drawn(self) -> bool:
         """Whether its images are made here, and are nobody's files: this process may read them itself."""
         return self.root is None and self.fetch is None
+
+    @property
+    def watched(self) -> Path | None:
+        """Where its files lie that may change: what is fetched is told by its UID, and never does."""
+        return self.root if self.fetch is None else None
 
     def rows(self, split: str = "all") -> pd.DataFrame:
         """The records of one split, or of all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,10 +15,12 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
+from linkage_core import bounded
 from linkage_core.cohorts import cells, fields, sections
 from linkage_core.cohorts.base import LABELS, Cohort, Understood, text_key
 from linkage_core.cohorts.cells import counted, mapped
 from linkage_core.cohorts.files import need_folder
+from linkage_core.cohorts.manifest import MAX_BYTES
 from linkage_core.cohorts.published import (
     OWN_SPLIT,
     Sieve,
@@ -51,6 +54,12 @@ PLACES = (
 )
 """Folders that may hold train/ and valid/, and the suffix of their images, in the order they are looked for."""
 _PROBED = 500
+_LONGEST_LINE = 1 << 16
+_BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+)
+"""What reading a file of labels, or an archive of them, may end in."""
 
 
 def read(
@@ -263,14 +272,14 @@ def _json_labels(path: Path, member: str = "") -> pd.DataFrame:
                     row = json.loads(line)
                     names.append(str(row["path_to_image"]))
                     values.append(tuple(row.get(label) for label in LABELS))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise InputError(
             f"{path}, line {len(names) + 1}: {error!r}.",
             "Each line is one JSON object with path_to_image and the 14 labels: download it again.",
         ) from error
     try:
         numbers = np.array(values, dtype=np.float64).reshape(-1, len(LABELS))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise InputError(f"{path} has a label that is no number: {error}.", "Download it again.") from error
     odd = ~(np.isnan(numbers) | np.isin(numbers, (1, 0, -1)))
     if odd.any():
@@ -286,16 +295,26 @@ def _json_labels(path: Path, member: str = "") -> pd.DataFrame:
 def _lines(path: Path, member: str) -> Iterator[Iterable[bytes]]:
     """The lines of a file, or of the archive's file of that name."""
     if not member:
-        with path.open("rb") as file:
-            yield file
+        with bounded.regular(path) as file:
+            yield _short(file, MAX_BYTES)
         return
     with zipfile.ZipFile(path) as archive:
         inside = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == f"{member}.json"]
         if not inside:
             raise KeyError(f"no {member}.json in it")
         opened: IO[bytes]
-        with archive.open(inside[0]) as opened:
-            yield opened
+        with bounded.member(archive, inside[0]) as opened:
+            yield _short(opened, bounded.unpacked_size(path.stat().st_size))
+
+
+def _short(file: IO[bytes], most: int) -> Iterator[bytes]:
+    """The lines of a file, none of them longer than a line of labels can be."""
+    at = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        at += len(line)
+        if len(line) > _LONGEST_LINE or at > most:
+            raise ValueError(f"a line of more than {_LONGEST_LINE:,} bytes, or more than {most:,} in all")
+        yield line
 
 
 def _stems(paths: pd.Series) -> pd.Index:

@@ -24,6 +24,7 @@ from linkage_core.images.read import inside, read_radiograph
 from linkage_core.progress import Steps
 from linkage_core.validate import in_utf8
 
+LONGEST_REPORT = 1 << 17
 Reject = tuple[str, str, str, str]
 """REJECT_COLUMNS of one thing left out."""
 
@@ -52,6 +53,10 @@ def image_problem(root: Path, image: str) -> ImageError | None:
         return error
     except OSError as error:  # a name that is too long, a folder without permission
         return ImageError("missing-file", f"{image} cannot be reached: {error}.", "Check its name and permissions.")
+    return _absent(root, image)
+
+
+def _absent(root: Path, image: str) -> ImageError:
     return ImageError("missing-file", f"There is no image {image} below {root}.", "Copy it there, or correct its path.")
 
 
@@ -80,6 +85,8 @@ class Present:
         self._root = root
         self._listed: dict[str, tuple[str, frozenset[str]]] = {}
         self._names: dict[str, _Names] = {}
+        self._there: set[str] = set()
+        self._unlisted = False  # a folder that may be entered and not listed: its files are looked at one by one
 
     def problem(self, image: str) -> ImageError | None:
         """What keeps this image from being read, as far as can be told without opening it."""
@@ -88,6 +95,8 @@ class Present:
     def find(self, image: str) -> Found:
         """The file that a path means."""
         folder, _, name = image.rpartition("/")
+        if self._is_nowhere(folder, image):
+            return Found(image, _absent(self._root, image))
         if folder not in self._listed:
             self._listed[folder] = self._files(folder)
         where, files = self._listed[folder]
@@ -99,6 +108,18 @@ class Present:
         if problem.reason != "missing-file" or "\0" in image:
             return Found(image, problem)
         return self._otherwise(image, problem)
+
+    def _is_nowhere(self, folder: str, image: str) -> bool:
+        """Whether a path as plain as most leads into a folder that is not there by any spelling: told by what the
+        folders above it list, and so in no time for a million rows."""
+        if folder in self._listed or folder in self._there or set(image) & set("\\\0") or image.startswith("/"):
+            return False
+        if any(part in ("", ".", "..") for part in folder.split("/")):
+            return False
+        if any(self._walk(folder, spelled) is not None for spelled in (_composed, _folded, _of_other_bytes)):
+            self._there.add(folder)
+            return False
+        return not self._unlisted
 
     def _files(self, folder: str) -> tuple[str, frozenset[str]]:
         """A folder as the disk spells it, and the plain files in it."""
@@ -139,6 +160,7 @@ class Present:
         for part in filter(None, path.split("/")):
             if at not in self._names:
                 self._names[at] = _Names(self._root / at)
+                self._unlisted |= self._names[at].unlisted
             name = self._names[at].find(part, spelled)
             if name is None:
                 return None
@@ -150,10 +172,12 @@ class _Names:
     """What is in a folder, found by ways of spelling."""
 
     def __init__(self, folder: Path) -> None:
+        self.unlisted = False
         try:
             self._names = frozenset(path.name for path in folder.iterdir())
-        except OSError:
+        except OSError as error:
             self._names = frozenset()
+            self.unlisted = not isinstance(error, FileNotFoundError | NotADirectoryError)
         self._by: dict[Callable[[str], str], dict[str, list[str]]] = {}
 
     def find(self, name: str, spelled: Callable[[str], str]) -> str | None:
@@ -237,7 +261,19 @@ def whole(
     options: dict[str, Any],
     understood: Understood | None = None,
 ) -> Cohort:
-    """Finished tables of a cohort on disk as a Cohort whose images are read below its root."""
+    """Finished tables of a cohort on disk as a Cohort whose images are read below its root.
+
+    A report of more than LONGEST_REPORT letters is a reject: no radiologist writes as much of one image.
+    """
+    long = records["report"].str.len() > LONGEST_REPORT
+    if long.any():
+        what = "The report of {} has {:,} letters; at most " + f"{LONGEST_REPORT:,} are read."
+        found = [
+            (record, "long-report", what.format(record, length), "Look whether a quote is missing; else leave it out.")
+            for record, length in zip(records["record_id"][long], records["report"][long].str.len(), strict=True)
+        ]
+        rejects = pd.concat([rejects, rejects_table(found)], ignore_index=True)
+        records = records[~long].reset_index(drop=True)
     return Cohort(
         name=name,
         kind=kind,

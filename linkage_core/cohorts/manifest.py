@@ -8,6 +8,7 @@ import io
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -20,12 +21,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from linkage_core import bounded
 from linkage_core.cohorts.base import Understood
 from linkage_core.errors import InputError
 from linkage_core.validate import in_utf8, nearest
 
 MAX_BYTES = 1 << 31
+MAX_ROWS = 10_000_000
 _PART_ROWS = 50_000
+_LONGEST_CELL = 1 << 24
+"""Letters that a cell may have: beyond that a quote was never closed. Which reports are too long, cohorts say."""
+_COMPARED = 200
+"""Columns that are looked at for a name that was meant: of a table with more, the first."""
 _PIECE = 1 << 20
 """Bytes read at a time."""
 _UTF8 = "Save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')."
@@ -87,7 +94,7 @@ def read_table(
             table = _parquet(path, choose, ids)
         else:
             table = _csv(path, begin, choose)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
         raise InputError(
             f"{path} cannot be read as a table: {error}.", "Check the file and its permissions."
         ) from error
@@ -120,8 +127,8 @@ class _Choice:
         """(names, positions) of the columns to read."""
         columns = [str(column).strip() for column in header]
         if not self._wanted:
-            for column in columns:
-                if column and columns.count(column) > 1:
+            for column, times in Counter(columns).items():
+                if column and times > 1:
                     raise InputError(f"{self._path} has the column {column!r} more than once.", "Keep one of them.")
             return columns, list(range(len(columns)))
         known = {self._spelled(name): name for name in self._wanted}
@@ -143,11 +150,12 @@ class _Choice:
                     f"{self._path} has no column {name!r}; it has: {shown}.{near}",
                     f"It needs {', '.join(self._needed)}.",
                 )
-        left = [column for at, column in enumerate(columns) if at not in found.values()]
+        taken = set(found.values())
+        left = [column for at, column in enumerate(columns) if at not in taken]
         self.understood.columns[self._path.name] = ({name: columns[at] for name, at in found.items()}, left)
         if self._loosely:
             absent = [name for name in self._wanted if name not in found]
-            for column in left:
+            for column in left[:_COMPARED]:
                 if near := nearest(column, absent):
                     self.understood.note(f"the column {column!r} of {self._path.name} is not read.{near[:-1]}")
         return list(found), list(found.values())
@@ -165,7 +173,7 @@ def _begin(path: Path) -> bytes:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The bytes of a file, unpacked where its content is gzipped, whatever its name."""
-    with path.open("rb") as file:
+    with bounded.regular(path) as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         if not packed:
@@ -180,6 +188,7 @@ class _Checked(io.BufferedIOBase):
 
     def __init__(self, file: Any, path: Path) -> None:
         self._file, self._path, self._at = file, path, 0
+        self._most = min(MAX_BYTES, bounded.unpacked_size(path.stat().st_size))
 
     def readable(self) -> bool:
         return True
@@ -192,10 +201,10 @@ class _Checked(io.BufferedIOBase):
                 f"{self._path} holds a null byte at {self._at + null:,}: it is no text file, or damaged.", _UTF8
             )
         self._at += len(data)
-        if self._at > MAX_BYTES:
+        if self._at > self._most:
             raise InputError(
-                f"{self._path} has more than {MAX_BYTES:,} bytes unpacked.",
-                f"At most {MAX_BYTES:,} are read: split it.",
+                f"{self._path} has more than {self._most:,} bytes unpacked.",
+                "So much is no table of this size: check what it is, or unpack and split it.",
             )
         return data
 
@@ -205,6 +214,7 @@ def _csv(path: Path, begin: bytes, choose: _Choice) -> pd.DataFrame:
         raise InputError(f"{path} is UTF-16.", _UTF8)
     with _opened(path) as file:
         checked: Any = _Checked(file, path)
+        csv.field_size_limit(_LONGEST_CELL)
         rows = csv.reader(io.TextIOWrapper(checked, "utf-8-sig", newline=""), strict=True)
         try:
             return _rows(path, rows, choose)
@@ -252,6 +262,8 @@ def _rows(path: Path, rows: Any, choose: _Choice) -> pd.DataFrame:
             if numbered:
                 numbered = begin in ("0", "1") and row[0].strip() == str(int(begin) + count)
             count += 1
+            if count > MAX_ROWS:
+                raise InputError(f"{path} has more than {MAX_ROWS:,} rows.", "Split it.")
             cells.append(pick(row))
             if len(cells) == _PART_ROWS:  # packed as it grows: a list of Python texts takes several times as much
                 parts.append([pa.array(column, pa.large_string()) for column in zip(*cells, strict=True)])
@@ -290,7 +302,7 @@ def _one_more(row: list[str], header: list[str], rows: Any) -> bool:
 def _not_utf8(path: Path) -> str:
     """Where the first byte stands that is no UTF-8."""
     with _opened(path) as file:
-        data = file.read(MAX_BYTES)
+        data = file.read(min(MAX_BYTES, bounded.unpacked_size(path.stat().st_size)))
     try:
         data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -313,8 +325,11 @@ def _framed(names: list[str], columns: list[pa.ChunkedArray]) -> pd.DataFrame:
 def _parquet(path: Path, choose: _Choice, ids: Sequence[str]) -> pd.DataFrame:
     broken = (pa.ArrowException, ValueError, TypeError, OSError)
     try:
-        file = pq.ParquetFile(path)
-        header = file.schema_arrow.names
+        schema = pq.read_schema(path)
+        header = schema.names
+        said_once = [field.name for field in schema if _is_text(field.type)]
+        file = pq.ParquetFile(path, read_dictionary=said_once)  # a text that comes often is kept once, and counted
+        refuse_large(path, file.metadata)
     except broken as error:
         raise InputError(
             f"{path} cannot be read as a table (Parquet: {error}).", "Write it again, or give a CSV."
@@ -327,8 +342,32 @@ def _parquet(path: Path, choose: _Choice, ids: Sequence[str]) -> pd.DataFrame:
         raise InputError(
             f"{path} cannot be read as a table (Parquet: {error}).", "Write it again, or give a CSV."
         ) from error
+    _refuse_repeats(path, columns)
     texts = [_texts(columns[header[at]], name, path, name in ids) for name, at in zip(names, positions, strict=True)]
     return _framed(names, texts)
+
+
+def refuse_large(path: Path, about: pq.FileMetaData, most: int = MAX_BYTES) -> None:
+    """InputError for a Parquet file that says it is larger than is read, whatever its size on the disk."""
+    groups = (about.row_group(at) for at in range(about.num_row_groups))
+    unpacked = sum(max(group.total_byte_size, 0) for group in groups)
+    if unpacked > min(most, bounded.unpacked_size(path.stat().st_size)) or about.num_rows > MAX_ROWS:
+        raise InputError(
+            f"{path} says that it has {about.num_rows:,} rows and {unpacked:,} bytes unpacked.",
+            "So much is no table of this size: check what it is, or split it.",
+        )
+
+
+def _refuse_repeats(path: Path, columns: dict[str, pa.ChunkedArray]) -> None:
+    """InputError where texts that are written once and said often are more than is read."""
+    said = 0
+    for column in columns.values():
+        for chunk in column.chunks if pa.types.is_dictionary(column.type) else ():
+            if _is_text(column.type.value_type):
+                lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+                said += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    if said > MAX_BYTES:
+        raise InputError(f"{path} has {said:,} bytes of text.", f"At most {MAX_BYTES:,} are read: split it.")
 
 
 def _texts(column: pa.ChunkedArray, name: str, path: Path, is_id: bool) -> pa.ChunkedArray:

@@ -6,8 +6,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from linkage_core import bounded
 from linkage_core.cohorts import cells, fields, sections
 from linkage_core.cohorts.base import LABELS, Cohort, Understood
 from linkage_core.cohorts.cells import counted, mapped
@@ -31,6 +31,7 @@ from linkage_core.cohorts.published import (
 )
 from linkage_core.cohorts.splits import FRACTIONS, chosen_splits
 from linkage_core.errors import ImageError, InputError
+from linkage_core.images.processes import LEAST_ROWS, Facts, Readers, default_workers
 from linkage_core.images.read import inside
 from linkage_core.progress import Steps
 from linkage_core.validate import one_of
@@ -42,7 +43,7 @@ SECTIONED = "mimic_cxr_sectioned"
 OWN = {"train": "finetune", "validate": "attacker", "test": "heldout"}
 LABELERS = ("chexpert", "negbio")
 MAX_REPORT_BYTES = 1 << 20
-HEADER_THREADS = 16  # a network disk answers in milliseconds, many questions at once
+HEADER_READERS = 8  # a network disk answers in milliseconds, several questions at once
 
 _REPORT_NAME = re.compile(r"(?:.*/)?s(\d{1,12})\.txt")
 _IMAGE_PATH = re.compile(r"files/p(\d\d)/p(\d{1,12})/s(\d{1,12})/([0-9A-Za-z.-]+)\.(?:dcm|jpg)")
@@ -351,22 +352,25 @@ def _report_files(folder: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
                 for member in members.infolist():
                     named = _REPORT_NAME.fullmatch(member.filename)
                     if named and named[1] in wanted and member.file_size <= MAX_REPORT_BYTES:
-                        yield named[1], members.read(member).decode("utf-8", "replace")
+                        content = bounded.member_bytes(members, member, MAX_REPORT_BYTES)
+                        yield named[1], content.decode("utf-8", "replace")
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} cannot be read: {error}.", "Download it again.") from error
         return
-    for base in (folder / REPORTS / "files", folder / REPORTS, folder / "files"):
+    beside = folder / REPORTS  # may be a link: whoever put it there meant it
+    for root, base in ((beside, beside / "files"), (beside, beside), (folder, folder / "files")):
         yielded = False
         for group in sorted(folders_in(base)):
             for patient in sorted(folders_in(base / group)):
-                for study, text in _texts_in(base / group / patient, wanted):
+                for study, text in _texts_in(root, base / group / patient, wanted):
                     yielded = True
                     yield study, text
         if yielded:
             return
 
 
-def _texts_in(patient: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
+def _texts_in(root: Path, patient: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
+    """(study, text) of the reports in a patient's folder; a link that leads out of the root is no report."""
     try:
         with os.scandir(patient) as entries:
             names = sorted(entry.name for entry in entries)
@@ -376,10 +380,10 @@ def _texts_in(patient: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
         named = _REPORT_NAME.fullmatch(name)
         if named and named[1] in wanted:
             try:
-                with (patient / name).open("rb") as file:
-                    yield named[1], file.read(MAX_REPORT_BYTES).decode("utf-8", "replace")
-            except OSError:
-                continue  # without permission: the study has no report, and is rejected for that
+                path = inside(root, (patient / name).relative_to(root).as_posix())
+                yield named[1], bounded.read(path, MAX_REPORT_BYTES).decode("utf-8", "replace")
+            except (ImageError, OSError):
+                continue  # a link out, a pipe, without permission: the study has no report, and is rejected for that
 
 
 def _labels(folder: Path, wanted: str, understood: Understood) -> tuple[pd.DataFrame | None, str]:
@@ -417,23 +421,24 @@ def _with_people(folder: Path, table: pd.DataFrame, understood: Understood) -> p
 
 
 def _of_headers(folder: Path, images: pd.Series, progress: Steps | None = None) -> dict[str, list[Any]]:
-    """View and year of study from every DICOM header; a file that is no DICOM is found out when it is read."""
+    """View and year of study from every DICOM header, read by the processes that read pixels, under the same bounds; a
+    file that is no DICOM is found out when it is read."""
     found: list[tuple[str, float]] = []
-    with ThreadPoolExecutor(HEADER_THREADS) as threads:
-        for start in range(0, len(images), 1024):  # not all at once: a question that waits takes memory
-            found += threads.map(partial(_of_header, folder), images.iloc[start : start + 1024])
-            if progress is not None:
-                progress(len(found), len(images))
+    rows = [{"image": image} for image in images]
+    workers = min(HEADER_READERS, 2 * default_workers(), 1 + len(rows) // LEAST_ROWS)
+    with Readers(partial(_header, folder), None, workers) as readers:
+        for facts in readers.read(rows, 64 * workers):
+            said = facts if isinstance(facts, dict) else {}
+            date = said.get("StudyDate", "")
+            year = float(date[:4]) if re.fullmatch(r"\d{8}", date) else np.nan
+            found.append((fields.view(said.get("ViewPosition", "")), year))
+            if progress is not None and (len(found) % 1024 == 0 or len(found) == len(rows)):
+                progress(len(found), len(rows))
     return {"view": [view for view, _ in found], "year": [year for _, year in found]}
 
 
-def _of_header(folder: Path, image: str) -> tuple[str, float]:
-    from pydicom import dcmread  # only here, and slow to import
-    from pydicom.errors import InvalidDicomError
+def _header(folder: Path, row: Mapping[str, Any]) -> Facts:
+    """What the header of one image says."""
+    from linkage_core.images.dicom import header_words  # pydicom is slow to import, and only needed here
 
-    try:
-        header = dcmread(inside(folder, image), stop_before_pixels=True, specific_tags=["ViewPosition", "StudyDate"])
-        view, date = str(header.get("ViewPosition") or ""), str(header.get("StudyDate") or "")
-    except (ImageError, OSError, InvalidDicomError, ValueError, TypeError, LookupError, AttributeError, EOFError):
-        view, date = "", ""
-    return fields.view(view), float(date[:4]) if re.fullmatch(r"\d{8}", date) else np.nan
+    return header_words(inside(folder, str(row["image"])), ("ViewPosition", "StudyDate"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from linkage_core import bounded
 from linkage_core.cohorts import fields
 from linkage_core.cohorts.base import Cohort
 from linkage_core.cohorts.files import Reject, file_cohort, need_folder
@@ -183,10 +185,10 @@ def _reports(root: Path) -> Iterator[tuple[str, bytes]]:
             relative = path.relative_to(root).as_posix()
             name = os.fsencode(relative).decode("utf-8", "backslashreplace")  # as a table can hold it
             try:
-                whole = inside(root, relative).stat().st_size <= MAX_REPORT_BYTES
-                yield name, path.read_bytes() if whole else b""
+                data = bounded.read(inside(root, relative), MAX_REPORT_BYTES)
             except (ImageError, OSError):
-                yield name, b""  # a link that leads out, or a file without permission: rejected as no report
+                data = b""  # a link that leads out, a pipe, too long, without permission: rejected as no report
+            yield name, data
     elif (root / ARCHIVE).is_file():
         yield from _unpacked(root / ARCHIVE)
     else:
@@ -197,7 +199,7 @@ def _unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
     """Regular *.xml members, read one by one in memory; links, devices and paths in names never matter."""
     count = 0
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with bounded.regular(path) as packed, tarfile.open(fileobj=cast(Any, _Pieces(packed)), mode="r:") as archive:
             for member in archive:
                 if member.offset_data + member.size > MAX_ARCHIVE_BYTES or count >= MAX_REPORTS:
                     raise InputError(f"{path} is far larger than the collection.", "Download it again.")
@@ -210,6 +212,18 @@ def _unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
         raise InputError(f"{path} cannot be read: {error}.", "Download it again.") from error
     if not count:
         raise InputError(f"{path} holds no XML report.", "Download it again.")
+
+
+class _Pieces(gzip.GzipFile):
+    """An archive unpacked piece by piece: neither a member nor a header of it is longer than a report may be."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(fileobj=file, mode="rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= 2 * MAX_REPORT_BYTES:
+            raise OSError(f"a header of {size:,} bytes" if size else "no end")
+        return super().read(size)
 
 
 def _parse(data: bytes) -> ElementTree.Element:

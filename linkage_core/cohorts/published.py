@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,12 @@ def published_cohort(
     options: dict[str, Any],
     own_to_split: Mapping[str, str],
     understood: Understood,
+    *,
+    extra: tuple[str, ...] = (),
+    language: str = "",
 ) -> Cohort:
-    """The sieve's rows as a Cohort. `options` hold seed, fractions and splits ("seeded" or "own").
+    """The sieve's rows as a Cohort. `options` hold seed, fractions and splits ("seeded" or "own"); `extra` columns are
+    kept beside RECORD_COLUMNS; `language` is that of the reports where it is not English.
 
     With "own" the dataset's train, validate and test become finetune, attacker and heldout, as `own_to_split` says.
     Raises InputError for another word, and for "own" where rows have no split of their own.
@@ -126,7 +131,8 @@ def published_cohort(
         where="its split table",
     )
     cells.note_gap_words(records, understood)
-    records = records[[*RECORD_COLUMNS, OWN_SPLIT]]
+    records = records[[*RECORD_COLUMNS, OWN_SPLIT, *extra]]
     words = [column for column in records if column not in ("age", *LABELS)]
     records = records.astype(dict.fromkeys(words, "str") | dict.fromkeys(["age", *LABELS], "float64"))
-    return whole(kind, kind, root, records, rejects_table(sieve.rejects), options, understood)
+    cohort = whole(kind, kind, root, records, rejects_table(sieve.rejects), options, understood)
+    return replace(cohort, language=language)

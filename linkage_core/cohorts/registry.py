@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi
+from linkage_core import confirmed
+from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi, padchest
 from linkage_core.cohorts.base import Cohort, text_key
 from linkage_core.cohorts.dicomweb import cohort as dicomweb
 from linkage_core.cohorts.labels.cohort import FROM_TEXT, with_text_labels
@@ -24,6 +26,7 @@ FILE_KINDS: dict[str, Callable[..., Cohort]] = {
     mimic_cxr.KIND: mimic_cxr.read,
     mimic_cxr.KIND_JPG: mimic_cxr.read_jpg,
     chexpert_plus.KIND: chexpert_plus.read,
+    padchest.KIND: padchest.read,
 }
 WEB_KINDS: dict[str, Callable[..., Cohort]] = {dicomweb.KIND: dicomweb.read}
 """Kinds whose root is an address: with `linkage pull`, all that opens a connection."""
@@ -127,6 +130,15 @@ class Source:
                 )
             what = f"The images of {self.cohort['name']} are no longer at {root}."
             raise ImageError("missing-file", what, "Put the folder back, or embed the cohort from where it is now.")
+        if not confirmed.is_confirmed(Path(root)):
+            address = str(self.cohort.get("options", {}).get("url", ""))
+            where = f"{shlex.quote(address)} --reports ... --keep " if kind in WEB_KINDS else ""
+            raise ImageError(
+                "unconfirmed-root",
+                f"The store says that the images of {self.cohort['name']} lie in {root}; nobody has confirmed that "
+                "here, so nothing there is opened.",
+                f"If that is right: linkage cohort {kind} {where}{shlex.quote(str(root))} --no-images",
+            )
         return files.read_below(Path(root), row)
 
     def read_report(self, study_id: str, report_key: str = "") -> str | None:
@@ -166,6 +178,8 @@ def _seed(cohort: Mapping[str, Any]) -> int:
 def _reports_again(cohort: Mapping[str, Any]) -> dict[str, str]:
     """Every report of a cohort on disk; none where it can no longer be read."""
     if cohort["kind"] not in FILE_KINDS or not cohort.get("root"):
+        return {}
+    if not confirmed.is_confirmed(Path(cohort["root"])):
         return {}
     options = dict(cohort.get("options", {}))
     if "headers" in options:

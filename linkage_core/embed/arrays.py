@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors
 
+from linkage_core import bounded
 from linkage_core.cohorts import own
-from linkage_core.cohorts.manifest import plain
+from linkage_core.cohorts.manifest import plain, refuse_large
 from linkage_core.errors import InputError
 from linkage_core.validate import in_utf8
 
 TAKEN = ".npy, .npz (one array), .safetensors (one tensor) or Parquet"
 _REMEDY = f"Give a matrix of floats, one row a record, as {TAKEN}."
+_MOST = 1 << 32
+"""Bytes that a packed array may always have; above it, a hundred times its packed size."""
+_MOST_PARQUET = 1 << 36
+_BROKEN = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, SyntaxError, OverflowError, pa.ArrowException),
+)
+"""What reading an array of somebody else may end in."""
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _INDEX = re.compile(r"__index_level_\d+__")
 _ROW_NUMBERS = ("", "index", "unnamed0", "row", "rownumber")
@@ -84,7 +96,7 @@ def read_array(path: Path) -> Loaded:
     if not path.is_file():
         raise InputError(f"{path} is a folder." if path.is_dir() else f"There is no file {path}.", _REMEDY)
     try:
-        with path.open("rb") as file:
+        with bounded.regular(path) as file:
             begin = file.read(512)
         if begin.startswith(b"\x93NUMPY"):
             return Loaded(path, _npy(path))
@@ -94,7 +106,7 @@ def read_array(path: Path) -> Loaded:
             return _parquet(path)
         if path.suffix.lower() == ".safetensors":
             return Loaded(path, _safetensors(path))
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except _BROKEN as error:
         raise InputError(f"{path} cannot be read as an array: {_said(error)}.", _REMEDY) from error
     raise InputError(*_what_else(path, begin))
 
@@ -127,7 +139,24 @@ def _said(error: BaseException) -> str:
 
 
 def _npy(path: Path) -> np.ndarray:
-    return np.asarray(np.load(path, allow_pickle=False))
+    with bounded.regular(path) as file:
+        return _read_npy(file, path.stat().st_size)
+
+
+def _read_npy(file: IO[bytes], size: int) -> np.ndarray:
+    """One array in numpy's format of so many bytes; ValueError where it says that it is longer than that."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"it is of version {version[0]}.{version[1]} of numpy's format")
+    shape, by_columns, dtype = readers[version](file, max_header_size=4096)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, not numbers")
+    count = math.prod(shape)
+    if count * dtype.itemsize > size:
+        raise ValueError(f"it says that it has the shape {shape}, and the file has {size:,} bytes")
+    values = np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
+    return values.reshape(shape, order="F" if by_columns else "C")
 
 
 def _npz(path: Path) -> np.ndarray:
@@ -141,8 +170,12 @@ def _npz(path: Path) -> np.ndarray:
     if len(arrays) > 1:
         shown = ", ".join(name.removesuffix(".npy") for name in arrays[:10])
         raise InputError(f"{path} holds {len(arrays)} arrays: {shown}.", "An .npz holds exactly one: save it as .npy.")
-    with np.load(path, allow_pickle=False) as loaded:
-        return np.asarray(loaded[loaded.files[0]])
+    with bounded.regular(path) as packed, zipfile.ZipFile(packed) as archive:
+        size = archive.getinfo(arrays[0]).file_size
+        if size > max(_MOST, bounded.MOST_TIMES * path.stat().st_size):
+            raise ValueError(f"it says that it has {size:,} bytes unpacked")
+        with bounded.member(archive, arrays[0]) as file:
+            return _read_npy(file, size)
 
 
 def _safetensors(path: Path) -> np.ndarray:
@@ -166,9 +199,10 @@ def _safetensors(path: Path) -> np.ndarray:
 def _parquet(path: Path) -> Loaded:
     try:
         file = pq.ParquetFile(path)
+        refuse_large(path, file.metadata, _MOST_PARQUET)
         names = [str(name) for name in file.schema_arrow.names]
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(names).items():
+            if times > 1:
                 raise InputError(f"{path} has the column {name!r} more than once.", "Keep one of them.")
         table = file.read()
     except pa.ArrowException as error:

@@ -7,28 +7,32 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from linkage_core import shipped
+from linkage_core import confirmed, shipped
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
 from linkage_core.cohorts.dicomweb.cohort import LISTING, UNFINISHED
 from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
 from linkage_core.encoders.base import Encoder, Settling
-from linkage_core.errors import InputError, StoreError
+from linkage_core.errors import BusyError, InputError, StoreError
 from linkage_core.heads import Heads, identity
 from linkage_core.images.notes import sentences
+from linkage_core.parts import Part
 from linkage_core.progress import Progress, silent
-from linkage_core.store import files
-from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name
+from linkage_core.store import files, whose
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store, folder_name, new_name
 
 SHARD_ROWS = 1024
 BATCH = 64
+
+Stored = tuple[list[str], list[Reject]]
+"""Names of shards, and the rejects among their rows."""
 
 
 def embed(
@@ -56,28 +60,14 @@ def embed(
 
     Raises InputError if nothing is left to embed, StoreError if another run is writing the entry.
     """
-    if dtype not in ("float32", "float16"):
-        raise InputError(f"dtype is {dtype!r}.", "It is float32 or float16.")
-    records = with_report_columns(cohort.records)
-    if records.empty:
-        raise InputError(
-            f"Cohort {cohort.name} has no image with a report.",
-            f"{len(cohort.rejects)} rows were rejected: see `linkage cohort {cohort.kind} ...`.",
-        )
-    path = store.root / folder_name(cohort.name) / folder_name(encoder.name)
-    described, heads = encoder.describe(), encoder.heads()
-    recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
-    with files.writing(path):
-        work = _Work(path, recipe, encoder, dtype, rebuild, progress)
-        reports = records.drop_duplicates("report_key")
-        texts = reports[["report_key", "report"]].rename(columns={"report_key": "id"})
-        text_shards, text_rejects = _shards(work, "text", texts, partial(_text_batches, encoder=encoder))
-        images = Images(cohort, encoder, len(records), workers, replicas)
-        image_shards, image_rejects = _shards(
-            *(work, "image", records.rename(columns={"record_id": "id"}), images.batches),
-            cohort.root if cohort.fetch is None else None,  # what is fetched is told by its UID, and never changes
-            images.batch,
-        )
+    source = _source(cohort, encoder, store, dtype)
+    with files.writing(source.path):
+        work = _Work(source.path, source.recipe, encoder, dtype, rebuild, progress)
+        texts, found, images = _both_towers(work, source, cohort, workers, replicas)
+        text_shards, text_rejects = texts
+        image_shards, image_rejects = found
+        records, path, recipe = source.records, source.path, source.recipe
+        reports, heads, described = source.reports, encoder.heads(), source.described
         if tell is not None:
             for sentence in sentences(images.noted, images.n_read):
                 tell(sentence)
@@ -114,6 +104,56 @@ def embed(
         )
 
 
+def embed_part(
+    cohort: Cohort,
+    encoder: Encoder,
+    store: Store,
+    part: Part | None,
+    *,
+    dtype: str = "float32",
+    store_text: bool = False,
+    rebuild: bool = False,
+    progress: Progress = silent,
+    workers: int | None = None,
+    replicas: Sequence[Encoder] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> tuple[Entry | None, list[str]]:
+    """One part of `embed`: its shards of either tower, beside other parts and in any order. Arguments as there.
+
+    Whoever finds the shards of all parts there finishes the entry, bit for bit what `embed` alone makes of them:
+    (the entry, []). Else (None, names of shards that are missing): none where another run is just finishing it.
+    part: None makes no shard and finishes; StoreError that names what is missing, changed or damaged.
+    """
+    source = _source(cohort, encoder, store, dtype)
+    if part is not None:
+        with files.sharing(source.path):
+            work = _Work(source.path, source.recipe, encoder, dtype, rebuild, progress, part)
+            images = _both_towers(work, source, cohort, workers, replicas)[2]
+        if tell is not None:
+            for sentence in sentences(images.noted, images.n_read):
+                tell(sentence)
+    # only now, with nothing held: who is last to look sees all shards
+    missing = [name for name in source.shards() if not (source.path / name).is_file()]
+    if part is None:
+        work = _Work(source.path, source.recipe, encoder, dtype, False, progress)
+        missing += _unfit(work, source, cohort, missing)
+        if missing:
+            raise StoreError(
+                f"{len(missing):,} of {len(source.shards()):,} shards of {cohort.name}/{encoder.name} are missing, "
+                f"changed or damaged: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}.",
+                "Run the parts that make them, or the same command without --part, which makes what is missing.",
+            )
+    elif missing:
+        return None, missing
+    try:
+        how: dict[str, Any] = {"progress": progress, "workers": workers, "replicas": replicas}
+        return embed(cohort, encoder, store, dtype=dtype, store_text=store_text, **how), []
+    except BusyError:
+        if part is None:
+            raise
+        return None, []
+
+
 def import_arrays(
     cohort: Cohort, model: str, images: np.ndarray, texts: np.ndarray, store: Store, *, store_text: bool = False
 ) -> Entry:
@@ -122,6 +162,7 @@ def import_arrays(
     They become features under identity heads. Rows of one study must carry the same text vector. A zero vector, NaN,
     another length or another dimension is an InputError that names the row.
     """
+    whose.refuse_name(folder_name(cohort.name), synthetic=cohort.synthetic)
     records = cohort.records
     for name, array in (("image", images), ("text", texts)):
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
@@ -133,12 +174,13 @@ def import_arrays(
                 f"The {name} array has {len(array)} rows, the record table {len(records)}.",
                 "Rows are aligned: row i of the array belongs to row i of the table.",
             )
-        norms = np.linalg.norm(array.astype(np.float64), axis=1)
-        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+        kept = array.astype(np.float32)  # as they are stored: 1e-44 has no direction left there
+        norms = np.linalg.norm(kept, axis=1)
+        bad = np.flatnonzero(~np.isfinite(norms) | (norms < np.finfo(np.float32).tiny))
         if len(bad):
             raise InputError(
                 f"The {name} array's row {bad[0]} (record {records['record_id'].iloc[bad[0]]}) is zero or holds NaN "
-                f"or infinity; {len(bad)} such rows.",
+                f"or infinity, in single precision; {len(bad)} such rows.",
                 "Leave these records out of the arrays and the table, or embed them again.",
             )
     if images.shape[1] != texts.shape[1]:
@@ -159,7 +201,7 @@ def import_arrays(
     records = with_report_columns(records)
     # without text, or where equal texts come with unequal vectors, the vector itself says which reports are identical
     records["report_key"] = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in np.ascontiguousarray(texts)]
-    path = store.root / folder_name(cohort.name) / folder_name(model)
+    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(model))
     recipe = _digest([fingerprint(records), hashlib.sha256(images.tobytes() + texts.tobytes()).hexdigest()])
     with files.writing(path):
         shards = []
@@ -298,8 +340,85 @@ def _cohort_note(cohort: Cohort, records: pd.DataFrame) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class _Source:
+    """What an entry is made of: the records with their reports' keys, and where it will lie under which recipe."""
+
+    path: Path
+    recipe: str
+    described: dict[str, Any]
+    records: pd.DataFrame
+
+    @cached_property
+    def reports(self) -> pd.DataFrame:
+        """The first record of each distinct report."""
+        return self.records.drop_duplicates("report_key")
+
+    def rows(self, tower: str) -> pd.DataFrame:
+        """What a tower sees, named by `id`."""
+        if tower == "text":
+            return self.reports[["report_key", "report"]].rename(columns={"report_key": "id"})
+        return self.records.rename(columns={"record_id": "id"})
+
+    def shards(self) -> list[str]:
+        return [name for tower in ("text", "image") for name in _cut(self.recipe, tower, self.rows(tower))]
+
+
+def _source(cohort: Cohort, encoder: Encoder, store: Store, dtype: str) -> _Source:
+    if dtype not in ("float32", "float16"):
+        raise InputError(f"dtype is {dtype!r}.", "It is float32 or float16.")
+    records = with_report_columns(cohort.records)
+    if records.empty:
+        raise InputError(
+            f"Cohort {cohort.name} has no image with a report.",
+            f"{len(cohort.rejects)} rows were rejected: see `linkage cohort {cohort.kind} ...`.",
+        )
+    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(encoder.name))
+    whose.refuse_name(path.parent.name, synthetic=cohort.synthetic)
+    if cohort.root:
+        confirmed.confirm(cohort.root)
+    described = encoder.describe()
+    recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
+    return _Source(path, recipe, dict(described), records)
+
+
+def _both_towers(
+    work: _Work, source: _Source, cohort: Cohort, workers: int | None, replicas: Sequence[Encoder] | None
+) -> tuple[Stored, Stored, Images]:
+    """Text, then images: (their shards and rejects, twice; what read the images)."""
+    texts = _shards(work, "text", source.rows("text"), partial(_text_batches, encoder=work.encoder))
+    rows = source.rows("image")
+    n_rows = sum(len(part) for part in work.share(_cut(source.recipe, "image", rows)).values())
+    images = Images(cohort, work.encoder, n_rows, workers, replicas)
+    return texts, _shards(work, "image", rows, images.batches, cohort.watched, images.batch), images
+
+
+def _unfit(work: _Work, source: _Source, cohort: Cohort, missing: list[str]) -> list[str]:
+    """Shards that are there and would be made again."""
+    unfit: list[str] = []
+    for tower, root in (("text", None), ("image", cohort.watched)):
+        cut = _cut(source.recipe, tower, source.rows(tower))
+        there = {name: rows for name, rows in cut.items() if name not in missing}
+        kept = _kept(work, tower, there, root)
+        unfit += [name for name in there if name not in kept]
+    return unfit
+
+
+def shard_numbers(names: Iterable[str]) -> list[int]:
+    """Where shards stand among those of their tower, for Part.others."""
+    return sorted({int(name.rsplit("-", 1)[1].removesuffix(".safetensors")) for name in names})
+
+
+def _cut(recipe: str, tower: str, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows by the name of their shard."""
+    return {
+        f"features-{tower}-{recipe[:8]}-{number:05d}.safetensors": rows.iloc[start : start + SHARD_ROWS]
+        for number, start in enumerate(range(0, len(rows), SHARD_ROWS))
+    }
+
+
+@dataclass(frozen=True)
 class _Work:
-    """Where the shards of an entry go, and how all of them are made."""
+    """Where the shards of an entry go, and how all of them are made; with a `part`, how its own are."""
 
     path: Path
     recipe: str
@@ -307,6 +426,10 @@ class _Work:
     dtype: str
     rebuild: bool
     progress: Progress
+    part: Part | None = None
+
+    def share(self, parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        return parts if self.part is None else {name: parts[name] for name in self.part.share(list(parts))}
 
 
 def _shards(
@@ -316,7 +439,7 @@ def _shards(
     embed_batches: Callable[[Iterator[pd.DataFrame]], Generator[Batch]],
     root: Path | None = None,
     batch: int = BATCH,
-) -> tuple[list[str], list[Reject]]:
+) -> Stored:
     """Write the rows in shards of SHARD_ROWS, keeping whole shards of the same recipe: their names, and rejects.
 
     With a `root`, a shard whose files have changed since they were read is made again. All shards are computed in one
@@ -325,32 +448,13 @@ def _shards(
     """
     path, recipe, progress = work.path, work.recipe, work.progress
     what = {"image": "images", "text": "reports"}[tower]
-    parts = {
-        f"features-{tower}-{recipe[:8]}-{number:05d}.safetensors": rows.iloc[start : start + SHARD_ROWS]
-        for number, start in enumerate(range(0, len(rows), SHARD_ROWS))
-    }
-    there = {} if work.rebuild else {name: _stored(path / name, recipe, part["id"]) for name, part in parts.items()}
-    notes = {name: note for name, note in there.items() if note is not None}
-    for name in there:
-        if name not in notes and (path / name).exists():
-            progress(f"made again, for it was altered: {path / name}", 0, 0)
-    changed = {
-        name
-        for name, note in notes.items()
-        if root and note.get("files_sha256", "") not in ("", files_digest(root, parts[name]["image"]))
-    }
-    _made_again(len(changed), "{} files have changed", progress)
-    notes = {name: note for name, note in notes.items() if name not in changed}
+    parts = work.share(_cut(recipe, tower, rows))
+    n_rows = sum(map(len, parts.values()))
     settling = work.encoder if isinstance(work.encoder, Settling) else None
-    precision = next((note["precision"] for note in notes.values() if "precision" in note), None)
-    if settling and precision:
-        settling.settle(tower, precision)
-        other = {name for name, note in notes.items() if note.get("precision", precision) != precision}
-        _made_again(len(other), f"not computed in {precision}", progress)
-        notes = {name: note for name, note in notes.items() if name not in other}
+    notes = _kept(work, tower, parts, root)
     stored: dict[str, list[Reject]] = {name: [tuple(row) for row in note["rejects"]] for name, note in notes.items()}
     done = sum(len(parts[name]) for name in stored)
-    progress(what, done, len(rows))
+    progress(what, done, n_rows)
     missing = {name: part for name, part in parts.items() if name not in stored}
     more: dict[str, dict[str, str]] = {name: {} for name in missing}  # what else the notes of these shards say
 
@@ -370,7 +474,7 @@ def _shards(
                 ids += batch_ids
                 features.append(batch_features)
                 lost += batch_rejects
-                progress(what, done + min(low + batch, len(part)), len(rows))
+                progress(what, done + min(low + batch, len(part)), n_rows)
             if settling and (precision := settling.settled(tower)):
                 more[name]["precision"] = precision
             values = np.concatenate([f for f in features if len(f)] or [np.empty((0, 1), np.float32)])
@@ -378,6 +482,43 @@ def _shards(
             stored[name] = lost
             done += len(part)
     return list(parts), [reject for name in parts for reject in stored[name]]
+
+
+def _kept(work: _Work, tower: str, parts: dict[str, pd.DataFrame], root: Path | None) -> dict[str, dict[str, Any]]:
+    """The notes of those shards that need not be made again, by name; the encoder settles on their precision."""
+    path, recipe, progress = work.path, work.recipe, work.progress
+    there = {} if work.rebuild else {name: _stored(path / name, recipe, part["id"]) for name, part in parts.items()}
+    notes = {name: note for name, note in there.items() if note is not None}
+    for name in there:
+        if name not in notes and (path / name).exists():
+            progress(f"made again, for it was altered: {path / name}", 0, 0)
+    changed = {
+        name
+        for name, note in notes.items()
+        if root and note.get("files_sha256", "") not in ("", files_digest(root, parts[name]["image"]))
+    }
+    _made_again(len(changed), "{} files have changed", progress)
+    notes = {name: note for name, note in notes.items() if name not in changed}
+    settling = work.encoder if isinstance(work.encoder, Settling) else None
+    precision = next((note["precision"] for note in notes.values() if "precision" in note), None)
+    if settling and work.part is not None:
+        precision = _precision_of_others(path, tower, recipe) or precision
+    if settling and precision:
+        settling.settle(tower, precision)
+        other = {name for name, note in notes.items() if note.get("precision", precision) != precision}
+        _made_again(len(other), f"not computed in {precision}", progress)
+        notes = {name: note for name, note in notes.items() if name not in other}
+    return notes
+
+
+def _precision_of_others(path: Path, tower: str, recipe: str) -> str | None:
+    """What the first shard of a tower was computed in that any part has left."""
+    for shard in sorted(path.glob(f"features-{tower}-{recipe[:8]}-*.safetensors")):
+        with suppress(StoreError):
+            note = files.read_note(shard)
+            if note.get("recipe") == recipe and "precision" in note:
+                return str(note["precision"])
+    return None
 
 
 def _made_again(shards: int, why: str, progress: Progress) -> None:

@@ -89,3 +89,10 @@ def lengths(tokenizer: BertTokenizer, texts: list[str], written: Callable[[str],
 def first_state(bert: BertModel, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
     """(n, hidden): the last layer's state of the first token, without BERT's own pooling layer."""
     return bert(**tokens).last_hidden_state[:, 0]
+
+
+def mean_state(bert: BertModel, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(n, hidden): the mean of the last layer's states over the tokens that are no padding."""
+    counted = tokens["attention_mask"].unsqueeze(-1)
+    states = bert(**tokens).last_hidden_state
+    return (states * counted).sum(1) / counted.sum(1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linkage_core import bounded
 from linkage_core.errors import ModelError
 
 SMALL_FILES = (
@@ -42,6 +43,7 @@ CONVERTED = {PICKLE: WEIGHTS, OPEN_CLIP_PICKLE: OPEN_CLIP_WEIGHTS}
 """A pickle -> the name of what it is converted to."""
 BIOVIL_IMAGE = "biovil_t_image_model_proj_size_128.pt"
 """BioViL-T's image model beside its text model: the one file that is read as PyTorch wrote it, tensors only."""
+_LARGEST_SETTINGS = 1 << 27  # tokenizer.json of Gemma has 34 MB
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -271,14 +273,18 @@ def family_of(folder: Path) -> str | None:
     None where nothing tells.
     """
     config = read_json(folder / "config.json")
-    if (folder / BIOVIL_IMAGE).is_file() or "CXRBertModel" in (config.get("architectures") or []):
+    named = config.get("architectures")
+    if (folder / BIOVIL_IMAGE).is_file() or (isinstance(named, list) and "CXRBertModel" in named):
         return "biovil-t"
     kind = model_type(folder)
     if kind or not (folder / OPEN_CLIP_CONFIG).is_file():
         return kind
     settings = read_json(folder / OPEN_CLIP_CONFIG).get("model_cfg", {})
-    towers = settings.get("vision_cfg", {}), settings.get("text_cfg", {})
-    return "biomedclip" if "timm_model_name" in towers[0] and "hf_model_name" in towers[1] else "open_clip"
+    towers = [settings.get(f"{tower}_cfg") if isinstance(settings, dict) else None for tower in ("vision", "text")]
+    if not all(isinstance(one, dict) for one in towers):
+        raise ModelError(f"{folder / OPEN_CLIP_CONFIG} does not describe two towers.", "Get the model again.")
+    image, text = (one or {} for one in towers)
+    return "biomedclip" if "timm_model_name" in image and "hf_model_name" in text else "open_clip"
 
 
 def model_type(folder: Path) -> str | None:
@@ -290,11 +296,11 @@ def model_type(folder: Path) -> str | None:
 def read_json(path: Path) -> dict[str, Any]:
     """One of a model's settings files; empty where there is none. Raises ModelError: a damaged file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(bounded.read(path, _LARGEST_SETTINGS).decode("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "Delete the model's folder and get it again.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}.", "Delete the model's folder and get it again.") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} holds no settings.", "Delete the model's folder and get it again.")
     return content

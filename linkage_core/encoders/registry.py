@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 
 from linkage_core import shipped
-from linkage_core.encoders import hub
+from linkage_core.encoders import hub, packaged, settings
 from linkage_core.encoders.base import Encoder
-from linkage_core.errors import ModelError
+from linkage_core.errors import LinkageError, ModelError
 
 PHANTOM = ("phantom-general", "phantom-biomedical", "phantom-clinical", "phantom-radiology")
 """The ladder of the built-in models, from the least to the most specialised."""
@@ -28,8 +28,13 @@ class Code:
         return getattr(import_module(f"linkage_core.encoders.{self.module}"), self.name)
 
 
+UNPAIRED = {"efficientnet-lite0-minilm": ("efficientnet-lite0", "minilm")}
+"""Towers out of packages, side by side, that were never trained together: name -> keys of packaged.PACKAGED."""
+
 NAMED: dict[str, Code] = dict.fromkeys(PHANTOM, Code("phantom", "load_phantom"))
-"""Models of our own: name -> function of (name, root of the store) that loads it. They run on the processor."""
+NAMED |= dict.fromkeys(UNPAIRED, Code("unpaired", "load_unpaired"))
+"""Models of our own, and those that packages hold: name -> function of (name, root of the store) that loads it. They
+run on the processor."""
 
 FAMILIES: dict[str, Code] = {
     "clip": Code("clip", "ClipEncoder"),
@@ -62,9 +67,10 @@ class ModelInfo:
 def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encoder:
     """The encoder that a name stands for.
 
-    Names: `phantom-general` .. `phantom-radiology`, `clip`, `pubmedclip`, `biomedclip`, `biovil-t`, `hf:ORG/NAME` (or
-    `hf:ORG/NAME@REVISION`), a folder, as `hf:./folder` or an absolute path, and, with requirements-models.txt,
-    `open_clip:ORG/NAME`, `open_clip:ARCHITECTURE/TAG` or `open_clip:./folder`. `device`: auto, cpu, cuda or mps.
+    Names: `phantom-general` .. `phantom-radiology`, `clip`, `pubmedclip`, `biomedclip`, `biovil-t`,
+    `efficientnet-lite0-minilm` (out of packages), `hf:ORG/NAME` (or `hf:ORG/NAME@REVISION`), a folder, as `hf:./folder`
+    or an absolute path, and, with requirements-models.txt, `open_clip:ORG/NAME`, `open_clip:ARCHITECTURE/TAG` or
+    `open_clip:./folder`. `device`: auto, cpu, cuda or mps.
     Raises ModelError: unknown name, model not on this machine, weights that do not fit.
     """
     if device not in DEVICES:
@@ -83,11 +89,21 @@ def load_encoder(name: str, *, store_root: Path, device: str = "auto") -> Encode
         local = _resolve(name)
     chosen, reduced = _device(device)
     family = "open_clip" if opened else hub.family_of(local.folder)
+    settings.check(name, local)
     adapter = FAMILIES.get(family or "", FAMILIES["clip"]).load()  # which says what is wrong with other files
     from linkage_core.encoders.towers import quietly
 
     with quietly():
-        return adapter(name, local, chosen, reduced)
+        try:
+            return adapter(name, local, chosen, reduced)
+        except (LinkageError, MemoryError, ImportError):
+            raise
+        except Exception as error:  # the libraries that build it raise whatever they come upon
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"{name}: no model can be built from {local.folder} ({said[0][:200]}).",
+                "Download or copy it again, as its authors published it.",
+            ) from error
 
 
 def known_models(store_root: Path | None = None) -> list[ModelInfo]:
@@ -155,7 +171,10 @@ def _device(wanted: str) -> tuple[str, tuple]:
 
 
 def _named_info(name: str, store_root: Path | None) -> ModelInfo:
-    """Of a rung of the ladder where its weights lie; other models of our own need no file."""
+    """Of a rung of the ladder where its weights lie; of packages whether they are installed, their files not looked at;
+    other models of our own need no file."""
+    if name in UNPAIRED:
+        return _packaged_info(name, UNPAIRED[name])
     if name not in PHANTOM:
         return ModelInfo(name, NAMED[name].module, None, None, "Apache-2.0", True, None, None, "")
     roots = [root for root in (store_root, _SHIPPED) if root is not None]
@@ -171,6 +190,22 @@ def _named_info(name: str, store_root: Path | None) -> ModelInfo:
         where=str(found.parent) if found else None,
         size=found.stat().st_size if found else None,
         note="" if found else "`linkage phantom build` makes it.",
+    )
+
+
+def _packaged_info(name: str, towers: tuple[str, ...]) -> ModelInfo:
+    kept = [packaged.PACKAGED[tower] for tower in towers]
+    absent = [one.distribution for tower, one in zip(towers, kept, strict=True) if packaged.installed(tower) is None]
+    return ModelInfo(
+        name=name,
+        family="unpaired",
+        repo=None,
+        revision=None,
+        licence=" and ".join(dict.fromkeys(one.licence for one in kept)),
+        present=not absent,
+        where=None if absent else str(packaged.installed(towers[0])),
+        size=None if absent else sum(one.size for one in kept),
+        note=f"needs {' and '.join(absent)}. {packaged.REMEDY}" if absent else "towers that share no space",
     )
 
 

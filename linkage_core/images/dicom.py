@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
+from linkage_core import bounded
 from linkage_core.errors import ImageError
 from linkage_core.images import frames, jpeg, jpeg2000, lookup
 from linkage_core.images.cells import stored_values, wrong_sign
@@ -94,6 +96,19 @@ def identifying(data: bytes) -> list[str]:
         return [*found, "private attributes"] if any(element.tag.is_private for element in dataset) else found
     except PYDICOM_ERRORS as error:
         raise ImageError("damaged", "The header of this file cannot be read.", "Export the file again.") from error
+
+
+def header_words(path: Path, keywords: Sequence[str]) -> dict[str, str]:
+    """What these attributes of a DICOM file say, "" for one that is not there; pixels are not read. ImageError only.
+
+    A deflated file is inflated by pydicom without a bound: call it in a process that has one.
+    """
+    try:
+        with bounded.regular(path) as file:
+            header = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+            return {keyword: str(header.get(keyword) or "")[:1024] for keyword in keywords}
+    except PYDICOM_ERRORS as error:
+        raise ImageError("damaged", f"The header of {path} cannot be read.", "Copy the file again.") from error
 
 
 def decode_dicom(data: bytes, name: str) -> Radiograph:
@@ -181,6 +196,9 @@ def _header(data: bytes, name: str) -> tuple[Dataset, str]:
     if DEFLATED.encode() in data[:65536]:
         data = _inflated(data, name)  # here: pydicom would inflate all of it, whatever that may be
     dataset = dcmread(io.BytesIO(data), force=True)
+    if data[128:132] == b"DICM" and not len(dataset) and getattr(dataset, "file_meta", None):
+        # pydicom gives an empty data set where compressed pixels have no end
+        raise ImageError("truncated", f"{name} ends in the middle of its data set.", "Copy the file again.")
     if "Rows" not in dataset and "SOPClassUID" not in dataset:
         raise ImageError("not-an-image", f"{name} holds no DICOM image.", "Give a DICOM, PNG or JPEG file.")
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""

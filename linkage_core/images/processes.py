@@ -39,11 +39,14 @@ FETCH_LANES = 2  # for each worker where rows are fetched first: one waits for i
 LEAST_ROWS = 64  # fewer are not worth several processes: starting them would take longer
 
 Row = dict[str, Any]
-Read = Callable[[Row], Radiograph]
+Facts = dict[str, str]
+"""What was read of a file in words, where nobody asks for pixels."""
+Read = Callable[[Row], Radiograph | Facts]
 Picture = Callable[[np.ndarray], np.ndarray]
 """(height, width) uint16 shown values -> what an image tower is fed with, small; picklable, and without torch."""
-Reading = Radiograph | np.ndarray | ImageError
-"""What became of one row: the radiograph, or the picture of it where one is asked for, or the reason why not."""
+Reading = Radiograph | np.ndarray | Facts | ImageError
+"""What became of one row: the radiograph, the picture of it or the words where these are asked for, or the reason why
+not."""
 
 Told = tuple[Reading, tuple[str, ...]]
 """What became of one row, and the notes about its image."""
@@ -60,6 +63,8 @@ def read_one(read: Read, picture: Picture | None, row: Row) -> Told:
     """One row, here and now."""
     try:
         radiograph = read(row)
+        if isinstance(radiograph, dict):
+            return radiograph, ()
         return radiograph if picture is None else picture(radiograph.pixels), radiograph.notes
     except ImageError as error:
         return error, ()
@@ -195,12 +200,14 @@ class _Process:
             said = json.loads(self._pipe.recv_bytes())
             if "reason" in said:
                 return ImageError(str(said["reason"]), str(said["what"]), str(said["remedy"])), ()
+            if "words" in said:
+                return {str(name): str(text) for name, text in said["words"].items()}, ()
             if said["dtype"] not in _TYPES:
                 return None
             values = np.frombuffer(self._pipe.recv_bytes(), said["dtype"]).reshape(said["shape"])
             notes = tuple(note for note in said["notes"] if note in NOTES)
             return Radiograph(values, int(said["bits"]), notes) if "bits" in said else values, notes
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def ended_for(self, limits: tuple[float, float, int]) -> str | None:
@@ -244,6 +251,9 @@ def _answer(pipe: Connection, reading: Reading, notes: tuple[str, ...]) -> None:
     if isinstance(reading, ImageError):
         said = {"reason": reading.reason, "what": reading.what, "remedy": reading.remedy}
         pipe.send_bytes(json.dumps(said).encode())
+        return
+    if isinstance(reading, dict):
+        pipe.send_bytes(json.dumps({"words": reading}).encode())
         return
     values = reading.pixels if isinstance(reading, Radiograph) else reading
     header: dict[str, Any] = {"dtype": str(values.dtype), "shape": values.shape, "notes": notes}

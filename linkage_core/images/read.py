@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from linkage_core import bounded
 from linkage_core.errors import ImageError
 from linkage_core.images import jpeg, kinds, png
 from linkage_core.images.notes import impression
@@ -55,7 +56,7 @@ def read_radiograph(path: Path) -> Radiograph:
                 f"{path} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.",
                 "A radiograph is smaller: check what this file is.",
             )
-        data = path.read_bytes()
+        data = bounded.read(path, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise ImageError(
             "missing-file", f"{path} cannot be read: {error}.", "Check its name and permissions."

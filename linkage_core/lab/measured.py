@@ -27,7 +27,7 @@ from linkage_core.attacks.attackers import ATTACKERS, COSINE, EMBEDDINGS, EVERYT
 from linkage_core.attacks.held import Known, hold
 from linkage_core.audit.study import Study
 from linkage_core.cohorts.base import LABELS
-from linkage_core.errors import InputError
+from linkage_core.errors import InputError, StoreError
 from linkage_core.mitigation import accounting, oneshot
 from linkage_core.mitigation import finetune as finetuning
 from linkage_core.mitigation.finetune import Options
@@ -117,9 +117,28 @@ def heads(entry: Entry) -> pd.DataFrame:
 
 
 def head_names(entry: Entry) -> list[str]:
-    """Finetuned heads of an entry, in the order of their names."""
+    """Finetuned heads of an entry whose files are as they were written, in the order of their names."""
+    return [name for name in _taken(entry) if not _problem(entry, name)]
+
+
+def damaged_heads(entry: Entry) -> list[str]:
+    """A sentence for each finetuned head whose file is not as it was written: no row of any table is of it."""
+    found = ((name, _problem(entry, name)) for name in _taken(entry))
+    return [f"The head {name} is left out. {problem}" for name, problem in found if problem]
+
+
+def _taken(entry: Entry) -> list[str]:
+    """Names of finetuned heads, whether their files are whole or not."""
     files = (name.removeprefix("heads/").removesuffix(".safetensors") for name in _heads_of(entry))
     return sorted(name for name in files if name != OFF_THE_SHELF)
+
+
+def _problem(entry: Entry, name: str) -> str:
+    try:
+        entry.file(f"heads/{name}.safetensors")
+    except StoreError as error:
+        return str(error)
+    return ""
 
 
 def linkage(entry: Entry) -> pd.DataFrame:
@@ -238,7 +257,7 @@ def train(
     """
     name = name or finetuning.default_name(mechanism, options)
     now = entry.again()
-    if name in head_names(now) and not replace_it:
+    if name in _taken(now) and not replace_it:
         raise InputError(f"{entry.cohort}/{entry.model} already has a head {name!r}.", "Replace it, or name another.")
     made, record = finetuning.finetune(now, mechanism, options, name=name, training=training, progress=progress)
     accuracy = _accuracy(record)
@@ -333,6 +352,7 @@ def _attacked(
         (release, attacker, m)
         for release in (EVERYTHING, EMBEDDINGS)
         for attacker in allowed(release, name)
+        if attack.acts(attacker, held)
         for m in (known if ATTACKERS[attacker].by_m else ("all",))
         if m == "all" or m < len(held.own_group)
     ]
@@ -348,7 +368,8 @@ def _attacked(
         if one is not None:
             by_release.setdefault(release, []).append(replace(one, release=release))
     if name == OFF_THE_SHELF:
-        raw = [one for attacker in allowed(IMAGES) if (one := one_of_all(attacker, IMAGES, "all")) is not None]
+        able = [attacker for attacker in allowed(IMAGES) if attack.acts(attacker, held)]
+        raw = [one for attacker in able if (one := one_of_all(attacker, IMAGES, "all")) is not None]
         # whoever has the images can make the public embeddings too
         public = [replace(one, release=IMAGES) for one in by_release[EVERYTHING] if one.m == "all"]
         by_release[IMAGES] = [*raw, *public]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from linkage_core.audit.study import study as audit_study
 from linkage_core.cohorts.base import LABELS, Cohort
@@ -73,14 +74,16 @@ def build(
     models: Sequence[str] = MODELS,
     scale: Literal["full", "small"] = "full",
     splits: Sequence[str] = (),
+    keep_models: bool = False,
     processes: int | None = None,
 ) -> list[Path]:
     """Train the ladder and embed the phantom: what `linkage phantom build` does.
 
     Without `splits`: trains `models`, writes their weights, embeds the held-out and attacker splits of site A and the
-    held-out split of site B, and counts ranks. With `splits` (such as ("finetune",)): trains nothing; embeds those
-    splits of site A with the models that are there, as the cohort `phantom-finetune` (the names of the splits joined by
-    "-"), so that what ships stays untouched. `scale="small"` takes the same path with a handful of patients.
+    held-out split of site B, and counts ranks; with `keep_models` it trains nothing. With `splits` (such as
+    ("finetune",)): trains nothing; embeds those splits of site A with the models that are there, as the cohort
+    `phantom-finetune` (the names of the splits joined by "-"), so that what ships stays untouched. `scale="small"`
+    takes the same path with a handful of patients.
 
     Returns the paths written, one per model or entry. Raises InputError for an unknown model, scale or split.
     """
@@ -94,7 +97,7 @@ def build(
         cohort = _cohort("A", tuple(splits), seed, small)
         apart = replace(cohort, name=f"phantom-{'-'.join(splits)}", default_split="all")
         return _embed_all(store_root, store_root, [apart], models, draw, progress)
-    written = _train_ladder(store_root, models, seed, small, draw, progress)
+    written = [] if keep_models else _train_ladder(store_root, models, seed, small, draw, progress)
     cohorts = [_cohort("A", ("heldout", "attacker"), seed, small), _cohort("B", ("heldout",), seed, small)]
     return written + _embed_all(store_root, store_root, cohorts, models, draw, progress)
 
@@ -226,16 +229,24 @@ def draw_all(record_ids: list[str], seed: int, processes: int, progress: Steps) 
     images: list[np.ndarray] = []
     work = partial(drawn, seed=seed)
     if processes == 1 or len(record_ids) < 1000:
-        for record_id in record_ids:
-            images.append(work(record_id))
-            progress(len(images), len(record_ids))
+        with threadpool_limits(1):
+            for record_id in record_ids:
+                images.append(work(record_id))
+                progress(len(images), len(record_ids))
         return np.stack(images)
     # Spawned, because a forked process may inherit a lock that torch's threads hold.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    apart = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=apart, initializer=_one_thread) as pool:
         for image in pool.map(work, record_ids, chunksize=128):
             images.append(image)
             progress(len(images), len(record_ids))
     return np.stack(images)
+
+
+def _one_thread() -> None:
+    """For a process that draws: the products of an image are small, and threads that wait for each other take the cores
+    from the other processes. Of this module, so that numpy is loaded when its threads are limited."""
+    threadpool_limits(1)
 
 
 def _train_ladder(

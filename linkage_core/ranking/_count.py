@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from linkage_core.ranking import kernels
+
 
 def count_tile_numpy(
     product: np.ndarray, scores: np.ndarray, multiplicity: np.ndarray, better: np.ndarray, tied: np.ndarray
@@ -26,31 +28,24 @@ def count_tile_numpy(
         tied += ((product == column) @ weights).astype(np.int64)
 
 
+def _kernel(product, scores, multiplicity, better, tied):  # type: ignore[no-untyped-def]
+    for i in range(product.shape[0]):
+        score = scores[i]
+        above = np.uint32(0)  # cast after each step: 64 bit sums would halve the lanes
+        equal = np.uint32(0)
+        for j in range(product.shape[1]):
+            s = product[i, j]
+            above = np.uint32(above + (np.uint32(multiplicity[j]) if s > score else np.uint32(0)))
+            equal = np.uint32(equal + (np.uint32(multiplicity[j]) if s == score else np.uint32(0)))
+        better[i] += above
+        tied[i] += equal
+
+
 @lru_cache(maxsize=4)
 def compiled(precision: str) -> Callable[..., None] | None:
     """The compiled loop for "float32" or "float64" scores, or None where this machine cannot compile it."""
-    try:
-        import numba
-    except ImportError:
-        return None
-
-    def kernel(product, scores, multiplicity, better, tied):  # type: ignore[no-untyped-def]
-        for i in range(product.shape[0]):
-            score = scores[i]
-            above = np.uint32(0)  # cast after each step: 64 bit sums would halve the lanes
-            equal = np.uint32(0)
-            for j in range(product.shape[1]):
-                s = product[i, j]
-                above = np.uint32(above + (np.uint32(multiplicity[j]) if s > score else np.uint32(0)))
-                equal = np.uint32(equal + (np.uint32(multiplicity[j]) if s == score else np.uint32(0)))
-            better[i] += above
-            tied[i] += equal
-
-    signature = f"void({precision}[:, ::1], {precision}[::1], int32[::1], int64[::1], int64[::1])"
-    try:
-        return numba.njit(signature, nogil=True)(kernel)
-    except numba.core.errors.NumbaError:
-        return None
+    p = precision
+    return kernels.compiled(_kernel, f"void({p}[:, ::1], {p}[::1], int32[::1], int64[::1], int64[::1])")
 
 
 def count_tile(

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from linkage_core.ranking import kernels
+
 CELLS = 4096
 
 
@@ -65,35 +67,27 @@ def add_tile_numpy(product: np.ndarray, grid: Grid, multiplicity: np.ndarray, hi
         histogram[row] += counted.astype(np.int32)
 
 
+def _kernel(product, low, scale, top, bin_of_cell, multiplicity, histogram):  # type: ignore[no-untyped-def]
+    n_bins = histogram.shape[1]
+    n_columns = product.shape[1]
+    cell = np.empty(n_columns, dtype=np.int32)
+    for i in range(product.shape[0]):
+        for j in range(n_columns):
+            x = (product[i, j] - low) * scale
+            cell[j] = np.int32(min(max(x, type(x)(0)), top))
+        # neighbours often share a bin: four histograms in turn, so that no addition waits for the one before
+        part = np.zeros((4, n_bins), dtype=np.int32)
+        for j in range(n_columns):
+            part[j & 3, bin_of_cell[cell[j]]] += multiplicity[j]
+        for g in range(n_bins):
+            histogram[i, g] += part[0, g] + part[1, g] + part[2, g] + part[3, g]
+
+
 @lru_cache(maxsize=4)
 def compiled(precision: str) -> Callable[..., None] | None:
     """The compiled loop for "float32" or "float64" scores, or None where this machine cannot compile it."""
-    try:
-        import numba
-    except ImportError:
-        return None
-
-    def kernel(product, low, scale, top, bin_of_cell, multiplicity, histogram):  # type: ignore[no-untyped-def]
-        n_bins = histogram.shape[1]
-        n_columns = product.shape[1]
-        cell = np.empty(n_columns, dtype=np.int32)
-        for i in range(product.shape[0]):
-            for j in range(n_columns):
-                x = (product[i, j] - low) * scale
-                cell[j] = np.int32(min(max(x, type(x)(0)), top))
-            # neighbours often share a bin: four histograms in turn, so that no addition waits for the one before
-            part = np.zeros((4, n_bins), dtype=np.int32)
-            for j in range(n_columns):
-                part[j & 3, bin_of_cell[cell[j]]] += multiplicity[j]
-            for g in range(n_bins):
-                histogram[i, g] += part[0, g] + part[1, g] + part[2, g] + part[3, g]
-
     p = precision
-    signature = f"void({p}[:, ::1], {p}, {p}, {p}, uint16[::1], int32[::1], int32[:, ::1])"
-    try:
-        return numba.njit(signature, nogil=True)(kernel)
-    except numba.core.errors.NumbaError:
-        return None
+    return kernels.compiled(_kernel, f"void({p}[:, ::1], {p}, {p}, {p}, uint16[::1], int32[::1], int32[:, ::1])")
 
 
 def add_tile(product: np.ndarray, grid: Grid, multiplicity: np.ndarray, histogram: np.ndarray) -> None:

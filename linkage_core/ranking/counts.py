@@ -7,10 +7,11 @@ over the same tiles: exposure, fusion, open world.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -61,6 +62,96 @@ def match_counts(
     >>> match_counts(np.eye(3), np.eye(3), np.arange(3)).n_better.tolist()
     [0, 0, 0]
     """
+    return counting(
+        image_embeddings,
+        report_embeddings,
+        match,
+        query_group=query_group,
+        candidate_group=candidate_group,
+        query_text=query_text,
+        candidate_text=candidate_text,
+    ).all()
+
+
+class Counting(Protocol):
+    """What is about to be counted, in pieces that do not depend on each other: together they are all queries."""
+
+    @property
+    def n_queries(self) -> int: ...
+
+    def __len__(self) -> int:
+        """How many pieces."""
+        ...
+
+    def pieces(self, wanted: Iterable[int], done: Callable[[int, np.ndarray, MatchCounts], None]) -> None:
+        """done(piece, rows, their counts) of each of these, in any order and from any thread."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class InBlocks:
+    """Counts over all candidates: a piece is a block of QUERY_BLOCK queries, in the order of their matches.
+
+    A block is one product of one shape, whoever counts it and beside whatever else: on one kind of processor its counts
+    are the same bit for bit.
+    """
+
+    queries: np.ndarray
+    vectors: np.ndarray
+    multiplicity: np.ndarray
+    match_column: np.ndarray
+    lists: list[OwnColumns]
+    n_eligible: np.ndarray
+    order: np.ndarray
+
+    @property
+    def n_queries(self) -> int:
+        return len(self.queries)
+
+    def __len__(self) -> int:
+        return -(-self.n_queries // QUERY_BLOCK)
+
+    def all(self) -> MatchCounts:
+        return gathered(self, range(len(self)))
+
+    def pieces(self, wanted: Iterable[int], done: Callable[[int, np.ndarray, MatchCounts], None]) -> None:
+        n_better = np.zeros(self.n_queries, dtype=np.int64)
+        n_tied = np.zeros(self.n_queries, dtype=np.int64)
+        vectors, column = self.vectors, self.match_column
+
+        def count(piece: int) -> None:
+            rows = self.order[piece * QUERY_BLOCK : (piece + 1) * QUERY_BLOCK]
+            tile = np.empty(len(rows) * min(CANDIDATE_BLOCK, len(vectors)), dtype=vectors.dtype)
+            of_block = self.queries[rows], vectors, self.multiplicity, rows, column[rows], self.lists
+            count_block(*of_block, n_better, n_tied, tile)
+            done(piece, rows, MatchCounts(n_better[rows], n_tied[rows], self.n_eligible[rows]))
+
+        on_all_cores(count, wanted)
+
+
+def gathered(counting: Counting, wanted: Iterable[int]) -> MatchCounts:
+    """The counts of all queries, of which those of these pieces are filled in."""
+    found = MatchCounts(*np.zeros((3, counting.n_queries), dtype=np.int64))
+
+    def keep(piece: int, rows: np.ndarray, counts: MatchCounts) -> None:
+        for column, values in zip(found, counts, strict=True):
+            column[rows] = values
+
+    counting.pieces(wanted, keep)
+    return found
+
+
+def counting(
+    image_embeddings: np.ndarray,
+    report_embeddings: np.ndarray,
+    match: np.ndarray,
+    *,
+    query_group: np.ndarray | None = None,
+    candidate_group: np.ndarray | None = None,
+    query_text: np.ndarray | None = None,
+    candidate_text: np.ndarray | None = None,
+) -> InBlocks:
+    """What match_counts counts, block by block; arguments and errors as there."""
     queries = checked_matrix(image_embeddings, "image_embeddings")
     candidates = checked_matrix(report_embeddings, "report_embeddings")
     n_queries, n_candidates = len(queries), len(candidates)
@@ -87,28 +178,24 @@ def match_counts(
         codes = np.setdiff1d(same_query * n_candidates + same_candidate, own_query * n_candidates + own_candidate)
         lists.append(OwnColumns(codes // n_candidates, column_of[codes % n_candidates], n_queries))
 
-    n_better = np.zeros(n_queries, dtype=np.int64)
-    n_tied = np.zeros(n_queries, dtype=np.int64)
     match_column = column_of[match]
     order = np.argsort(match_column, kind="stable")
-
-    def count(start: int) -> None:
-        rows = order[start : start + QUERY_BLOCK]
-        tile = np.empty(len(rows) * min(CANDIDATE_BLOCK, len(vectors)), dtype=precision)
-        count_block(queries[rows], vectors, multiplicity, rows, match_column[rows], lists, n_better, n_tied, tile)
-
-    each_block(count, n_queries, QUERY_BLOCK)
-    return MatchCounts(n_better, n_tied, n_eligible.astype(np.int64))
+    return InBlocks(queries, vectors, multiplicity, match_column, lists, n_eligible.astype(np.int64), order)
 
 
 def each_block(work: Callable[[int], None], n_queries: int, step: int) -> None:
-    """work(start) for each block of `step` queries, on all cores.
+    """work(start) for each block of `step` queries, on all cores."""
+    on_all_cores(work, range(0, n_queries, step))
+
+
+def on_all_cores(work: Callable[[int], None], blocks: Iterable[int]) -> None:
+    """work(block) for each of them.
 
     One block a core, each with a product of its own: a product that is itself spread over the cores leaves them waiting
     for each other at every tile, and could round otherwise on a machine with another number of them.
     """
     with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
-        for _ in pool.map(work, range(0, n_queries, step)):
+        for _ in pool.map(work, blocks):
             pass
 
 
@@ -200,6 +287,21 @@ def distinct(candidates: np.ndarray, match: np.ndarray) -> tuple[np.ndarray, np.
     place[order] = np.arange(len(order))
     column_of = place[inverse]
     return rows[first[order]], column_of, np.bincount(column_of, minlength=len(order)).astype(np.int32)
+
+
+def identical_counts(
+    code: np.ndarray, match: np.ndarray, query_group: np.ndarray, candidate_group: np.ndarray
+) -> MatchCounts:
+    """Counts of somebody who knows the match's code: candidates of other groups with the same code are level with it,
+    no other is better.
+
+    code, candidate_group (n_candidates,) and match, query_group (n_queries,) integers; groups are 0, 1, ... of both.
+    """
+    n_groups = int(candidate_group.max()) + 1
+    pairs, n_pairs = np.unique(code * n_groups + candidate_group, return_counts=True)
+    own = n_pairs[np.searchsorted(pairs, code[match] * n_groups + query_group)]
+    eligible = len(code) - np.bincount(candidate_group, minlength=n_groups)[query_group]
+    return MatchCounts(np.zeros(len(match), dtype=np.int64), np.bincount(code)[code[match]] - own, eligible)
 
 
 def own_candidates(

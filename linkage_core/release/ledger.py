@@ -22,6 +22,7 @@ as keyed hashes. Whoever has both files can test whether somebody is in the book
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import hmac
 import json
@@ -51,6 +52,14 @@ _WAIT = 60.0  # seconds for another process's charge
 _ROUNDING = 1e-9
 _LARGEST = 700.0  # nats; e to so much is a number still
 _RESTORE = "Restore it and its key from a backup, and ask who had access."
+_REFUSALS = {
+    "locked": "Wait until the other charge is done.",
+    "disk is full": "Make room on its disk and ask again. Nothing was charged.",
+    "disk I/O error": "Look whether its disk is full or gone, and ask again; then: linkage ledger verify.",
+    "readonly": "Make the file and its folder writable, and ask again. Nothing was charged.",
+    "unable to open": "Check that the file and its folder can be read and written.",
+}
+"""What sqlite says that is nobody's alteration, and what to do."""
 _COLUMNS = ("number", "time", "mechanism", "parameters", "mu", "lift", "identity", "n_patients", "n_records", "charges")
 _TABLES = """
 CREATE TABLE site (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -199,6 +208,9 @@ class Ledger:
         if path.exists():
             raise InputError(f"{path} exists.", "A ledger is never begun again: open it, or give another path.")
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
+            if not _runs(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
+                left.unlink(missing_ok=True)  # of a `create` that was killed
         key = _key(path)
         site = {
             "schema": str(SCHEMA),
@@ -614,11 +626,21 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
         book.execute("PRAGMA synchronous = EXTRA")
         yield book
     except sqlite3.DatabaseError as error:
-        busy = "locked" in str(error)
-        remedy = "Wait until the other charge is done." if busy else _RESTORE
+        remedy = next((said for words, said in _REFUSALS.items() if words in str(error)), _RESTORE)
         raise StoreError(f"The ledger {path} refused: {error}.", remedy) from error
     finally:
         book.close()
+
+
+def _runs(number: str) -> bool:
+    """Whether a process of that number is running."""
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _quoted(path: Path) -> str:

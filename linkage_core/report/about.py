@@ -82,6 +82,8 @@ def cannot_tell(found: Found) -> list[Block]:
     ]
     if found.entry.labels_note()["source"] != "own" and found.entry.labelled:
         items.append("Whether the labels are right: some were read from the reports by rules.")
+    if found.entry.caution:
+        items.insert(0, f"A risk. {found.entry.caution}")
     if found.entry.synthetic:
         items.insert(0, "Anything about real patients: nobody in this cohort is real.")
     return [

@@ -12,6 +12,7 @@ import pandas as pd
 
 from linkage_core import sentences
 from linkage_core.attacks.attackers import ATTACKERS, EMBEDDINGS, EVERYTHING, IMAGES, allowed
+from linkage_core.audit import ceilings
 from linkage_core.audit.outcomes import FEWEST_LINKED
 from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.lab import frontier, measured
@@ -377,10 +378,25 @@ def curve(found: Found) -> list[Block]:
         Curves("curve", "Images linked to the right report, by the number of reports in the pool", words, series),
         Table("sizes", "The same in figures, with 95% intervals over patients", tuple(columns), rows),
     ]
+    if said := _by_reports(found):
+        blocks.append(Text(said))
     if found.too_large:
         sizes = ", ".join(f"{n:,}" for n in found.too_large)
         blocks.append(Text(f"Asked for and left out, as no image fills such a pool: N = {sizes}.", "gap"))
     return blocks
+
+
+def _by_reports(found: Found) -> str:
+    """What nobody passes by the reports alone, at the headline's N."""
+    n, out_of = found.pool_size, sentences.denominator(found.pool_size)
+    queries = found.first.study.queries
+    text, findings = (ceilings.ceiling(queries, ceilings.KNOWN[name]) for name in (ceilings.TEXT, ceilings.FINDINGS))
+    said = [f"At N = {n:,}, whatever the model:"]
+    if not isinstance(text, str):
+        vectors = ceilings.by_vectors(found.entry)
+        said.append(ceilings.text_says(text.mean(n), text.shared, out_of, vectors=vectors))
+    said.append(ceilings.findings_say(None if isinstance(findings, str) else findings.mean(n), out_of))
+    return " ".join(said)
 
 
 # -- decoys ----------------------------------------------------------------------------------------------------------

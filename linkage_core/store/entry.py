@@ -3,7 +3,7 @@
 An entry is valid when its `manifest.json` is: the manifest is written last, and names every other file with its
 sha256. A file is checked against it before its first use in a process; one that was cut short or altered is named and
 never used. Every write goes to a temporary name, is forced to disk and renamed, so a kill leaves the old file or the
-new one. Counts under `ranks/` can be made again at any time, so each carries its own small `.json` beside it.
+new one. Counts under `ranks/` can be made again at any time, so each says itself what it was made from (sealed.py).
 """
 
 from __future__ import annotations
@@ -19,24 +19,29 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import safetensors.numpy
 
 from linkage_core import shipped
 from linkage_core.cohorts.base import HELDOUT, LABELS, SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
 from linkage_core.ranking.counts import MatchCounts
+from linkage_core.store import sealed, whose
 from linkage_core.store.files import (
     SCHEMA,
+    WAIT,
     _digest_json,
     _hash,
+    note_of_table,
+    note_of_tensors,
     read_table,
     read_tensors,
     sha256,
+    table_bytes,
+    tensor_bytes,
+    write_bytes,
     write_heads,
-    write_json,
     write_manifest,
-    write_table,
-    write_tensors,
     writing,
 )
 from linkage_core.validate import one_of
@@ -47,6 +52,29 @@ SITE_ONLY = ("fingerprint", "n_pairs", "n_patients")
 """Of a record's `trained_on`: exact functions of the training table. Whoever knows all its patients but one could try
 any guess about the last against them, so they stand in the entry's manifest and never in a head's file."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+_NEW = re.compile(r"[\w .+=,@~:/\\()-]{1,300}")
+
+
+def new_name(name: str) -> str:
+    """The name that a new cohort or model is given, as it came. InputError for one with characters that only markup and
+    control sequences need; what bears such a name already is shown all the same, written out.
+
+    >>> new_name("hf:ORG/our model (2)")
+    'hf:ORG/our model (2)'
+    >>> new_name("![m](http://host/x)")
+    Traceback (most recent call last):
+    ...
+    linkage_core.errors.InputError: '![m](http://host/x)' cannot be the name of a new cohort or model. Use letters, \
+digits, spaces and . _ - + = , @ ~ : / \\ ( ), 300 at most.
+    """
+    if _NEW.fullmatch(name) is None or not name.isprintable():
+        raise InputError(
+            f"{name!r} cannot be the name of a new cohort or model.",
+            "Use letters, digits, spaces and . _ - + = , @ ~ : / \\ ( ), 300 at most.",
+        )
+    return name
 
 
 def folder_name(model: str) -> str:
@@ -135,6 +163,17 @@ class Store:
             )
         return models
 
+    def unfinished(self, cohort: str = "*") -> list[str]:
+        """Folders of entries that have no manifest, a sentence each: nothing in them is used."""
+        cohort = cohort if cohort == "*" else folder_name(cohort)
+        names = ("features-*", "records.parquet")
+        found = {path.parent for name in names for path in self.root.glob(f"{cohort}/*/{name}")}
+        return [
+            f"{path} has files of an entry and no manifest.json: it was deleted, or the run that writes it did not end."
+            for path in sorted(found)
+            if not (path / "manifest.json").is_file()
+        ]
+
     def open(self, cohort: str, model: str) -> Entry:
         """One entry. StoreError if it is absent or its manifest cannot be read; it lists what there is."""
         path = self.root / folder_name(cohort) / folder_name(model)
@@ -154,6 +193,8 @@ class Store:
             raise StoreError(f"{manifest} is not a manifest of schema {SCHEMA}.", _remedy(cohort, model))
         if content.pop("digest", None) != _digest_json(content):
             raise StoreError(f"{manifest} was altered since it was written.", _remedy(cohort, model))
+        if found := whose.problem(path.parent.name, content["cohort"]):
+            raise StoreError(f"{path}: {found}.", "Rename its folder where it is real; else it is not used.")
         return Entry(cohort, path.name, path, content)
 
 
@@ -178,6 +219,23 @@ class Entry:
     @property
     def synthetic(self) -> bool:
         return bool(self.manifest["cohort"]["synthetic"])
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether its two towers were never trained together, so that the cosine of image and report says nothing."""
+        return bool(self.manifest["model"].get("unpaired"))
+
+    @property
+    def caution(self) -> str:
+        """What must be said with every figure of the entry; "" for nothing."""
+        if not self.unpaired:
+            return ""
+        return (
+            f"The two towers of {self.model} were never trained together: the cosine of an image is the same with "
+            "every report, so whatever ranks by it guesses, and such a figure says nothing about the risk. "
+            "Attackers who have the raw images are asked about it: `linkage attack "
+            f"{self.cohort}/{self.model} --release raw-images`."
+        )
 
     @property
     def default_split(self) -> str:
@@ -213,7 +271,10 @@ class Entry:
 
     @cached_property
     def _all_records(self) -> pd.DataFrame:
-        return read_table(self._checked("records.parquet"))
+        records = read_table(self._checked("records.parquet"))
+        if found := whose.other_records(self.manifest["cohort"], records):
+            raise StoreError(f"{self.path}: {found}.", "It is not used: have it embedded again where the data lie.")
+        return records
 
     def records(self, split: str = "all") -> pd.DataFrame:
         """One row an image: RECORD_COLUMNS without `report`, plus report_key and report_words."""
@@ -307,7 +368,7 @@ class Entry:
 
         site: what is known of the file at the site alone; it stands in the manifest, in place of what stood there.
         """
-        with writing(self.path):
+        with writing(self.path, WAIT):
             now = self.again().manifest  # others may have written
             if relative in now["files"] and not replace:
                 raise InputError(
@@ -325,7 +386,7 @@ class Entry:
         """A file of the entry, checked against the manifest. StoreError if it is absent or altered."""
         return self._checked(relative)
 
-    def features(self, tower: str, ids: pd.Series | list[str]) -> np.ndarray:
+    def features(self, tower: str, ids: pd.Series | np.ndarray | list[str]) -> np.ndarray:
         """Rows of features (len(ids), d) as stored, for record ids (tower "image") or report keys (tower "text")."""
         known, values = self._tower(tower)
         place = known.get_indexer(pd.Index(ids))
@@ -391,22 +452,21 @@ class Entry:
         StoreError if the file is not what was written.
         """
         path = self.path / "ranks" / f"{name}.parquet"
-        if not self._made_from(path, inputs):
+        content = self._made_from(path, inputs, note_of_table)
+        if content is None:
             return None
-        table = read_table(path)
+        table = read_table(path, content)
         columns = (table[column].to_numpy(np.int64) for column in MatchCounts._fields)
         return table["record_id"], MatchCounts(*columns)
 
     def write_counts(self, name: str, inputs: str, record_ids: pd.Series, counts: MatchCounts) -> None:
-        """Keep counts for the next reader. `inputs` is the fingerprint of what they were made from.
+        """Keep counts for the next reader. `inputs` is the fingerprint of what they were made from; both in one file.
 
         OSError or StoreError where they cannot be kept.
         """
-        shipped.refuse_to_write(self.path)
-        path = self.path / "ranks" / f"{name}.parquet"
         columns = {field: column.astype(np.int32) for field, column in counts._asdict().items()}
-        write_table(path, pd.DataFrame({"record_id": record_ids.to_numpy(), **columns}))
-        write_json(path.with_suffix(".json"), {"inputs": inputs, "sha256": sha256(path)})
+        table = pd.DataFrame({"record_id": record_ids.to_numpy(), **columns})
+        self._keep(f"{name}.parquet", table_bytes(table, {"inputs": inputs, "seal": sealed.OPEN}))
 
     def read_arrays(self, name: str, inputs: str) -> tuple[list[str], dict[str, np.ndarray]] | None:
         """Stored arrays (record ids, arrays by name), or None if there are none made from these inputs.
@@ -414,33 +474,27 @@ class Entry:
         StoreError as for read_counts.
         """
         path = self.path / "ranks" / f"{name}.safetensors"
-        if not self._made_from(path, inputs):
+        content = self._made_from(path, inputs, note_of_tensors)
+        if content is None:
             return None
-        arrays, note = read_tensors(path)
-        return note["ids"], arrays
+        return note_of_tensors(content)["ids"], safetensors.numpy.load(content)
 
     def write_arrays(self, name: str, inputs: str, record_ids: pd.Series, arrays: dict[str, np.ndarray]) -> None:
         """As write_counts, for arrays that are too wide for a table; their rows are those of `record_ids`."""
-        shipped.refuse_to_write(self.path)
-        path = self.path / "ranks" / f"{name}.safetensors"
-        write_tensors(path, arrays, {"ids": record_ids.tolist()})
-        write_json(path.with_suffix(".json"), {"inputs": inputs, "sha256": sha256(path)})
+        note = {"ids": record_ids.tolist(), "inputs": inputs, "seal": sealed.OPEN}
+        self._keep(f"{name}.safetensors", tensor_bytes(arrays, note))
 
-    def _made_from(self, path: Path, inputs: str) -> bool:
-        """Whether a file under ranks/ is there and was made from these inputs."""
-        note = path.with_suffix(".json")
-        if not path.is_file() or not note.is_file():
-            return False
+    def _keep(self, name: str, content: bytes) -> None:
+        """One file under ranks/, sealed; what an older one has beside it goes."""
+        shipped.refuse_to_write(self.path)
+        path = self.path / "ranks" / name
+        write_bytes(path, sealed.sealed(content))
+        path.with_suffix(".json").unlink(missing_ok=True)
+
+    def _made_from(self, path: Path, inputs: str, told: Callable[[bytes], dict[str, Any]]) -> bytes | None:
+        """A file under ranks/ that was made from these inputs."""
         remedy = f"Delete it and audit again: linkage audit {self.cohort}/{self.model}"
-        try:
-            said = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise StoreError(f"{note} cannot be read ({error}).", remedy) from error
-        if not isinstance(said, dict) or said.get("inputs") != inputs:
-            return False
-        if said.get("sha256") != sha256(path):
-            raise StoreError(f"{path} was altered or cut short since it was written.", remedy)
-        return True
+        return sealed.made_from(path, inputs, told, remedy)
 
     def inputs(self, *parts: str) -> str:
         """Fingerprint of what counts are made from: records, features, one head, and `parts` (how they are counted)."""
@@ -465,14 +519,22 @@ class Entry:
                 findings.append(f"{path} was altered: its sha256 differs from the manifest's.")
         made = (self.path / "ranks").glob("*.*")
         for path in sorted(path for path in made if path.suffix in (".parquet", ".safetensors")):
-            note = path.with_suffix(".json")
-            try:
-                right = json.loads(note.read_text(encoding="utf-8"))["sha256"] == _hash(path)
-            except (OSError, ValueError, KeyError, TypeError):
-                right = False
-            if not right:
-                findings.append(f"{path} was altered: its sha256 differs from the one beside it.")
+            if found := sealed.problem(path):
+                findings.append(found)
         return findings
+
+    def leftovers(self) -> list[str]:
+        """What lies in the entry and was written by no run that ended, a sentence each: nothing of it is read."""
+        known = {self.path / name for name in (*self.manifest["files"], "manifest.json", ".lock")}
+        found = []
+        for path in sorted(self.path.rglob("*")):
+            if path.is_dir() and not path.is_symlink():
+                continue
+            if path.name.endswith(".tmp") and path.name.startswith("."):
+                found.append(f"{path} was left by a run that was stopped; the next run that writes here removes it.")
+            elif path not in known and path.parent != self.path / "ranks":
+                found.append(f"{path} is no part of the entry.")
+        return found
 
     def _checked(self, relative: str) -> Path:
         path = self.path / relative

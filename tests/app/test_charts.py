@@ -177,12 +177,12 @@ def test_csv_cells_cannot_run_as_formulas():
     text = ["=1+1", "+1", "-1", "@cmd", "\t=x", "plain", "", None]
     rows = pd.DataFrame({"=head": text, "number": [-1.5] * len(text)})
     lines = downloads.csv(rows).decode().splitlines()
-    assert lines[0] == "'=head,number"
-    assert lines[1:4] == ["'=1+1,-1.5", "'+1,-1.5", "'-1,-1.5"]
+    assert lines[0] == '"\'=head","number"'
+    assert lines[1:4] == ['"\'=1+1",-1.5', '"\'+1",-1.5', '"\'-1",-1.5']
     assert pd.read_csv(io.BytesIO(downloads.csv(rows)))["number"].eq(-1.5).all()
-    assert "plain,-1.5" in lines
+    assert '"plain",-1.5' in lines
     for start in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        assert f"'{start}1".encode() in downloads.csv(pd.DataFrame({"text": [f"{start}1"]})), start
+        assert f"'{start}1".replace("\r", "\n").encode() in downloads.csv(pd.DataFrame({"text": [f"{start}1"]})), start
 
 
 @pytest.mark.parametrize("measure", ["recall", "lift", "rank"])

@@ -10,8 +10,9 @@ from streamlit.testing.v1 import AppTest
 from explorer.frame import frame, state
 from helpers import fixture_store
 from linkage_core.store.entry import Store
+from linkage_core.store.files import write_manifest
 
-from .conftest import ROOT, blocks, buttons, go_to
+from .conftest import ROOT, blocks, buttons, go_to, words
 
 
 def test_the_menu_has_the_pages_there_are_and_no_other():
@@ -89,6 +90,16 @@ def test_an_unreadable_cohort_counts_as_real(open_page, store_root, tmp_path):
     app = open_page(store=store)
     assert not app.exception
     assert app.session_state["text may be shown"] is False
+
+
+def test_towers_that_never_met_are_said_not_to_show_a_risk(open_page, store, entry):
+    assert "Not a risk" not in words(open_page(store=store.root))
+    content = {name: value for name, value in entry.manifest.items() if name not in ("schema", "versions", "files")}
+    content["model"] = {**content["model"], "unpaired": True}
+    write_manifest(entry.path, {**content, "keep": set(entry.manifest["files"])})
+    said = words(open_page(store=store.root))
+    assert "Not a risk" in said
+    assert "linkage attack toy/m --release raw-images" in said
 
 
 def test_parameters_are_parsed_strictly():

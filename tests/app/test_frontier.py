@@ -300,4 +300,4 @@ def test_the_filed_table_is_the_core_s(entry):
     rows = options.ordered(rows_of(entry), 1.0, "declared")
     lines = downloads.csv(frontier.filed(rows)).decode().splitlines()
     assert len(lines) == len(rows) + 1
-    assert re.match(r".*lift,.*certified_lift", lines[0])
+    assert re.match(r'.*"lift",.*"certified_lift"', lines[0])

@@ -273,8 +273,12 @@ def test_training_can_be_cancelled_and_nothing_is_kept(page, lab_root, monkeypat
     assert going.wait(10)
     assert app.button("mitigation cancel").label == "Cancel"
     other = page(cohort="clinic", mechanism="label-dpsgd", epsilon=1)
-    assert other.button("mitigation run").disabled, "one run at a time, for everybody"
-    assert "Another run is going on" in words(other)
+    assert "It waits for another run" in words(other)
+    other.button("mitigation run").click().run()
+    last = jobs.listed()[1]
+    assert (last.waiting, last.words()) == (True, "waiting for 1 other run"), "one run at a time, for everybody"
+    last.cancel()
+    assert last.wait(5)
     app.button("mitigation cancel").click().run()
     job = next(iter(jobs._JOBS.values()), None)
     assert job is None or job.wait(10)
@@ -415,7 +419,7 @@ def test_the_page_offers_what_fills_it_for_this_cohort_and_does(page, own, quick
         threading.Event().wait(0.05)
         assert job.running, job.error
     other = page(store=own, cohort="phantom", epsilon=10)
-    assert other.button("mitigation run").disabled, "one run at a time, for everybody"
+    assert "It waits for another run" in words(other), "one run at a time, for everybody"
     app.run()
     app.button("fill mitigation cancel").click().run()
     assert job.wait(20)
@@ -477,18 +481,47 @@ def test_one_job_at_a_time_and_cancelled_by_its_progress():
 
     job = jobs.start("one", "training", work)
     assert job is not None
-    assert jobs.start("two", "attackers", work) is None
+    assert jobs.start("one", "training", work) is None
+    second, third = (jobs.start(key, "attackers", lambda progress: reports.append(-1)) for key in ("two", "three"))
     assert jobs.running() is job
+    assert jobs.listed() == [job, second, third]
+    assert (second.words(), third.words()) == ("waiting for 1 other run", "waiting for 2 other runs")
+    third.cancel()
+    assert third.wait(5)
+    assert (third.cancelled, second.waiting, -1 in reports) == (True, True, False)
     job.cancel()
     assert job.wait(10)
+    assert second.wait(10)
+    assert reports[-1] == -1, "then the next one"
+    assert jobs.listed() == []
     assert job.cancelled
     assert job.error is None
-    assert len(reports) < 1000
+    assert len(reports) < 1001
     again = jobs.start("one", "training", lambda progress: progress("done", 1, 1))
     assert again is not None
     assert again.wait(10)
     assert (again.cancelled, again.error, again.share) == (False, None, 1.0)
     assert jobs.of("one") is again
+
+
+def test_a_run_that_nobody_wants_is_stopped_and_forgotten(monkeypatch):
+    monkeypatch.setattr(jobs, "LONGEST_AWAY", 0.05)
+    there = True
+
+    def work(progress):
+        for i in range(2000):
+            progress("step", i, 2000)
+            threading.Event().wait(0.01)
+
+    job = jobs.start("mine", "reading a cohort", work, wanted=lambda: there)
+    assert not job.wait(0.3), "its tab is open"
+    there = False
+    assert job.wait(5)
+    assert job.cancelled
+    kept = jobs.start("kept", "training", lambda progress: "result")
+    assert kept.wait(5)
+    assert jobs.of("mine") is None
+    assert jobs.of("kept").result == "result", "found again from any tab"
 
 
 # -- words and pictures ----------------------------------------------------------------------------------------------

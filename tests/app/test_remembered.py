@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 
-from explorer.frame import kept
+from explorer.frame import holding, kept
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +34,11 @@ def rewrite(root: Path, model: str) -> None:
     os.utime(manifest, ns=(1, 1))
 
 
-def counted(cache: Callable, max_entries: int = 8, **options: object) -> tuple[Callable, list[tuple]]:
+def counted(**options: object) -> tuple[Callable, list[tuple]]:
     """A function that is remembered, and the calls that reached it."""
     calls: list[tuple] = []
 
-    @kept.remembered(cache, max_entries, **options)
+    @kept.remembered(**options)
     def asked(cohort: str, model: str, sizes=(), pool: str = "any", *, signal: bool = True, _texts=None) -> list:
         calls.append((cohort, model, sizes, pool, signal, _texts))
         return [len(calls)]
@@ -43,9 +46,9 @@ def counted(cache: Callable, max_entries: int = 8, **options: object) -> tuple[C
     return asked, calls
 
 
-@pytest.mark.parametrize("cache", [st.cache_data, st.cache_resource])
-def test_the_same_question_is_answered_once(cache: Callable):
-    asked, calls = counted(cache)
+@pytest.mark.parametrize("copied", [True, False])
+def test_the_same_question_is_answered_once(copied: bool):
+    asked, calls = counted(copied=copied)
     first = asked("clinic", "a", [10, 100])
     assert asked("clinic", "a", (10, 100)) == asked("clinic", "a", sizes=(n for n in (10, 100))) == first
     assert asked("clinic", "a", np.array([10, 100]), "any", signal=True) == first, "a default is as good as said"
@@ -64,14 +67,14 @@ def test_the_same_question_is_answered_once(cache: Callable):
     ],
 )
 def test_another_question_is_asked_again(other: dict):
-    asked, calls = counted(st.cache_data)
+    asked, calls = counted(copied=True)
     asked(**{"cohort": "clinic", "model": "a", "sizes": [10]})
     asked(**{"cohort": "clinic", "model": "a", "sizes": [10], **other})
     assert len(calls) == 2
 
 
 def test_what_was_rewritten_is_read_again(two_entries: Path):
-    asked, calls = counted(st.cache_resource)
+    asked, calls = counted()
     asked("clinic", "a"), asked("clinic", "b")
     rewrite(two_entries, "a")
     asked("clinic", "a"), asked("clinic", "b")
@@ -79,7 +82,7 @@ def test_what_was_rewritten_is_read_again(two_entries: Path):
 
 
 def test_a_result_of_several_models_ends_with_each_of_them(two_entries: Path):
-    asked, calls = counted(st.cache_data)
+    asked, calls = counted(copied=True)
     asked("clinic", ["a", "b"])
     asked("clinic", ("a", "b"))
     assert len(calls) == 1
@@ -89,31 +92,68 @@ def test_a_result_of_several_models_ends_with_each_of_them(two_entries: Path):
 
 
 def test_another_store_is_another_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked, calls = counted(st.cache_data)
+    asked, calls = counted(copied=True)
     asked("clinic", "missing")  # in neither, so that nothing but the store tells them apart
     monkeypatch.setenv("LINKAGE_STORE", str(tmp_path / "other"))
     asked("clinic", "missing")
     assert len(calls) == 2
 
 
-def test_no_more_is_kept_than_was_said():
-    asked, calls = counted(st.cache_data, max_entries=2)
-    for n in (1, 2, 3, 1):
-        asked("clinic", "a", [n])
-    assert [sizes for _, _, sizes, *_ in calls] == [(1,), (2,), (3,), (1,)]
+def test_no_more_is_held_than_fits(monkeypatch: pytest.MonkeyPatch):
+    held, calls = holding.Held(most_bytes=2500), []
+    monkeypatch.setattr(holding, "MEASURED_EVERY", 0.0)
+
+    def make(n: int) -> np.ndarray:
+        calls.append(n)
+        return np.zeros(125)  # 1,000 bytes
+
+    for n in (1, 2, 1, 3, 1, 2):
+        assert held.get(n, lambda n=n: make(n)).nbytes == 1000
+    assert calls == [1, 2, 3, 2], "the one used longest ago went"
+    assert len(held) == 2
+    held.get("large", lambda: np.zeros(10_000))
+    assert len(held) == 1, "one that alone is too large is held until the next"
+
+
+def test_what_several_hold_is_counted_once():
+    shared = np.zeros(1000)
+
+    class Holder:
+        def __init__(self) -> None:
+            self.rows, self.name = shared[5:], "holder"
+
+    table = pd.DataFrame({"x": np.zeros(1000)})
+    assert holding.bytes_of([Holder(), Holder(), {"again": shared}]) < 8000 + 200
+    assert holding.bytes_of((table, table)) == 8000
+
+
+def test_what_many_ask_for_at_once_is_made_once():
+    held, calls = holding.Held(), []
+
+    def make() -> str:
+        calls.append(1)
+        time.sleep(0.05)
+        return "made"
+
+    with ThreadPoolExecutor(20) as pool:
+        found = [each.result() for each in [pool.submit(held.get, "key", make) for _ in range(20)]]
+    assert (set(found), len(calls)) == ({"made"}, 1)
+    with pytest.raises(ZeroDivisionError):
+        held.get("bad", lambda: 1 // 0)
+    assert held.get("bad", lambda: "good") == "good"
 
 
 def test_a_copy_or_the_thing_itself():
-    copied, _ = counted(st.cache_data)
+    copied, _ = counted(copied=True)
     copied("clinic", "a").append("changed")
     assert copied("clinic", "a") == [1]
     st.cache_data.clear()
-    itself, _ = counted(st.cache_resource)
+    itself, _ = counted()
     assert itself("clinic", "a") is itself("clinic", "a")
 
 
 def test_a_key_of_ones_own_choice(two_entries: Path):
-    asked, calls = counted(st.cache_data, of=lambda cohort, model: (cohort,))
+    asked, calls = counted(copied=True, of=lambda cohort, model: (cohort,))
     asked("clinic", "a"), asked("clinic", "b")
     rewrite(two_entries, "a")
     asked("clinic", "a")
@@ -121,11 +161,11 @@ def test_a_key_of_ones_own_choice(two_entries: Path):
 
 
 def test_two_functions_share_nothing():
-    @kept.remembered(st.cache_data, 4)
+    @kept.remembered(copied=True)
     def one(cohort: str, model: str) -> str:
         return "one"
 
-    @kept.remembered(st.cache_data, 4)
+    @kept.remembered(copied=True)
     def two(cohort: str, model: str) -> str:
         return "two"
 
@@ -135,7 +175,7 @@ def test_two_functions_share_nothing():
 def test_what_raises_is_not_kept():
     calls = []
 
-    @kept.remembered(st.cache_data, 4)
+    @kept.remembered(copied=True)
     def fails(cohort: str, model: str) -> None:
         calls.append(model)
         raise ValueError

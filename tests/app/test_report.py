@@ -133,7 +133,7 @@ def test_a_report_waits_for_no_other_run_and_holds_up_none():
     assert long is not None
     assert jobs.start("short", "report", lambda progress: None, beside=True) is None
     assert jobs.running() is long
-    assert jobs.start("another", "training", lambda progress: None) is None
+    assert jobs.start("another", "training", lambda progress: None).waiting
     free.set()
     assert long.wait(5)
     assert beside.wait(5)

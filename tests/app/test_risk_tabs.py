@@ -1,6 +1,7 @@
 """Risk by pool size: the tabs, decoys with the same findings, and cohorts that cannot have them."""
 
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from helpers import fixture_store
 from linkage_core import sentences
-from linkage_core.audit import compare, strata
+from linkage_core.audit import ceilings, compare, strata
 from linkage_core.audit import study as audit
 from linkage_core.cohorts.base import LABELS
 from linkage_core.store.entry import LADDER, Store
@@ -242,3 +243,25 @@ def test_files_of_every_tab(risk):
         ("decoys", ["Curves (CSV)", "Still unequal (CSV)", "Picture (SVG)"]),
     ):
         assert [button.label for button in risk(tab=tab, N=20).get("download_button")] == labels
+
+
+# -- ceilings --------------------------------------------------------------------------------------------------------
+
+
+def test_below_the_headline_stands_what_nobody_passes_by_the_reports(risk, labelled):
+    study = studied(labelled)
+    queries, vectors = study.queries, ceilings.by_vectors(study.entry)
+    text, findings = (ceilings.ceiling(queries, ceilings.KNOWN[name]) for name in ("text", "findings"))
+    said = words(risk(N=50, k=5))
+    assert escape(ceilings.text_says(text.mean(50, 5), text.shared, 100, k=5, vectors=vectors)) in said
+    assert ceilings.findings_say(findings.mean(50, 5), 100, k=5) in said
+    assert "nobody can" in said
+    assert "nobody can" not in words(risk(decoys="same"))  # another game
+    said = words(risk(cohort="no-labels", N=10))
+    assert "nobody can link more than" in said
+    assert "No record has labels" in said
+
+
+def test_only_a_synthetic_cohort_is_held_against_reality(open_page, labelled):
+    assert "How unlike reality?" in words(open_page(store=labelled))
+    assert "How unlike reality?" not in words(open_page(store=labelled, cohort="few"))

@@ -441,7 +441,7 @@ def test_a_head_that_merges_images_hides_them_from_everybody(entry: Entry) -> No
 def test_who_has_the_images_has_the_public_embeddings_too(entry: Entry) -> None:
     shelf = {one.attacker: one for one in attacks(entry)}
     raw = {one.attacker: one for one in attacks(entry, release="raw-images")}
-    assert set(raw) == {*shelf, *allowed("raw-images")}
+    assert set(raw) == {*shelf, *allowed("raw-images")} - {"bridge"}, "nothing was embedded by encoders that never met"
     assert {one.release for one in raw.values()} == {"raw-images"}
     for name, one in shelf.items():
         assert (raw[name].counts.n_better == one.counts.n_better).all()

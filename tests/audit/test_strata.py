@@ -14,7 +14,7 @@ from linkage_core.cli import main
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.ranking import pools
-from linkage_core.ranking.counts import MatchCounts
+from linkage_core.ranking.counts import MatchCounts, gathered
 from linkage_core.store.entry import Embeddings, Entry, Store
 
 DIRECTIONS = ("image-to-report", "report-to-image")
@@ -161,7 +161,8 @@ def test_a_score_of_the_findings_alone_has_label_matched_auc_one_half() -> None:
     of_findings = Embeddings(**(vars(made) | {"reports": findings, "images": findings[made.match]}))
     auc = strata.label_matched_auc(strata.count(of_findings))
     assert np.unique(auc[~np.isnan(auc)]).tolist() == [0.5]
-    everyone = audit._count(of_findings, DIRECTIONS[0], "other-patients")
+    everyone = audit._counting(of_findings, DIRECTIONS[0], "other-patients")
+    everyone = gathered(everyone, range(len(everyone)))
     assert np.nanmean(strata.label_matched_auc(everyone)) > 0.8
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
+from explorer.frame.door import Keys
 from helpers import fixture_store
 from helpers.places import ROOT
 from helpers.shared import Built
@@ -58,10 +60,18 @@ class Server:
 
     port: int
     process: subprocess.Popen
+    token: str = ""
+    log: Path = Path()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def cookie(self) -> dict[str, str]:
+        """What the browser of somebody has who opened the printed address."""
+        keys = Keys(self.token)
+        return {"name": keys.cookie_name(self.port), "value": keys.cookie(self.port)}
 
 
 def free_port() -> int:
@@ -72,12 +82,13 @@ def free_port() -> int:
 
 def start_server(store: Path, log: Path, script: Path = ROOT / "app.py") -> Server:
     """Starts the application and waits until it says it is well. Only the port is not the configuration's own."""
-    port = free_port()
+    port, token = free_port(), secrets.token_hex(16)
     environment = {**os.environ, "LINKAGE_STORE": str(store), "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    environment["LINKAGE_TOKEN"] = token
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    server = Server(port, process)
+    server = Server(port, process, token, log)
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up and process.poll() is None:
         try:
@@ -153,11 +164,17 @@ def tabs(browser: Browser) -> list[Page]:
 
 @pytest.fixture
 def page_at(browser: Browser, server: Server, tabs: list[Page]) -> Iterator[Callable[..., Watched]]:
-    """page_at("/risk?N=100", 1280, 800, "dark"): the page, drawn to its end, in a session of its own."""
+    """page_at("/risk?N=100", 1280, 800, "dark"): the page, drawn to its end, in a session of its own. `known`: of
+    somebody who has the token."""
     opened: list[Watched] = []
 
     def page_at(
-        path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light", at: Server = server
+        path: str = "/",
+        width: int = 1280,
+        height: int = 800,
+        scheme: str = "light",
+        at: Server = server,
+        known: bool = True,
     ) -> Watched:
         page = tabs.pop() if tabs else browser.new_page()
         watched = Watched(page)
@@ -166,6 +183,8 @@ def page_at(browser: Browser, server: Server, tabs: list[Page]) -> Iterator[Call
         page.emulate_media(color_scheme=scheme)
         for event, listen in watched.listeners.items():
             page.on(event, listen)
+        if known:
+            page.context.add_cookies([{**at.cookie, "url": at.url}])
         page.goto(at.url + path)
         settled(page)
         return watched

@@ -11,7 +11,7 @@ import pytest
 from helpers.tiny_checkpoints import cached, write_siglip
 from linkage_core.cli import doctor
 from linkage_core.encoders.hub import PUBLISHED
-from linkage_core.encoders.registry import PHANTOM
+from linkage_core.encoders.registry import NAMED
 from linkage_core.images.dicom import DECODERS
 
 
@@ -51,7 +51,7 @@ def test_the_examination_is_complete_and_json_able(tmp_path):
 def test_models_are_listed_by_name_with_presence(tmp_path, caches):
     write_siglip(cached(caches, "org/sig"))
     models = {row["name"]: row for row in doctor.examine(tmp_path)["models"]}
-    assert set(models) == {*PHANTOM, *PUBLISHED, "hf:org/sig"}
+    assert set(models) == {*NAMED, *PUBLISHED, "hf:org/sig"}
     assert models["hf:org/sig"]["present"] is True
     assert models["hf:org/sig"]["size"] > 1000
     assert models["clip"]["present"] is False

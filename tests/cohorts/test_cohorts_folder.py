@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from linkage_core import confirmed
 from linkage_core.cohorts import fields, files, folder, manifest
 from linkage_core.cohorts.base import FEW, LABELS, RECORD_COLUMNS, REJECT_COLUMNS, SPLITS, split_by_patient
 from linkage_core.cohorts.files import check_images
@@ -364,6 +365,7 @@ def note(cohort):
 def test_source_reads_images_and_reports_again(made, tmp_path):
     root = made(rows(study_id=list("uvwxyz")))
     cohort = folder.read(root)
+    confirmed.confirm(cohort.root)
     source = source_for(note(cohort))
     row = cohort.records.iloc[2].to_dict()
     np.testing.assert_array_equal(source.read_image(row).pixels, cohort.read_image(row).pixels)

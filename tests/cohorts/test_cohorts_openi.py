@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers.places import ROOT, SHARED
+from linkage_core import confirmed
 from linkage_core.cohorts import openi
 from linkage_core.cohorts.base import LABELS
 from linkage_core.cohorts.registry import open_cohort, source_for
@@ -91,6 +92,7 @@ def test_unpacked_reports_with_images(tmp_path):
     assert cohort.read_image(cohort.records.iloc[0]).pixels.shape == (20, 20)
     assert summarise(cohort)["notes"] == []
     note = {"name": "openi", "kind": "openi", "root": str(tmp_path), "options": cohort.options}
+    confirmed.confirm(tmp_path)
     assert source_for(note).read_report("CXR2") == "Effusion & edema."
 
 

@@ -6,12 +6,14 @@ import shutil
 import warnings
 import zipfile
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from pydicom import dcmread
 
+from linkage_core import confirmed
 from linkage_core.cli import main
 from linkage_core.cohorts import chexpert_plus, fields, mimic_cxr, openi
 from linkage_core.cohorts.base import LABELS
@@ -252,6 +254,7 @@ def test_the_source_of_a_stored_cohort(folder):
         "options": json.loads(json.dumps(cohort.options)),
     }
     row = cohort.records.iloc[3]
+    confirmed.confirm(Path(note["root"]))
     assert source_for(note).read_report(row["study_id"]) == row["report"]
     assert source_for(note).read_image(row).pixels.shape == (32, 32)
 

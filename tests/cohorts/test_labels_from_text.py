@@ -17,6 +17,7 @@ from helpers.command import linkage
 from helpers.pictures import png
 from helpers.places import SHARED
 from helpers.toy import toy_arrays, two_each
+from linkage_core import confirmed
 from linkage_core.audit import study as auditing
 from linkage_core.cohorts import openi, table
 from linkage_core.cohorts.base import LABELS
@@ -244,6 +245,7 @@ def test_a_folder_reads_them_and_its_store_entry_says_so(tmp_path: Path, store: 
     cohort = open_cohort("folder", tmp_path, labels="from-text")
     assert cohort.records["Cardiomegaly"].tolist()[0] == 1
     assert cohort.options["labels"] == "from-text"
+    confirmed.confirm(tmp_path)
     source = source_for({"name": "f", "kind": "folder", "root": str(tmp_path), "options": cohort.options})
     assert source.read_report(cohort.records["study_id"].iloc[0]) == TEXTS[0]
     with pytest.raises(InputError, match="no choice of labels") as caught:

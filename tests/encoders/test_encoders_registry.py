@@ -10,7 +10,7 @@ from transformers.utils import logging
 from helpers.tiny_checkpoints import as_pickle, cached, write_clip, write_siglip
 from linkage_core.encoders import phantom
 from linkage_core.encoders.hub import PUBLISHED
-from linkage_core.encoders.registry import PHANTOM, known_models, load_encoder
+from linkage_core.encoders.registry import NAMED, PHANTOM, known_models, load_encoder
 from linkage_core.errors import ModelError
 
 
@@ -102,8 +102,8 @@ def test_known_models_say_what_is_here(tmp_path, caches):
     as_pickle(write_clip(cached(caches, "org/old")))
     (cached(caches, "org/bert") / "config.json").write_text('{"model_type": "bert"}')
     models = {info.name: info for info in known_models(tmp_path)}
-    assert list(models)[: len(PHANTOM) + len(PUBLISHED)] == [*PHANTOM, *PUBLISHED]
-    assert set(models) == {*PHANTOM, *PUBLISHED, "hf:org/sig", "hf:org/old"}
+    assert list(models)[: len(NAMED) + len(PUBLISHED)] == [*NAMED, *PUBLISHED]
+    assert set(models) == {*NAMED, *PUBLISHED, "hf:org/sig", "hf:org/old"}
     assert not models["clip"].present
     assert "`linkage pull clip`" in models["clip"].note
     here = models["hf:org/sig"]

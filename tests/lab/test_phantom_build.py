@@ -75,6 +75,24 @@ def test_other_splits_make_an_entry_of_their_own(built: tuple[Path, list[tuple[s
     assert (root / "phantom" / "phantom-radiology" / "manifest.json").read_bytes() == before
 
 
+def test_models_that_are_kept_embed_others_when_other_patients_are_held_out(
+    built: tuple[Path, list[tuple[str, int, int]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and heads stay; features, counts and the lab's tables of whoever was held out before do not."""
+    root, model = tmp_path / "store", "phantom-radiology"
+    shutil.copytree(built[0], root, ignore=shutil.ignore_patterns(".lock"))
+    before = Store(root).open("phantom", model)
+    weights, were = before.manifest["files"]["weights.safetensors"], before.records("all")
+    monkeypatch.setitem(population.PATIENTS["A"], "heldout", range(900_000, 905_400))
+    build(root, models=(model,), scale="small", keep_models=True, processes=1)
+    after = Store(root).open("phantom", model)
+    assert after.verify() == []
+    assert after.manifest["files"]["weights.safetensors"] == weights
+    are, heldout = after.records("all"), after.records("heldout")
+    assert set(are["record_id"]) & set(were["record_id"]) == set(were.loc[were["split"] == "attacker", "record_id"])
+    assert len(audit_study(after).queries) == len(heldout)
+
+
 def test_the_lab_is_built_from_all_pairs_and_leaves_a_sample(
     built: tuple[Path, list[tuple[str, int, int]]], tmp_path: Path
 ) -> None:
@@ -273,5 +291,5 @@ def test_lab_and_splits_are_not_asked_for_together(tmp_path: Path, capsys: pytes
     with pytest.raises(SystemExit) as stop:
         main.main(["phantom", "build", "--lab", "--splits", "finetune", "--store", str(tmp_path)])
     assert stop.value.code == 2
-    assert "--lab and --splits" in capsys.readouterr().err
+    assert "--lab, --splits and --keep-models" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

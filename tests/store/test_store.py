@@ -12,7 +12,7 @@ from helpers.toy import toy_entry
 from linkage_core.audit import study
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear
-from linkage_core.store import files
+from linkage_core.store import files, sealed
 from linkage_core.store.entry import Entry, Store, folder_name
 
 
@@ -107,10 +107,60 @@ def test_files_of_an_entry_are_added_once_and_asked_for_by_name(entry: Entry) ->
     with pytest.raises(StoreError, match=r"has no \.\./records\.parquet"):
         added.file("../records.parquet")
     study.study(entry)
-    (note,) = (entry.path / "ranks").glob("*.json")
-    note.write_text("{")
+    (path,) = (entry.path / "ranks").iterdir()
+    as_before(path)
+    path.with_suffix(".json").write_text("{")
     with pytest.raises(StoreError, match=r"cannot be read.*audit again"):
         study.study(entry)
+
+
+def as_before(path: Path) -> None:
+    """Counts as they were kept before they said themselves what they were made from: with a .json beside them."""
+    inputs = files.note_of_table(path.read_bytes())["inputs"]
+    files.write_table(path, files.read_table(path))
+    files.write_json(path.with_suffix(".json"), {"inputs": inputs, "sha256": files.sha256(path)})
+
+
+def test_counts_kept_as_before_are_read_until_they_are_counted_again(
+    entry: Entry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = study.study(entry).counts
+    (path,) = (entry.path / "ranks").iterdir()
+    as_before(path)
+    assert store.open("toy", "m").verify() == []
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_count", lambda *a: pytest.fail("counted again"))
+        assert (study.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
+    note = json.loads(path.with_suffix(".json").read_text())
+    files.write_json(path.with_suffix(".json"), {**note, "inputs": "others"})
+    study.study(store.open("toy", "m"))
+    assert list((entry.path / "ranks").iterdir()) == [path], "nothing beside it any more"
+
+
+def test_counts_of_two_who_write_at_once_stand_under_what_they_were_made_from(
+    entry: Entry, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever order two processes write, neither's counts are kept under the other's fingerprint."""
+    old = store.open("toy", "m")
+    old.embeddings()  # read before the entry is another one
+    right = study.study(toy_entry(Store(tmp_path / "apart"), tmp_path / "other", signal=0.0)).counts
+    new = toy_entry(store, tmp_path / "other", signal=0.0)
+    real = files._replace
+
+    def meanwhile(path: Path, content: bytes) -> None:
+        real(path, content)
+        if path.parent.name == "ranks":
+            monkeypatch.setattr(files, "_replace", real)
+            study.study(first[1])
+
+    for first in ((old, new), (new, old)):
+        for path in (entry.path / "ranks").glob("*"):
+            path.unlink()
+        monkeypatch.setattr(files, "_replace", meanwhile)
+        study.study(first[0])
+        fresh = store.open("toy", "m")
+        assert fresh.verify() == []
+        assert (study.study(fresh).counts.n_better == right.n_better).all()
 
 
 def test_an_absent_entry_lists_what_there_is(entry: Entry, store: Store, tmp_path: Path) -> None:
@@ -179,7 +229,7 @@ def test_counts_are_kept_and_made_again_when_the_features_change(
     entry: Entry, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = study.study(entry).counts
-    monkeypatch.setattr(study, "_count", lambda *a: pytest.fail("counted again"))
+    monkeypatch.setattr(study, "_counting", lambda *a: pytest.fail("counted again"))
     assert (study.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
     monkeypatch.undo()
     other = toy_entry(store, tmp_path / "other", signal=0.0)
@@ -201,11 +251,11 @@ def test_counts_of_a_head_that_was_replaced_are_counted_again(entry: Entry) -> N
 def test_kept_counts_are_joined_by_record_and_refused_of_others(entry: Entry, store: Store) -> None:
     first = study.study(entry).counts
     (path,) = (entry.path / "ranks").glob("*.parquet")
-    table, note = files.read_table(path), json.loads(path.with_suffix(".json").read_text())
+    table, note = files.read_table(path), files.note_of_table(path.read_bytes())
 
     def kept(rows: pd.DataFrame) -> Entry:
-        files.write_table(path, rows)
-        files.write_json(path.with_suffix(".json"), {**note, "sha256": files.sha256(path)})
+        content = files.table_bytes(rows, {**note, "seal": sealed.OPEN})
+        files.write_bytes(path, sealed.sealed(content))
         return store.open("toy", "m")
 
     again = study.study(kept(table.iloc[::-1])).counts

@@ -109,7 +109,7 @@ class Viewer {
       return;
     }
     const address = new URLSearchParams(location.search);
-    const said = address.get("record") === this.header.image ? address.get("view") : null;
+    const said = address.get("record") === this.header.address ? address.get("view") : null;
     const [contrast, brightness, zoom, x, y, inverted] = (said ?? "").split("_");
     const numbers = [contrast, brightness, zoom, x, y].map(Number);
     if (!said || numbers.length !== 5 || !numbers.every(Number.isFinite) || numbers[0] <= 0) return;
@@ -137,7 +137,7 @@ class Viewer {
     this.resting = setTimeout(() => {
       if (this.drag || !this.pixels) return this.drag && this.rest();
       const said = { image: this.header.image, view: this.words() };
-      write("record", said.image);
+      write("record", this.header.address);
       write("view", said.view);
       this.tell(said);
     }, REST);

@@ -231,9 +231,10 @@ def keep(path: Path, found: Found, digest: str) -> None:
         }
     )
     table = pa.Table.from_pandas(found.table, preserve_index=False).replace_schema_metadata({"found": note})
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        pq.write_table(table, file, compression="zstd")
     temporary.replace(path)
 
 

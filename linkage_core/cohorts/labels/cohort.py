@@ -51,8 +51,14 @@ def with_text_labels(cohort: Cohort) -> Cohort:
     all of them, and a study without any label is read whole. "No Finding" is left out where another label of the study
     says otherwise. Reports that are not English are left without labels and counted.
 
-    Raises InputError where there is no text, or where half of the reports that are read are not English.
+    Raises InputError where there is no text, where half of the reports that are read are not English, or where the kind
+    of cohort has none in English.
     """
+    if cohort.language:
+        raise InputError(
+            f"The reports of {cohort.name} are {cohort.language}.",
+            "The rules read English alone: leave out --labels from-text; the cohort's own labels are used.",
+        )
     records = cohort.records
     own = records[list(LABELS)].notna()
     columns = tuple(label for label in LABELS if not own[label].any())
