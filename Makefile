@@ -1,5 +1,5 @@
 # make app: the environment, then the app on http://127.0.0.1:8501 (make app PORT=9000 for another port)
-# make test: the environment, Chromium, then lint, types and every test
+# make test: the environment, Chromium and Orthanc, then lint, types and every test
 # make parity: encoders beside the models' own code, in an environment of their own (part of make test)
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
 # make sbom: beside the package in dist/, its bill of materials, third-party licences and SHA256SUMS
@@ -88,6 +88,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/release_second_site.py
 	$(BIN)/python benchmarks/embed_throughput.py
 	$(BIN)/python benchmarks/scaled_jpeg.py
+	$(BIN)/python benchmarks/dicomweb.py
 	$(BIN)/python benchmarks/package.py
 	$(BIN)/python benchmarks/help.py
 	$(BIN)/python benchmarks/bridge.py
@@ -95,6 +96,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 
 browser:
 	@sh tests/browser/chromium.sh
+	@sh tests/cohorts/orthanc.sh
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

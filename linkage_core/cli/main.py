@@ -78,7 +78,7 @@ TABLE = (
     ),
     Row(
         *("pull", "cohorts", "pull"),
-        "Download a model into the user's own cache. Only this and bundle open a connection.",
+        "Download a model into the user's own cache. Only this, bundle and a dicomweb cohort open a connection.",
         DATA,
     ),
     Row(

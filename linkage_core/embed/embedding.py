@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linkage_core import confirmed
+from linkage_core import confirmed, shipped
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
+from linkage_core.cohorts.dicomweb.cohort import LISTING, UNFINISHED
 from linkage_core.cohorts.identifiers.check import Checked, check
 from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
@@ -238,6 +239,13 @@ def import_arrays(
         )
 
 
+def unfinished(root: Path, cohort: str, model: str) -> Path:
+    """Where an entry that is being made keeps the listing of what an archive holds; `finish` gives it its name."""
+    path = root / folder_name(cohort) / folder_name(model)
+    shipped.refuse_to_write(path)
+    return path / UNFINISHED
+
+
 def with_report_columns(records: pd.DataFrame) -> pd.DataFrame:
     """The records with report_key and report_words beside each report."""
     distinct = records["report"].drop_duplicates()
@@ -292,8 +300,10 @@ def finish(
     keep |= _of_the_lab(path, before, content["recipe"])
     if site := {name: said for name, said in before.get("site", {}).items() if name in keep}:
         content = {**content, "site": site}
-    if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
-        keep.add("weights.safetensors")
+    if (path / UNFINISHED).is_file():
+        (path / UNFINISHED).replace(path / LISTING)
+    # the phantom's encoders live with what they embedded, and with a cohort of an archive what was found there
+    keep |= {name for name in ("weights.safetensors", LISTING) if (path / name).is_file()}
     counts = {
         "images": len(records),
         "studies": int(records["study_id"].nunique()),
@@ -395,13 +405,13 @@ def _both_towers(
     rows = source.rows("image")
     n_rows = sum(len(part) for part in work.share(_cut(source.recipe, "image", rows)).values())
     images = Images(cohort, work.encoder, n_rows, workers, replicas)
-    return texts, _shards(work, "image", rows, images.batches, cohort.root, images.batch), images
+    return texts, _shards(work, "image", rows, images.batches, cohort.watched, images.batch), images
 
 
 def _unfit(work: _Work, source: _Source, cohort: Cohort, missing: list[str]) -> list[str]:
     """Shards that are there and would be made again."""
     unfit: list[str] = []
-    for tower, root in (("text", None), ("image", cohort.root)):
+    for tower, root in (("text", None), ("image", cohort.watched)):
         cut = _cut(source.recipe, tower, source.rows(tower))
         there = {name: rows for name, rows in cut.items() if name not in missing}
         kept = _kept(work, tower, there, root)
