@@ -1,7 +1,8 @@
 # make app: the environment, then the app on http://127.0.0.1:8501 (make app PORT=9000 for another port)
-# make test: the environment, Chromium, then lint, types and every test
+# make test: the environment, Chromium and Orthanc, then lint, types and every test
 # make parity: encoders beside the models' own code, in an environment of their own (part of make test)
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
+# make sbom: beside the package in dist/, its bill of materials, third-party licences and SHA256SUMS
 # make requirements: the requirements*.txt from pyproject.toml
 # make bench-check: ratios of processor time beside their peers, against those recorded; fails on a fall of a quarter
 # make lock: locks/*.txt, every package with its hashes; make app LOCKED=torch installs from them alone (SECURITY.md)
@@ -17,7 +18,7 @@ PARITY = $(VENV)/parity
 LOCKED ?=
 HASHED = --require-hashes --no-deps
 
-.PHONY: app test lint unit parity package requirements lock audit-dependencies bench-check soak browser clean help
+.PHONY: app test lint unit parity package sbom requirements lock audit-dependencies bench-check soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
@@ -49,6 +50,9 @@ package: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
+sbom: $(VENV)/.dev
+	$(BIN)/python tools/sbom.py
+
 requirements:
 	$(PYTHON) tools/requirements.py
 
@@ -71,6 +75,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/identifiers.py
 	$(BIN)/python benchmarks/ceilings.py
 	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
@@ -87,6 +92,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/release_second_site.py
 	$(BIN)/python benchmarks/embed_throughput.py
 	$(BIN)/python benchmarks/scaled_jpeg.py
+	$(BIN)/python benchmarks/dicomweb.py
 	$(BIN)/python benchmarks/package.py
 	$(BIN)/python benchmarks/help.py
 	$(BIN)/python benchmarks/first_touch.py
@@ -97,6 +103,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 
 browser:
 	@sh tests/browser/chromium.sh
+	@sh tests/cohorts/orthanc.sh
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

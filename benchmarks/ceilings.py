@@ -94,7 +94,7 @@ def main() -> None:
         for n, said in zip(("100", "1000", "10000", "full"), all_said, strict=True)
     ]
     result["padchest"]["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(json.dumps(result["padchest"]))
     for row in result["trial"]:
         print(*row.values(), sep="\t")

@@ -112,8 +112,8 @@ def main() -> None:
     result["above their limit"] = {"compared": compared, "above": above}
     print(f"\n{len(above)} of {compared} figures of codes and capped lie above their certified limit")
     result["clean embeddings"] = clean_in_both_games(entry)
-    print(f"clean embeddings: {json.dumps(result['clean embeddings'], indent=1)}")
-    options.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
+    print(f"clean embeddings: {json.dumps(result['clean embeddings'])}")
+    options.out.write_text(json.dumps(result, default=str) + "\n")
 
 
 if __name__ == "__main__":

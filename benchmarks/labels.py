@@ -88,7 +88,7 @@ def main() -> None:
         reports, own, patients = of_phantom(site, split)  # type: ignore[arg-type]
         result["phantom"][name] = compared(reports, own, patients)
         result["language"][name] = language(reports)
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     for name, found in (("Open-i, held out", result["openi"]["held_out"]), *result["phantom"].items()):
         print(name, found["reports"], found["means"])
         for row in found["rows"]:

@@ -372,7 +372,7 @@ def main() -> int:
             "rows": rows,
         }
         print(pd.DataFrame(rows).to_string(index=False))
-    JSON.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    JSON.write_text(json.dumps(result) + "\n", encoding="utf-8")
     return 0
 
 

@@ -126,7 +126,7 @@ def main() -> None:
         for (release, n), runs in table.groupby(["release", "N"], sort=False)
     ]
     found = {**about, "means": means, "rows": [{name: rounded(value) for name, value in row.items()} for row in rows]}
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    options.out.write_text(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class Reach:
     public: str = ""
     without_login: bool = False
     access_log: Path | None = None
+    base_path: str = ""
 
 
 def serve(
@@ -56,7 +57,11 @@ def serve(
     reach = reach or Reach()
     if not store.is_dir():
         raise InputError(f"There is no store {store}.", "Give the folder of one: linkage app --store DIR")
-    options = settings() | {"server.port": port} | ({"server.address": reach.address} if reach.address else {})
+    options = (
+        settings()
+        | {"server.baseUrlPath": checked_base(reach.base_path), "server.port": port}
+        | ({"server.address": reach.address} if reach.address else {})
+    )
     refuse_taken(options["server.address"], port)
     os.environ[allowed.ROOTS] = allowed.handed_over(allow)
     os.environ["LINKAGE_STORE"] = str(store.resolve())
@@ -118,13 +123,26 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         host = "localhost" if address in ("0.0.0.0", "::", "", None) else address
         host = f"[{host}]" if ":" in host else host
         here = f"http{'s' if secure else ''}://{host}:{config.get_option('server.port')}"
-        url = f"{public[0] if public else here}/?{TOKEN}={keys.token}"
+        base = config.get_option("server.baseUrlPath").strip("/")
+        url = f"{public[0] if public else here}/{base}{'/' if base else ''}?{TOKEN}={keys.token}"
         sys.stdout.write(said(url))
         sys.stdout.flush()
         with entrance(url) if browser and has_screen() else nullcontext():
             yield
 
     return {"middleware": [door], "lifespan": opened}
+
+
+def checked_base(path: str) -> str:
+    """A base path without the / at its ends; InputError for one that is none.
+
+    >>> checked_base("/tools/linkage/")
+    'tools/linkage'
+    """
+    plain = path.strip("/")
+    if plain and not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", plain):
+        raise InputError(f"--base-path is {path!r}.", "Give letters, digits, - and _, such as /linkage.")
+    return plain
 
 
 def said(url: str) -> str:

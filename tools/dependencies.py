@@ -1,7 +1,7 @@
 """The licence of every locked package that is installed, and what is known against any: `make audit-dependencies`.
 
-Licences are read from the packages themselves, without a network. Vulnerabilities are looked up by pip-audit, which sends
-names and versions of public packages to a public service; without a network it says so, and nothing was checked.
+Licences are read from the packages themselves, without a network. Vulnerabilities are looked up by pip-audit, which
+sends names and versions of public packages to a public service; without a network it says so, and nothing was checked.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def locked(folder: Path = ROOT / "locks") -> dict[str, str]:
 
 
 def licence(name: str) -> str | None:
-    """What an installed package says of its licence, in a line; None where it is not installed, "" where it is silent."""
+    """What an installed package says of its licence, in a line; None where it is not installed, "" where silent."""
     try:
         package = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:

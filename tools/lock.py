@@ -1,8 +1,8 @@
 """Write locks/*.txt, every package of every set with its version and hashes, from pyproject.toml: `make lock`.
 
 One resolution for all platforms and Pythons, so that a package has one version wherever it is wanted; each file holds
-what its set adds to base.txt, and base.txt wants torch.txt or torch-cpu.txt beside it. It asks the package index that uv
-is configured for, whose address is not written down. `tests/test_lock.py` checks without one.
+what its set adds to base.txt, and base.txt wants torch.txt or torch-cpu.txt beside it. It asks the package index that
+uv is configured for, whose address is not written down. `tests/test_lock.py` checks without one.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ def serve(
         str | None,
         typer.Option("--public-address", help="Where a proxy serves it: https://name. Needs a login.", **REACH),
     ] = None,
+    base_path: Annotated[
+        str, typer.Option("--base-path", help="What a proxy puts before every address: /linkage.", **REACH)
+    ] = "",
     without_login: Annotated[
         bool, typer.Option("--without-login", help="Others may reach it though nobody has to log in.", **REACH)
     ] = False,
@@ -53,5 +56,5 @@ def serve(
     root = store or before_command.store or shipped.default_store()
     # By name: the core stands below the app and starts it without knowing it.
     module = import_module("explorer.serve")
-    reach = module.Reach(address, public_address or "", without_login, access_log)
+    reach = module.Reach(address, public_address or "", without_login, access_log, base_path)
     module.serve(root, port, browser=browser, allow=allow_root or (), reach=reach)

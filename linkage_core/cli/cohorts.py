@@ -12,19 +12,27 @@ from linkage_core.cli.options import (
     MORE,
     RANDOM,
     WHICH,
+    BodyPartOption,
+    DatesOption,
     ImageFolderOption,
     JsonOption,
+    KeepOption,
     KindArgument,
     LabelsOption,
+    LoginOption,
     MaxRejectsOption,
+    ModalityOption,
     NameOption,
     PartOption,
     QuietOption,
-    RootArgument,
+    RateOption,
+    ReportsOption,
     SectionOption,
     SeedOption,
+    SourceArgument,
     SplitsOption,
     StoreOption,
+    StudiesOption,
     before_command,
     bound_rejects,
     given_only,
@@ -64,12 +72,20 @@ def doctor(store: StoreOption = None, quiet: QuietOption = False, json_to: JsonO
 
 def cohort(
     kind: KindArgument,
-    root: RootArgument = None,
+    root: SourceArgument = None,
     section: SectionOption = "both",
     splits: SplitsOption = None,
     labels: LabelsOption = None,
     image_folder: ImageFolderOption = None,
     seed: SeedOption = None,
+    reports: ReportsOption = None,
+    modality: ModalityOption = None,
+    body_part: BodyPartOption = None,
+    dates: DatesOption = None,
+    studies: StudiesOption = None,
+    keep: KeepOption = None,
+    rate: RateOption = None,
+    login: LoginOption = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image too.")] = True,
     ceilings: Annotated[
         bool,
@@ -100,6 +116,8 @@ def cohort(
             seed=seed,
             section=section,
             **given_only(splits=splits, labels=labels, images=image_folder),
+            **given_only(reports=reports, modality=modality, body_part=body_part, dates=dates, studies=studies),
+            **given_only(keep=keep, rate=rate, login=login),
             check_images=images and kind not in PHANTOM_SITES,  # drawn, so there is no file to be broken
             progress=lambda done, total: progress("images", done, total),
         )
@@ -125,13 +143,21 @@ def cohort(
 
 def embed(
     kind: KindArgument,
-    root: RootArgument = None,
+    root: SourceArgument = None,
     model: Annotated[str, typer.Option("--model", help="See `linkage doctor` for names.")] = "",
     section: SectionOption = "both",
     splits: SplitsOption = None,
     labels: LabelsOption = None,
     image_folder: ImageFolderOption = None,
     seed: SeedOption = None,
+    reports: ReportsOption = None,
+    modality: ModalityOption = None,
+    body_part: BodyPartOption = None,
+    dates: DatesOption = None,
+    studies: StudiesOption = None,
+    keep: KeepOption = None,
+    rate: RateOption = None,
+    login: LoginOption = None,
     name: NameOption = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the disk.", **HOW)] = "float32",
     store_text: Annotated[
@@ -163,9 +189,9 @@ def embed(
     from functools import partial
 
     from linkage_core.cli import printing
-    from linkage_core.cohorts.registry import PHANTOM_SITES, open_cohort
+    from linkage_core.cohorts.registry import PHANTOM_SITES, WEB_KINDS, open_cohort
     from linkage_core.embed.embedding import embed as run
-    from linkage_core.embed.embedding import embed_part, shard_numbers
+    from linkage_core.embed.embedding import embed_part, shard_numbers, unfinished
     from linkage_core.encoders.registry import load_encoder
     from linkage_core.parts import part_of
 
@@ -175,13 +201,19 @@ def embed(
     # the phantom is drawn at any size; its own encoders see it at the size they were trained on
     drawn: dict[str, Any] = {"image_size": 256} if kind in PHANTOM_SITES and not model.startswith("phantom-") else {}
     drawn |= given_only(splits=splits, labels=labels, images=image_folder)
+    drawn |= given_only(reports=reports, modality=modality, body_part=body_part, dates=dates, studies=studies)
+    drawn |= given_only(keep=keep, rate=rate, login=login)
+    where = store_at(store, writes=True)
+    encoder = None
+    if kind in WEB_KINDS:  # what was found is kept in the entry, so that a run that was stopped asks no more
+        encoder = load_encoder(model, store_root=where.root, device=device)
+        drawn["listed"] = unfinished(where.root, name or kind, encoder.name)
     with progress_bars(quiet or json_to == "-") as progress:
         tell = partial(progress, "headers")
         found = open_cohort(kind, root, seed=seed, section=section, progress=tell, **drawn)
     if name:
         found = dataclasses.replace(found, name=name)
-    where = store_at(store, writes=True)
-    encoder = load_encoder(model, store_root=where.root, device=device)
+    encoder = encoder or load_encoder(model, store_root=where.root, device=device)
     notes: list[str] = []
     how: dict[str, Any] = {"dtype": dtype, "store_text": store_text, "rebuild": rebuild, "workers": workers}
     with progress_bars(quiet or json_to == "-") as progress:
@@ -309,7 +341,7 @@ def pull(
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Download a model into the user's own cache. The only command that opens a connection.
+    """Download a model into the user's own cache. Only this, bundle and a dicomweb cohort open a connection.
 
     For example:
         linkage pull clip
@@ -372,7 +404,9 @@ def phantom_export(
     layout: Annotated[
         str,
         typer.Option(
-            "--layout", help="folder (images and manifest.csv), {linkage_core.cohorts.phantom.layouts.LAYOUTS}."
+            "--layout",
+            help="folder (images and manifest.csv), hospital (DICOM, with reports as CSV, FHIR and SR), "
+            "{linkage_core.cohorts.phantom.layouts.LAYOUTS}.",
         ),
     ] = "folder",
     studies: Annotated[int, typer.Option("--studies", min=1, help="How many.")] = 100,
@@ -395,10 +429,10 @@ def phantom_export(
     from itertools import islice
 
     from linkage_core.cli.console import say
-    from linkage_core.cohorts.phantom import export, layouts, population
+    from linkage_core.cohorts.phantom import export, hospital, layouts, population
     from linkage_core.validate import one_of
 
-    one_of("--layout", layout, ("folder", *layouts.LAYOUTS))
+    one_of("--layout", layout, ("folder", hospital.LAYOUT, *layouts.LAYOUTS))
     used = population.SEED if seed is None else seed
     chosen = list(islice(population.studies_of_split(site, "heldout", used), studies))
     with progress_bars(quiet) as progress:
@@ -406,6 +440,8 @@ def phantom_export(
             written = export.export_folder(
                 directory, chosen, image_format=image_format, size=size, seed=used, progress=progress
             )
+        elif layout == hospital.LAYOUT:
+            written = hospital.export_hospital(directory, chosen, size=size, seed=used, progress=progress)
         else:
             dicom = image_format == "dicom"
             written = layouts.export_layout(
@@ -434,6 +470,7 @@ def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool,
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
+        from linkage_core.cohorts.identifiers import words as identifiers
         from linkage_core.cohorts.labels.cohort import labels_line
 
         printing.as_read(summary)
@@ -444,6 +481,8 @@ def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool,
             highlight=False,
         )
         say(f"Labels: {labels_line(entry.labels_note())}.", highlight=False)
+        for line in identifiers.lines_of(entry.manifest):
+            say(printing.plain(line), soft_wrap=True, highlight=False)
         printing.rejects(rejects)
         printing.splits(entry)
         if found.root is not None and len(rejects):

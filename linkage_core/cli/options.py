@@ -47,6 +47,42 @@ MaxRejectsOption = Annotated[
 ]
 KindArgument = Annotated[str, typer.Argument(help="One of: {linkage_core.cohorts.registry.KINDS}.")]
 RootArgument = Annotated[Path | None, typer.Argument(help="Folder of the cohort; none for the phantom.")]
+SourceArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ROOT]", help="Folder of the cohort, or the address of a DICOMweb service; none for the phantom."
+    ),
+]
+ARCHIVE: dict[str, Any] = {"rich_help_panel": "Of dicomweb", "show_default": False}
+ReportsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reports",
+        help="CSV of accession_number and report, FHIR R4 (NDJSON or a bundle), SR files, a folder of them; or sr: "
+        "those in the archive.",
+        **ARCHIVE,
+    ),
+]
+ModalityOption = Annotated[str | None, typer.Option("--modality", help="Default: CR,DX.", **ARCHIVE)]
+BodyPartOption = Annotated[
+    str | None, typer.Option("--body-part", help='Default: CHEST,THORAX; "" for any.', **ARCHIVE)
+]
+DatesOption = Annotated[str | None, typer.Option("--dates", help="A range such as 20200101-20201231.", **ARCHIVE)]
+StudiesOption = Annotated[
+    str | None, typer.Option("--studies", help="File: a StudyInstanceUID or accession number a line.", **ARCHIVE)
+]
+KeepOption = Annotated[
+    str | None, typer.Option("--keep", help="Keep the images in this folder; else they are on no disk.", **ARCHIVE)
+]
+RateOption = Annotated[float | None, typer.Option("--rate", help="Requests a second at most. Default: 20.", **ARCHIVE)]
+LoginOption = Annotated[
+    str | None,
+    typer.Option(
+        "--login",
+        help="File (mode 600) of token, user and password, certificate and key, ca; else LINKAGE_DICOMWEB_TOKEN, ...",
+        **ARCHIVE,
+    ),
+]
 TargetArgument = Annotated[str, typer.Argument(metavar="COHORT/MODEL", help="Whose records.")]
 HeadOption = Annotated[str, typer.Option("--head", help="Name of the head.")]
 PoolSizeOption = Annotated[
@@ -125,7 +161,7 @@ def speaks(quiet: bool, json_to: str | None) -> bool:
     return not (quiet or before_command.quiet or json_to == "-")
 
 
-def given_only(**options: str | None) -> dict[str, Any]:
+def given_only(**options: str | float | None) -> dict[str, Any]:
     """Those that were given."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -90,7 +90,8 @@ class Cohort:
     `records` has the columns RECORD_COLUMNS and one row an image; `rejects` REJECT_COLUMNS. `read_image` takes one row
     of records (as a mapping) and returns its pixels or raises ImageError. `options` says how it was read (section of
     the report, seed of the split), and goes into every manifest made from it. `understood` says how its tables were
-    read; `seen` is what was found when the images were looked at (`check_images`), empty before.
+    read; `seen` is what was found when the images were looked at (`check_images`), empty before. Where images lie on no
+    disk, `fetch` brings the bytes of a row (`data`) to `read_image`: whoever decodes has no connection.
     """
 
     name: str
@@ -106,6 +107,17 @@ class Cohort:
     text_labels: TextLabels | None = None  # where labels were asked of the reports (--labels from-text)
     seen: dict[str, Any] = field(default_factory=dict)
     language: str = ""  # of the reports, where the kind says that it is not English
+    fetch: Callable[[Any], dict[str, Any]] | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its images are made here, and are nobody's files: this process may read them itself."""
+        return self.root is None and self.fetch is None
+
+    @property
+    def watched(self) -> Path | None:
+        """Where its files lie that may change: what is fetched is told by its UID, and never does."""
+        return self.root if self.fetch is None else None
 
     def rows(self, split: str = "all") -> pd.DataFrame:
         """The records of one split, or of all."""

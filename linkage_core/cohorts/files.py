@@ -298,7 +298,8 @@ def check_images(cohort: Cohort, progress: Steps | None = None) -> Cohort:
     seen: list[np.ndarray] = []
     rows: list[dict[Any, Any]] = cohort.records.to_dict("records")
     looked_at = [position for position, row in enumerate(rows) if row["image"] or cohort.root is None]
-    with Readers(cohort.read_image, greys, 0 if cohort.root is None else default_workers()) as readers:
+    workers = 0 if cohort.is_drawn else default_workers()
+    with Readers(cohort.read_image, greys, workers, fetch=cohort.fetch) as readers:
         readings = readers.read((rows[position] for position in looked_at), 2 * readers.workers)
         for done, (position, reading) in enumerate(zip(looked_at, readings, strict=True), 1):
             if isinstance(reading, ImageError):

@@ -54,7 +54,7 @@ def read(
     own.refuse_repeated_ids(table["record_id"], path)
     table["number"] = np.arange(1, len(table) + 1)
     table["wet"] = mapped(table["report"], sections.only_wet_read).astype(bool)
-    table["report"] = mapped(table["report"], lambda report: _part(report, section)).astype("str")
+    table["report"] = mapped(table["report"], lambda report: part_of(report, section)).astype("str")
     table["image"], rejects, kept = _sound(table, Present(folder), path.name, section, understood)
     records = table[kept]
     key = own.report_keys(records["report"])
@@ -80,7 +80,7 @@ def read(
     return whole(name, KIND, folder, records.astype(kinds), rejects_table(rejects), options, understood)
 
 
-def _part(report: str, section: str) -> str:
+def part_of(report: str, section: str) -> str:
     return report.strip() if section in ("both", "whole") else sections.select(report, section)
 
 

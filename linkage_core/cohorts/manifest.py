@@ -329,7 +329,7 @@ def _parquet(path: Path, choose: _Choice, ids: Sequence[str]) -> pd.DataFrame:
         header = schema.names
         said_once = [field.name for field in schema if _is_text(field.type)]
         file = pq.ParquetFile(path, read_dictionary=said_once)  # a text that comes often is kept once, and counted
-        refuse_large(path, file.metadata)
+        refuse_large(path, file.metadata, MAX_BYTES)
     except broken as error:
         raise InputError(
             f"{path} cannot be read as a table (Parquet: {error}).", "Write it again, or give a CSV."
@@ -347,7 +347,7 @@ def _parquet(path: Path, choose: _Choice, ids: Sequence[str]) -> pd.DataFrame:
     return _framed(names, texts)
 
 
-def refuse_large(path: Path, about: pq.FileMetaData, most: int = MAX_BYTES) -> None:
+def refuse_large(path: Path, about: pq.FileMetaData, most: int) -> None:
     """InputError for a Parquet file that says it is larger than is read, whatever its size on the disk."""
     groups = (about.row_group(at) for at in range(about.num_row_groups))
     unpacked = sum(max(group.total_byte_size, 0) for group in groups)

@@ -13,6 +13,7 @@ from typing import Any
 from linkage_core import confirmed
 from linkage_core.cohorts import chexpert_plus, covid_chestxray, files, folder, mimic_cxr, openi, padchest
 from linkage_core.cohorts.base import Cohort, text_key
+from linkage_core.cohorts.dicomweb import cohort as dicomweb
 from linkage_core.cohorts.labels.cohort import FROM_TEXT, with_text_labels
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.pixels import Radiograph
@@ -27,13 +28,15 @@ FILE_KINDS: dict[str, Callable[..., Cohort]] = {
     chexpert_plus.KIND: chexpert_plus.read,
     padchest.KIND: padchest.read,
 }
+WEB_KINDS: dict[str, Callable[..., Cohort]] = {dicomweb.KIND: dicomweb.read}
+"""Kinds whose root is an address: with `linkage pull`, all that opens a connection."""
 PHANTOM_SITES = {"phantom": "A", "phantom-site-b": "B"}
-KINDS = (*FILE_KINDS, *PHANTOM_SITES)
+KINDS = (*FILE_KINDS, *WEB_KINDS, *PHANTOM_SITES)
 
 
 def open_cohort(
     kind: str,
-    root: Path | None,
+    root: Path | str | None,
     *,
     seed: int | None = None,
     section: str = "both",
@@ -53,9 +56,14 @@ def open_cohort(
 
     Raises InputError for an unknown kind, naming the nearest, and for a cohort that cannot be read as a whole.
     """
-    if kind in FILE_KINDS:
-        reader: Callable[..., Cohort] = FILE_KINDS[kind]
-        arguments: dict[str, Any] = {"root": root, "seed": seed or 0, "section": section}
+    if kind in WEB_KINDS:
+        if root is None:
+            raise InputError(f"A {kind} cohort needs an address.", "Give one such as https://pacs.example/dicom-web.")
+        reader: Callable[..., Cohort] = WEB_KINDS[kind]
+        arguments: dict[str, Any] = {"root": str(root), "seed": seed or 0, "section": section}
+    elif kind in FILE_KINDS:
+        reader = FILE_KINDS[kind]
+        arguments = {"root": None if root is None else Path(root), "seed": seed or 0, "section": section}
     elif kind in PHANTOM_SITES:
         from linkage_core.cohorts import phantom  # the only kind that needs a renderer
 
@@ -72,7 +80,9 @@ def open_cohort(
     takes = inspect.signature(reader).parameters
     for name in options:
         if name not in takes:
-            others = [kind for kind, one in FILE_KINDS.items() if name in inspect.signature(one).parameters]
+            others = [
+                kind for kind, one in (FILE_KINDS | WEB_KINDS).items() if name in inspect.signature(one).parameters
+            ]
             remedy = f"Leave it out; these have it: {', '.join(others)}." if others else "Leave it out."
             if name == "labels":
                 remedy = f"Leave it out, or give {FROM_TEXT}. {remedy}"
@@ -106,6 +116,12 @@ class Source:
             except InputError as error:
                 raise ImageError("missing-file", error.what, error.remedy) from error
         if not root or not Path(root).is_dir():
+            if kind in WEB_KINDS and not root:
+                raise ImageError(
+                    "missing-file",
+                    "Its images lie in an archive, and no page opens a connection.",
+                    "To see them, embed the cohort with --keep DIR.",
+                )
             if not root:
                 raise ImageError(
                     "missing-file",
@@ -115,11 +131,13 @@ class Source:
             what = f"The images of {self.cohort['name']} are no longer at {root}."
             raise ImageError("missing-file", what, "Put the folder back, or embed the cohort from where it is now.")
         if not confirmed.is_confirmed(Path(root)):
+            address = str(self.cohort.get("options", {}).get("url", ""))
+            where = f"{shlex.quote(address)} --reports ... --keep " if kind in WEB_KINDS else ""
             raise ImageError(
                 "unconfirmed-root",
                 f"The store says that the images of {self.cohort['name']} lie in {root}; nobody has confirmed that "
                 "here, so nothing there is opened.",
-                f"If that is right: linkage cohort {kind} {shlex.quote(str(root))} --no-images",
+                f"If that is right: linkage cohort {kind} {where}{shlex.quote(str(root))} --no-images",
             )
         return files.read_below(Path(root), row)
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from linkage_core import confirmed
+from linkage_core import confirmed, shipped
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
+from linkage_core.cohorts.dicomweb.cohort import LISTING, UNFINISHED
+from linkage_core.cohorts.identifiers.check import Checked, check
 from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
 from linkage_core.encoders.base import Encoder, Settling
@@ -79,6 +81,8 @@ def embed(
                 f"The first: {rejects[0][2]} {rejects[0][3]}",
             )
         truncated = encoder.truncated(list(reports["report"]))
+        told = partial(progress, "identifiers")
+        checked = None if cohort.synthetic else check(cohort, progress=told, workers=workers)
         return finish(
             path,
             kept,
@@ -86,6 +90,7 @@ def embed(
             heads,
             shards=text_shards + image_shards,
             store_text=store_text,
+            checked=checked,
             content={
                 "recipe": recipe,
                 "cohort": _cohort_note(cohort, records),
@@ -219,6 +224,7 @@ def import_arrays(
             Heads(identity(images.shape[1]), identity(images.shape[1])),
             shards=shards,
             store_text=store_text,
+            checked=None if cohort.synthetic else check(cohort),
             content={
                 "recipe": recipe,
                 "cohort": _cohort_note(cohort, records),
@@ -231,6 +237,13 @@ def import_arrays(
                 },
             },
         )
+
+
+def unfinished(root: Path, cohort: str, model: str) -> Path:
+    """Where an entry that is being made keeps the listing of what an archive holds; `finish` gives it its name."""
+    path = root / folder_name(cohort) / folder_name(model)
+    shipped.refuse_to_write(path)
+    return path / UNFINISHED
 
 
 def with_report_columns(records: pd.DataFrame) -> pd.DataFrame:
@@ -259,8 +272,12 @@ def finish(
     shards: list[str],
     store_text: bool,
     content: dict[str, Any],
+    checked: Checked | None = None,
 ) -> Entry:
-    """Tables and heads beside the shards, and the manifest last. Heads trained since then stay."""
+    """Tables and heads beside the shards, and the manifest last. Heads trained since then stay.
+
+    checked: what identifies in the cohort; the manifest gets its counts, identifiers.parquet whose records they are.
+    """
     keep = {*shards, "records.parquet", "rejects.parquet", f"heads/{OFF_THE_SHELF}.safetensors"}
     files.write_heads(path / "heads" / f"{OFF_THE_SHELF}.safetensors", heads)
     files.write_table(path / "records.parquet", records.drop(columns="report").reset_index(drop=True))
@@ -271,13 +288,22 @@ def finish(
         keep.add("reports.parquet")
     else:
         reports.unlink(missing_ok=True)
+    identifiers = path / "identifiers.parquet"
+    if checked is None:
+        identifiers.unlink(missing_ok=True)
+    else:
+        files.write_table(identifiers, checked.table())
+        keep.add("identifiers.parquet")
+        content = {**content, "identifiers": checked.summary()}
     keep |= {f"heads/{head.name}" for head in (path / "heads").glob("*.safetensors")}
     before = _manifest(path)
     keep |= _of_the_lab(path, before, content["recipe"])
     if site := {name: said for name, said in before.get("site", {}).items() if name in keep}:
         content = {**content, "site": site}
-    if (path / "weights.safetensors").is_file():  # the phantom's encoders live with what they embedded
-        keep.add("weights.safetensors")
+    if (path / UNFINISHED).is_file():
+        (path / UNFINISHED).replace(path / LISTING)
+    # the phantom's encoders live with what they embedded, and with a cohort of an archive what was found there
+    keep |= {name for name in ("weights.safetensors", LISTING) if (path / name).is_file()}
     counts = {
         "images": len(records),
         "studies": int(records["study_id"].nunique()),
@@ -379,13 +405,13 @@ def _both_towers(
     rows = source.rows("image")
     n_rows = sum(len(part) for part in work.share(_cut(source.recipe, "image", rows)).values())
     images = Images(cohort, work.encoder, n_rows, workers, replicas)
-    return texts, _shards(work, "image", rows, images.batches, cohort.root, images.batch), images
+    return texts, _shards(work, "image", rows, images.batches, cohort.watched, images.batch), images
 
 
 def _unfit(work: _Work, source: _Source, cohort: Cohort, missing: list[str]) -> list[str]:
     """Shards that are there and would be made again."""
     unfit: list[str] = []
-    for tower, root in (("text", None), ("image", cohort.root)):
+    for tower, root in (("text", None), ("image", cohort.watched)):
         cut = _cut(source.recipe, tower, source.rows(tower))
         there = {name: rows for name, rows in cut.items() if name not in missing}
         kept = _kept(work, tower, there, root)

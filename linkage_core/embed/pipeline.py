@@ -53,8 +53,8 @@ class Images:
         self.batch = CPU_BATCH if self._on_processor else DEVICE_BATCH
         self.used = self.batch  # the largest that memory allows, as far as this run has found out
         if workers is None:
-            drawn = cohort.root is None  # files are never decoded in this process
-            workers = default_workers() if n_rows >= LEAST_ROWS else 0 if drawn else 1
+            alone = 0 if cohort.is_drawn else 1  # files are never decoded in this process
+            workers = default_workers() if n_rows >= LEAST_ROWS else alone
         self._workers = workers
         self.noted: dict[str, tuple[int, str]] = {}
         """What was noted of how many of the images read by this run, and the first of them (`Readers.noted`)."""
@@ -65,7 +65,9 @@ class Images:
         free: SimpleQueue[Encoder] = SimpleQueue()
         with ExitStack() as stack:
             lanes, most = self._open_lanes(stack, free)
-            readers = stack.enter_context(Readers(self._cohort.read_image, self._picture, self._workers))
+            readers = stack.enter_context(
+                Readers(self._cohort.read_image, self._picture, self._workers, fetch=self._cohort.fetch)
+            )
             readers.noted = self.noted
             ids: deque[list[str]] = deque()
 

@@ -35,12 +35,14 @@ WALL_SECONDS = 120.0  # of one file, for disks that no longer answer
 START_SECONDS = 120.0
 MEMORY = 1 << 30  # bytes of data a process may hold
 KEPT = 1 << 27  # bytes of free memory a process keeps: to get them anew for each image costs as much as decoding it
+FETCH_LANES = 2  # for each worker where rows are fetched first: one waits for its bytes while another decodes
 LEAST_ROWS = 64  # fewer are not worth several processes: starting them would take longer
 
 Row = dict[str, Any]
 Facts = dict[str, str]
 """What was read of a file in words, where nobody asks for pixels."""
-Read = Callable[[Row], Radiograph | Facts]
+Read = Callable[[Row], Radiograph | Facts | np.ndarray]
+"""What reads a row. Facts, and an array (what was looked for in a file), are handed on as they are."""
 Picture = Callable[[np.ndarray], np.ndarray]
 """(height, width) uint16 shown values -> what an image tower is fed with, small; picklable, and without torch."""
 Reading = Radiograph | np.ndarray | Facts | ImageError
@@ -62,7 +64,7 @@ def read_one(read: Read, picture: Picture | None, row: Row) -> Told:
     """One row, here and now."""
     try:
         radiograph = read(row)
-        if isinstance(radiograph, dict):
+        if isinstance(radiograph, dict | np.ndarray):
             return radiograph, ()
         return radiograph if picture is None else picture(radiograph.pixels), radiograph.notes
     except ImageError as error:
@@ -81,17 +83,20 @@ class Readers:
         picture: Picture | None = None,
         workers: int = 0,
         *,
+        fetch: Callable[[Row], Row] | None = None,
         cpu_seconds: float = CPU_SECONDS,
         wall_seconds: float = WALL_SECONDS,
         memory: int = MEMORY,
     ) -> None:
         """`read` and `picture` go to other processes, so they are functions of a module or partials of them; where
-        they cannot be sent, threads read."""
-        self._read, self._picture = read, picture
+        they cannot be sent, threads read. `fetch` is called here, by a thread, before a row goes to a process: it may
+        add to the row, raise ImageError, or end the run by another error."""
+        self._read, self._picture, self._fetch = read, picture, fetch
         self._limits = (cpu_seconds, wall_seconds, memory)
         self._job = _sendable((read, picture, cpu_seconds, memory)) if workers else None
         self.workers = workers if self._job is not None else 0
-        self._threads = ThreadPoolExecutor(self.workers or 2, thread_name_prefix="reader")
+        lanes = (self.workers or 2) * (1 if fetch is None else FETCH_LANES)
+        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="reader")
         self._own = threading.local()
         self._started: list[_Process] = []
         self.noted: dict[str, tuple[int, str]] = {}
@@ -124,6 +129,11 @@ class Readers:
         return reading
 
     def _one(self, row: Row) -> Told:
+        if self._fetch is not None:
+            try:
+                row = self._fetch(row)
+            except ImageError as error:
+                return error, ()
         if self._job is None:
             return read_one(self._read, self._picture, row)
         for last in (False, True):  # once more where a process ended: the system may have ended it for another's memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -47,6 +48,11 @@ def made_of_names(page) -> list[str]:
     return [one[:200] for one in found if not re.search(r'src="(data:|blob:|[^"]*/media/)', one)]
 
 
+def page_is_of(page, cohort: str) -> bool:
+    """Whether it shows that cohort, and not what a stranger is shown."""
+    return cohort in page.get_by_test_id("stSidebar").inner_text()
+
+
 def test_its_letters_are_shown_and_nothing_else(serve, page_at, tmp_path):
     """300 names as captions, in sentences and on buttons: what is read is what the name is."""
     script = tmp_path / "app.py"
@@ -71,10 +77,14 @@ def test_no_page_asks_anybody_or_runs_anything(serve, page_at, tmp_path):
     watched = page_at("/?cohort=ward&N=10", at=server)
     dialogs = []
     watched.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    for file in [file for rows in PAGES.values() for file, _, _ in rows]:
+    files = [file for rows in PAGES.values() for file, _, _ in rows]
+    for file in files:
         watched.page.goto(f"{server.url}/{'' if file == 'start' else file}?cohort=ward&N=10")
         settled(watched.page)
         assert watched.page.get_by_test_id("stException").count() == 0, file
         assert made_of_names(watched.page) == [], file
         assert watched.outside() == [], file
+        assert page_is_of(watched.page, "ward"), file
     assert dialogs == []
+    figures = {"names": len(NAMES), "pages": files, "requests": len(watched.requests), "outside": 0, "dialogs": 0}
+    (ROOT / "benchmarks" / "names.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

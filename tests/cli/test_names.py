@@ -84,7 +84,7 @@ def test_a_folder_with_such_ids_and_columns_is_read_to_its_end(
 ) -> None:
     usable = [name for name in NAMES if "\x00" not in name]
     table = pd.DataFrame({"record_id": usable, "image": usable, "report": usable, "patient_id": usable})
-    table = table.assign(**{name: "x" for name in usable})
+    table = table.assign(**dict.fromkeys(usable, "x"))
     table.to_csv(tmp_path / "manifest.csv", index=False, lineterminator="\n")
     code = linkage("cohort", "folder", tmp_path, "--rejects", tmp_path / "rejects.csv")
     out, err = capsys.readouterr()
@@ -148,15 +148,9 @@ def test_progress_with_a_name_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_new_cohorts_and_models_may_be_called() -> None:
     for name in ("clip", "hf:ORG/our-model", "hf:./models/CLIP (v2)", "Röntgen 胸部", "a+b=c,d@e~f", "C:\\x"):
         assert new_name(name) == name
-    refused = 0
-    for name in NAMES:
-        try:
-            new_name(name)
-        except InputError as error:
-            assert "cannot be the name" in error.what
-            refused += 1
-    assert refused > 200
-    for name in ("a\x1b[2J", "![m](x)", "<b>", "[b]", "a\nb", "`x`", "$x$", "a\u202eb", "", "x" * 301):
+    bad = [name for name in NAMES if not re.fullmatch(r"[\w .+=,@~:/\\()-]+", name)]
+    assert len(bad) > 200
+    for name in (*bad, "a\x1b[2J", "![m](x)", "<b>", "[b]", "a\nb", "`x`", "$x$", "a\u202eb", "", "x" * 301):
         with pytest.raises(InputError, match="cannot be the name"):
             new_name(name)
 

@@ -13,8 +13,8 @@ from helpers.places import ROOT
 
 CLAIMS = ROOT / "benchmarks" / "claims.csv"
 DOCUMENTS = (
-    *("README.md", "docs/release.md", "docs/labels.md", "docs/real-evidence.md", "docs/reality.md"),
-    "docs/scale.md",
+    *("README.md", "docs/release.md", "docs/identifiers.md", "docs/labels.md", "docs/real-evidence.md"),
+    *("docs/reality.md", "docs/scale.md"),
 )
 
 _FENCES = re.compile(r"```.*?```", re.S)

@@ -70,6 +70,7 @@ def test_every_damaged_file_is_named_and_never_used(entry: Entry, store: Store, 
 
 def use_everything(entry: Entry) -> None:
     entry.rejects()
+    entry.identifying()
     entry.stored_reports()
     entry.embeddings(split="all")
     study.study(entry)
@@ -129,7 +130,7 @@ def test_counts_kept_as_before_are_read_until_they_are_counted_again(
     as_before(path)
     assert store.open("toy", "m").verify() == []
     with monkeypatch.context() as patch:
-        patch.setattr(study, "_counting", lambda *a: pytest.fail("counted again"))
+        patch.setattr(study.Question, "count", lambda *a: pytest.fail("counted again"))
         assert (study.study(store.open("toy", "m")).counts.n_better == first.n_better).all()
     note = json.loads(path.with_suffix(".json").read_text())
     files.write_json(path.with_suffix(".json"), {**note, "inputs": "others"})

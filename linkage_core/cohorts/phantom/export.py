@@ -70,8 +70,10 @@ def checked_target(directory: Path, studies: Sequence[Study]) -> None:
     new_folder(directory)
 
 
-def dicom_file(picture: Radiograph, row: Mapping[Any, Any], study_date: str = "") -> bytes:
-    """One image as a DICOM file, with PatientSex only where the row says it.
+def dicom_file(
+    picture: Radiograph, row: Mapping[Any, Any], study_date: str = "", more: Mapping[str, str] | None = None
+) -> bytes:
+    """One image as a DICOM file, with PatientSex only where the row says it; `more`: further attributes by keyword.
 
     UIDs follow from the ids, so an export can be repeated bit for bit.
     """
@@ -93,6 +95,8 @@ def dicom_file(picture: Radiograph, row: Mapping[Any, Any], study_date: str = ""
         data.PatientSex = str(row["sex"])
     if study_date:
         data.StudyDate = study_date
+    for keyword, value in (more or {}).items():
+        setattr(data, keyword, value)
     data.StudyID = study_id.removeprefix("patient")[-16:]  # the longest that DICOM allows (SH)
     data.ViewPosition = "LL" if view == "LATERAL" else view
     data.PresentationIntentType = "FOR PRESENTATION"

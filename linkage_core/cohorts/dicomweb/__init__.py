@@ -1,0 +1,1 @@
+"""Chest radiographs straight from an archive (PACS), by DICOMweb: QIDO-RS finds them, WADO-RS brings them."""
