@@ -281,7 +281,7 @@ class _Session(requests.Session):
         timeout = (CONNECT_SECONDS, SILENT_SECONDS)
         return super().request("GET", url, headers=dict(headers), stream=True, timeout=timeout, allow_redirects=False)
 
-    def request(self, method: str, url: str, **given: Any) -> requests.Response:  # type: ignore[override]
+    def request(self, method: str, url: str, **given: Any) -> requests.Response:
         """As requests has it, for GET alone."""
         if method.upper() != "GET":
             raise InputError("Only reading is asked of an archive.", "")

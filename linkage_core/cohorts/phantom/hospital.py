@@ -76,7 +76,7 @@ def export_hospital(
         rows.append({**row, **named, "image": f"images/{record}.dcm"})
         progress("export", done, len(records))
     table = pd.DataFrame(rows).sort_values(["study_id", "record_id"])  # as an archive is read
-    table = table.astype({"age": int} | dict.fromkeys(LABELS, pd.Int8Dtype()))
+    table = table.astype({"age": int}).astype(dict.fromkeys(LABELS, pd.Int8Dtype()))
     table[["record_id", *MANIFEST_COLUMNS]].to_csv(directory / "manifest.csv", index=False)
     once = table.drop_duplicates("study_id")
     once[["accession_number", "report", *LABELS]].to_csv(directory / "reports.csv", index=False)
