@@ -2,7 +2,10 @@
 # make test: the environment, Chromium and Orthanc, then lint, types and every test
 # make parity: encoders beside the models' own code, in an environment of their own (part of make test)
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
+# make sbom: beside the package in dist/, its bill of materials, third-party licences and SHA256SUMS
 # make requirements: the requirements*.txt from pyproject.toml
+# make lock: locks/*.txt, every package with its hashes; make app LOCKED=torch installs from them alone (SECURITY.md)
+# make audit-dependencies: licences of what is locked, and what is known against it (needs a network)
 # make soak: the long campaigns; their figures stand in benchmarks/
 
 PYTHON ?= python3
@@ -10,8 +13,11 @@ VENV ?= .venv
 PORT ?= 8501
 BIN = $(VENV)/bin
 PARITY = $(VENV)/parity
+## Empty: what fits requirements*.txt. torch or torch-cpu: the files of locks/ alone, by their hashes.
+LOCKED ?=
+HASHED = --require-hashes --no-deps
 
-.PHONY: app test lint unit parity package requirements soak browser clean help
+.PHONY: app test lint unit parity package sbom requirements lock audit-dependencies soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
@@ -43,8 +49,17 @@ package: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
+sbom: $(VENV)/.dev
+	$(BIN)/python tools/sbom.py
+
 requirements:
 	$(PYTHON) tools/requirements.py
+
+lock: requirements $(VENV)/.dev
+	$(BIN)/python tools/lock.py
+
+audit-dependencies: $(VENV)/.dev
+	$(BIN)/python tools/dependencies.py
 
 soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python -m pytest -m soak
@@ -56,6 +71,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/cohort_tables.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/identifiers.py
 	$(BIN)/python benchmarks/ceilings.py
 	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
@@ -90,7 +106,8 @@ $(VENV)/bin/python:
 
 ## Not compiled: Python compiles what is imported when it is first imported, and most modules of these packages never are.
 $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile \
+	  $(if $(LOCKED),$(HASHED) -r locks/$(LOCKED).txt -r locks/base.txt,-r requirements.txt)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
 	@$(BIN)/python -m linkage_core.ranking.kernels
 	@touch $@
@@ -99,7 +116,8 @@ $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 ## it is done, on all cores, but for the packages' own tests. What does not compile is not imported either.
 ## torchxrayvision is there for the tables in it, and never imported: what it needs (torchvision) stays away.
 $(VENV)/.dev: requirements-dev.txt requirements-real.txt $(VENV)/.base
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile \
+	  $(if $(LOCKED),$(HASHED) -r locks/dev.txt,-r requirements-dev.txt)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -r requirements-real.txt \
 	  torchxrayvision==1.5.7
 	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ linkage_core explorer \

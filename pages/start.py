@@ -92,4 +92,6 @@ with st.expander("What this tool is, and is not", icon=":material/info:"):
 - It is evidence for the person who decides about a release, not a verdict.
 """
     )
+with page.guarded():
+    page.what_identifies(state.model())
 page.cannot_tell("what other attacks could do; how often it would happen with another hospital's images and reports.")

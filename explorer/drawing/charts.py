@@ -193,7 +193,7 @@ def filled(x: Sequence[float], y: Sequence[float], colour: str, name: str) -> di
         "fillcolor": colour,
         "line": {"width": 0},
         "hoverinfo": "skip",
-        "name": name,
+        "name": escape(name),
     }
 
 
@@ -211,7 +211,7 @@ def marks(x: Sequence[float], y: Sequence[float], marker: Mapping[str, object], 
         "marker": dict(marker),
         "cliponaxis": False,
         "hoverinfo": "skip",
-        "name": name,
+        "name": escape(name),
     }
 
 
@@ -330,7 +330,7 @@ def _model_traces(
             "y": y,
             "mode": "lines",
             "line": {"color": style.colour, "width": 2.5, "dash": dash},
-            "name": name,
+            "name": escape(name),
             "text": [_point_words(row, measure, name) for row in line.to_dict("records")],
             "hovertemplate": "%{text}<extra></extra>",
         },
@@ -446,11 +446,12 @@ def ladder(
                 "thickness": 2,
                 "width": 5,
             },
-            hovertemplate=(
+            text=[
                 f"{escape(labels[str(model)])}: {of(row['recall'], out_of)} "
-                f"({interval(row['recall_low'], row['recall_high'], out_of)})<extra></extra>"
-            ),
-            name=labels[str(model)],
+                f"({interval(row['recall_low'], row['recall_high'], out_of)})"
+            ],
+            hovertemplate="%{text}<extra></extra>",
+            name=escape(labels[str(model)]),
         )
         if low < floor:  # the interval goes on: an arrow where a cap would say that it ends
             figure.add_scatter(

@@ -16,7 +16,7 @@ _PARTED = re.compile(
     r"|(?<=@)(?=[\w-])"  # an e-mail address
     r"|(?<=:)(?=[\w+/-]+:)"  # :emoji:, :material/icon:, :streamlit:
     r"|(?<=[<~>=-])(?=[=>-])"  # -> and the like, which become arrows
-    r"|^(?=\s|[-+=]|\d+[.)])",  # a list, or code by its indent
+    r"|^(?=\s|=|(?:[-+]|\d+[.)])(?:\s|$)|--)",  # a list, or code by its indent
     re.IGNORECASE,
 )
 

@@ -53,7 +53,7 @@ def picture(sizes: Sequence[int], lines: Sequence[Line], pool_size: int, palette
                 "line": {"color": line.colour, "width": 3, "dash": line.dash},
                 "text": [f"{escape(line.name)}<br>N = {n:,.0f}: {words_of(chance)}" for n, chance in shown],
                 "hovertemplate": "%{text}<extra></extra>",
-                "name": line.name,
+                "name": escape(line.name),
             }
         )
         at = [(n, chance) for n, chance in zip(sizes, line.chances, strict=True) if n == pool_size and chance >= LEAST]

@@ -16,9 +16,9 @@ from explorer.examples import gallery, lists, ranked, strip
 from explorer.examples.lists import Asked
 from explorer.frame import page, state
 from linkage_core.audit.examples import RankedReport
+from linkage_core.cohorts.identifiers.headers import identifying
 from linkage_core.errors import ImageError, LinkageError
 from linkage_core.images import kinds
-from linkage_core.images.dicom import identifying
 from linkage_core.images.notes import NOTES
 from linkage_core.images.pixels import Radiograph
 from linkage_core.images.processes import Readers

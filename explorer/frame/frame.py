@@ -98,7 +98,8 @@ def _cohort_box() -> None:
         if synthetic:
             st.badge("Synthetic cohort", icon=":material/science:", color="gray")
         else:
-            st.badge(verbatim(state.cohort_label(state.cohort())), icon=":material/folder_open:", color="gray")
+            # not st.badge: it escapes brackets once more, so that they are read
+            st.markdown(f":gray-badge[:material/folder_open: {verbatim(state.cohort_label(state.cohort()))}]")
         controls.cohort_control("cohort box")
         if counts:
             st.html(f'<p class="le-counts">{escape(counts)}</p>')

@@ -14,6 +14,7 @@ from explorer.drawing.glossary import linked_html
 from explorer.frame import controls, kept, state
 from linkage_core import sentences
 from linkage_core.audit import ceilings, reality
+from linkage_core.cohorts.identifiers import words as identifiers
 from linkage_core.errors import LinkageError
 
 
@@ -91,6 +92,13 @@ def marked(text: str) -> str:
 def cannot_tell(text: str) -> None:
     """The grey last line of a page: what its picture does not answer."""
     st.html(f'<p class="le-cannot">Cannot tell: {escape(text)}</p>')
+
+
+def what_identifies(model: str) -> None:
+    """Of a cohort of real people: what its check for identifiers found, and what it did not look for."""
+    lines = identifiers.lines_of(kept.entry(state.cohort(), model).manifest)
+    if lines:
+        st.html(f'<p class="le-cannot">{"<br>".join(map(marked, lines))}</p>')
 
 
 # -- rows of a study -------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def curve(
                 "y": y,
                 "mode": "lines",
                 "line": styles[name],
-                "name": names[name],
+                "name": escape(names[name]),
                 "text": [_point_words(row, names[name]) for row in rows.to_dict("records")],
                 "hovertemplate": "%{text}<extra></extra>",
             }
@@ -149,11 +149,11 @@ def _further(line: Line) -> list[dict[str, Any]]:
     x, y = list(line.sizes), list(line.recall)
     words = [f"{escape(line.name)}, N = {n:,}: {of(v, denominator(n))}" for n, v in zip(x, y, strict=True)]
     return [
-        {"x": x, "y": y, "name": line.name, "mode": "lines", "line": dict(line.line), "hoverinfo": "skip"},
+        {"x": x, "y": y, "name": escape(line.name), "mode": "lines", "line": dict(line.line), "hoverinfo": "skip"},
         {
             "x": x,
             "y": y,
-            "name": line.name,
+            "name": escape(line.name),
             "mode": "markers",
             "marker": dict(line.marker),
             "text": words,

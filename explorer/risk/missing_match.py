@@ -154,7 +154,7 @@ def tradeoff(
                 "y": y,
                 "mode": "lines",
                 "line": {"color": style.colour, "width": 2.5},
-                "name": label,
+                "name": escape(label),
                 "text": [_point_words(row, world, prior) for row in line.to_dict("records")],
                 "hovertemplate": "%{text}<extra></extra>",
             },

@@ -341,7 +341,7 @@ def pull(
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Download a model into the user's own cache. Else only a dicomweb cohort opens a connection.
+    """Download a model into the user's own cache. Only this, bundle and a dicomweb cohort open a connection.
 
     For example:
         linkage pull clip
@@ -470,6 +470,7 @@ def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool,
     if speaks(quiet, json_to):
         from linkage_core.cli import printing
         from linkage_core.cli.console import say
+        from linkage_core.cohorts.identifiers import words as identifiers
         from linkage_core.cohorts.labels.cohort import labels_line
 
         printing.as_read(summary)
@@ -480,6 +481,8 @@ def _entry_done(found: Cohort, entry: Entry, rejects: pd.DataFrame, quiet: bool,
             highlight=False,
         )
         say(f"Labels: {labels_line(entry.labels_note())}.", highlight=False)
+        for line in identifiers.lines_of(entry.manifest):
+            say(printing.plain(line), soft_wrap=True, highlight=False)
         printing.rejects(rejects)
         printing.splits(entry)
         if found.root is not None and len(rejects):

@@ -52,6 +52,11 @@ TABLE = (
         DATA,
     ),
     Row(
+        *("identifiers", "identifiers", "identifiers"),
+        "Is a cohort de-identified at all? What identifies in headers, pixels and reports: counts by kind, no values.",
+        DATA,
+    ),
+    Row(
         *("embed", "cohorts", "embed"),
         "Frozen features of every image and report into the store. A run that was stopped goes on where it stood.",
         DATA,
@@ -73,7 +78,12 @@ TABLE = (
     ),
     Row(
         *("pull", "cohorts", "pull"),
-        "Download a model into the user's own cache. Else only a dicomweb cohort opens a connection.",
+        "Download a model into the user's own cache. Only this, bundle and a dicomweb cohort open a connection.",
+        DATA,
+    ),
+    Row(
+        *("bundle", "bundle", "bundle"),
+        "Wheels, models, checksums and a script that installs them where there is no internet.",
         DATA,
     ),
     Row("phantom", "", "", "The built-in synthetic cohort: build it again, or write it out as files.", DATA),

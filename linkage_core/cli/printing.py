@@ -145,6 +145,23 @@ def labels(content: dict[str, Any]) -> None:
             say(plain(f"{name}, {value}: {sentence}"), soft_wrap=True)
 
 
+def identifiers(summary: dict[str, Any]) -> None:
+    """What `linkage identifiers` found: a row a kind, and what was not looked for."""
+    from linkage_core.cohorts.identifiers import words
+
+    synthetic = ", synthetic" * summary["synthetic"]
+    looked = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in summary["looked"].items())
+    say(f"[bold]{plain(summary['name'])}[/bold]{synthetic}, looked at: {looked}", soft_wrap=True)
+    table = Table("kind", "found", "filled in", "attributes", "found in, for example", box=box.SIMPLE_HEAD)
+    for kind, counts in summary["kinds"].items():
+        of_kind = words.attributes_of(summary, kind)
+        first = ", ".join(summary["first"].get(kind, ()))
+        table.add_row(kind, f"{counts['found']:,}", f"{counts['filled in']:,}", of_kind, plain(first))
+    say(table)
+    for line in words.lines(summary):
+        say(plain(line), soft_wrap=True)
+
+
 def _share(row: dict[str, Any], measure: str) -> tuple[str, str]:
     value, low, high = (row[f"{measure}{end}"] for end in ("", "_low", "_high"))
     return "-" if value is None else f"{value:.3f}", "-" if low is None else f"{low:.3f} to {high:.3f}"

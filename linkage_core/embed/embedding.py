@@ -17,6 +17,7 @@ import pandas as pd
 from linkage_core import confirmed, shipped
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_table, text_key
 from linkage_core.cohorts.dicomweb.cohort import LISTING, UNFINISHED
+from linkage_core.cohorts.identifiers.check import Checked, check
 from linkage_core.cohorts.labels.cohort import labels_note
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
 from linkage_core.encoders.base import Encoder, Settling
@@ -80,6 +81,8 @@ def embed(
                 f"The first: {rejects[0][2]} {rejects[0][3]}",
             )
         truncated = encoder.truncated(list(reports["report"]))
+        told = partial(progress, "identifiers")
+        checked = None if cohort.synthetic else check(cohort, progress=told, workers=workers)
         return finish(
             path,
             kept,
@@ -87,6 +90,7 @@ def embed(
             heads,
             shards=text_shards + image_shards,
             store_text=store_text,
+            checked=checked,
             content={
                 "recipe": recipe,
                 "cohort": _cohort_note(cohort, records),
@@ -220,6 +224,7 @@ def import_arrays(
             Heads(identity(images.shape[1]), identity(images.shape[1])),
             shards=shards,
             store_text=store_text,
+            checked=None if cohort.synthetic else check(cohort),
             content={
                 "recipe": recipe,
                 "cohort": _cohort_note(cohort, records),
@@ -267,8 +272,12 @@ def finish(
     shards: list[str],
     store_text: bool,
     content: dict[str, Any],
+    checked: Checked | None = None,
 ) -> Entry:
-    """Tables and heads beside the shards, and the manifest last. Heads trained since then stay."""
+    """Tables and heads beside the shards, and the manifest last. Heads trained since then stay.
+
+    checked: what identifies in the cohort; the manifest gets its counts, identifiers.parquet whose records they are.
+    """
     keep = {*shards, "records.parquet", "rejects.parquet", f"heads/{OFF_THE_SHELF}.safetensors"}
     files.write_heads(path / "heads" / f"{OFF_THE_SHELF}.safetensors", heads)
     files.write_table(path / "records.parquet", records.drop(columns="report").reset_index(drop=True))
@@ -279,6 +288,13 @@ def finish(
         keep.add("reports.parquet")
     else:
         reports.unlink(missing_ok=True)
+    identifiers = path / "identifiers.parquet"
+    if checked is None:
+        identifiers.unlink(missing_ok=True)
+    else:
+        files.write_table(identifiers, checked.table())
+        keep.add("identifiers.parquet")
+        content = {**content, "identifiers": checked.summary()}
     keep |= {f"heads/{head.name}" for head in (path / "heads").glob("*.safetensors")}
     before = _manifest(path)
     keep |= _of_the_lab(path, before, content["recipe"])

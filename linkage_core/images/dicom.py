@@ -72,30 +72,13 @@ MOST_UNEVEN = 16.0
 FOR_PROCESSING = tuple(f"1.2.840.10008.5.1.4.1.1.1.{kind}.1" for kind in ("1", "2", "3"))  # DX, mammography, intra-oral
 
 
-IDENTIFYING = (
-    *("PatientName", "PatientID", "IssuerOfPatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthDate"),
-    *("PatientBirthName", "PatientMotherBirthName", "PatientAddress", "PatientTelephoneNumbers", "PatientAge"),
-    *("PatientSex", "PatientSize", "PatientWeight", "EthnicGroup", "Occupation", "MilitaryRank", "PatientComments"),
-    *("AdditionalPatientHistory", "AccessionNumber", "StudyID", "StudyInstanceUID", "SeriesInstanceUID"),
-    *("SOPInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "StudyTime", "SeriesTime"),
-    *("AcquisitionTime", "ContentTime", "StudyDescription", "InstitutionName", "InstitutionAddress"),
-    *("InstitutionalDepartmentName", "ReferringPhysicianName", "PerformingPhysicianName", "RequestingPhysician"),
-    *("NameOfPhysiciansReadingStudy", "OperatorsName", "StationName", "DeviceSerialNumber", "ImageComments"),
-)
-"""Attributes that tell whose image this is, or help to find out: of PS3.15, table E.1-1, those a radiograph has."""
-
-
-def identifying(data: bytes) -> list[str]:
-    """Which of IDENTIFYING the header of a DICOM file fills in, by name; their values are not looked at further.
-
-    What hides in nested sequences, private attributes or the pixels is not found. Raises ImageError only.
-    """
-    try:
-        dataset, _ = _header(data, "This file")
-        found = [keyword for keyword in IDENTIFYING if str(dataset.get(keyword, "")).strip()]
-        return [*found, "private attributes"] if any(element.tag.is_private for element in dataset) else found
-    except PYDICOM_ERRORS as error:
-        raise ImageError("damaged", "The header of this file cannot be read.", "Export the file again.") from error
+def read_header(data: bytes, name: str, *, pixels: bool = True) -> Dataset:
+    """The data set of a file; without `pixels` it ends before them. What pydicom raises is PYDICOM_ERRORS."""
+    if data.startswith(b"\2\0") and data[128:132] != b"DICM":
+        data = bytes(128) + b"DICM" + data  # a file header without its preamble
+    if DEFLATED.encode() in data[:65536]:
+        data = _inflated(data, name)  # here: pydicom would inflate all of it, whatever that may be
+    return dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
 
 
 def header_words(path: Path, keywords: Sequence[str]) -> dict[str, str]:
@@ -191,11 +174,7 @@ def _for_processing(dataset: Dataset) -> bool:
 
 def _header(data: bytes, name: str) -> tuple[Dataset, str]:
     """The data set, after everything that can be checked without decoding pixels; and its transfer syntax."""
-    if data.startswith(b"\2\0") and data[128:132] != b"DICM":
-        data = bytes(128) + b"DICM" + data  # a file header without its preamble
-    if DEFLATED.encode() in data[:65536]:
-        data = _inflated(data, name)  # here: pydicom would inflate all of it, whatever that may be
-    dataset = dcmread(io.BytesIO(data), force=True)
+    dataset = read_header(data, name)
     if data[128:132] == b"DICM" and not len(dataset) and getattr(dataset, "file_meta", None):
         # pydicom gives an empty data set where compressed pixels have no end
         raise ImageError("truncated", f"{name} ends in the middle of its data set.", "Copy the file again.")

@@ -41,7 +41,8 @@ LEAST_ROWS = 64  # fewer are not worth several processes: starting them would ta
 Row = dict[str, Any]
 Facts = dict[str, str]
 """What was read of a file in words, where nobody asks for pixels."""
-Read = Callable[[Row], Radiograph | Facts]
+Read = Callable[[Row], Radiograph | Facts | np.ndarray]
+"""What reads a row. Facts, and an array (what was looked for in a file), are handed on as they are."""
 Picture = Callable[[np.ndarray], np.ndarray]
 """(height, width) uint16 shown values -> what an image tower is fed with, small; picklable, and without torch."""
 Reading = Radiograph | np.ndarray | Facts | ImageError
@@ -63,7 +64,7 @@ def read_one(read: Read, picture: Picture | None, row: Row) -> Told:
     """One row, here and now."""
     try:
         radiograph = read(row)
-        if isinstance(radiograph, dict):
+        if isinstance(radiograph, dict | np.ndarray):
             return radiograph, ()
         return radiograph if picture is None else picture(radiograph.pixels), radiograph.notes
     except ImageError as error:

@@ -46,6 +46,11 @@ def read_radiograph(path: Path) -> Radiograph:
     not-an-image, truncated, damaged, no-pixel-data, multi-frame, colour, constant, too-small, too-large,
     unsupported-syntax, bad-values.
     """
+    return decode_radiograph(file_bytes(path), str(path))
+
+
+def file_bytes(path: Path) -> bytes:
+    """The bytes of an image file, MAX_FILE_BYTES at most. ImageError where there are none to be had, or more."""
     try:
         if not path.is_file():
             raise ImageError("missing-file", f"{path} is not a file.", "Check the path, or that the disk is mounted.")
@@ -56,12 +61,11 @@ def read_radiograph(path: Path) -> Radiograph:
                 f"{path} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.",
                 "A radiograph is smaller: check what this file is.",
             )
-        data = bounded.read(path, MAX_FILE_BYTES)
+        return bounded.read(path, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise ImageError(
             "missing-file", f"{path} cannot be read: {error}.", "Check its name and permissions."
         ) from error
-    return decode_radiograph(data, str(path))
 
 
 def decode_radiograph(data: bytes, name: str) -> Radiograph:

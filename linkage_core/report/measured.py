@@ -14,6 +14,7 @@ from linkage_core import sentences
 from linkage_core.attacks.attackers import ATTACKERS, EMBEDDINGS, EVERYTHING, IMAGES, allowed
 from linkage_core.audit import ceilings
 from linkage_core.audit.outcomes import FEWEST_LINKED
+from linkage_core.cohorts.identifiers import words as identifiers
 from linkage_core.cohorts.labels.cohort import labels_line
 from linkage_core.lab import frontier, measured
 from linkage_core.report.found import PRIOR, Found, Lab, OfModel, most_exposed
@@ -147,6 +148,7 @@ def cohort(found: Found) -> list[Block]:
         "fingerprint of its table, sha256": said["fingerprint"],
         "cut from the table with": str((said.get("subset_of") or {}).get("fingerprint", "")),
         "report text in the store": "yes" if entry.stored_reports() else "no",
+        "what identifies": " ".join(identifiers.lines_of(entry.manifest)),
     }
     rows = tuple({"fact": name, "value": str(value)} for name, value in facts.items() if str(value))
     blocks: list[Block] = [

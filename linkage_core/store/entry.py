@@ -290,6 +290,12 @@ class Entry:
     def rejects(self) -> pd.DataFrame:
         return read_table(self._checked("rejects.parquet"))
 
+    def identifying(self) -> pd.DataFrame:
+        """What the check for identifiers found: record_id, kind, level; no rows where there was none (see manifest)."""
+        if "identifiers.parquet" not in self.manifest["files"]:
+            return pd.DataFrame({"record_id": [], "kind": [], "level": []}, dtype=str)
+        return read_table(self._checked("identifiers.parquet"))
+
     def stored_reports(self) -> dict[str, str]:
         """Report text by study id; empty unless the user asked for it to be stored."""
         if "reports.parquet" not in self.manifest["files"]:

@@ -7,6 +7,7 @@ import tomllib
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from explorer.drawing.verbatim import verbatim
 from explorer.frame import frame, state
 from helpers import fixture_store
 from linkage_core.store.entry import Store
@@ -80,7 +81,7 @@ def test_cohorts_and_models_are_named_for_readers(open_page):
     assert app.sidebar.selectbox[0].options == ["Phantom, site A", "our-hospital"]
     assert buttons(app, "start model").options == ["General", "Biomedical", "Clinical", "Radiology"]
     app = open_page(cohort="our-hospital")
-    assert buttons(app, "start model").options == ["Radiology", "hf:ORG/our-model"]
+    assert buttons(app, "start model").options == ["Radiology", verbatim("hf:ORG/our-model")]
 
 
 def test_an_unreadable_cohort_counts_as_real(open_page, store_root, tmp_path):

@@ -19,9 +19,10 @@ from helpers.places import ROOT
 from helpers.shared import Built
 from linkage_core.audit.examples import Examples
 from linkage_core.cohorts import phantom
+from linkage_core.cohorts.identifiers.attributes import attributes
+from linkage_core.cohorts.identifiers.headers import identifying
 from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import ImageError, InputError
-from linkage_core.images.dicom import IDENTIFYING, identifying
 from linkage_core.ranking import pools
 from linkage_core.ranking.counts import MatchCounts
 from linkage_core.store.entry import Entry, Store
@@ -178,7 +179,7 @@ def test_a_stranger_s_list_is_a_plain_sort(entry):
 def test_identifying_attributes_are_found_and_broken_files_are_an_image_error():
     found = identifying(named_dicom())
     assert {"PatientName", "PatientBirthDate", "StudyDescription", "SOPInstanceUID"} == set(found)
-    assert set(found) <= set(IDENTIFYING)
+    assert set(found) <= {one.keyword for one in attributes()}
     with pytest.raises(ImageError):
         identifying(named_dicom()[:150])
 

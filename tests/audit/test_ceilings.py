@@ -30,7 +30,7 @@ def records_of(n_patients: int = 9, seed: int = 3, **columns) -> pd.DataFrame:
     records["report"] = rng.choice(["Clear.", "CLEAR. ", "Effusion.", "Nodule."], studies.max() + 1)[studies]
     patients = pd.factorize(records["patient_id"])[0]
     records["sex"] = np.array(["F", "M", ""])[patients % 3]
-    records["age"] = np.array([40.2, 40.9, 41.0, np.nan])[patients % 4]
+    records["age"] = np.array([40.2, 40.9, 47.0, np.nan])[patients % 4]
     return records.assign(**columns)
 
 

@@ -1,6 +1,5 @@
 """The open world against every pool listed, against drawn pools, and against what its intervals promise."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -17,6 +16,7 @@ from linkage_core.audit.outcomes import Outcomes
 from linkage_core.errors import InputError, StoreError
 from linkage_core.ranking import _histogram, intervals, pools
 from linkage_core.store.entry import Entry
+from linkage_core.store.files import note_of_tensors
 
 
 def arrays(n_patients: int, seed: int = 0, signal: float = 1.0, d: int = 8, grain: float | None = None) -> dict:
@@ -465,7 +465,7 @@ def test_scores_are_kept_and_give_the_same_answers(entry: Entry, forbid: Callabl
 def test_kept_rows_are_joined_by_record(entry: Entry, forbid: Callable[[], None]) -> None:
     first = open_world.prepare(entry, split="all")
     name = kept(entry).name.removesuffix(".safetensors")
-    inputs = json.loads(kept(entry).with_suffix(".json").read_text())["inputs"]
+    inputs = note_of_tensors(kept(entry).read_bytes())["inputs"]
     ids, stored = entry.read_arrays(name, inputs)
     turned = {key: values[::-1] if len(values) == len(ids) else values for key, values in stored.items()}
     entry.write_arrays(name, inputs, pd.Series(ids[::-1]), turned)

@@ -180,6 +180,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "labels": ("toy", 2),  # whose text is not at hand
         "phantom export": ("exported --studies 3 --size 32", 0),
         "cohort": ("folder exported --no-images", 0),
+        "identifiers": ("folder exported --words-in 0", 0),
         "audit": ("toy/m --pool-size 10 --k 1", 0),
         "import": ("mine/m " + " ".join(f"--{name} {file}" for name, file in arrays.items()), 2),
         "ledger create": ("book toy/m --epsilon 3 --lift 1000", 0),
@@ -190,6 +191,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "ledger confirm": ("book out", 0),
         "app": ("--no-browser", 2),
         "pull": ("nowhere", 2),
+        "bundle": ("bundled --python 4", 2),
         "report": ("toy/m --out report.html --pool-size 10", 0),
         "attack": ("toy/m --known 0 --pool-size 10", 0),
         "utility": ("toy/m", 0),
@@ -203,7 +205,7 @@ def test_a_command_loads_what_it_works_with(toy: Entry, store: Store, tmp_path: 
         "doctor": ("", 0),
     }
     assert set(asked) == {" ".join(words(row)) for row in WORKING}
-    no_store = {"phantom export", "ledger verify", "ledger confirm"}
+    no_store = {"bundle", "identifiers", "phantom export", "ledger verify", "ledger confirm"}
     steps = [
         (
             name,
@@ -272,6 +274,7 @@ def test_help_takes_its_names_from_the_tables(command: Any, monkeypatch: pytest.
     tables: dict[str, list[Any]] = {
         "cohort": [KINDS],
         "embed": [KINDS],
+        "identifiers": [KINDS],
         "export": [LAYOUTS],
         "pull": [PUBLISHED],
         "audit": [DIRECTIONS, POOLS],

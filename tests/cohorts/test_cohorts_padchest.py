@@ -130,6 +130,8 @@ def test_images_are_found_in_numbered_folders_and_in_one(tmp_path):
         for number, name in (("0", "a1.png"), ("54", "a2.png")):
             (folder / place.format(dir=number)).mkdir(parents=True, exist_ok=True)
             picture.save(folder / place.format(dir=number) / name)
+        if "{dir}" in place:  # in another folder than the table says: not this image
+            picture.save(folder / place.format(dir="54") / "a3.png")
         cohort = open_cohort("padchest", folder)
         where = [
             f"{place.format(dir=number)}/{name}".lstrip("/") for number, name in (("0", "a1.png"), ("54", "a2.png"))

@@ -12,7 +12,10 @@ from typing import Any
 from helpers.places import ROOT
 
 CLAIMS = ROOT / "benchmarks" / "claims.csv"
-DOCUMENTS = ("README.md", "docs/release.md", "docs/labels.md", "docs/real-evidence.md", "docs/reality.md")
+DOCUMENTS = (
+    *("README.md", "docs/release.md", "docs/identifiers.md", "docs/labels.md", "docs/real-evidence.md"),
+    "docs/reality.md",
+)
 
 _FENCES = re.compile(r"```.*?```", re.S)
 _NOT_PROSE = re.compile(r"`[^`\n]*`|!?\[[^\]]*\]\([^)]*\)")

@@ -70,6 +70,7 @@ def test_every_damaged_file_is_named_and_never_used(entry: Entry, store: Store, 
 
 def use_everything(entry: Entry) -> None:
     entry.rejects()
+    entry.identifying()
     entry.stored_reports()
     entry.embeddings(split="all")
     study.study(entry)
