@@ -4,6 +4,7 @@
 # make package: dist/, the source archive and the wheel with app, pages, settings and phantom
 # make sbom: beside the package in dist/, its bill of materials, third-party licences and SHA256SUMS
 # make requirements: the requirements*.txt from pyproject.toml
+# make bench-check: ratios of processor time beside their peers, against those recorded; fails on a fall of a quarter
 # make lock: locks/*.txt, every package with its hashes; make app LOCKED=torch installs from them alone (SECURITY.md)
 # make audit-dependencies: licences of what is locked, and what is known against it (needs a network)
 # make soak: the long campaigns; their figures stand in benchmarks/
@@ -17,7 +18,7 @@ PARITY = $(VENV)/parity
 LOCKED ?=
 HASHED = --require-hashes --no-deps
 
-.PHONY: app test lint unit parity package sbom requirements lock audit-dependencies soak browser clean help
+.PHONY: app test lint unit parity package sbom requirements lock audit-dependencies bench-check soak browser clean help
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
@@ -55,6 +56,9 @@ sbom: $(VENV)/.dev
 requirements:
 	$(PYTHON) tools/requirements.py
 
+bench-check: $(VENV)/.dev
+	$(BIN)/python benchmarks/check.py
+
 lock: requirements $(VENV)/.dev
 	$(BIN)/python tools/lock.py
 
@@ -91,6 +95,9 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/dicomweb.py
 	$(BIN)/python benchmarks/package.py
 	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/first_touch.py
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/bridge.py
 	$(BIN)/python benchmarks/real_towers.py
 
