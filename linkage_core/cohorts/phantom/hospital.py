@@ -73,7 +73,9 @@ def export_hospital(
         more["PatientAge"] = f"{int(row['age']):03d}Y"
         content = dicom_file(image_of(record, size, seed), row, more=more)
         (directory / "images" / f"{record}.dcm").write_bytes(content)
-        rows.append({**row, **named, "image": f"images/{record}.dcm"})
+        whole: dict[Any, Any] = dict(row)
+        whole.update(named, image=f"images/{record}.dcm")
+        rows.append(whole)
         progress("export", done, len(records))
     table = pd.DataFrame(rows).sort_values(["study_id", "record_id"])  # as an archive is read
     table = table.astype({"age": int}).astype(dict.fromkeys(LABELS, pd.Int8Dtype()))

@@ -102,7 +102,7 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
     text = used.set_index("target")
     out = images["study_id"].isin(refused)
     without = ~out & ~images["study_id"].isin(text.index)
-    for mask, reason, what, remedy in (
+    for left, reason, what, remedy in (
         (
             out,
             "study-with-two-reports",
@@ -122,8 +122,8 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
             "Export the reports of the same time and place, or leave the image out.",
         ),
     ):
-        if mask.any():
-            lost.append(rejected(images.loc[mask, "record_id"], reason, what, remedy))
+        if left.any():
+            lost.append(rejected(images.loc[left, "record_id"], reason, what, remedy))
     records = images[~(out | without)].reset_index(drop=True)
     records["report"] = records["study_id"].map(text["report"]).astype("str")
     for label in LABELS:
