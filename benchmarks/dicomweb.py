@@ -3,7 +3,7 @@
     python benchmarks/dicomweb.py [--only same|speed|ndjson] [--studies 500] [--kills 20]
 
 `same`: studies go in by STOW-RS and come back once from their folder and once from the archive; fingerprints and
-features are compared. Then a run from the archive, in shards of 32, is killed (SIGKILL) again and again, and goes on.
+features are compared. Then a run from the archive, in shards of 16, is killed (SIGKILL) again and again, and goes on.
 `speed`: large files from disk and from the archive (no rate), which shares the cores; `check` is reading and decoding
 alone, `embed` also encodes. `ndjson`: a million lines of FHIR are read and joined. Writes benchmarks/dicomweb.json.
 """
@@ -45,7 +45,7 @@ RUN = """
 import sys
 from linkage_core.embed import embedding
 from linkage_core.cli import main
-embedding.SHARD_ROWS = 32
+embedding.SHARD_ROWS = 16
 main.main(sys.argv[1:])
 """
 JOIN = """
@@ -133,7 +133,7 @@ def killed(url: str, reports: Path, store: Path, kills: int, wanted: np.ndarray)
     """Kills at random moments; the run after the last is left alone."""
     draw = random.Random(0)
     command = [sys.executable, "-c", RUN, "embed", "dicomweb", url, "--reports", str(reports), "--model", MODEL]
-    command += ["--store", str(store), "--quiet", "--rate", "60"]
+    command += ["--store", str(store), "--quiet", "--rate", "12"]
     shards: list[int] = []
     path = store / "dicomweb" / MODEL
     done = 0
@@ -144,7 +144,7 @@ def killed(url: str, reports: Path, store: Path, kills: int, wanted: np.ndarray)
         listing = path / "found-unfinished.parquet"
         while not listing.is_file() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
-        time.sleep(draw.uniform(0, 6))
+        time.sleep(draw.uniform(4, 9))  # it has begun after some five seconds
         if process.poll() is not None:
             break  # it was done before its turn
         process.kill()
@@ -192,11 +192,13 @@ def million(scratch: Path, n: int) -> dict[str, Any]:
     return {"lines": n, **json.loads(said)}
 
 
-def same(scratch: Path, studies: int, size: int, kills: int) -> dict[str, Any]:
+def same(scratch: Path, studies: int, size: int, kills: int, films: Path | None = None) -> dict[str, Any]:
     """The phantom from a folder and from an archive, and again under kills."""
-    films, store = scratch / "films", scratch / "store"
-    chosen = list(islice(studies_of_split("A", "heldout", SEED), studies))
-    hospital.export_hospital(films, chosen, size=size)
+    store = scratch / "store"
+    if films is None:
+        films = scratch / "films"
+        chosen = list(islice(studies_of_split("A", "heldout", SEED), studies))
+        hospital.export_hospital(films, chosen, size=size)
     with archives.archive(scratch / "archive") as running:
         running.store(path.read_bytes() for path in sorted((films / "images").iterdir()))
         disk = embedded("folder", films, store)
@@ -220,6 +222,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--large", type=int, default=96)
     parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--films", type=Path, help="an export of `linkage phantom export --layout hospital`")
     parser.add_argument("--only", choices=("same", "speed", "ndjson"))
     options = parser.parse_args()
     os.environ |= {"LINKAGE_DICOMWEB_USER": archives.USER, "LINKAGE_DICOMWEB_PASSWORD": archives.PASSWORD}
@@ -228,7 +231,7 @@ def main() -> None:
     parts = {
         "ndjson": lambda scratch: million(scratch, options.lines),
         "speed": lambda scratch: speed(scratch, options.large, 2048),
-        "same": lambda scratch: same(scratch, options.studies, 64, options.kills),
+        "same": lambda scratch: same(scratch, options.studies, 64, options.kills, options.films),
     }
     for name, part in parts.items():
         if options.only in (None, name):

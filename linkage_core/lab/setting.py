@@ -16,7 +16,7 @@ import pandas as pd
 
 from linkage_core.audit.study import Study, study_of
 from linkage_core.cohorts.base import FINETUNE, LABELS
-from linkage_core.cohorts.registry import FILE_KINDS, PHANTOM_SITES
+from linkage_core.cohorts.registry import FILE_KINDS, PHANTOM_SITES, WEB_KINDS
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads, Linear
 from linkage_core.lab import measured
@@ -249,6 +249,10 @@ def _how_to_get_pairs(entry: Entry) -> str:
         return "Draw and embed them: `linkage phantom build --splits finetune`"
     if cohort["kind"] in FILE_KINDS and cohort.get("root"):
         command = f"linkage embed {cohort['kind']} {shlex.quote(cohort['root'])} --model {shlex.quote(model)}"
+        return f"Embed it again with three splits by patient: `{command} --splits 60/20/20`"
+    if cohort["kind"] in WEB_KINDS:
+        address = shlex.quote(str(cohort.get("options", {}).get("url", "")))
+        command = f"linkage embed {cohort['kind']} {address} --reports ... --model {shlex.quote(model)}"
         return f"Embed it again with three splits by patient: `{command} --splits 60/20/20`"
     if cohort["kind"] in PHANTOM_SITES:
         return "Choose another cohort: this one is there to carry heads to, and is not trained on."

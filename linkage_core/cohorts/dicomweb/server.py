@@ -38,7 +38,6 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try
 LONGEST_PAUSE = 60.0  # that a server may ask for
 CONNECT_SECONDS, SILENT_SECONDS, WHOLE_SECONDS = 10.0, 60.0, 600.0
 MAX_ANSWER_BYTES = 1 << 27  # of one page of a query
-PAGE = 200  # studies or instances of one page
 
 _AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
 _PIECE = 1 << 20
@@ -87,6 +86,7 @@ class Server:
             raise InputError(f"--rate is {rate:g}.", "Give requests a second, more than 0.")
         self._wait, self._sleep = 1 / rate, sleep
         self._free_at, self._lock = 0.0, threading.Lock()
+        self._tells_more = False  # the last answer said that there is more (Warning 299, PS3.18 8.3.4.4)
         self._session = _Session(self)
         self._client = DICOMwebClient(self.url, session=self._session)
         self._client.set_http_retry_params(retry=False, max_attempts=1)
@@ -96,21 +96,24 @@ class Server:
     def studies(self, fields: tuple[str, ...], filters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Every study that fits, as DICOM JSON (tag -> {vr, Value}), page by page."""
         yield from self._pages(
-            lambda offset: self._client.search_for_studies(
-                fields=fields, search_filters=dict(filters), limit=PAGE, offset=offset
-            ),
+            lambda offset: self._client.search_for_studies(fields=fields, search_filters=dict(filters), offset=offset),
         )
 
     def instances(self, study: str, fields: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         """Every instance of a study, as DICOM JSON."""
         yield from self._pages(
-            lambda offset: self._client.search_for_instances(study, fields=fields, limit=PAGE, offset=offset),
+            lambda offset: self._client.search_for_instances(study, fields=fields, offset=offset),
         )
 
-    def _pages(self, page: Callable[[int], Any]) -> Iterator[dict[str, Any]]:
+    def _pages(self, page: Callable[[int | None], Any]) -> Iterator[dict[str, Any]]:
+        """What a query finds. No `limit` is sent: some servers (Orthanc's plug-in 1.7 among them) count it before they
+        filter by ModalitiesInStudy, and say nothing of what they then leave out. Where a server gives a part of its own
+        accord, it is asked for what follows until there is nothing new."""
         seen: set[int] = set()
-        offset = 0
+        told_more = False
+        offset: int | None = None
         while True:
+            self._tells_more = False
             with self._in_words():
                 found = page(offset)
             if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
@@ -120,13 +123,14 @@ class Server:
             seen |= said.keys()
             yield from fresh
             if not fresh:
-                if len(found) >= PAGE:
+                if told_more:
                     raise InputError(
-                        f"{self.host} gives the same page of a query again and again.",
-                        "It does not know `offset`: name the studies in a file (--studies), or ask by shorter --dates.",
+                        f"{self.host} says that a query finds more than it gives, and does not give what follows.",
+                        "Ask by shorter --dates, or name the studies in a file (--studies).",
                     )
                 return
-            offset += len(found)
+            told_more = self._tells_more
+            offset = (offset or 0) + len(found)
 
     # ------------------------------------------------------------------------------------------------------ WADO-RS
 
@@ -289,6 +293,7 @@ class _Session(requests.Session):
 
         def whole(answer: Answer) -> Answer:
             self._server.refuse(answer)
+            self._server._tells_more = answer.headers.get("warning", "").startswith("299")
             return answer
 
         answer = self._server.ask(str(url), headers, whole, MAX_ANSWER_BYTES)

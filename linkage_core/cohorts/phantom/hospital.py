@@ -73,11 +73,12 @@ def export_hospital(
         more["PatientAge"] = f"{int(row['age']):03d}Y"
         content = dicom_file(image_of(record, size, seed), row, more=more)
         (directory / "images" / f"{record}.dcm").write_bytes(content)
-        rows.append({**row, **named, "image": f"images/{record}.dcm"})
+        whole: dict[Any, Any] = dict(row)
+        whole.update(named, image=f"images/{record}.dcm")
+        rows.append(whole)
         progress("export", done, len(records))
     table = pd.DataFrame(rows).sort_values(["study_id", "record_id"])  # as an archive is read
-    kinds: dict[str, Any] = {"age": int, **dict.fromkeys(LABELS, "Int8")}
-    table = table.astype(kinds)
+    table = table.astype({"age": int}).astype(dict.fromkeys(LABELS, pd.Int8Dtype()))
     table[["record_id", *MANIFEST_COLUMNS]].to_csv(directory / "manifest.csv", index=False)
     once = table.drop_duplicates("study_id")
     once[["accession_number", "report", *LABELS]].to_csv(directory / "reports.csv", index=False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS
 
@@ -48,11 +50,23 @@ def none_rejected() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype="str") for name in REJECT_COLUMNS})
 
 
-def rejected(items: Iterable[str], reason: str, what: str, remedy: str) -> pd.DataFrame:
+def rejected(items: pd.Series | Iterable[str], reason: str, what: str, remedy: str) -> pd.DataFrame:
     """One reject an item, all for one reason: a million take a second."""
-    found = pd.Series(list(items), dtype="str")
+    named = items.reset_index(drop=True) if isinstance(items, pd.Series) else pd.Series(list(items), dtype="str")
     same = {"reason": reason, "what": what, "remedy": remedy}
-    return pd.DataFrame({"item": found, **{name: pd.Series(said, index=found.index) for name, said in same.items()}})
+    told = {name: pa.repeat(pa.scalar(said, pa.large_string()), len(named)) for name, said in same.items()}
+    return pd.DataFrame({"item": named, **{name: pd.Series(said, dtype="str") for name, said in told.items()}})
+
+
+def places(values: pd.Series, known: pd.Series) -> np.ndarray:
+    """Where each value first stands among the known ones, -1 where it does not: without a Python object for each."""
+    found = pc.index_in(_packed(values), value_set=_packed(known))
+    return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _packed(values: pd.Series) -> pa.Array:
+    packed = pa.array(values.array, pa.large_string())
+    return packed.combine_chunks() if isinstance(packed, pa.ChunkedArray) else packed
 
 
 class Growing:
@@ -75,14 +89,16 @@ class Growing:
         self._rows = []
 
     def table(self) -> pd.DataFrame:
-        """All rows; without any, columns of texts."""
+        """All rows, which are then no longer here; without any, columns of texts."""
         if self._rows:
             self._pack()
         if not self._parts:
             return pd.DataFrame({name: pd.Series(dtype="str") for name in self._names})
         found = {}
-        for name, parts in zip(self._names, zip(*self._parts, strict=True), strict=True):
-            column = pa.chunked_array(list(parts))
+        columns = [list(parts) for parts in zip(*self._parts, strict=True)]
+        self._parts = []  # each column is let go when it is taken over
+        for name in self._names:
+            column = pa.chunked_array(columns.pop(0))
             whole = pa.types.is_integer(column.type)
             found[name] = pd.Series(column.to_numpy()) if whole else pd.Series(column, dtype="str")
         return pd.DataFrame(found)

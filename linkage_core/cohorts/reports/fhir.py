@@ -19,7 +19,16 @@ from typing import Any
 
 import pandas as pd
 
-from linkage_core.cohorts.reports.base import RANKS, WITHDRAWN, Growing, Reports, none_rejected, rejected, reports_of
+from linkage_core.cohorts.reports.base import (
+    RANKS,
+    WITHDRAWN,
+    Growing,
+    Reports,
+    none_rejected,
+    places,
+    rejected,
+    reports_of,
+)
 from linkage_core.errors import InputError
 from linkage_core.progress import Steps
 
@@ -95,10 +104,11 @@ def _whole(
     lost = [rejected(withdrawn, "withdrawn-report", "Its status says that it does not count.", "Nothing to do.")]
     if len(table):
         refs = table["study_ref"]
-        numbers = studies.drop_duplicates("key", keep="last").set_index("key").reindex(pd.Index(refs))
+        place = places(refs, studies["key"])
         itself = refs.str.startswith("urn:oid:")
         study, second = (
-            numbers[name].fillna("").astype("str").set_axis(table.index) for name in ("study", "accession")
+            pd.Series(studies[name].array.take(place, allow_fill=True), dtype="str").fillna("")
+            for name in ("study", "accession")
         )
         table["study"] = study.where(~itself, refs.str.removeprefix("urn:oid:"))
         table["accession"] = table["accession"].where(table["accession"] != "", second)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from linkage_core.cohorts import own
 from linkage_core.cohorts.base import LABELS
-from linkage_core.cohorts.reports.base import Reports, rejected
+from linkage_core.cohorts.reports.base import Reports, places, rejected
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,30 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
     studies = images.drop_duplicates("study_id")
     numbered = studies[studies["accession"] != ""]
     several = numbered["accession"].duplicated(keep=False)
-    twice = set(numbered.loc[several, "accession"])
-    by_accession = numbered[~several].set_index("accession")["study_id"]
+    twice = numbered.loc[several, "accession"].drop_duplicates()
+    single = numbered[~several]
     table = reports.table
-    known = table["study"].isin(studies["study_id"])
-    target = (
-        table["study"]
-        .where(known, table["accession"].map(by_accession).astype("str"))
-        .where(known | table["accession"].isin(by_accession.index), "")
-    )
+    of_study = places(table["study"], studies["study_id"])
+    of_number = places(table["accession"], single["accession"])
+    rows = studies.index.get_indexer(single.index)  # where the study of each number stands
+    target = np.where(of_study >= 0, of_study, np.where(of_number >= 0, np.append(rows, -1)[of_number], -1))
+    unclear = places(table["accession"], twice) >= 0
+    bare = ((table["study"] == "") & (table["accession"] == "")).to_numpy()
     for mask, reason, what, remedy in (
         (
-            (target == "") & table["accession"].isin(twice),
+            (target < 0) & unclear,
             "accession-of-several-studies",
             "Its accession number stands on several studies among the images, so it is not known whose it is.",
             "Give reports with the StudyInstanceUID.",
         ),
         (
-            (target == "") & (table["study"] == "") & (table["accession"] == ""),
+            (target < 0) & bare,
             "report-without-number",
             "It has neither a StudyInstanceUID nor an accession number.",
             "Export it with one of them.",
         ),
         (
-            (target == "") & ~table["accession"].isin(twice) & ((table["study"] != "") | (table["accession"] != "")),
+            (target < 0) & ~unclear & ~bare,
             "report-without-images",
             "None of the images that were found is of its study.",
             "Nothing to do, unless the filters leave out images that you want.",
@@ -73,7 +73,8 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
     ):
         if mask.any():
             lost.append(rejected(table.loc[mask, "item"], reason, what, remedy))
-    hit = table[(target != "").to_numpy()].assign(target=target[target != ""])
+    hit = table[target >= 0]
+    hit = hit.assign(target=studies["study_id"].iloc[target[target >= 0]].to_numpy())
     patient = hit["target"].map(studies.set_index("study_id")["patient_id"])
     named = hit["patient"] != ""
     if (named & (patient == hit["patient"])).any():  # else they are spelled otherwise, which says nothing
@@ -101,7 +102,7 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
     text = used.set_index("target")
     out = images["study_id"].isin(refused)
     without = ~out & ~images["study_id"].isin(text.index)
-    for mask, reason, what, remedy in (
+    for left, reason, what, remedy in (
         (
             out,
             "study-with-two-reports",
@@ -121,8 +122,8 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
             "Export the reports of the same time and place, or leave the image out.",
         ),
     ):
-        if mask.any():
-            lost.append(rejected(images.loc[mask, "record_id"], reason, what, remedy))
+        if left.any():
+            lost.append(rejected(images.loc[left, "record_id"], reason, what, remedy))
     records = images[~(out | without)].reset_index(drop=True)
     records["report"] = records["study_id"].map(text["report"]).astype("str")
     for label in LABELS:
@@ -132,4 +133,6 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
 
 def _together(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     kept = [part for part in parts if len(part)]
+    if len(kept) == 1:
+        return kept[0]
     return pd.concat(kept, ignore_index=True) if kept else next(iter(parts))
