@@ -54,7 +54,9 @@ def licence(name: str) -> str | None:
     said = package.metadata
     classes = [one.split(" :: ")[-1] for one in said.get_all("Classifier") or () if one.startswith("License ::")]
     named = [said.get("License-Expression") or "", *classes, (said.get("License") or "").strip().split("\n")[0][:80]]
-    files = (file for file in package.files or () if file.name.upper().startswith("LICENSE"))
+    files = (
+        file for file in package.files or () if file.name.upper().startswith("LICENSE") and ".py" not in file.suffix
+    )
     named += [file.read_text(encoding="utf-8").strip().split("\n")[0].strip() for file in list(files)[:1]]
     return next((one for one in named if one and one not in ("UNKNOWN", "OSI Approved")), "")
 
