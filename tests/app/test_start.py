@@ -185,5 +185,5 @@ def test_what_identifies_in_an_own_cohort_is_said_and_of_the_phantom_nothing(ope
     store = Store(tmp_path / "store")
     fill(store, toy_cohort("named", records), "m", 1.0, 3)
     app = open_page(store=tmp_path / "store")
-    assert "40 with a person" in words(app)
+    assert "<b>Checked for identifiers: 40 records, 40 with a person" in words(app)
     assert "Quagga" not in words(app)
