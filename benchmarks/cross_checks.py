@@ -319,7 +319,7 @@ def main() -> None:
         "all_agree": all(row["agrees"] for row in rows),
         "rows": rows,
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(pd.DataFrame(rows).to_string(index=False))
 
 

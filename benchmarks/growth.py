@@ -204,7 +204,7 @@ def main() -> None:
         "sample": {"queries": SAMPLE[0], "candidates": SAMPLE[1]},
         "coverage of a sampled audit": coverage(asked.coverage),
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(made) + "\n", encoding="utf-8")
     print(json.dumps(made, indent=1))
 
 

@@ -493,7 +493,7 @@ def main() -> None:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    target.write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 

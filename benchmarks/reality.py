@@ -112,7 +112,7 @@ def main() -> None:
         "phantom-site-b": open_cohort("phantom-site-b", None).records,
     }
     result = {name: counted(of) for name, of in records.items()}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 

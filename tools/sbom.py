@@ -45,7 +45,7 @@ def licence(package: importlib.metadata.Distribution) -> str:
 
 def texts(package: importlib.metadata.Distribution) -> list[str]:
     """The licence files that a package carries."""
-    files = [file for file in package.files or () if file.name.upper().startswith(TEXTS) and file.suffix != ".py"]
+    files = [file for file in package.files or () if file.name.upper().startswith(TEXTS) and ".py" not in file.suffix]
     found = []
     for file in files:
         path = Path(str(file.locate()))

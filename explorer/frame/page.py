@@ -96,9 +96,12 @@ def cannot_tell(text: str) -> None:
 
 def what_identifies(model: str) -> None:
     """Of a cohort of real people: what its check for identifiers found, and what it did not look for."""
-    lines = identifiers.lines_of(kept.entry(state.cohort(), model).manifest)
+    manifest = kept.entry(state.cohort(), model).manifest
+    lines = [marked(line) for line in identifiers.lines_of(manifest)]
     if lines:
-        st.html(f'<p class="le-cannot">{"<br>".join(map(marked, lines))}</p>')
+        if identifiers.anything_found(manifest):
+            lines[0] = f"<b>{lines[0]}</b>"
+        st.html(f'<p class="le-cannot">{"<br>".join(lines)}</p>')
 
 
 # -- rows of a study -------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def identifiers(summary: dict[str, Any]) -> None:
 
     synthetic = ", synthetic" * summary["synthetic"]
     looked = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in summary["looked"].items())
-    say(f"[bold]{plain(summary['name'])}[/bold]{synthetic}, looked at: {looked}", soft_wrap=True)
+    say(strong(plain(summary["name"])) + f"{synthetic}, looked at: {looked}", soft_wrap=True)
     table = Table("kind", "found", "filled in", "attributes", "found in, for example", box=box.SIMPLE_HEAD)
     for kind, counts in summary["kinds"].items():
         of_kind = words.attributes_of(summary, kind)

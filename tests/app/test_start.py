@@ -173,3 +173,17 @@ def test_a_store_that_does_not_exist_is_no_traceback(open_page, tmp_path):
     app = open_page(store=tmp_path / "nowhere")
     assert not app.exception
     assert "Nothing is loaded" in words(app)
+
+
+def test_what_identifies_in_an_own_cohort_is_said_and_of_the_phantom_nothing(open_page, store_root, tmp_path):
+    app = open_page(cohort="our-hospital")
+    assert "Checked for identifiers: 75 records, nothing found." in words(app)
+    assert "Not looked for: anything in images, for there are none;" in words(app)
+    assert "identifiers" not in words(open_page())
+    records = two_each("named", 20)
+    records["report"] = [f"Report {i}, told to Dr. Quagga." for i in range(len(records))]
+    store = Store(tmp_path / "store")
+    fill(store, toy_cohort("named", records), "m", 1.0, 3)
+    app = open_page(store=tmp_path / "store")
+    assert "<b>Checked for identifiers: 40 records, 40 with a person" in words(app)
+    assert "Quagga" not in words(app)

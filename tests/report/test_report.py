@@ -235,6 +235,12 @@ def test_without_labels_the_sections_that_need_them_say_so(own: Store) -> None:
     assert "Synthetic" not in html(of)
 
 
+def test_what_identifies_is_said_and_what_was_not_looked_for(own: Store, whole: Report) -> None:
+    facts = {row["fact"]: row["value"] for row in tables(made(own, "bare"))["cohort"].rows}
+    assert facts["what identifies"].startswith("Checked for identifiers: 140 records, nothing found. Not looked for:")
+    assert "what identifies" not in {row["fact"] for row in tables(whole)["cohort"].rows}, "nobody in it is real"
+
+
 def test_the_model_that_links_most_heads_the_report(own: Store) -> None:
     of = made(own, "bare")
     row = audit.study(own.open("bare", "strong")).table([100], (1,)).iloc[0]

@@ -40,6 +40,11 @@ def lines_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     return lines(summary) if summary else (NOT_CHECKED,)
 
 
+def anything_found(manifest: Mapping[str, Any]) -> bool:
+    """Whether an entry's check found what identifies as it stands."""
+    return any(count[LEVELS[FOUND]] for count in manifest.get("identifiers", {}).get("kinds", {}).values())
+
+
 def attributes_of(summary: Mapping[str, Any], kind: str) -> str:
     """The attributes of DICOM of one kind, each with its records: "PatientName 12, OperatorsName 3"."""
     where, _, what = kind.partition(" ")
