@@ -162,7 +162,6 @@ def curve_tab(asked: Asked) -> None:
     """Every model's risk against N, and the chosen one's at the chosen N."""
     with page.guarded():
         curve_headline(asked)
-        ceiling_line(asked)
     grid, problems = page.all_models_grid(asked.k, asked.pool)
     row_of_controls = tool_row()
     with row_of_controls:
@@ -201,6 +200,8 @@ def curve_tab(asked: Asked) -> None:
         key="curve",
         alt=page.curve_words(table, asked.pool_size, asked.labels),
     )
+    with page.guarded():
+        ceiling_line(asked)
     with st.expander("Details: the exact table, and what its words mean", icon=":material/table:"):
         st.dataframe(page.readable(table, asked.labels), hide_index=True, height=300)
         st.markdown(page.CURVE_WORDS)
