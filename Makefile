@@ -116,7 +116,7 @@ $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile \
 	  $(if $(LOCKED),$(HASHED) -r locks/$(LOCKED).txt -r locks/base.txt,-r requirements.txt)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-compile --no-deps -e .
-	@$(BIN)/python -m linkage_core.ranking.kernels
+	@$(BIN)/python -c 'from linkage_core.ranking.kernels import warm; warm()'
 	@touch $@
 
 ## Tests start many processes, and some machines forbid Python to keep what it compiles (PYTHONDONTWRITEBYTECODE): here

@@ -40,7 +40,3 @@ def warm() -> None:
     for precision in PRECISIONS:
         _count.compiled(precision)
         _histogram.compiled(precision)
-
-
-if __name__ == "__main__":
-    warm()
