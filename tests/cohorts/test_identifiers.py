@@ -127,6 +127,7 @@ def test_nested_and_private_attributes_are_found(tmp_path):
         ("As in the record 77441 before.", True),
         ("Findings of a quagga are stable.", False),
         ("Clear lungs. Quagga", False),  # begins a sentence
+        ("Quagga is seen.", False),
         ("The number 774412.", False),
     ],
 )
