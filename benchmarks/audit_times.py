@@ -264,7 +264,7 @@ def _written(sizes: dict[str, dict[str, int]], rows: list[dict[str, Any]]) -> tu
         "bootstrap_within_limit": slowest < BOOTSTRAP_LIMIT,
         "rows": rows,
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     return result, slowest
 
 

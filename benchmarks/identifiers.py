@@ -368,7 +368,7 @@ def main() -> None:
     }
     if asked.openi.is_dir():
         content["open_i"] = open_i(asked.openi)
-    asked.json.write_text(json.dumps(content, indent=1) + "\n")
+    asked.json.write_text(json.dumps(content) + "\n")
     json.dump(content, sys.stdout, indent=1)
 
 

@@ -109,7 +109,7 @@ def main() -> None:
                 rows.append({"cohort": target, **walked(command, store)})
                 print(rows[-1], flush=True)
     content = {"studies": asked.studies, "rows": rows}
-    asked.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    asked.out.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
