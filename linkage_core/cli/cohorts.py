@@ -370,7 +370,7 @@ def phantom_build(
         ),
     ] = False,
     keep_models: Annotated[
-        bool, typer.Option("--keep-models", help="Embed and count again with the four encoders as they are.")
+        bool, typer.Option("--keep-models", help="Embed and count again with the four encoders as they are.", **HOW)
     ] = False,
     scale: Annotated[str, typer.Option("--scale", help="full, or small for a trial of seconds.")] = "full",
     store: StoreOption = None,

@@ -54,7 +54,7 @@ any guess about the last against them, so they stand in the entry's manifest and
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-_NEW = re.compile(r"[\w .+=,@~:/\\()-]{1,300}")
+_NEW = re.compile(r"[\w .+=,@~:/\\()'-]{1,300}")
 
 
 def new_name(name: str) -> str:
@@ -67,12 +67,12 @@ def new_name(name: str) -> str:
     Traceback (most recent call last):
     ...
     linkage_core.errors.InputError: '![m](http://host/x)' cannot be the name of a new cohort or model. Use letters, \
-digits, spaces and . _ - + = , @ ~ : / \\ ( ), 300 at most.
+digits, spaces and . _ - + = , @ ~ : / \\ ( ) ', 300 at most.
     """
     if _NEW.fullmatch(name) is None or not name.isprintable():
         raise InputError(
             f"{name!r} cannot be the name of a new cohort or model.",
-            "Use letters, digits, spaces and . _ - + = , @ ~ : / \\ ( ), 300 at most.",
+            "Use letters, digits, spaces and . _ - + = , @ ~ : / \\ ( ) ', 300 at most.",
         )
     return name
 

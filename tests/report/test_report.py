@@ -23,6 +23,7 @@ from helpers.toy import fill, toy_cohort, two_each
 from linkage_core import sentences
 from linkage_core.audit import study as audit
 from linkage_core.cohorts.base import LABELS
+from linkage_core.embed import embedding
 from linkage_core.errors import InputError, LinkageError, StoreError
 from linkage_core.lab import frontier
 from linkage_core.release.table import KINDS
@@ -348,7 +349,8 @@ def test_a_bound_is_never_rounded_down() -> None:
 HOSTILE = "<script>alert('x')</script>\"&<img src=x onerror=alert(1)>"
 
 
-def test_whatever_things_are_called_is_text(tmp_path: Path) -> None:
+def test_whatever_things_are_called_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "new_name", str)  # a store that was made elsewhere may have such names
     store = Store(tmp_path)
     records = two_each("zqx", 40, sex=HOSTILE, view="</td><iframe>")
     records["report"] = [f"{HOSTILE} {i}" for i in range(len(records))]
