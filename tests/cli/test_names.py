@@ -146,7 +146,7 @@ def test_progress_with_a_name_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_new_cohorts_and_models_may_be_called() -> None:
-    for name in ("clip", "hf:ORG/our-model", "hf:./models/CLIP (v2)", "Röntgen 胸部", "St Mary's", "a+b=c,d@e~f", "C:\\x"):
+    for name in ("clip", "hf:ORG/our-model", "hf:./models/CLIP (v2)", "Röntgen 胸部", "St Mary's", "a+b=c@d", "C:\\x"):
         assert new_name(name) == name
     bad = [name for name in NAMES if not re.fullmatch(r"[\w .+=,@~:/\\()'-]+", name)]
     assert len(bad) > 200
