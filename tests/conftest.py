@@ -18,7 +18,8 @@ import pytest
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | dict(os.environ))
 
 # folders that tests read are noted for themselves alone, by them and by all that they start
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="linkage-state-")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the processes of one run share it, as they share stores
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="linkage-state-")
 
 from helpers.shared import Built, copy_of
 from helpers.toy import toy_entry

@@ -228,8 +228,13 @@ def curve_headline(asked: Asked) -> None:
 
 def ceiling_line(asked: Asked) -> None:
     """What nobody passes at this N by the reports' text alone, and what the findings alone would allow."""
-    if asked.same or asked.largest is None or not asked.k <= asked.pool_size <= asked.largest:
-        return  # decoys of the same findings are another game
+    if asked.largest is None or not asked.k <= asked.pool_size <= asked.largest:
+        return
+    if asked.same:  # another game
+        st.html(
+            '<p class="mi-small le-ceiling">What nobody passes by the reports alone: with decoys of any patient.</p>'
+        )
+        return
     said, out_of = list[str](), asked.out_of
     text, findings = (kept.ceiling(asked.cohort, asked.model, knows) for knows in (ceilings.TEXT, ceilings.FINDINGS))
     if not isinstance(text, str):
@@ -238,7 +243,7 @@ def ceiling_line(asked: Asked) -> None:
         said.append(ceilings.text_says(rate, text.shared, out_of, k=asked.k, vectors=vectors))
     of_findings = None if isinstance(findings, str) else findings.mean(asked.pool_size, asked.k)
     said.append(ceilings.findings_say(of_findings, out_of, k=asked.k))
-    st.html(f'<p class="mi-small">{escape(" ".join(said))}</p>')
+    st.html(f'<p class="mi-small le-ceiling">{escape(" ".join(said))}</p>')
 
 
 def with_chosen(grid: pd.DataFrame, asked: Asked) -> pd.DataFrame:

@@ -260,10 +260,10 @@ def test_wheel_zooms_about_the_pointer_and_a_shifted_drag_moves(open_page: Open)
     scrolled = "document.querySelector('[data-testid=stMain]').scrollTop"
     page.locator(".box canvas").hover()
     page.mouse.wheel(0, 120)
-    page.wait_for_function(f"{scrolled} > 0")  # the wheel belongs to the page until the picture has the focus
+    page.wait_for_function(f"() => {scrolled} > 0")  # the wheel belongs to the page until the picture has the focus
     assert window_label(page) == "Contrast 100% · Brightness 50%"
     page.mouse.wheel(0, -120)
-    page.wait_for_function(f"{scrolled} === 0")
+    page.wait_for_function(f"() => {scrolled} === 0")
     page.locator(".box canvas").focus()
     box = page.locator(".box canvas").bounding_box()
     spot = (box["x"] + box["width"] * 8.5 / 32, box["y"] + box["height"] * 20.5 / 32)
@@ -497,7 +497,7 @@ def test_a_link_shows_the_picture_as_it_was_looked_at_and_history_keeps_out_of_i
     page.locator(".box canvas").focus()
     page.keyboard.press("i")
     label, seen = window_label(page), pixels(page)
-    page.wait_for_function("location.search.includes('view=')")
+    page.wait_for_function("() => location.search.includes('view=')")
     page.wait_for_timeout(1000)  # what the server writes afterwards must be the same
     drawn(page)
     assert page.evaluate("history.length") == length

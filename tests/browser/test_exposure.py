@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -155,11 +156,11 @@ def test_the_files_say_what_the_page_says(page_at, tmp_path: Path):
         files[label] = tmp_path / download.value.suggested_filename
         download.value.save_as(files[label])
         page.keyboard.press("Escape")
-    lines = files["Table (CSV)"].read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("synthetic,record_id,")
+    table = pd.read_csv(files["Table (CSV)"])
+    assert list(table)[:2] == ["synthetic", "record_id"]
     n = int(re.search(r"of ([\d,]+) images", answer(page))[1].replace(",", ""))
-    assert len(lines) == n + 1
-    assert lines[1].split(",")[1] == record(page)
+    assert len(table) == n
+    assert table["record_id"][0] == record(page)
     drawn = ET.parse(files["Picture (SVG)"]).getroot()
     said = " ".join("".join(node.itertext()) for node in drawn.iter("{http://www.w3.org/2000/svg}text"))
     for word in ("synthetic cohort", "N = 100", f"n = {n:,} images", "guessing", "log scale"):
