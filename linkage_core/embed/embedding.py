@@ -166,7 +166,7 @@ def import_arrays(
     They become features under identity heads. Rows of one study must carry the same text vector. A zero vector, NaN,
     another length or another dimension is an InputError that names the row.
     """
-    whose.refuse_name(folder_name(cohort.name), synthetic=cohort.synthetic)
+    path = _place(cohort, model, store)
     records = cohort.records
     for name, array in (("image", images), ("text", texts)):
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
@@ -205,7 +205,6 @@ def import_arrays(
     records = with_report_columns(records)
     # without text, or where equal texts come with unequal vectors, the vector itself says which reports are identical
     records["report_key"] = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in np.ascontiguousarray(texts)]
-    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(model))
     recipe = _digest([fingerprint(records), hashlib.sha256(images.tobytes() + texts.tobytes()).hexdigest()])
     with files.writing(path):
         shards = []
@@ -379,6 +378,15 @@ class _Source:
         return [name for tower in ("text", "image") for name in _cut(self.recipe, tower, self.rows(tower))]
 
 
+def _place(cohort: Cohort, model: str, store: Store) -> Path:
+    """Where the entry of a new or known name goes. Whoever writes it has named the folder of its images here."""
+    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(model))
+    whose.refuse_name(path.parent.name, synthetic=cohort.synthetic)
+    if cohort.root:
+        confirmed.confirm(cohort.root)
+    return path
+
+
 def _source(cohort: Cohort, encoder: Encoder, store: Store, dtype: str) -> _Source:
     if dtype not in ("float32", "float16"):
         raise InputError(f"dtype is {dtype!r}.", "It is float32 or float16.")
@@ -388,10 +396,7 @@ def _source(cohort: Cohort, encoder: Encoder, store: Store, dtype: str) -> _Sour
             f"Cohort {cohort.name} has no image with a report.",
             f"{len(cohort.rejects)} rows were rejected: see `linkage cohort {cohort.kind} ...`.",
         )
-    path = store.root / folder_name(new_name(cohort.name)) / folder_name(new_name(encoder.name))
-    whose.refuse_name(path.parent.name, synthetic=cohort.synthetic)
-    if cohort.root:
-        confirmed.confirm(cohort.root)
+    path = _place(cohort, encoder.name, store)
     described = encoder.describe()
     recipe = _digest({"cohort": fingerprint(records), "model": described, "dtype": dtype})
     return _Source(path, recipe, dict(described), records)
