@@ -19,8 +19,13 @@ STEPS = (10, 30, 100, 142)
 
 
 @pytest.fixture(scope="module")
-def address(serve: Callable[..., Server], built: Built) -> str:
-    return serve(built(examples_store.build)).url
+def drawn_server(serve: Callable[..., Server], built: Built) -> Server:
+    return serve(built(examples_store.build))
+
+
+@pytest.fixture(scope="module")
+def address(drawn_server: Server) -> str:
+    return drawn_server.url
 
 
 class Frames:
@@ -42,7 +47,8 @@ Open = Callable[..., tuple[Page, Frames]]
 
 
 @pytest.fixture
-def open_page(browser: Browser, address: str) -> Iterator[Open]:
+def open_page(browser: Browser, address: str, drawn_server: Server) -> Iterator[Open]:
+    """open_page("shown=12"): a page of somebody who has the token."""
     opened = []
 
     def open_page(query: str = "") -> tuple[Page, Frames]:
@@ -50,6 +56,7 @@ def open_page(browser: Browser, address: str) -> Iterator[Open]:
         opened.append(page)
         page.set_default_timeout(60_000)
         frames = Frames(page)
+        page.context.add_cookies([{**drawn_server.cookie, "url": address}])
         page.goto(f"{address}/examples?{query}")
         page.locator(".list .cards").first.wait_for()
         page.locator(".strip button").first.wait_for()
