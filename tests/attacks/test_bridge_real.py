@@ -13,7 +13,7 @@ from linkage_core.encoders.packaged import PACKAGED
 from linkage_core.store.entry import Entry, Store
 
 study = script("bridge")
-pytestmark = pytest.mark.soak  # 159 radiographs through both towers; tests/attacks/test_bridge.py has the attacker itself
+pytestmark = pytest.mark.soak  # 159 radiographs through both towers; test_bridge.py has the attacker itself
 
 
 @pytest.fixture(scope="module")
