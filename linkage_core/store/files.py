@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import importlib.metadata
@@ -11,6 +12,7 @@ import logging
 import os
 import secrets
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -35,6 +37,8 @@ WAIT = 3600.0
 """Seconds that finished work waits for another run."""
 _PAUSE = 0.1
 _log = logging.getLogger(__name__)
+_MOST_IDS = 1 << 26
+"""Bytes of the ids of one file; a shard has 1,024 of them."""
 _NOTE = b"linkage"
 """Of a Parquet file's metadata: a note of ours."""
 
@@ -72,8 +76,11 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], note: dict[str, An
 
 
 def tensor_bytes(tensors: dict[str, np.ndarray], note: dict[str, Any]) -> bytes:
-    """What `write_tensors` writes."""
+    """What `write_tensors` writes. A list of `ids` is packed: of a shard's bytes it would be every seventh."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    if isinstance(note.get("ids"), list):
+        packed = zlib.compress(json.dumps(note["ids"]).encode(), 9)
+        note = {**note, "ids": base64.b85encode(packed).decode()}
     return safetensors.numpy.save(arrays, metadata={"note": json.dumps(note, sort_keys=True)})
 
 
@@ -81,7 +88,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(tensors by name, note) of a safetensors file, memory-mapped while it is read."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            note = json.loads((file.metadata() or {}).get("note", "{}"))
+            note = _note((file.metadata() or {}).get("note", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise StoreError(f"{path} is no whole safetensors file ({error}).", "Delete it and make it again.") from error
@@ -91,10 +98,9 @@ def read_note(path: Path) -> dict[str, Any]:
     """The note of a safetensors file, without its tensors."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            note = json.loads((file.metadata() or {}).get("note", "{}"))
+            return _note((file.metadata() or {}).get("note", "{}"))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise StoreError(f"{path} is no whole safetensors file ({error}).", "Delete it and make it again.") from error
-    return note if isinstance(note, dict) else {}
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -132,8 +138,20 @@ def note_of_tensors(content: bytes) -> dict[str, Any]:
 
 
 def _note(text: str | bytes) -> dict[str, Any]:
+    """A note as it was given; ids packed, or as a list in files made before. ValueError for what is none."""
     said = json.loads(text)
-    return said if isinstance(said, dict) else {}
+    if not isinstance(said, dict):
+        return {}
+    if isinstance(said.get("ids"), str):
+        unpack = zlib.decompressobj()
+        try:
+            ids = unpack.decompress(base64.b85decode(said["ids"]), _MOST_IDS)
+        except zlib.error as error:
+            raise ValueError(f"its ids are not whole: {error}") from error
+        if not unpack.eof:
+            raise ValueError("its ids are not whole, or too many")
+        said["ids"] = json.loads(ids)
+    return said
 
 
 def read_table(path: Path, content: bytes | None = None) -> pd.DataFrame:

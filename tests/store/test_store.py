@@ -1,12 +1,15 @@
 """The store: whole or not at all, and never used when altered."""
 
+import base64
 import json
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.numpy
 
 from helpers.toy import toy_entry
 from linkage_core.audit import study
@@ -285,3 +288,27 @@ def test_a_store_that_is_only_readable_still_answers(entry: Entry, monkeypatch: 
     monkeypatch.setattr(files, "_replace", denied)
     assert study.study(entry).largest_pool > 10
     assert not (entry.path / "ranks").exists()
+
+
+def test_ids_of_a_shard_are_packed_and_those_of_before_are_read(tmp_path: Path) -> None:
+    ids = [f"A-{i}-1-PA" for i in range(1024)] + ["\n", "é", '"']
+    arrays = {"features": np.zeros((2, 3), np.float32)}
+    files.write_tensors(tmp_path / "now", arrays, {"ids": ids, "recipe": "r"})
+    assert files.read_tensors(tmp_path / "now")[1] == files.read_note(tmp_path / "now") == {"ids": ids, "recipe": "r"}
+    assert files.note_of_tensors((tmp_path / "now").read_bytes())["ids"] == ids
+    before = safetensors.numpy.save(arrays, metadata={"note": json.dumps({"ids": ids})})
+    (tmp_path / "before").write_bytes(before)
+    assert files.read_note(tmp_path / "before") == {"ids": ids}
+    assert (tmp_path / "now").stat().st_size < len(before) / 3
+
+
+@pytest.mark.parametrize("ids", ["x", "é", base64.b85encode(zlib.compress(b"[]")[:-1]).decode(), "bomb"])
+def test_ids_that_are_none_are_a_damaged_file(ids: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if ids == "bomb":
+        monkeypatch.setattr(files, "_MOST_IDS", 1 << 16)
+        ids = base64.b85encode(zlib.compress(json.dumps(["a" * (1 << 17)]).encode())).decode()
+    content = safetensors.numpy.save({"a": np.zeros(1)}, metadata={"note": json.dumps({"ids": ids})})
+    (tmp_path / "file").write_bytes(content)
+    for read in (files.read_note, files.read_tensors):
+        with pytest.raises(StoreError, match="no whole safetensors file"):
+            read(tmp_path / "file")
