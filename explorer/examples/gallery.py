@@ -170,7 +170,7 @@ def report_text(entry: Entry, study_id: str, report_key: str, *, shown: bool = T
     if shown:
         access.shown("report", entry.cohort, [str(study_id)])
     # a text that changed since is not shown; with imported vectors the key is the vector's and says nothing of the text
-    key = "" if entry.manifest["model"].get("family") == "imported" else report_key
+    key = "" if entry.imported else report_key
     return _source(str(entry.path), entry.fingerprint, entry).read_report(study_id, key)
 
 

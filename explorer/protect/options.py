@@ -51,7 +51,11 @@ def commands(entry: Entry) -> str:
         lines.append("linkage phantom build --splits finetune")
     if entry.cohort == public:
         return f"linkage lab {target}"
-    if entry.model not in entry.store.models(public):
+    if entry.imported:  # nobody here can embed anything with that model
+        own = "--image IMAGES.npy --text TEXTS.npy --records RECORDS.csv"
+        lines.append(f"linkage import PUBLIC/{entry.model} {own}")
+        public = "PUBLIC"
+    elif entry.model not in entry.store.models(public):
         lines.append(f"linkage embed {public} --model {shlex.quote(str(entry.manifest['model']['name']))}")
     return "\n".join([*lines, f"linkage lab {target} --public {public}"])
 

@@ -219,7 +219,7 @@ def of_cohort(
 
 def by_vectors(entry: Entry) -> bool:
     """Whether reports are known by their vectors alone: they came without the text that they were made of."""
-    return bool(entry.manifest["model"].get("family") == "imported")
+    return entry.imported
 
 
 def text_says(rate: float, shared: float, out_of: int, *, k: int = 1, vectors: bool = False) -> str:

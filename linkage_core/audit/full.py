@@ -317,7 +317,7 @@ def report_texts(entry: Entry, records: pd.DataFrame) -> dict[str, str]:
     """
     source = source_for(entry.manifest["cohort"], entry.stored_reports() or None)
     # with imported vectors the key is the vector's and says nothing of the text
-    imported = entry.manifest["model"].get("family") == "imported"
+    imported = entry.imported
     studies = records.drop_duplicates("study_id")
     found = (
         (study, source.read_report(study, "" if imported else key))

@@ -251,6 +251,11 @@ class Entry:
         whole = self.default_split == "all"
         return HELDOUT if whole and (self.records()["split"] == HELDOUT).any() else self.default_split
 
+    @property
+    def imported(self) -> bool:
+        """Whether it is made of somebody's vectors: of no model that could embed anything else here."""
+        return bool(self.manifest["model"].get("family") == "imported")
+
     @cached_property
     def labelled(self) -> bool:
         """Whether any record has any of the 14 labels."""

@@ -6,6 +6,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -277,12 +278,11 @@ def test_rubbish_falls_back(page):
         assert name not in app.query_params
 
 
-def test_without_a_table_there_is_a_card_with_the_command(page):
+def test_without_a_table_there_is_a_card_with_the_command(page, root):
     app = page(cohort="clinic")
     assert not app.exception
     assert "Nothing is compared here yet" in words(app)
-    command = f"linkage embed phantom-site-b --model {lab_store.MODEL}\nlinkage lab clinic/{lab_store.MODEL} "
-    assert [code.value for code in app.code] == [f"{command}--public phantom-site-b"], "site B is not here yet"
+    assert [code.value for code in app.code] == [options.commands(Store(root).open("clinic", lab_store.MODEL))]
     assert app.button("fill frontier quick").label.startswith("Fill this page (quick, about ")
     assert last_line(app).startswith("Cannot tell:")
 
@@ -301,3 +301,19 @@ def test_the_filed_table_is_the_core_s(entry):
     lines = downloads.csv(frontier.filed(rows)).decode().splitlines()
     assert len(lines) == len(rows) + 1
     assert re.match(r'.*"lift",.*"certified_lift"', lines[0])
+
+
+def test_what_would_fill_the_page_can_be_done_with_this_model(root: Path) -> None:
+    """Vectors that were imported have no model here that could embed another cohort."""
+    own = Store(root).open("clinic", lab_store.MODEL)
+    target, given = f"clinic/{lab_store.MODEL}", "--image IMAGES.npy --text TEXTS.npy --records RECORDS.csv"
+    assert own.imported
+    assert options.commands(own).splitlines() == [
+        f"linkage import PUBLIC/{lab_store.MODEL} {given}",
+        f"linkage lab {target} --public PUBLIC",
+    ]
+    embedded = replace(own, manifest={**own.manifest, "model": {"family": "clip", "name": lab_store.MODEL}})
+    assert options.commands(embedded).splitlines() == [
+        f"linkage embed phantom-site-b --model {lab_store.MODEL}",
+        f"linkage lab {target} --public phantom-site-b",
+    ], "site B is not here yet"
