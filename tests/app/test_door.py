@@ -12,13 +12,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import streamlit as st
 
 from explorer import serve
-from explorer.examples import gallery
+from explorer.examples import gallery, lists
 from explorer.frame import access, frame, kept, visitor
 from explorer.frame.door import MARK, Door, Keys, origin_of
 from explorer.frame.page import without_places
@@ -383,6 +384,20 @@ def test_where_it_cannot_be_noted_nothing_is_shown(
     assert not app.get("bidi_component") or "our-hospital-0" not in words(app)
 
 
+def test_a_disk_that_was_full_spoils_its_own_line_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write = tmp_path / "access.log", os.write
+    noted = {"who": "a", "what": "image", "cohort": "c"}
+    access.append(file, **noted, names=["1"])
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda handle, data: write(handle, data[:20]))
+        with pytest.raises(StoreError, match="the disk is full"):
+            access.append(file, **noted, names=["2"])
+    access.append(file, **noted, names=["3"])
+    lines = file.read_text().splitlines()
+    assert [json.loads(lines[at])["record"] for at in (0, 2)] == ["1", "3"]
+    assert len(lines) == 3
+
+
 def _write(file: Path, writer: int, written: Any) -> None:
     for i in range(10**6):
         access.append(file, who=f"writer {writer}", what="image", cohort="c" * 200, names=[f"{writer}-{i}"])
@@ -415,3 +430,6 @@ def test_no_page_says_where_a_file_lies_on_this_machine(store_root: Path, monkey
     assert str(store_root) not in payload.decode(errors="replace")
     said = f"{store_root}/our-hospital/m/lab/linkage.parquet was altered; /data/ward 7/films/MUELLER.png is not a file."
     assert without_places(said) == "our-hospital/m/lab/linkage.parquet was altered; MUELLER.png is not a file."
+    side = lists.Side("A head", "after", None, problem=StoreError(said, f"Restore {store_root}/our-hospital/m."))
+    told = lists.view_of(SimpleNamespace(n_shown=5), entry.records().iloc[0], side)
+    assert str(store_root) not in told.what + told.remedy
