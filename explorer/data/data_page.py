@@ -98,10 +98,11 @@ def runs() -> None:
     found = jobs.listed()
     if not found:
         st.rerun()
-    for i, job in enumerate(found):
+    for job in found:
+        key = f"run {id(job)}"  # not by its place: another run may have that when the click comes
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.progress(job.share, text=f"{job.title}: {job.words()}")
-            st.button("Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key=f"run {i}")
+            st.progress(job.share, text=verbatim(f"{job.title}: {job.words()}"))
+            st.button("Cancel", icon=":material/stop:", on_click=job.cancel, disabled=job.stopping, key=key)
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -41,8 +41,10 @@ def append(file: Path, *, who: str, what: str, cohort: str, names: Iterable[str]
     told = {"when": at, "who": who, "what": what, "cohort": cohort}
     lines = "".join(json.dumps({**told, **({"record": name} if name else {})}) + "\n" for name in names).encode()
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
+            if os.fstat(handle).st_size and os.lseek(handle, -1, os.SEEK_END) and os.read(handle, 1) != b"\n":
+                lines = b"\n" + lines  # a disk that was full took a part of the line before
             if os.write(handle, lines) != len(lines):
                 raise OSError("the disk is full")
             os.fsync(handle)

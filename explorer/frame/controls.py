@@ -134,14 +134,22 @@ def tabs(name: str, labels: Mapping[str, str], key: str) -> DeltaGenerator:
     return st.tabs(list(labels.values()), key=key, on_change=take)[names.index(value)]
 
 
-def several(name: str, label: str, options: Mapping[str, str], key: str, help: str | None = None) -> tuple[str, ...]:
-    """Any number of a few choices as pills; the common value holds them with commas between. Returns those chosen."""
+def several(
+    name: str, label: str, options: Mapping[str, str], key: str, help: str | None = None, *, all_first: bool = False
+) -> tuple[str, ...]:
+    """Any number of a few choices as pills; the common value holds them with commas between. Returns those chosen.
+
+    all_first: an empty value stands for all of them, and "none" for none.
+    """
     key = f"{key}:{','.join(options)}"
-    chosen = [each for each in str(get(name)).split(",") if each in options]
+    value = str(get(name))
+    chosen = [each for each in options if each in value.split(",") or (all_first and not value)]
     _show(key, chosen)
 
     def take() -> None:
-        put(name, ",".join(each for each in options if each in st.session_state[key]))
+        some = [each for each in options if each in st.session_state[key]]
+        usual, empty = (list(options), "none") if all_first else ([], "")
+        put(name, "" if some == usual else ",".join(some) or empty)
 
     st.pills(
         label,
@@ -151,6 +159,7 @@ def several(name: str, label: str, options: Mapping[str, str], key: str, help: s
         key=key,
         on_change=take,
         help=linked(help),
+        wrap=all_first or None,
     )
     return tuple(chosen)
 

@@ -18,7 +18,6 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -69,11 +68,8 @@ def _same(given: str, right: str) -> bool:
 
 
 def _cookies(text: str, name: str) -> list[str]:
-    try:
-        found = SimpleCookie(text)
-    except CookieError:
-        return []
-    return [found[name].value] if name in found else []
+    """The values of a cookie. Other programs of this host have cookies in the same header, of any form."""
+    return [value for key, _, value in (one.strip().partition("=") for one in text.split(";")) if key == name]
 
 
 def origin_of(address: str) -> str:

@@ -79,6 +79,8 @@ def run() -> None:
     except LinkageError as error:
         page_parts.problem_card("Nothing can be shown", error.what, error.remedy)
         return
+    if said := state.replaced():
+        st.html(f'<p class="mi-small" role="status">{escape(said)}</p>')
     page.run()
 
 

@@ -313,7 +313,7 @@ def begin(page: str) -> None:
             if value is not None or not text:
                 st.session_state[f"common:{name}"] = value
     link = st.query_params.get("record", "") if get("record") == st.query_params.get("record", "") else ""
-    there = cohorts()
+    there, wanted = cohorts(), (get("cohort"), get("model"))
     if get("cohort") not in there:
         put("cohort", None)
     chosen = get("cohort") or (there[0] if there else None)
@@ -324,11 +324,34 @@ def begin(page: str) -> None:
     if get("model") not in known:
         put("model", None)
     st.session_state["model in use"] = get("model") or (known[-1] if known else None)
+    if chosen:
+        _note_replaced(wanted)
     if chosen and link:
         st.session_state["common:record"] = record_at(chosen, model(), link)
     if get("k") not in K_CHOICES:
         put("k", DEFAULTS["k"])
     put_all({name: get(name) for name in DEFAULTS})
+
+
+def _note_replaced(wanted: tuple[str | None, str | None]) -> None:
+    """Keeps what is to be said where the cohort or the model that was asked for is not there."""
+    said = []
+    if wanted[0] and not get("cohort"):
+        said.append(f"The cohort that was asked for is not here: this is {cohort_label(cohort())}.")
+    if wanted[1] and not get("model"):
+        said.append(f"The model that was asked for is not in this cohort: this is {model_label(model())}.")
+    if said:
+        st.session_state["replaced"] = (_on_screen(), " ".join(said))
+
+
+def replaced() -> str:
+    """What is said while another cohort or model than was asked for is on screen; else nothing."""
+    shown, said = st.session_state.get("replaced", (None, ""))
+    return str(said) if shown == _on_screen() else ""
+
+
+def _on_screen() -> tuple[Any, ...]:
+    return tuple(st.session_state[name] for name in ("page on screen", "cohort in use", "model in use"))
 
 
 def begun() -> bool:

@@ -6,14 +6,13 @@ import datetime
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from html import escape
+from dataclasses import dataclass, fields, replace
 
 import streamlit as st
 
 from explorer.drawing.glossary import linked
-from explorer.drawing.verbatim import verbatim
-from explorer.frame import kept, page, state
+from explorer.frame import access, kept, page, state
+from explorer.frame.controls import several
 from explorer.frame.visitor import still_there
 from explorer.protect import jobs
 from explorer.report.paper import paper
@@ -21,7 +20,7 @@ from linkage_core import sentences
 from linkage_core.audit.study import Study
 from linkage_core.errors import LinkageError
 from linkage_core.progress import Progress
-from linkage_core.report.found import Asked, found
+from linkage_core.report.found import Asked, Found, found
 from linkage_core.report.page import html, twin
 from linkage_core.report.table import SECTIONS, report
 from linkage_core.report.tree import Report
@@ -29,8 +28,8 @@ from linkage_core.report.write import command, file_name
 from linkage_core.store.entry import Entry, Store
 
 PILLS = {row.name: sentences.upper(row.name.replace("-", " ")) for row in SECTIONS.values() if not row.always}
-NONE = "none"
-ALL = ""
+STORE = "STORE"
+"""Stands for the folder of the store in a command on the page and in the report: where it lies is nobody's business."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Choice:
 
     @property
     def command(self) -> str:
-        named = os.environ.get("LINKAGE_STORE", "")
+        named = STORE if os.environ.get("LINKAGE_STORE") else ""
         return command(self.targets, self.asked, f"{file_name(self.cohort)}.html", named)
 
 
@@ -60,6 +59,8 @@ class Made:
     choice: Choice
     report: Report | None = None
     html: str = ""
+    texts: tuple[str, ...] = ()
+    """Studies of which it holds the report's text."""
 
 
 # -- what is chosen --------------------------------------------------------------------------------------------------
@@ -69,8 +70,8 @@ def controls() -> Choice:
     """Models, sections and the two switches. Identifiers and text obey the sidebar's switch."""
     models = state.models()
     labels = {model: state.model_label(model) for model in models}
-    picked = _pills("filed", "Models", labels, f"report models {state.cohort()}")
-    names = _pills("sections", "Sections, besides those always in it", PILLS, "report sections")
+    picked = several("filed", "Models", labels, f"report models {state.cohort()}", all_first=True)
+    names = several("sections", "Sections, besides those always in it", PILLS, "report sections", all_first=True)
     allowed = state.show_text()
     why = (
         "Off for all." if allowed else "Turn on *Show report text* in the sidebar first: this cohort is not synthetic."
@@ -85,30 +86,6 @@ def controls() -> Choice:
         text=bool(text and allowed),
     )
     return Choice(state.cohort(), picked, every, asked)
-
-
-def _pills(name: str, label: str, options: Mapping[str, str], key: str) -> tuple[str, ...]:
-    """Any number of a few as pills, all of them at first; the common value holds them with commas between."""
-    value = str(state.get(name))
-    chosen = [one for one in options if value == ALL or one in value.split(",")]
-    key = f"{key}:{','.join(options)}"
-    if st.session_state.get(key) != chosen:
-        st.session_state[key] = chosen
-
-    def take() -> None:
-        some = [one for one in options if one in st.session_state[key]]
-        state.put(name, ALL if len(some) == len(options) else ",".join(some) or NONE)
-
-    st.pills(
-        label,
-        list(options),
-        selection_mode="multi",
-        format_func=lambda one: verbatim(options[one]),
-        key=key,
-        on_change=take,
-        wrap=True,
-    )
-    return tuple(chosen)
 
 
 # -- making it -------------------------------------------------------------------------------------------------------
@@ -129,7 +106,7 @@ def action(choice: Choice) -> None:
     if not choice.models:
         st.caption("Choose a model.")
     elif job is not None and job.error:
-        st.html(f'<p class="mi-small mi-alert" role="alert">{escape(" ".join(job.error))}</p>')
+        st.html(f'<p class="mi-small mi-alert" role="alert">{page.marked(" ".join(job.error))}</p>')
 
 
 @st.fragment(run_every=0.5)
@@ -164,8 +141,17 @@ def make(made: Made, store: Store, studies: Mapping[str, Study], progress: Progr
     entries = [_opened(store, choice.cohort, model) for model in choice.models]
     asked = replace(choice.asked, command=choice.command)
     seen = found(entries, choice.models, asked, studies=studies, progress=progress)
-    made.report = report(seen, datetime.date.today())
+    made.texts = tuple(seen.texts)
+    made.report = report(_without_places(seen), datetime.date.today())
     made.html = html(made.report)
+
+
+def _without_places(seen: Found) -> Found:
+    """The same, with sentences on what cannot be read as a page says them."""
+    told = {one.name: getattr(seen, one.name) for one in fields(seen)}
+    told = {name: page.without_places(what) for name, what in told.items() if isinstance(what, str)}
+    damaged = {name: page.without_places(what) for name, what in seen.damaged.items()}
+    return replace(seen, **told, damaged=damaged)
 
 
 def _opened(store: Store, cohort: str, model: str) -> Entry | LinkageError:
@@ -189,7 +175,10 @@ def shown() -> Made | None:
     if made is None or made.report is None or made.choice.cohort != state.cohort():
         return None
     told = made.choice.asked.identifiers or made.choice.asked.text
-    return None if told and not state.show_text() else made
+    if told and not state.show_text():
+        return None
+    access.shown("report", made.choice.cohort, made.texts)
+    return made
 
 
 def files(made: Made | None, choice: Choice) -> None:
@@ -213,7 +202,8 @@ def files(made: Made | None, choice: Choice) -> None:
             )
     if made is not None and made.choice != choice:
         st.caption("Made with other choices: make it again.")
-    st.caption("The same from a terminal:")
+    where = f" ({STORE}: the folder of the store)" if STORE in choice.command else ""
+    st.caption(f"The same from a terminal{where}:")
     st.code(choice.command, language=None, wrap_lines=True)
 
 

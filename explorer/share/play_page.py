@@ -80,7 +80,7 @@ def begin() -> Game:
             examples = kept.examples(cohort, model, held_out=True)
             notes.append(f"Mitigated: {_mitigation()}. Only patients who had no part in it.")
         except LinkageError as error:
-            notes.append(f"No round under a mitigation: {error.what} {error.remedy}")
+            notes.append(page.without_places(f"No round under a mitigation: {error.what} {error.remedy}"))
     played = _round(cohort, model, int(state.get("reports")), int(state.get("round")), same, mitigated is not None)
     if why := play.smaller(played, ROUND, same):
         notes.insert(0, why)

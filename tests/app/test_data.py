@@ -294,3 +294,12 @@ def test_removing_takes_the_entry_alone_and_never_what_came_with_the_project(tmp
 
 def test_roots_travel_as_json(films):
     assert json.loads(allowed.handed_over([films])) == [str(films.resolve())]
+
+
+def test_the_button_of_a_run_stays_its_own_when_another_one_ends(data, monkeypatch):
+    first, second = jobs.Job("one", "training"), jobs.Job("two", "attackers")
+    seen = []
+    for found in ([first, second], [second]):
+        monkeypatch.setattr(jobs, "listed", lambda found=found: found)
+        seen.append([one.key for one in data().button if one.label == "Cancel"])
+    assert seen[1] == seen[0][1:]

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.drawing.verbatim import verbatim
 from explorer.frame import frame, state
 from helpers import fixture_store
-from linkage_core.store.entry import Store
+from linkage_core.store.entry import Store, folder_name
 from linkage_core.store.files import write_manifest
 
 from .conftest import ROOT, blocks, buttons, go_to, words
@@ -101,6 +101,21 @@ def test_towers_that_never_met_are_said_not_to_show_a_risk(open_page, store, ent
     said = words(open_page(store=store.root))
     assert "Not a risk" in said
     assert "linkage attack toy/m --release raw-images" in said
+
+
+def test_a_cohort_or_model_that_is_not_there_is_replaced_in_words(open_page):
+    model = "The model that was asked for is not in this cohort: this is Radiology."
+    app = open_page(cohort="phantom", model="m0")
+    assert model in words(app)
+    assert model in words(app.run()), "the address says by now what is shown"
+    assert "asked for" not in words(go_to(app, "risk"))
+    assert "The cohort that was asked for is not here: this is Phantom, site A." in words(open_page(cohort="elsewhere"))
+    app = open_page(cohort="our-hospital", model=folder_name("hf:ORG/our-model"))
+    assert "asked for" not in words(open_page()) + words(app)
+    app.sidebar.selectbox[0].set_value("phantom").run()
+    assert model in words(app)
+    buttons(app, "start model").set_value("phantom-general").run()
+    assert "asked for" not in words(app)
 
 
 def test_parameters_are_parsed_strictly():

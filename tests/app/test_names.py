@@ -21,6 +21,8 @@ from helpers.shared import Built
 from linkage_core.store.entry import Store
 from linkage_core.visible import visible
 
+from .conftest import words
+
 PLAIN = {
     *("id", "user_key", "key", "form_id", "active_script_hash", "element_hash"),  # never drawn
     *("options", "value", "default", "placeholder", "raw_value", "set_value"),  # of select boxes and inputs: text
@@ -150,11 +152,12 @@ def test_a_note_of_a_head_and_a_running_title_are_no_markup(
     from explorer.protect import jobs, one_head
 
     monkeypatch.setattr(one_head, "delta_note", lambda at: " ".join(NAMES))
-    monkeypatch.setattr(jobs, "running", lambda: jobs.Job("another", " ".join(NAMES)))
+    monkeypatch.setattr(jobs, "listed", lambda: [jobs.Job("another", " ".join(NAMES))])
     for page in ("mitigation", "data"):
         app = open_page(page, store=ward, cohort="ward")
         assert not app.exception, app.exception
         assert faults(app) == []
+        assert ELSEWHERE in words(app) + "".join(one.proto.text for one in app.get("progress")), "it is said"
 
 
 def test_a_folder_that_is_called_so_is_no_markup(ward: Path, tmp_path: Path, open_page: Callable[..., AppTest]) -> None:

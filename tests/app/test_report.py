@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
 import pytest
 
+from explorer.frame import access
 from explorer.protect import jobs
 from explorer.report import report_page
 from helpers import fixture_store
 from linkage_core.audit.study import study
+from linkage_core.report.page import twin
 from linkage_core.store.entry import Store
 
 from .conftest import go_to, headline, words
@@ -82,7 +85,8 @@ def test_no_model_is_no_report(report):
     assert any("Choose a model" in caption.value for caption in app.caption)
 
 
-def test_identifiers_and_text_of_a_real_cohort_obey_the_switch(report):
+def test_identifiers_and_text_of_a_real_cohort_obey_the_switch(report, tmp_path, monkeypatch):
+    monkeypatch.setenv(access.FILE, str(tmp_path / "access.log"))
     app = report(cohort="our-hospital")
     switches = list(app.main.toggle)
     assert [one.label for one in switches] == ["Include identifiers", "Include report text"]
@@ -95,6 +99,10 @@ def test_identifiers_and_text_of_a_real_cohort_obey_the_switch(report):
     assert "our-hospital-p" in made.html
     assert any(text in made.html for text in fixture_store.FINDINGS)
     assert headline(app) == made.report.headline
+    noted = [json.loads(line) for line in (tmp_path / "access.log").read_text().splitlines()]
+    read = [line["record"] for line in noted if line["what"] == "report"]
+    assert read
+    assert all(study in made.html for study in read), "whoever read a text here is in the access log"
     app.sidebar.toggle[0].set_value(False).run()
     assert headline(app) == PLACEHOLDER
     assert "--include" not in command(app)
@@ -119,7 +127,18 @@ def test_a_run_that_fails_says_why(open_page, store_root, tmp_path):
     job = make(app)
     assert job.error is not None
     assert "records.parquet" in words(app)
+    assert str(tmp_path) not in words(app)
     assert headline(app) == PLACEHOLDER
+
+
+def test_neither_the_page_nor_the_report_says_where_the_store_lies(open_page, store_root, tmp_path):
+    store = shutil.copytree(store_root, tmp_path / "store")
+    (store / "our-hospital" / "phantom-radiology" / "records.parquet").write_bytes(b"cut")
+    app = go_to(open_page(store=store, cohort="our-hospital"), "report")
+    make(app)
+    made = app.session_state["report made"]
+    assert "our-hospital/phantom-radiology/records.parquet was altered" in made.html
+    assert str(tmp_path) not in made.html + twin(made.report) + command(app)
 
 
 def test_a_report_waits_for_no_other_run_and_holds_up_none():

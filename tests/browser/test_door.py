@@ -86,8 +86,7 @@ def test_a_session_without_the_token_is_told_nothing_of_a_real_cohort(guarded: S
         (name,) = set(re.findall(rb"\$\$ID-[0-9a-f]+-text switch our-hospital", told.data))
         switch = {name.decode(): True}
         assert b"Unlike study" not in told.data
-        shown = known.run("examples", "cohort=our-hospital&N=20", switch)
-        assert b"Unlike study" in shown.data or b"No report text" in shown.data or b"words" in shown.data
+        assert b"Unlike study" in known.run("examples", "cohort=our-hospital&N=20", switch).data
     with Session(guarded.port) as stranger:
         for page in PAGES:
             told = stranger.run(page, "cohort=our-hospital&N=20", switch)
@@ -124,10 +123,8 @@ def test_nobody_frames_the_app(guarded: Server, elsewhere, page_at) -> None:
     page = page_at("/", at=guarded).page
     page.goto(f"http://127.0.0.1:{port}/frame.html")
     page.wait_for_function("window.loaded")
-    time.sleep(1)  # the app would say where it stands
+    assert page.frames[1].url.startswith("chrome-error:"), "so that nothing in it ever says where it stands"
     assert page.evaluate("window.said") == []
-    inside = page.frames[1]
-    assert inside.url.startswith(("chrome-error:", "about:")) or inside.locator("[data-testid=stApp]").count() == 0
 
 
 def test_the_printed_address_opens_real_cohorts_and_leaves_the_address_bar(guarded: Server, page_at) -> None:
