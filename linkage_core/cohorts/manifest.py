@@ -31,6 +31,9 @@ MAX_ROWS = 10_000_000
 _PART_ROWS = 50_000
 _LONGEST_CELL = 1 << 24
 """Letters that a cell may have: beyond that a quote was never closed. Which reports are too long, cohorts say."""
+_LONGEST_ROW = 1 << 25
+"""Letters of a row, and _MOST_COLUMNS cells of a header: a few bytes unpack to as many commas as fill all memory."""
+_MOST_COLUMNS = 1 << 17
 _COMPARED = 200
 """Columns that are looked at for a name that was meant: of a table with more, the first."""
 _PIECE = 1 << 20
@@ -125,6 +128,10 @@ class _Choice:
 
     def __call__(self, header: Sequence[str]) -> tuple[list[str], list[int]]:
         """(names, positions) of the columns to read."""
+        if len(header) > _MOST_COLUMNS:
+            raise InputError(
+                f"{self._path} has {len(header):,} columns.", f"At most {_MOST_COLUMNS:,} are read: check what it is."
+            )
         columns = [str(column).strip() for column in header]
         if not self._wanted:
             for column, times in Counter(columns).items():
@@ -209,13 +216,42 @@ class _Checked(io.BufferedIOBase):
         return data
 
 
+class _Rows:
+    """The rows of a text, none of them longer than _LONGEST_ROW."""
+
+    def __init__(self, text: io.TextIOWrapper, path: Path) -> None:
+        self._text, self._path, self._letters = text, path, 0
+        self._reader = csv.reader(iter(self._line, ""), strict=True)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        self._letters = 0
+        return next(self._reader)
+
+    @property
+    def line_num(self) -> int:
+        return self._reader.line_num
+
+    def _line(self) -> str:
+        line = self._text.readline(_LONGEST_ROW + 1)
+        self._letters += len(line)
+        if self._letters > _LONGEST_ROW:
+            raise InputError(
+                f"{self._path}, line {self.line_num + 1}: a row of more than {_LONGEST_ROW:,} letters.",
+                "Look for a quote that is never closed, or check what this file is.",
+            )
+        return line
+
+
 def _csv(path: Path, begin: bytes, choose: _Choice) -> pd.DataFrame:
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path} is UTF-16.", _UTF8)
     with _opened(path) as file:
         checked: Any = _Checked(file, path)
         csv.field_size_limit(_LONGEST_CELL)
-        rows = csv.reader(io.TextIOWrapper(checked, "utf-8-sig", newline=""), strict=True)
+        rows = _Rows(io.TextIOWrapper(checked, "utf-8-sig", newline=""), path)
         try:
             return _rows(path, rows, choose)
         except UnicodeDecodeError as error:
@@ -227,7 +263,7 @@ def _csv(path: Path, begin: bytes, choose: _Choice) -> pd.DataFrame:
             ) from error
 
 
-def _rows(path: Path, rows: Any, choose: _Choice) -> pd.DataFrame:
+def _rows(path: Path, rows: _Rows, choose: _Choice) -> pd.DataFrame:
     header = next(rows, None)
     if header is None or not any(cell.strip() for cell in header):
         raise InputError(f"{path} has no header.", "Its first line names the columns.")
@@ -294,7 +330,7 @@ def _rows(path: Path, rows: Any, choose: _Choice) -> pd.DataFrame:
     return _framed(names, columns)
 
 
-def _one_more(row: list[str], header: list[str], rows: Any) -> bool:
+def _one_more(row: list[str], header: list[str], rows: _Rows) -> bool:
     """Whether this row and the next few have one cell more than the header: then no comma in a text is the cause."""
     return all(len(one) == len(header) + 1 for one in [row, *(one for one in islice(rows, 3) if one)])
 

@@ -347,12 +347,14 @@ def _report_files(folder: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
     """(study, text) of every wanted report: from the archive, or else from a tree of text files."""
     archive = folder / f"{REPORTS}.zip"
     if archive.is_file():
+        left = bounded.unpacked_size(archive.stat().st_size)
         try:
             with zipfile.ZipFile(archive) as members:
                 for member in members.infolist():
                     named = _REPORT_NAME.fullmatch(member.filename)
                     if named and named[1] in wanted and member.file_size <= MAX_REPORT_BYTES:
-                        content = bounded.member_bytes(members, member, MAX_REPORT_BYTES)
+                        content = bounded.member_bytes(members, member, min(MAX_REPORT_BYTES, left))
+                        left -= len(content)
                         yield named[1], content.decode("utf-8", "replace")
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} cannot be read: {error}.", "Download it again.") from error

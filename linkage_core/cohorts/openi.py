@@ -197,11 +197,11 @@ def _reports(root: Path) -> Iterator[tuple[str, bytes]]:
 
 def _unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
     """Regular *.xml members, read one by one in memory; links, devices and paths in names never matter."""
-    count = 0
+    count, most = 0, min(MAX_ARCHIVE_BYTES, bounded.unpacked_size(path.stat().st_size))
     try:
         with bounded.regular(path) as packed, tarfile.open(fileobj=cast(Any, _Pieces(packed)), mode="r:") as archive:
             for member in archive:
-                if member.offset_data + member.size > MAX_ARCHIVE_BYTES or count >= MAX_REPORTS:
+                if member.offset_data + member.size > most or count >= MAX_REPORTS:
                     raise InputError(f"{path} is far larger than the collection.", "Download it again.")
                 if not member.isreg() or not member.name.lower().endswith(".xml"):
                     continue

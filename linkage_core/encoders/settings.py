@@ -51,6 +51,11 @@ def _switch(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
 
+def _attention(value: Any) -> bool:
+    """What the library computes itself; any other name is that of a package, or of a kernel that it would fetch."""
+    return value in (None, "eager", "sdpa")
+
+
 def _sides(value: Any) -> bool:
     """A side, two, or several by name."""
     side = _count(1 << 13)
@@ -73,6 +78,7 @@ TOWER: dict[str, Check] = {
     **dict.fromkeys(("patch_size", "image_size"), _sides),
     **dict.fromkeys(("hidden_act", "model_type"), _text),
     **dict.fromkeys(("layer_norm_eps", "initializer_factor"), _positive),
+    **dict.fromkeys(("attn_implementation", "_attn_implementation"), _attention),
     "num_channels": _count(3, least=3),
     "projection_dim": _count(1 << 16),
     "attention_dropout": _number,

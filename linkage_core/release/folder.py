@@ -17,6 +17,7 @@ import os
 import re
 import reprlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,8 @@ _LIMITED_TOO_LITTLE = 2
 """The schema before, in which statistics stated one figure."""
 CERTIFICATE = "certificate.json"
 
+_LONG_AGO = 3600.0
+"""Seconds."""
 NUMBER_BYTES = 8
 """Of a record number, written as twice as many hexadecimal digits."""
 
@@ -92,8 +95,8 @@ def begin(out: Path) -> Iterator[Making]:
     """Claim `out` for a release that is written in two steps; nobody else can until the block ends.
 
     The hidden folder beside `out` (mode 0700) goes with the block, whatever happened in it: what was not finished is
-    gone. One that a killed release left is emptied and used. Raises InputError where `out` is not free, or another
-    release is being written there.
+    gone. One that a killed release left is emptied and used, others beside it go (`_clear`). Raises InputError where
+    `out` is not free, or another release is being written there.
     """
     require_free(out)
     place = out.resolve()
@@ -102,6 +105,7 @@ def begin(out: Path) -> Iterator[Making]:
     try:
         require_free(out)  # the one who held it a moment ago may have finished
         _emptied(hidden)
+        _clear(place.parent)
         (hidden / "release").mkdir()
         yield Making(hidden / "release", place)
     finally:
@@ -139,6 +143,21 @@ def _claimed(hidden: Path, out: Path) -> int:
         os.close(handle)
         raise InputError(f"{hidden} cannot be locked ({error}).", "Remove it, or name another place.") from error
     return handle
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed releases of other names left in a folder an hour ago or more: data without a certificate."""
+    for hidden in folder.glob(".*.writing"):
+        with suppress(OSError, LinkageError):
+            if time.time() - hidden.lstat().st_mtime < _LONG_AGO:
+                continue  # whoever is making it just now may not have locked it yet
+            handle = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                lock(handle, hidden, InputError(f"{hidden} is in use."))
+                if {one.name for one in hidden.iterdir()} <= {"release"}:
+                    shutil.rmtree(hidden)
+            finally:
+                os.close(handle)
 
 
 def _emptied(hidden: Path) -> None:

@@ -44,6 +44,7 @@ from linkage_core.store.files import (
     write_manifest,
     writing,
 )
+from linkage_core.store.pieces import FOLDER
 from linkage_core.validate import one_of
 
 OFF_THE_SHELF = "off-the-shelf"
@@ -193,6 +194,8 @@ class Store:
             raise StoreError(f"{manifest} is not a manifest of schema {SCHEMA}.", _remedy(cohort, model))
         if content.pop("digest", None) != _digest_json(content):
             raise StoreError(f"{manifest} was altered since it was written.", _remedy(cohort, model))
+        if not isinstance(content.get("cohort"), dict) or not isinstance(content.get("files"), dict):
+            raise StoreError(f"{manifest} does not say what it is of.", _remedy(cohort, model))
         if found := whose.problem(path.parent.name, content["cohort"]):
             raise StoreError(f"{path}: {found}.", "Rename its folder where it is real; else it is not used.")
         return Entry(cohort, path.name, path, content)
@@ -543,6 +546,8 @@ class Entry:
                 continue
             if path.name.endswith(".tmp") and path.name.startswith("."):
                 found.append(f"{path} was left by a run that was stopped; the next run that writes here removes it.")
+            elif self.path / FOLDER in path.parents:
+                found.append(f"{path} was left by a part of a run, for the run that puts the parts together.")
             elif path not in known and path.parent != self.path / "ranks":
                 found.append(f"{path} is no part of the entry.")
         return found

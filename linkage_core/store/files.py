@@ -176,6 +176,13 @@ def _replace(path: Path, content: bytes) -> None:
 
     Only the user may read it, and list the folders that are made for it: report text and patients' ids stand there.
     """
+    try:
+        _written(path, content)
+    except FileNotFoundError:  # whoever took the entry for writing just then has cleared the half-written file
+        _written(path, content)
+
+
+def _written(path: Path, content: bytes) -> None:
     private_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # other machines have the same process ids
     try:
@@ -208,7 +215,7 @@ def writing(path: Path, wait: float = 0.0) -> Iterator[None]:
     with os.fdopen(os.open(path / ".lock", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
         _locked(file.fileno(), path, wait)
         for leftover in path.rglob(".*.tmp"):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)  # counts and parts are written beside, and this one may be done by now
         yield
 
 

@@ -54,11 +54,7 @@ class Pieces:
     def write(self, name: str, arrays: dict[str, np.ndarray], note: dict[str, Any] | None = None) -> None:
         shipped.refuse_to_write(self.folder)
         content = {**(note or {}), "inputs": self._inputs, "sha256": _digest(arrays)}
-        path = self.folder / f"{name}.safetensors"
-        try:
-            write_tensors(path, arrays, content)
-        except FileNotFoundError:  # who took the entry for writing just then has cleared the half-written file
-            write_tensors(path, arrays, content)
+        write_tensors(self.folder / f"{name}.safetensors", arrays, content)
 
     def missing(self) -> list[int]:
         """Places of the pieces that have to be made."""

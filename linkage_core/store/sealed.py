@@ -26,12 +26,13 @@ def sealed(content: bytes) -> bytes:
     >>> whole(sealed(b"counts, " + OPEN.encode())), whole(sealed(OPEN.encode()).replace(b"rest", b"Rest"))
     (True, None)
     """
-    return content.replace(_MARK + _OPEN, _MARK + hashlib.sha256(content).hexdigest().encode(), 1)
+    before, mark, after = content.rpartition(_MARK + _OPEN)  # the last: ids, which stand before it, say what they like
+    return before + _MARK + hashlib.sha256(content).hexdigest().encode() + after if mark else content
 
 
 def whole(content: bytes) -> bool | None:
     """Whether a file is as it was sealed; None for one without a seal."""
-    at = content.find(_MARK)
+    at = content.rfind(_MARK)
     if at < 0:
         return None
     at += len(_MARK)
@@ -62,12 +63,12 @@ def made_from(path: Path, inputs: str, told: Any, remedy: str) -> bytes | None:
     if not path.is_file():
         return None
     content = path.read_bytes()
-    note = path.with_suffix(".json")
-    if whole(content) is None and note.is_file() and _beside(note, remedy).get("inputs") != inputs:
+    note, right = path.with_suffix(".json"), whole(content)
+    if right is None and note.is_file() and _beside(note, remedy).get("inputs") != inputs:
         return None
-    if found := problem(path, content):
+    if not right and (found := problem(path, content)):
         raise StoreError(found, remedy)
-    return content if whole(content) is None or told(content).get("inputs") == inputs else None
+    return content if right is None or told(content).get("inputs") == inputs else None
 
 
 def _beside(note: Path, remedy: str = "") -> dict[str, Any]:

@@ -282,3 +282,44 @@ def test_folders_that_are_missing_are_not_looked_for_one_by_one(
         assert found.problem.reason == "missing-file"
     assert present.find("there/a.png") == ("there/a.png", None, False)
     assert len(looked) < 10
+
+
+def test_archives_whose_reports_are_many_are_bounded_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each report is short enough, and all together are a thousand times the archive."""
+    monkeypatch.setattr(bounded, "MOST_UNPACKED", 1 << 20)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "files").mkdir()
+    studies = range(50_000_000, 50_000_008)
+    rows = "".join(f"d{study},10000000,{study}\n" for study in studies)
+    (tmp_path / "m" / "cxr-record-list.csv").write_text("dicom_id,subject_id,study_id\n" + rows)
+    text = REPORT + b" " * (1 << 18)
+    with zipfile.ZipFile(tmp_path / "m" / f"{mimic_cxr.REPORTS}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for study in studies:
+            archive.writestr(f"s{study}.txt", text)
+    with pytest.raises(InputError, match=r"cannot be read.*more than"):
+        mimic_cxr.read(tmp_path / "m", headers=False)
+    with tarfile.open(tmp_path / openi.ARCHIVE, mode="w:gz") as reports:
+        for study in studies:
+            member = tarfile.TarInfo(f"{study}.xml")
+            member.size = len(text)
+            reports.addfile(member, io.BytesIO(text))
+    with pytest.raises(InputError, match="far larger"):
+        openi.read(tmp_path)
+
+
+@pytest.mark.parametrize("row", [b"," * 3_000, b"," * 900 + b'"\n"' + b"," * 900, b"image," + b"," * 200])
+def test_a_row_that_is_nothing_but_commas_is_one_sentence(
+    row: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 KB of gzip unpack to 60 million columns: minutes, and gigabytes."""
+    monkeypatch.setattr(manifest, "_LONGEST_ROW", 1_000)
+    monkeypatch.setattr(manifest, "_MOST_COLUMNS", 100)
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(row + b"\na.png\n"))
+    with pytest.raises(InputError, match="letters" if len(row) > 1_000 else "201|202 columns"):
+        manifest.read_table(path, ("image",))
+    good = b"image,report\n" + b"a.png,Clear.\n" * 200
+    path.write_bytes(gzip.compress(good))
+    assert len(manifest.read_table(path, ("image",))) == 200

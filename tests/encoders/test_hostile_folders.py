@@ -59,6 +59,10 @@ def folders() -> dict[str, Callable[[Path], None]]:
             found[f"{tower} {value}"] = changed("config.json", tower, to=value)
     found["quantized"] = changed("config.json", "quantization_config", to={"quant_method": "bitsandbytes"})
     found["code"] = changed("config.json", "auto_map", to={"AutoModel": "evil.Model"})
+    for key in ("attn_implementation", "_attn_implementation"):
+        for place in ((), ("text_config",)):
+            found[f"{place} {key}"] = changed("config.json", *place, key, to="kernels-community/other")
+        found[f"{key} by name"] = changed("config.json", key, to={"text_config": "kernels-community/other"})
     found["no such act"] = changed("config.json", "text_config", "hidden_act", to="os.system")
     found["projection"] = changed("config.json", "projection_dim", to=0)
     for file in ("config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -64,6 +65,21 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="exists"):
         folder.begin(tmp_path / "out").__enter__()
+
+
+def test_what_a_killed_writer_of_another_name_left_goes(tmp_path: Path) -> None:
+    """Long ago, by nobody alive; a folder of somebody's own stays, and so does a link."""
+    for name in ("left", "new", "own", "linked"):
+        (tmp_path / f".{name}.writing" / ("notes" if name == "own" else "release")).mkdir(parents=True)
+    (tmp_path / ".linked.writing").rename(tmp_path / "linked")
+    (tmp_path / ".linked.writing").symlink_to(tmp_path / "linked")
+    with folder.begin(tmp_path / "running"):
+        for name in ("left", "own", "linked", "running"):
+            os.utime(tmp_path / f".{name}.writing", (0, 0))
+        with folder.begin(tmp_path / "out"):
+            pass
+        kept = {".new.writing", ".own.writing", ".linked.writing", ".running.writing", "linked"}
+        assert {one.name for one in tmp_path.iterdir()} == kept
 
 
 def test_what_a_killed_writer_left_is_emptied(tmp_path: Path) -> None:

@@ -299,6 +299,40 @@ def test_nothing_is_charged_or_told_by_a_book_that_was_altered(ledger: Ledger) -
         assert ledger.path.read_bytes() == altered
 
 
+def test_a_charge_checks_every_entry_only_where_the_book_is_not_as_the_last_one_left_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+    real = Ledger._differences
+    monkeypatch.setattr(Ledger, "_differences", lambda self, book: checked.append(1) or real(self, book))
+    beside = ledger.path.with_name(f"{ledger.path.name}.checked")
+
+    def checks() -> int:
+        checked.clear()
+        ledger.charge("codes", {}, PATIENTS[:2], lift=1.1, images=[(PATIENTS[0], os.urandom(8))])
+        return len(checked)
+
+    assert checks() == 1
+    assert [checks(), checks()] == [0, 0]
+    ledger.spent(PATIENTS)
+    assert not checked
+    assert ledger.verify() == []
+    assert checked, "verify always checks all"
+    other = Ledger.create(ledger.path.with_name("b"), COHORT, PATIENTS, epsilon=EPSILON, delta=DELTA, lift=LIFT)
+    for content in (None, "", "0" * 64, "\u00e9", other._state(sqlite3.connect(ledger.path))):
+        if content is None:
+            beside.unlink()
+        else:
+            beside.write_text(content, encoding="utf-8")
+        assert checks() == 1, content
+        assert checks() == 0
+    with sqlite3.connect(ledger.path) as book:
+        book.execute("INSERT INTO charges VALUES (99, 0, -5.0, 0)")
+    with pytest.raises(StoreError, match="belong to no entry"):
+        checks()
+    assert checked
+
+
 DAMAGES = (
     "UPDATE entries SET parameters = 'no json'",
     "UPDATE entries SET parameters = '[]'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -17,14 +19,15 @@ from explorer.frame import kept
 from helpers.command import linkage
 from helpers.places import ROOT
 from helpers.toy import toy_arrays, toy_cohort, toy_entry, toy_records
-from linkage_core import allowed, confirmed
+from linkage_core import allowed, confirmed, disk
 from linkage_core.audit import study
 from linkage_core.cohorts.registry import source_for
 from linkage_core.embed.embedding import import_arrays
 from linkage_core.errors import ImageError, InputError, StoreError
 from linkage_core.lab import measured
-from linkage_core.store import files
+from linkage_core.store import files, sealed
 from linkage_core.store.entry import Entry, Store
+from linkage_core.store.pieces import Pieces
 
 
 def test_only_the_user_may_read_what_is_written(tmp_path: Path) -> None:
@@ -196,6 +199,61 @@ def test_one_damaged_head_takes_its_own_row_away_and_no_other(entry: Entry, stor
     (said,) = measured.damaged_heads(fresh)
     assert said.startswith("The head a is left out.")
     assert "linkage verify toy/m" in said
+
+
+def test_what_others_write_beside_is_neither_lost_nor_in_the_way(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts are written while somebody takes the entry and clears half-written files: either may come first."""
+    real, cleared = os.fsync, []
+
+    def cleared_meanwhile(handle: int) -> None:
+        real(handle)
+        if not cleared:
+            cleared.append(1)
+            with files.writing(entry.path):
+                pass
+
+    monkeypatch.setattr(files.os, "fsync", cleared_meanwhile)
+    study.study(entry)
+    assert len(list((entry.path / "ranks").glob("*.parquet"))) == 1
+
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: [self / ".done-by-now.tmp"])
+    with files.writing(entry.path):
+        pass
+
+
+def test_what_parts_have_left_is_called_so(entry: Entry) -> None:
+    Pieces(entry.path, "work", "inputs", ["a"]).write("a", {"x": np.zeros(3)})
+    (said,) = entry.leftovers()
+    assert "was left by a part of a run" in said
+
+
+def test_an_id_that_reads_like_a_seal_seals_nothing(entry: Entry) -> None:
+    ids = pd.Series([sealed.OPEN, "sha256 of the rest: ", "c"])
+    entry.write_arrays("a", "inputs", ids, {"x": np.arange(3)})
+    found = entry.read_arrays("a", "inputs")
+    assert found is not None
+    assert found[0] == ids.tolist()
+    assert entry.verify() == []
+
+
+@pytest.mark.parametrize("lacks", ["cohort", "files"])
+def test_a_manifest_that_does_not_say_what_it_is_of_is_a_sentence(lacks: str, entry: Entry, store: Store) -> None:
+    path = entry.path / "manifest.json"
+    content = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("digest", lacks)}
+    files.write_json(path, content | {"digest": files._digest_json(content)})
+    with pytest.raises(StoreError, match="does not say what it is of"):
+        store.open("toy", "m")
+
+
+def test_a_file_that_was_closed_to_others_stays_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.touch(mode=0o600)
+    before = os.umask(0o022)
+    try:
+        disk.write_whole(path, b"ids")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_json_on_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
