@@ -261,19 +261,8 @@ def whole(
     options: dict[str, Any],
     understood: Understood | None = None,
 ) -> Cohort:
-    """Finished tables of a cohort on disk as a Cohort whose images are read below its root.
-
-    A report of more than LONGEST_REPORT letters is a reject: no radiologist writes as much of one image.
-    """
-    long = records["report"].str.len() > LONGEST_REPORT
-    if long.any():
-        what = "The report of {} has {:,} letters; at most " + f"{LONGEST_REPORT:,} are read."
-        found = [
-            (record, "long-report", what.format(record, length), "Look whether a quote is missing; else leave it out.")
-            for record, length in zip(records["record_id"][long], records["report"][long].str.len(), strict=True)
-        ]
-        rejects = pd.concat([rejects, rejects_table(found)], ignore_index=True)
-        records = records[~long].reset_index(drop=True)
+    """Finished tables of a cohort on disk as a Cohort whose images are read below its root."""
+    records, rejects = without_long(records, rejects)
     return Cohort(
         name=name,
         kind=kind,
@@ -284,6 +273,21 @@ def whole(
         options=options,
         understood=Understood() if understood is None else understood,
     )
+
+
+def without_long(records: pd.DataFrame, rejects: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(records, rejects): a report of more than LONGEST_REPORT letters is a reject, for no radiologist writes as much
+    of one image."""
+    long = records["report"].str.len() > LONGEST_REPORT
+    if long.any():
+        what = "Its report has {:,} letters; at most " + f"{LONGEST_REPORT:,} are read."
+        found = [
+            (record, "long-report", what.format(length), "Look whether a quote is missing; else leave it out.")
+            for record, length in zip(records["record_id"][long], records["report"][long].str.len(), strict=True)
+        ]
+        rejects = pd.concat([rejects, rejects_table(found)], ignore_index=True)
+        records = records[~long].reset_index(drop=True)
+    return records, rejects
 
 
 def greys(pixels: np.ndarray) -> np.ndarray:

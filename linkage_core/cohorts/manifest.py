@@ -173,12 +173,12 @@ class _Choice:
 
 def _begin(path: Path) -> bytes:
     """The first bytes of a file, unpacked where it is gzipped."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.read(8)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """The bytes of a file, unpacked where its content is gzipped, whatever its name."""
     with bounded.regular(path) as file:
         packed = file.read(2) == b"\x1f\x8b"
@@ -248,7 +248,7 @@ class _Rows:
 def _csv(path: Path, begin: bytes, choose: _Choice) -> pd.DataFrame:
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path} is UTF-16.", _UTF8)
-    with _opened(path) as file:
+    with opened(path) as file:
         checked: Any = _Checked(file, path)
         csv.field_size_limit(_LONGEST_CELL)
         rows = _Rows(io.TextIOWrapper(checked, "utf-8-sig", newline=""), path)
@@ -337,7 +337,7 @@ def _one_more(row: list[str], header: list[str], rows: _Rows) -> bool:
 
 def _not_utf8(path: Path) -> str:
     """Where the first byte stands that is no UTF-8."""
-    with _opened(path) as file:
+    with opened(path) as file:
         data = file.read(min(MAX_BYTES, bounded.unpacked_size(path.stat().st_size)))
     try:
         data.decode("utf-8-sig")

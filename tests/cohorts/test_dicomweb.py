@@ -12,13 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("dicomweb_client")
-
 from helpers import archive as archives
 from helpers.command import linkage
 from linkage_core.cohorts.dicomweb import cohort as dicomweb
 from linkage_core.cohorts.dicomweb import server as servers
-from linkage_core.cohorts.files import check_images
+from linkage_core.cohorts.files import LONGEST_REPORT, check_images
 from linkage_core.cohorts.phantom.cohort import records_of
 from linkage_core.cohorts.phantom.population import SEED, studies_of_split
 from linkage_core.cohorts.registry import open_cohort
@@ -171,6 +169,7 @@ def test_kept_files_are_not_asked_for_again(
 
 def test_filters_and_what_does_not_join_are_counted(archive: archives.Archive, hospital: Path, tmp_path: Path) -> None:
     table = pd.read_csv(hospital / "reports.csv", dtype=str)
+    table.loc[5, "report"] = "long " * LONGEST_REPORT
     mine = tmp_path / "reports.csv"
     pd.concat(
         [
@@ -184,16 +183,17 @@ def test_filters_and_what_does_not_join_are_counted(archive: archives.Archive, h
     listed = tmp_path / "studies.txt"
     listed.write_text("\n".join([*table["accession_number"][:6], "1.2.3.4.5"]))
     found = open_cohort("dicomweb", archive.url, reports=str(mine), studies=str(listed))
-    assert found.records["study_id"].nunique() == 3
+    assert found.records["study_id"].nunique() == 2
     reasons = found.rejects["reason"].value_counts().to_dict()
     images = open_cohort("dicomweb", archive.url, reports=str(hospital / "reports.csv"), studies=str(listed)).records
     accession = {number: uid for uid, number in zip(*_numbers(archive, listed), strict=True)}
     of = images["study_id"].value_counts().to_dict()
-    first = [of[accession[number]] for number in table["accession_number"][:3]]
+    first = [of[accession[number]] for number in table["accession_number"][:6]]
     assert reasons == {
         "no-such-study": 1,
         "no-report": first[0] + first[1],
         "study-with-two-reports": first[2],
+        "long-report": first[5],
         "report-without-images": STUDIES - 6 + 1,
         "report-without-number": 1,
         "empty-report": 1,

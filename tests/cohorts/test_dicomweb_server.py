@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("dicomweb_client")
-
 from linkage_core.cohorts.dicomweb import listing
 from linkage_core.cohorts.dicomweb.login import Login, login_of
 from linkage_core.cohorts.dicomweb.server import PAUSES, Server, checked_url

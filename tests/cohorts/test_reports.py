@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-pytest.importorskip("fhir.resources")
-
+from linkage_core.cohorts.dicomweb import listing
 from linkage_core.cohorts.phantom import hospital
 from linkage_core.cohorts.reports import sr
 from linkage_core.cohorts.reports.base import reports_of
 from linkage_core.cohorts.reports.joined import join
 from linkage_core.cohorts.reports.read import FORMATS, read_reports
 from linkage_core.errors import InputError
+from linkage_core.images import dicom
 
 ROW = {"patient_id": "SECRET-P", "study_id": "1.2.3.4.5", "accession_number": "SECRET-A"}
 TEXT = "FINDINGS: Clear lungs.\nIMPRESSION: Normal."
@@ -83,6 +85,8 @@ def test_fhir_text_of_every_kind(tmp_path: Path) -> None:
     assert read({}) == TEXT
     html = b"<html><body><p>Clear &amp; <b>wide</b>.</p><p>Normal.</p></body></html>"
     assert read(form("text/html", html)) == "Clear & wide.\nNormal."
+    assert read(form("text/html", b"<p>Nodule <5 mm.<br>No effusion.</p>")) == "Nodule <5 mm.\nNo effusion."
+    assert len(read(form("text/html", b"<" * 200_000))) == 200_000  # in no time
     assert read(form("text/plain; charset=iso-8859-1", "für".encode("latin-1"))) == "für"
     observed = {"resourceType": "Observation", "id": "SECRET-A", "status": "final", "valueString": "Clear lungs."}
     assert read({"presentedForm": None}, observed) == TEXT
@@ -112,6 +116,33 @@ def test_the_study_of_a_fhir_report_in_every_way(tmp_path: Path) -> None:
     named = {"identifier": {"system": "urn:dicom:uid", "value": "urn:oid:1.8"}}
     assert read({"imagingStudy": [named]}) == ("1.8", "SECRET-A")
     assert read({"imagingStudy": [{"reference": "ImagingStudy/other"}]}) == ("", "SECRET-A")
+
+
+def test_two_resources_of_one_id_are_not_guessed_between(tmp_path: Path) -> None:
+    """As in the exports of two servers, each of which counts its own from 1."""
+    report, study, observation = resources()
+    other = resources(study_id="1.2.9")[1]
+    assert len(read_reports(as_ndjson(tmp_path / "x.ndjson", [report, study, study, observation] * 2)).reports.table)
+    for found in ([report, study, other], [report, observation, observation | {"valueString": "Others."}]):
+        with pytest.raises(InputError, match="of one id that differ") as said:
+            read_reports(as_ndjson(tmp_path / "x.ndjson", found))
+        assert "SECRET" not in str(said.value)
+
+
+def test_observations_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    report, study, _ = resources()
+    del report["presentedForm"]
+    reports = read_reports(as_ndjson(tmp_path / "x.ndjson", [report, study])).reports
+    assert list(reports.table["report"]) == ["IMPRESSION: Normal."]
+    assert reports.notes == ["1 FHIR reports lack some of their Observations, which are not here or hold no words"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.ndjson")
+    with pytest.raises(InputError, match="no regular file"):
+        read_reports(tmp_path / "x.ndjson")
+    with pytest.raises(InputError, match="no regular file"):
+        listing.asked("DX", "", "", tmp_path / "x.ndjson", False)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +236,22 @@ def test_sr_of_every_shape() -> None:
         sr.report_of(b"no DICOM at all")
 
 
+def test_a_deflated_sr_is_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pydicom.dcmread(io.BytesIO(hospital.structured_report({**ROW, "report": TEXT})))
+    whole.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+    def deflated() -> bytes:
+        buffer = io.BytesIO()
+        whole.save_as(buffer)
+        return buffer.getvalue()
+
+    assert sr.report_of(deflated())["report"] == TEXT
+    whole.add_new(0x00420011, "OB", bytes(1 << 10))
+    monkeypatch.setattr(dicom, "MAX_PIXELS", 1 << 8)
+    with pytest.raises(InputError, match="cannot be parsed"):
+        sr.report_of(deflated())
+
+
 def test_files_that_are_no_reports_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(hospital.structured_report({**ROW, "report": TEXT}))
     (tmp_path / "b.dcm").write_bytes(hospital.structured_report({**ROW, "report": TEXT}).replace(b".88.11", b".88.59"))
@@ -287,5 +334,7 @@ def test_images_and_reports_are_joined_or_listed() -> None:
     two = pd.concat([one, images(record_id="s", study_id="1.7", accession="C", patient_id="q")], ignore_index=True)
     mixed = [{**uid, "report": "x", "patient": "SECRET-P"}, {"accession": "C", "report": "y", "patient": "SECRET-P"}]
     assert joined_of(two, *mixed) == (["x"], [("i1", "report-of-another-patient"), ("s", "no-report")])
+    of_another = [{**uid, "report": "x"}, {"study": "9.9", "accession": "C", "report": "y"}]
+    assert joined_of(two, *of_another) == (["x"], [("i1", "report-without-images"), ("s", "no-report")])
     spelled = [{**uid, "report": "x", "patient": "00P"}, {"accession": "C", "report": "y", "patient": "00Q"}]
     assert joined_of(two, *spelled) == (["x", "y"], [])

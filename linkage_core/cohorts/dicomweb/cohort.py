@@ -13,6 +13,7 @@ from linkage_core.cohorts import cells, fields
 from linkage_core.cohorts.base import RECORD_COLUMNS, Cohort, Understood
 from linkage_core.cohorts.dicomweb import listing
 from linkage_core.cohorts.dicomweb.login import login_of
+from linkage_core.cohorts.files import without_long
 from linkage_core.cohorts.reports.base import Growing, Reports, rejected, reports_of
 from linkage_core.cohorts.reports.joined import join
 from linkage_core.cohorts.reports.read import Source, read_reports
@@ -94,11 +95,12 @@ def read(
     joined = join(images, source.reports)
     source.check(joined.used, progress)
     records, empty = _cut(joined.records, section)
+    records, long = without_long(records, empty[:0])
     absent = rejected(
         found.absent, "no-such-study", f"{server.host} has no study of this number.", "Correct the study list."
     )
     records["split"] = split_column(records, where, seed, shares)
-    parts = [part for part in (absent, lost, joined.rejects, empty) if len(part)]
+    parts = [part for part in (absent, lost, joined.rejects, empty, long) if len(part)]
     options: dict[str, Any] = {
         "url": server.url,
         "reports": reports if from_archive else str(Path(reports).resolve()),

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linkage_core import bounded
 from linkage_core.cohorts.reports.sr import CLASSES
 from linkage_core.errors import InputError
 from linkage_core.progress import Steps
@@ -46,6 +47,7 @@ RAW = "1.2.840.10008.5.1.4.1.1.1.1.1"  # Digital X-Ray Image Storage - For Proce
 SR = "SR"
 _DATES = re.compile(r"(\d{8})?-(\d{8})?|\d{8}")
 _MOST_STUDIES = 5_000_000
+_MOST_LIST_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,9 @@ def _is_date(text: str) -> bool:
 def _listed(path: Path) -> tuple[str, ...]:
     """The lines of a file; neither empty ones nor those after a #."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = bounded.read(path, _MOST_LIST_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8"
+        why = "not UTF-8" if isinstance(error, ValueError) else error.strerror or error
         raise InputError(f"The study list {path} cannot be read: {why}.", "One study a line.") from None
     found = []
     for number, line in enumerate(lines, 1):

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import html
 import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from linkage_core.cohorts.manifest import opened
 from linkage_core.cohorts.reports.base import (
     RANKS,
     WITHDRAWN,
@@ -40,8 +40,8 @@ OLD = {REPORT: ("context", "codedDiagnosis", "image"), STUDY: ("uid", "accession
 """Elements that STU3 has and R4 has not."""
 NEW = {REPORT: ("study", "supportingInfo", "composition"), STUDY: ()}
 """Elements that R5 has and R4 has not."""
-_TAG = re.compile(r"<[^>]*>")
-_BREAK = re.compile(r"<\s*(?:br|/p|/div|/li|/tr|/h\d)\b[^>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[a-z/!?][^<>]*>", re.IGNORECASE)  # "<5 mm" is none
+_BREAK = re.compile(r"<(?:br|/p|/div|/li|/tr|/h\d)\b[^<>]*>", re.IGNORECASE)
 
 
 def read_all(paths: Sequence[Path], progress: Steps | None = None) -> Reports:
@@ -81,7 +81,8 @@ def read_all(paths: Sequence[Path], progress: Steps | None = None) -> Reports:
                 elif kind == OBSERVATION:
                     if text := _said(resource):
                         for key in _names(name, resource, OBSERVATION):
-                            observed[key] = text
+                            if observed.setdefault(key, text) != text:
+                                raise _two_of(OBSERVATION)
                 else:
                     notes[str(kind)] = notes.get(str(kind), 0) + 1
             except (TypeError, AttributeError, KeyError, ValueError) as error:
@@ -101,9 +102,14 @@ def _whole(
     others: Mapping[str, int],
 ) -> Reports:
     """References resolved, texts put together."""
+    gaps = 0
     lost = [rejected(withdrawn, "withdrawn-report", "Its status says that it does not count.", "Nothing to do.")]
     if len(table):
         refs = table["study_ref"]
+        first = places(studies["key"], studies["key"])
+        again = first != np.arange(len(studies))
+        if not studies[again].reset_index(drop=True).equals(studies.iloc[first[again]].reset_index(drop=True)):
+            raise _two_of(STUDY)
         place = places(refs, studies["key"])
         itself = refs.str.startswith("urn:oid:")
         study, second = (
@@ -117,6 +123,7 @@ def _whole(
             rows = zip(table.loc[bare, "result_ref"], table.loc[bare, "conclusion"], strict=True)
             texts = pd.Series([_composed(refs, said, observed) for refs, said in rows], index=table.index[bare])
             table.loc[bare, "report"] = texts.astype("str")
+            gaps = sum(any(ref not in observed for ref in refs.split()) for refs in table.loc[bare, "result_ref"])
         empty = table["report"] == ""
         lost.append(
             rejected(
@@ -130,8 +137,17 @@ def _whole(
         if empty.any():  # a copy of all texts is not made for nothing
             table = table[~empty].reset_index(drop=True)
     notes = [f"{n:,} FHIR resources of type {kind[:40]}: not used" for kind, n in sorted(others.items())]
+    if gaps:
+        notes.append(f"{gaps:,} FHIR reports lack some of their Observations, which are not here or hold no words")
     kept = [part for part in lost if len(part)]
     return reports_of(table, pd.concat(kept, ignore_index=True) if kept else none_rejected(), notes)
+
+
+def _two_of(kind: str) -> InputError:
+    return InputError(
+        f"The FHIR files have two {kind} resources of one id that differ: it is not known which one a report means.",
+        "Give the export of one server at a time, in one version.",
+    )
 
 
 def _refs(report: Mapping[str, Any]) -> tuple[str, str]:
@@ -226,23 +242,11 @@ def _composed(refs: str, conclusion: str, observed: Mapping[str, str]) -> str:
 # -------------------------------------------------------------------------------------------------------------- files
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if packed:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield unpacked
-        else:
-            yield file
-
-
 def _resources(path: Path, wanted: Container[int] | None = None) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """(number, full URL, resource) of every resource of a file, or of those `wanted`: one a line, or those of a bundle.
     Numbers are of lines, or of entries."""
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             first = file.readline(MAX_LINE_BYTES)
             whole = _parsed(first, path, 1) if first.strip().endswith(b"}") else None
             if whole is not None and whole.get("resourceType") != "Bundle":

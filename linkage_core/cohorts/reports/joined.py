@@ -34,9 +34,10 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
     """`images` has one row each: record_id, study_id (the StudyInstanceUID), accession ("" where none) and patient_id.
 
     A report with a StudyInstanceUID among the images goes there; another by its accession number, unless that number
-    stands on several studies. Of several reports of a study those whose status goes furthest count (an amended one
-    before a final one before a preliminary one); texts that then still differ are refused. A report that names another
-    patient than the images is refused, where its ids are spelled as theirs at all.
+    stands on several studies, or it names another study where any names one of theirs (CT may share the number). Of
+    several reports of a study those whose status goes furthest count (an amended one before a final one before a
+    preliminary one); texts that then still differ are refused. A report that names another patient than the images is
+    refused, where its ids are spelled as theirs at all.
     """
     lost: list[pd.DataFrame] = [reports.rejects]
     studies = images.drop_duplicates("study_id")
@@ -47,6 +48,8 @@ def join(images: pd.DataFrame, reports: Reports) -> Joined:
     table = reports.table
     of_study = places(table["study"], studies["study_id"])
     of_number = places(table["accession"], single["accession"])
+    if (of_study >= 0).any():
+        of_number[(table["study"].str.len() > 0).to_numpy()] = -1
     rows = studies.index.get_indexer(single.index)  # where the study of each number stands
     target = np.where(of_study >= 0, of_study, np.where(of_number >= 0, np.append(rows, -1)[of_number], -1))
     unclear = places(table["accession"], twice) >= 0

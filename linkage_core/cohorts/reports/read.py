@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from linkage_core.cohorts.manifest import opened
 from linkage_core.cohorts.reports import fhir, sr, tabular
 from linkage_core.cohorts.reports.base import Reports, none_rejected, reports_of
 from linkage_core.errors import InputError
@@ -80,11 +80,8 @@ def read_reports(path: Path, progress: Steps | None = None) -> Source:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head.startswith(b"\x1f\x8b"):
-        with gzip.open(path, "rb") as file:
-            return file.read(512)
+    with opened(path) as file:
+        head: bytes = file.read(512)
     return head
 
 

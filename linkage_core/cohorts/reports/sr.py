@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.uid import UID
-
+from linkage_core import bounded
 from linkage_core.cohorts.reports.base import Growing, Reports, rejected, reports_of
-from linkage_core.errors import InputError
+from linkage_core.errors import ImageError, InputError
 
 MAX_BYTES = 1 << 24
 MAX_DEPTH = 32
@@ -36,7 +33,7 @@ def read_all(paths: list[Path]) -> Reports:
             if path.stat().st_size > MAX_BYTES:
                 others += 1
                 continue
-            row = report_of(path.read_bytes())
+            row = report_of(bounded.read(path, MAX_BYTES))
         except (OSError, InputError) as error:
             what = error.what if isinstance(error, InputError) else f"The file cannot be read ({type(error).__name__})."
             lost.append(rejected([path.name], "damaged-report", what, "Export it again."))
@@ -58,14 +55,18 @@ def _together(parts: list[Any]) -> Any:
 
 
 def report_of(data: bytes) -> dict[str, Any] | None:
-    """study, accession, patient, report and rank of one SR file; None for DICOM that is none or was withdrawn.
+    """study, accession, patient, report and rank of one SR file; None for DICOM that is none.
 
     Text stands in the order of the tree; a container or item whose concept is in HEADINGS begins with that heading.
     Verified counts as final. Raises InputError, which says nothing of the content, for what cannot be parsed.
     """
+    from linkage_core.images.dicom import PYDICOM_ERRORS, read_header  # here: it takes a while to import
+
     try:
-        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
-        if UID(str(header.get("SOPClassUID", ""))) not in CLASSES:
+        if data[128:132] != b"DICM":
+            raise InputError("A structured report cannot be parsed: it is no DICOM file.", "Export it again.")
+        header = read_header(data, "A structured report", pixels=False)
+        if str(header.get("SOPClassUID", "")) not in CLASSES:
             return None
         lines: list[str] = []
         _walk(header, "", lines, 0)
@@ -80,7 +81,7 @@ def report_of(data: bytes) -> dict[str, Any] | None:
         }
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001  (pydicom raises many kinds for a broken file)
+    except (*PYDICOM_ERRORS, ImageError) as error:
         raise InputError(
             f"A structured report cannot be parsed ({type(error).__name__}).", "Export it again."
         ) from None
