@@ -8,26 +8,30 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from helpers.command import linkage
 from helpers.linear_encoder import CountingEncoder, cohort
 from helpers.toy import toy_arrays, toy_records
 from linkage_core.audit import strata
 from linkage_core.audit.parts import count_part
-from linkage_core.audit.study import Question, question, study
+from linkage_core.audit.study import DIRECTIONS, Question, question, study
 from linkage_core.cohorts import table
 from linkage_core.embed import embedding
 from linkage_core.embed.embedding import embed, embed_part, import_arrays
 from linkage_core.errors import BusyError, InputError, StoreError
+from linkage_core.heads import Heads, Linear
 from linkage_core.parts import Part, part_of
 from linkage_core.ranking import counts
 from linkage_core.store import files
-from linkage_core.store.entry import Entry, Store
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 from linkage_core.store.files import read_tensors, write_tensors
 
 
@@ -189,6 +193,10 @@ KINDS = [
 ]
 
 
+def counts_of(entry: Entry, direction: str = DIRECTIONS[0], pool: str = "other-patients") -> Question:
+    return question(entry, OFF_THE_SHELF, direction, pool, None)
+
+
 def kept(asked: Question) -> bytes:
     return (asked.entry.path / "ranks" / f"{asked.name}.parquet").read_bytes()
 
@@ -197,7 +205,7 @@ def kept(asked: Question) -> bytes:
 def test_counts_in_parts_are_those_of_one_run(direction: str, pool: str, toy: Entry, tmp_path: Path) -> None:
     other = imported(Store(tmp_path / "other"), tmp_path)
     study(other, direction=direction, pool=pool)
-    asked = question(toy, direction=direction, pool=pool)
+    asked = counts_of(toy, direction=direction, pool=pool)
     assert len(asked.counting()) >= 3
     for part in (Part(3, 3), Part(3, 3), Part(2, 4), Part(1, 3)):
         missing = count_part(asked, part)
@@ -205,17 +213,43 @@ def test_counts_in_parts_are_those_of_one_run(direction: str, pool: str, toy: En
     with pytest.raises(StoreError, match="are not counted yet"):
         count_part(asked, None)
     assert count_part(asked, Part(2, 3)) == []
-    assert kept(asked) == kept(question(other, direction=direction, pool=pool))
+    assert kept(asked) == kept(counts_of(other, direction=direction, pool=pool))
     assert not (toy.path / "parts").exists(), "what was put together is cleared"
     assert toy.verify() == []
     assert count_part(asked, Part(1, 3)) == count_part(asked, None) == []
+
+
+def test_products_are_made_by_one_core_so_that_another_number_of_them_changes_no_bit(
+    toy: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of heads that are no identity, and of strata too small for a count of their own."""
+    rng = np.random.default_rng(0)
+    heads = Heads(*(Linear(rng.standard_normal((67, 16)).astype("f4"), np.zeros(67, "f4")) for _ in range(2)))
+    used: list[int] = []
+
+    class Seen(np.ndarray):
+        def __matmul__(self, other: np.ndarray) -> np.ndarray:
+            used.extend(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+            return np.asarray(self) @ np.asarray(other)
+
+    with threadpool_limits(2, user_api="blas"):
+        real = Entry.features
+        monkeypatch.setattr(Entry, "features", lambda *asked: real(*asked).view(Seen))
+        toy.embeddings(heads)
+        asked = counts_of(toy, pool="same-findings").counting()
+        assert isinstance(asked, strata.Strata)
+        asked = replace(asked, queries=asked.queries.view(Seen))
+        before = len(used)
+        asked.pieces(range(len(asked)), lambda *_: None)
+    assert len(used) > before > 0
+    assert set(used) == {1}
 
 
 def test_a_plain_audit_counts_only_what_parts_have_not(
     toy: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = study(imported(Store(tmp_path / "other"), tmp_path)).counts
-    asked = question(toy)
+    asked = counts_of(toy)
     n_missing = len(count_part(asked, Part(1, 2)))
     damaged, stale = sorted((toy.path / "parts").rglob("*.safetensors"))[:2]
     damaged.write_bytes(damaged.read_bytes()[:-1])
@@ -231,11 +265,11 @@ def test_a_plain_audit_counts_only_what_parts_have_not(
 
 
 def test_parts_of_other_features_are_not_used(toy: Entry, tmp_path: Path) -> None:
-    count_part(question(toy), Part(1, 2))
+    count_part(counts_of(toy), Part(1, 2))
     now = imported(toy.store, tmp_path, seed=2)
-    assert count_part(question(now), Part(2, 2)), "the first part was of other features"
+    assert count_part(counts_of(now), Part(2, 2)), "the first part was of other features"
     expected = study(imported(Store(tmp_path / "other"), tmp_path, seed=2)).counts
-    assert count_part(question(now), Part(1, 2)) == []
+    assert count_part(counts_of(now), Part(1, 2)) == []
     assert all((one == other).all() for one, other in zip(study(now).counts, expected, strict=True))
 
 
@@ -243,11 +277,11 @@ def test_counting_parts_at_once_with_one_killed(toy: Entry, tmp_path: Path) -> N
     expected = study(imported(Store(tmp_path / "other"), tmp_path)).counts
     rng = random.Random(1)
     for _ in range(3):
-        works = [partial(count_part, question(toy), Part(i + 1, 4)) for i in range(4)]
+        works = [partial(count_part, counts_of(toy), Part(i + 1, 4)) for i in range(4)]
         at_once(works, rng.uniform(0.0, 0.1), rng)
-        missing = [count_part(question(toy), Part(i + 1, 4)) for i in range(4)][-1]
+        missing = [count_part(counts_of(toy), Part(i + 1, 4)) for i in range(4)][-1]
         assert missing == []
-        found = question(toy).stored()
+        found = counts_of(toy).stored()
         assert found is not None
         assert all((one == other).all() for one, other in zip(found, expected, strict=True))
         for path in (toy.path / "ranks").iterdir():
@@ -273,8 +307,9 @@ def test_the_audit_command_says_which_parts_lack(
     assert "part 2/3 is counted; still missing or running: 1/3, 3/3." in capsys.readouterr().out
     assert linkage("audit", "toy/m", "--part", "all", *split) == 2
     assert "are not counted yet" in capsys.readouterr().err
-    assert linkage("audit", "toy/m", "--part", "1/3", "--full", tmp_path / "full", *split) == 2
-    assert "--part and --full" in capsys.readouterr().err
+    for more in (["--full", tmp_path / "full"], ["--ceilings"]):
+        assert linkage("audit", "toy/m", "--part", "1/3", *more, *split) == 2
+        assert f"--part and {more[0]}" in capsys.readouterr().err
     for part in ("1/3", "3/3"):
         assert linkage("audit", "toy/m", "--part", part, *split) == 0
     assert "toy/m is counted." in capsys.readouterr().out

@@ -67,7 +67,8 @@ class Unpaired:
 
     asked, own: (tower "image" or "text", ids) -> features (len(ids), d), of the queries' cohort and of the attacker's;
     read when an attacker asks. images (n_queries,), texts (n_texts,), own_images (n_own,), own_texts (n_own,): ids of
-    the rows of Held. model: which encoders; alone: whether it is they whose embeddings are released.
+    the rows of Held. model: which encoders; alone: whether it is they whose embeddings are released; inputs:
+    fingerprints of both entries.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Unpaired:
     texts: np.ndarray
     own_images: np.ndarray
     own_texts: np.ndarray
+    inputs: tuple[str, ...] = ()
 
     def at_home(self, left_out: np.ndarray, rest: np.ndarray) -> Unpaired:
         """Own rows `left_out` in the queries' place, `rest` as own rows."""
@@ -221,7 +223,8 @@ def _unpaired(entry: Entry, source: Entry, images: pd.Series, of_texts: pd.Serie
         except LinkageError as error:
             _log.warning("No attack by %s: %s", model, error)
             continue
-        return Unpaired(model, model == entry.model, asked.features, mine.features, *ids)
+        made_from = asked.inputs(OFF_THE_SHELF), mine.inputs(OFF_THE_SHELF)
+        return Unpaired(model, model == entry.model, asked.features, mine.features, *ids, inputs=made_from)
     return None
 
 

@@ -93,4 +93,5 @@ def _inputs(entry: Entry, head: str, held: Held, seed: int, knows: str, source: 
     content: list[Any] = [[one.inputs(name) for name in (OFF_THE_SHELF, head)] for one in whose]
     packages = {row.package: version(row.package) for row in ATTACKERS.values() if row.package}
     content += [held.split, held.noise, seed, knows, versions(), version("scikit-learn"), packages]
+    content += [held.unpaired.inputs if held.unpaired else ()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

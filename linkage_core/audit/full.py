@@ -280,7 +280,8 @@ class FullAudit:
     def _ceilings(self, entry: Entry) -> Iterator[tuple[str, pd.DataFrame]]:
         study = next(one for one in self.studies if one.entry is entry)
         vectors = ceilings.by_vectors(entry)
-        if entry is not self.entries[0] and not vectors:
+        by_text = (one for one in self.entries if not ceilings.by_vectors(one))
+        if not vectors and entry is not next(by_text):
             return  # the reports of a cohort are the same for every model
         sizes: list[PoolSize] = [*self._round(study.largest_pool), "full"]
         if self.settings.pool_sizes:

@@ -23,7 +23,7 @@ import pandas as pd
 from linkage_core.cohorts.base import LABELS
 from linkage_core.errors import InputError
 from linkage_core.ranking import pools
-from linkage_core.ranking.counts import MatchCounts, gathered, match_counts
+from linkage_core.ranking.counts import MatchCounts, gathered, match_counts, one_thread
 from linkage_core.ranking.intervals import TOO_FEW, cluster_bootstrap, flag_of
 from linkage_core.store.entry import Embeddings
 
@@ -136,7 +136,8 @@ class Strata:
         place = np.empty(len(self.vectors), dtype=np.int64)
         for piece in wanted:
             first, end = (0 if piece == 0 else int(self._ends[piece - 1])), int(self._ends[piece])
-            found = [(rows, self._count(rows, columns, place)) for rows, columns in self.strata[first:end]]
+            with one_thread():
+                found = [(rows, self._count(rows, columns, place)) for rows, columns in self.strata[first:end]]
             rows = np.concatenate([rows for rows, _ in found])
             done(
                 piece,

@@ -289,12 +289,7 @@ class Question:
 
 
 def question(
-    entry: Entry,
-    head: str = OFF_THE_SHELF,
-    direction: str = DIRECTIONS[0],
-    pool: str = "other-patients",
-    split: str | None = None,
-    strata: Iterable[str] = (),
+    entry: Entry, head: str, direction: str, pool: str, split: str | None, strata: Iterable[str] = ()
 ) -> Question:
     """What study counts; arguments and errors as there."""
     one_of("direction", direction, DIRECTIONS)

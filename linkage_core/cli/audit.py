@@ -146,6 +146,7 @@ def run(
     sampled = sample_queries is not None or sample_candidates is not None
     for option, given in {"--part": part is not None, "a sample": sampled}.items():
         more = {"--compare": compare, "--open-world": open_world, "--exposure": exposed, "--fusion": fuse}
+        more |= {"--ceilings": ceilings}  # shares and classes of some reports are not those of all
         more |= {"--full": full is not None, "--gallery": gallery is not None, "--strata": sampled and bool(alike)}
         more |= {"a way to pool": one_way is not None, "--part and a sample": sampled and part is not None}
         for other in (name for name, wish in more.items() if given and wish):

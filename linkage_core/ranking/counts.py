@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -32,14 +33,7 @@ class MatchCounts(NamedTuple):
 
 
 def match_counts(
-    image_embeddings: np.ndarray,
-    report_embeddings: np.ndarray,
-    match: np.ndarray,
-    *,
-    query_group: np.ndarray | None = None,
-    candidate_group: np.ndarray | None = None,
-    query_text: np.ndarray | None = None,
-    candidate_text: np.ndarray | None = None,
+    image_embeddings: np.ndarray, report_embeddings: np.ndarray, match: np.ndarray, **alike: np.ndarray | None
 ) -> MatchCounts:
     """Where does each query's match stand among its eligible candidates, by inner product?
 
@@ -62,15 +56,7 @@ def match_counts(
     >>> match_counts(np.eye(3), np.eye(3), np.arange(3)).n_better.tolist()
     [0, 0, 0]
     """
-    return counting(
-        image_embeddings,
-        report_embeddings,
-        match,
-        query_group=query_group,
-        candidate_group=candidate_group,
-        query_text=query_text,
-        candidate_text=candidate_text,
-    ).all()
+    return counting(image_embeddings, report_embeddings, match, **alike).all()
 
 
 class Counting(Protocol):
@@ -161,7 +147,7 @@ def counting(
             "Both must come from the same model and head.",
         )
     match = checked_match(match, n_queries, n_candidates)
-    precision = np.float64 if queries.dtype == candidates.dtype == np.float64 else np.float32
+    precision = precision_of(queries, candidates)
     queries = queries.astype(precision, copy=False)
     vectors, column_of, multiplicity = distinct(candidates.astype(precision, copy=False), match)
 
@@ -194,9 +180,14 @@ def on_all_cores(work: Callable[[int], None], blocks: Iterable[int]) -> None:
     One block a core, each with a product of its own: a product that is itself spread over the cores leaves them waiting
     for each other at every tile, and could round otherwise on a machine with another number of them.
     """
-    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
+    with one_thread(), ThreadPoolExecutor(_cores()) as pool:
         for _ in pool.map(work, blocks):
             pass
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Products of matrices by one core each: by more of them they may round otherwise."""
+    return _blas().limit(limits=1, user_api="blas")
 
 
 @lru_cache(maxsize=1)
@@ -336,6 +327,11 @@ def checked_matrix(values: np.ndarray, name: str) -> np.ndarray:
             "Leave these rows out, or embed them again.",
         )
     return values
+
+
+def precision_of(queries: np.ndarray, candidates: np.ndarray) -> type[np.floating]:
+    """In which scores are computed: float64 where both are, else float32."""
+    return np.float64 if queries.dtype == candidates.dtype == np.float64 else np.float32
 
 
 def checked_match(match: np.ndarray, n_queries: int, n_candidates: int) -> np.ndarray:

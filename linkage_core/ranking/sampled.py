@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from linkage_core.errors import InputError
-from linkage_core.ranking.counts import MatchCounts, checked_match, checked_matrix, distinct, each_block
+from linkage_core.ranking.counts import MatchCounts, checked_match, checked_matrix, distinct, each_block, precision_of
 
 PATIENTS = 8
 """Patients that a core takes at a time."""
@@ -53,6 +53,8 @@ def sampled_counts(
     if n_candidates < 1:
         raise InputError(f"{n_candidates} candidates were asked for.", "Draw at least 1.")
     queries, candidates = checked_matrix(queries, "queries"), checked_matrix(candidates, "candidates")
+    precision = precision_of(queries, candidates)
+    queries, candidates = queries.astype(precision, copy=False), candidates.astype(precision, copy=False)
     match = checked_match(match, len(queries), len(candidates))
     vectors, column_of, _ = distinct(candidates, match)
     found = MatchCounts(*np.zeros((3, len(rows)), dtype=np.int64))

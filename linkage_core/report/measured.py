@@ -393,9 +393,9 @@ def _by_reports(found: Found) -> str:
     n, out_of = found.pool_size, sentences.denominator(found.pool_size)
     queries = found.first.study.queries
     text, findings = (ceilings.ceiling(queries, ceilings.KNOWN[name]) for name in (ceilings.TEXT, ceilings.FINDINGS))
-    said = [f"At N = {n:,}, whatever the model:"]
+    vectors = ceilings.by_vectors(found.entry)
+    said = [f"At N = {n:,}, whatever {'scores these vectors' if vectors else 'the model'}:"]
     if not isinstance(text, str):
-        vectors = ceilings.by_vectors(found.entry)
         said.append(ceilings.text_says(text.mean(n), text.shared, out_of, vectors=vectors))
     said.append(ceilings.findings_say(None if isinstance(findings, str) else findings.mean(n), out_of))
     return " ".join(said)

@@ -25,7 +25,7 @@ from linkage_core import shipped
 from linkage_core.cohorts.base import HELDOUT, LABELS, SPLITS
 from linkage_core.errors import InputError, StoreError
 from linkage_core.heads import Heads, Linear, unit
-from linkage_core.ranking.counts import MatchCounts
+from linkage_core.ranking.counts import MatchCounts, one_thread
 from linkage_core.store import sealed, whose
 from linkage_core.store.files import (
     SCHEMA,
@@ -412,7 +412,8 @@ class Entry:
     def clean_images(self, record_ids: pd.Series | list[str], head: str | Heads = OFF_THE_SHELF) -> np.ndarray:
         """(n, e) unit embeddings of these images under a head, before any output noise."""
         heads = self.heads(head) if isinstance(head, str) else head
-        return unit(heads.image(self.features("image", record_ids)))
+        with one_thread():
+            return unit(heads.image(self.features("image", record_ids)))
 
     @cached_property
     def _towers(self) -> dict[str, tuple[pd.Index, np.ndarray]]:
@@ -444,7 +445,8 @@ class Entry:
         patients = pd.Index(records["patient_id"].unique())
         keys = candidates["report_key"].drop_duplicates()
         # each distinct text once: identical reports get identical vectors, so they tie exactly
-        distinct = unit(heads.text(self.features("text", keys)))
+        with one_thread():  # the same bits for whoever has more cores
+            distinct = unit(heads.text(self.features("text", keys)))
         images = self.clean_images(records["record_id"], heads)
         said = self.head_record(head) if isinstance(head, str) else {}
         if said.get("output_noise"):  # a control whose release is noisy: one draw, the same at every reading

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,13 +20,15 @@ from linkage_core.attacks.attack import acts, attack, attacks, run
 from linkage_core.attacks.bridge import RIDGES, bridge, fitted
 from linkage_core.attacks.held import Held, Unpaired, hold
 from linkage_core.attacks.home import at_home
+from linkage_core.attacks.parts import Shared
 from linkage_core.embed.embedding import embed
 from linkage_core.encoders.unpaired import apart
 from linkage_core.errors import InputError
 from linkage_core.heads import Heads
 from linkage_core.images.pixels import Radiograph
+from linkage_core.parts import Part
 from linkage_core.ranking import pools
-from linkage_core.store.entry import Entry, Store
+from linkage_core.store.entry import OFF_THE_SHELF, Entry, Store
 
 D_IMAGE, D_TEXT = 40, 12
 MODEL = "two-strangers"
@@ -146,6 +150,21 @@ def test_it_stands_beside_the_attackers_of_any_other_model_of_the_cohort(store: 
     mine = {one.attacker: one for one in alone}["bridge"]
     by_id = dict(zip(mine.queries["record_id"], mine.counts.n_better, strict=True))
     assert [by_id[one] for one in beside.queries["record_id"]] == pytest.approx(beside.counts.n_better, abs=3)
+
+
+def test_what_a_part_left_is_of_the_encoders_as_they_were(store: Store) -> None:
+    fill(store, toy_cohort("toy", numbered()), "paired", 1.0, 5)
+    asked: list[Any] = [store.open("toy", "paired"), OFF_THE_SHELF, "bridge", "raw-images", "all", 0]
+    embedded(store)
+    first = Shared(Part(1, 1)).of(attack)(*asked)
+    shutil.rmtree(store.root / "toy" / MODEL)
+    gathered = Shared(gather=True)
+    embedded(store, link=0.0)
+    assert gathered.of(attack)(*asked) is None, "those encoders are gone"
+    again = Shared(Part(1, 1)).of(attack)(*asked)
+    assert first is not None
+    assert again is not None
+    assert again.study.recall(20, 1)[0].mean() < 0.15 < first.study.recall(20, 1)[0].mean()
 
 
 def test_an_entry_without_the_records_is_named_and_left_out(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers.toy import read_back, toy_records
-from linkage_core.audit import compare, exposure, fusion, open_world, strata
+from linkage_core.audit import ceilings, compare, exposure, fusion, open_world, strata
 from linkage_core.audit import study as audit
 from linkage_core.audit.full import LONGEST_CSV, SECTIONS, TABLES, FullAudit, Fused, Settings, write
 from linkage_core.cohorts import table as record_table
@@ -62,6 +62,14 @@ def rows_of(table: pd.DataFrame, **wanted) -> pd.DataFrame:
 
 def same(table: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(table[list(expected)], expected, check_dtype=False)
+
+
+def test_ceilings_of_the_text_stand_beside_those_of_imported_vectors(store, monkeypatch):
+    monkeypatch.setattr(ceilings, "by_vectors", lambda entry: entry.model == "weak")
+    for models in (["weak", "strong"], ["strong", "weak"]):
+        table = FullAudit(store, "toy", models, QUICK).tables(["ceilings"])["ceilings"]
+        assert set(table["model"][table["knows"] == "vector"]) == {"weak"}
+        assert set(table["model"][table["knows"] == "text"]) == {""}
 
 
 def test_every_table_is_there_and_every_column_has_a_meaning(folder):

@@ -119,6 +119,16 @@ def test_intervals_hold_the_full_figure_and_those_of_one_common_subset_do_not(
     assert held(40, True, monkeypatch) < 0.8
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int64"])
+def test_scores_are_as_exact_as_those_of_the_audit(kind: str) -> None:
+    made = dict(cohort())
+    for name in ("queries", "candidates"):
+        made[name] = (made[name] * 8).astype(kind)
+    some = sampled_counts(**made, rows=np.arange(len(full())), n_candidates=10**6)
+    exact = match_counts(made.pop("queries"), made.pop("candidates"), made.pop("match"), **made)
+    assert all((one == other).all() for one, other in zip(some, exact, strict=True))
+
+
 def test_identical_texts_tie_wherever_they_stand() -> None:
     vectors = np.ones((40, 5), np.float32)
     counts = sampled_counts(
@@ -174,5 +184,6 @@ def test_the_command_says_that_it_sampled(entry: Entry, tmp_path: Path, capsys: 
     assert {row["pool_size"] for row in made["rows"]} == {21}
     assert {row["n_queries"] for row in made["rows"]} == {30}
     assert not (entry.path / "ranks").exists(), "a sample is not kept as if it were the audit"
-    for more in (["--full", tmp_path / "full"], ["--exposure"], ["--part", "1/2"], ["--pool-size", "full"]):
+    tables = (["--full", tmp_path / "full"], ["--exposure"], ["--ceilings"])
+    for more in (*tables, ["--part", "1/2"], ["--pool-size", "full"]):
         assert linkage(*asked, *more) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,30 @@ def test_what_was_kept_and_cannot_be_read_is_compiled_again(kept: Path, content:
     for path in kept.rglob("*.nb?"):
         path.write_bytes(content)
     assert works(kernels.compiled(doubled, SIGNATURE))
+
+
+class Hostile:
+    """A pickle that leaves a mark where it is opened."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self._mark,)
+
+
+def test_nothing_is_opened_where_another_account_can_write(kept: Path) -> None:
+    kernels.compiled(doubled, SIGNATURE)
+    (index,) = kept.rglob("*.nbi")
+    index.write_bytes(pickle.dumps(Hostile(kept / "opened")))
+    for place in (kept, index.parent):
+        mode = place.stat().st_mode
+        place.chmod(0o777)
+        assert works(kernels.compiled(doubled, SIGNATURE))
+        assert not (kept / "opened").exists(), place
+        place.chmod(mode)
+    kernels.compiled(doubled, SIGNATURE)
+    assert (kept / "opened").exists(), "the mark is left where it is opened"
 
 
 def test_without_a_folder_to_keep_it_a_loop_is_compiled(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
