@@ -22,9 +22,9 @@ def pairs():
 
 def run(pairs, mechanism="label-dpsgd", seed=0, epsilon=EPSILON, source=None, **options):
     """Noise of the same seed: an audit at level 95% refutes the right code now and then, by right."""
-    under = {"source": source or Seeded(1000 + seed)} | ({"engine": options.pop("engine")} if "engine" in options else {})
-    few = {"n_canaries": 400, "q": 0.3, "steps": 40}
-    return audit(mechanism, pairs, Design(epsilon, DELTA, seed=seed, **{**few, **options}), **under)
+    engine = options.pop("engine", None)
+    asked = Design(epsilon, DELTA, seed=seed, **{"n_canaries": 400, "q": 0.3, "steps": 40, **options})
+    return audit(mechanism, pairs, asked, engine=engine, source=source or Seeded(1000 + seed))
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
