@@ -218,13 +218,22 @@ def _unpaired(entry: Entry, source: Entry, images: pd.Series, of_texts: pd.Serie
                 continue
             mine = source if model == source.model else source.store.open(source.cohort, model)
             same_weights(asked, mine)
-            ids = [images.to_numpy(str), _texts_of(asked, of_texts), own.to_numpy(str), _texts_of(mine, own)]
+            texts, own_texts = _texts_of(asked, of_texts), _texts_of(mine, own)
             _texts_of(asked, images)  # whether all are there
         except LinkageError as error:
             _log.warning("No attack by %s: %s", model, error)
             continue
-        made_from = asked.inputs(OFF_THE_SHELF), mine.inputs(OFF_THE_SHELF)
-        return Unpaired(model, model == entry.model, asked.features, mine.features, *ids, inputs=made_from)
+        return Unpaired(
+            model,
+            model == entry.model,
+            asked.features,
+            mine.features,
+            images.to_numpy(str),
+            texts,
+            own.to_numpy(str),
+            own_texts,
+            (asked.inputs(OFF_THE_SHELF), mine.inputs(OFF_THE_SHELF)),
+        )
     return None
 
 
