@@ -11,9 +11,14 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from licence import licence  # noqa: E402
+
 ALLOWED = (
     *("Apache", "MIT", "BSD", "ISC", "PSF", "Python Software Foundation", "Python-2.0", "MPL-2.0", "Mozilla Public"),
     *(
@@ -45,21 +50,6 @@ def locked(folder: Path = ROOT / "locks") -> dict[str, str]:
     return {found[1].lower(): found[2] for line in lines if (found := re.match(r"([\w.-]+)==([\w.+]+)", line))}
 
 
-def licence(name: str) -> str | None:
-    """What an installed package says of its licence, in a line; None where it is not installed, "" where silent."""
-    try:
-        package = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    said = package.metadata
-    classes = [one.split(" :: ")[-1] for one in said.get_all("Classifier") or () if one.startswith("License ::")]
-    named = [said.get("License-Expression") or "", *classes, (said.get("License") or "").strip().split("\n")[0][:80]]
-    noted = (file for file in package.files or () if ".dist-info" in str(file))  # a module may be called license.py too
-    files = (file for file in noted if file.name.upper().startswith("LICENSE"))
-    named += [file.read_text(encoding="utf-8").strip().split("\n")[0].strip() for file in list(files)[:1]]
-    return next((one for one in named if one and one not in ("UNKNOWN", "OSI Approved")), "")
-
-
 def allowed(name: str, said: str) -> bool:
     """Whether the licence is one of ALLOWED, or stated. One of several that may be chosen is enough.
 
@@ -77,8 +67,12 @@ def allowed(name: str, said: str) -> bool:
 
 def licences() -> list[tuple[str, str, str, bool]]:
     """(name, version, licence, allowed) of every locked package that is installed here."""
-    found = ((name, version, licence(name)) for name, version in sorted(locked().items()))
-    return [(name, version, said, allowed(name, said)) for name, version, said in found if said is not None]
+    found = []
+    for name, version in sorted(locked().items()):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            said = licence(importlib.metadata.distribution(name))
+            found.append((name, version, said, allowed(name, said)))
+    return found
 
 
 def main() -> int:

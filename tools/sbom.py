@@ -31,16 +31,11 @@ from packaging.utils import canonicalize_name
 from linkage_core.bundle.make import NAME, SUMS, pinned, sums
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from licence import licence  # noqa: E402
+
 TEXTS = ("LICEN", "COPYING", "NOTICE")
-
-
-def licence(package: importlib.metadata.Distribution) -> str:
-    """What a package says of its licence, in a line; "" where it says nothing."""
-    said = package.metadata
-    classes = [one.split(" :: ")[-1] for one in said.get_all("Classifier") or () if one.startswith("License ::")]
-    first = next(iter((said.get("License") or "").strip().splitlines()), "")
-    named = [said.get("License-Expression") or "", *classes, first[:120]]
-    return next((one for one in named if one and one not in ("UNKNOWN", "OSI Approved")), "")
 
 
 def texts(package: importlib.metadata.Distribution) -> list[str]:

@@ -17,5 +17,5 @@ def says(shared: float) -> str:
     real = ", ".join(f"{sentences.of(share, 100)} of {name}'s" for name, share in SHARED.items())
     return (
         f"How unlike reality? {sentences.of(shared, 100)} of these reports stand word for word under several patients, "
-        f"{real} (docs/reality.md)."
+        f"{real}."
     )
