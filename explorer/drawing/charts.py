@@ -460,7 +460,7 @@ def ladder(
                 mode="markers",
                 marker={"color": style.colour, "symbol": "arrow-left", "size": 12},
                 hoverinfo="skip",
-                name=f"{labels[str(model)]}, interval goes on",
+                name=f"{escape(labels[str(model)])}, interval goes on",
                 cliponaxis=False,
             )
         figure.add_annotation(

@@ -195,7 +195,8 @@ def view_of(asked: Asked, record: pd.Series, side: Side) -> ranked.RankedView | 
     """One list with its texts, as far as they may be shown."""
     if side.examples is None:
         assert side.problem is not None
-        return ranked.NoList(side.caption, side.problem.what, side.problem.remedy, asked.n_shown)
+        said = page.without_places(side.problem.what), page.without_places(side.problem.remedy)
+        return ranked.NoList(side.caption, *said, asked.n_shown)
     examples, name, may_show = side.examples, str(record["record_id"]), state.show_text()
     hidden, drawn = is_hidden(name), int(state.get("draw"))
     ranking = ranking_of(asked, name, examples, hidden=hidden)
