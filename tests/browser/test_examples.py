@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, WebSocket, expect
 
 from helpers import examples_store
 from helpers.shared import Built
@@ -32,8 +32,11 @@ class Frames:
     """What came over the websocket since the last look."""
 
     def __init__(self, page: Page) -> None:
-        self.received: list[bytes] = []
-        page.on("websocket", lambda socket: socket.on("framereceived", self._keep))
+        self.page, self.received = page, list[bytes]()
+        page.on("websocket", self._listen)
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framereceived", self._keep)
 
     def _keep(self, frame: bytes | str) -> None:
         self.received.append(frame.encode() if isinstance(frame, str) else frame)
@@ -42,20 +45,23 @@ class Frames:
         taken, self.received = self.received, []
         return taken
 
+    def leave(self) -> None:
+        self.page.remove_listener("websocket", self._listen)
+
 
 Open = Callable[..., tuple[Page, Frames]]
+Tab = Callable[[Server], Page]
 
 
 @pytest.fixture
-def open_page(browser: Browser, address: str, drawn_server: Server) -> Iterator[Open]:
+def open_page(new_tab: Tab, address: str, drawn_server: Server) -> Iterator[Open]:
     """open_page("shown=12"): a page of somebody who has the token."""
     opened = []
 
     def open_page(query: str = "") -> tuple[Page, Frames]:
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        opened.append(page)
-        page.set_default_timeout(60_000)
+        page = new_tab(drawn_server)
         frames = Frames(page)
+        opened.append(frames)
         page.context.add_cookies([{**drawn_server.cookie, "url": address}])
         page.goto(f"{address}/examples?{query}")
         page.locator(".list .cards").first.wait_for()
@@ -64,8 +70,8 @@ def open_page(browser: Browser, address: str, drawn_server: Server) -> Iterator[
         return page, frames
 
     yield open_page
-    for page in opened:
-        page.close()
+    for frames in opened:
+        frames.leave()
 
 
 def drawn(page: Page) -> None:
@@ -469,10 +475,13 @@ def test_details_say_labels_ties_and_where_the_numbers_come_from(open_page: Open
 # -- moving, and the address -----------------------------------------------------------------------------------------
 
 
-def test_cards_move_to_their_new_places_and_keep_still_where_that_is_asked_for(browser: Browser, address: str) -> None:
+def test_cards_move_to_their_new_places_and_keep_still_where_that_is_asked_for(
+    new_tab: Tab, drawn_server: Server
+) -> None:
+    page = new_tab(drawn_server)
     for motion, moving in (("no-preference", True), ("reduce", False)):
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion=motion)
-        page.goto(f"{address}/examples?record={SECOND}&N=10&shown=10")
+        page.emulate_media(reduced_motion=motion)
+        page.goto(f"{drawn_server.url}/examples?record={SECOND}&N=10&shown=10")
         page.locator(".list .cards li").first.wait_for()
         drawn(page)
         place = page.locator(".list .cards")
@@ -493,7 +502,6 @@ def test_cards_move_to_their_new_places_and_keep_still_where_that_is_asked_for(b
         expect(page.locator(".list .cards li:nth-child(8)")).to_be_visible()
         assert (page.evaluate("window.moved") > 0) == moving
         assert place.evaluate("list => window.kept === list.firstElementChild"), "the same card, not a new one"
-        page.close()
 
 
 def test_a_link_shows_the_picture_as_it_was_looked_at_and_history_keeps_out_of_it(open_page: Open) -> None:
@@ -521,16 +529,15 @@ def test_a_link_shows_the_picture_as_it_was_looked_at_and_history_keeps_out_of_i
     assert "view=" not in again.evaluate("location.search")
 
 
-def test_back_leaves_examples_at_the_first_press(browser: Browser, address: str) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.goto(address)
+def test_back_leaves_examples_at_the_first_press(new_tab: Tab, drawn_server: Server) -> None:
+    page = new_tab(drawn_server)
+    page.goto(drawn_server.url)
     settled(page)
     page.get_by_role("link", name="Examples").click()
     page.locator(".list .cards").first.wait_for()
     drawn(page)
     page.go_back()
     expect(page.locator("h1")).to_contain_text("Can a de-identified chest X-ray")
-    page.close()
 
 
 def test_contrast_stays_for_the_next_image_where_that_is_asked_for(open_page: Open) -> None:
@@ -544,14 +551,12 @@ def test_contrast_stays_for_the_next_image_where_that_is_asked_for(open_page: Op
     assert window_label(page) == label
 
 
-def test_the_link_is_copied_and_says_so(browser: Browser, address: str) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.goto(f"{address}/examples?N=30&draw=2&hide=1")
+def test_the_link_is_copied_and_says_so(new_tab: Tab, drawn_server: Server) -> None:
+    page = new_tab(drawn_server)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{drawn_server.url}/examples?N=30&draw=2&hide=1")
     page.locator(".list .cards").first.wait_for()
     page.get_by_role("button", name="Copy link").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == page.evaluate("location.href")
     assert "draw=2" in page.evaluate("location.href")
-    context.close()
