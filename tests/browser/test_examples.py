@@ -137,34 +137,16 @@ def choose_model(page: Page, label: str) -> None:
 # -- the row of thumbnails -------------------------------------------------------------------------------------------
 
 
-def test_a_click_on_a_thumbnail_changes_image_list_and_url_without_a_reload(open_page: Open) -> None:
+def test_an_image_is_chosen_by_click_keys_and_at_random_without_a_reload(open_page: Open) -> None:
     page, _ = open_page()
     shows(page, FIRST)
     page.evaluate("window.stayed = true")
-    list_before, pixels_before = page.locator(".list").inner_text(), pixels(page)
-    page.locator(".strip button").nth(5).click()
-    record = page.locator(".strip button").nth(5).get_attribute("data-record")
-    shows(page, record)
-    expect(page.locator(".list")).not_to_have_text(list_before, use_inner_text=True)
-    assert pixels(page) != pixels_before
-    assert page.evaluate("window.stayed") is True
-    assert len(page.context.pages) == 1
-
-
-def test_arrow_keys_step_through_the_images_and_random_and_the_buttons_do_too(open_page: Open) -> None:
-    page, _ = open_page()
-    shows(page, FIRST)
     page.keyboard.press("ArrowRight")
     shows(page, SECOND)
     page.keyboard.press("ArrowLeft")
     shows(page, FIRST)
-    page.get_by_role("button", name=re.compile("Random")).click()
-    expect(page.locator(".box .caption")).not_to_contain_text(FIRST)
-    drawn(page)
 
-
-def test_in_the_row_arrow_keys_move_the_focus_and_enter_chooses(open_page: Open) -> None:
-    page, _ = open_page()
+    # in the row, arrow keys move the focus and Enter chooses
     page.locator(".strip button[aria-selected=true]").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -176,14 +158,22 @@ def test_in_the_row_arrow_keys_move_the_focus_and_enter_chooses(open_page: Open)
     shows(page, third)
     assert page.evaluate("document.activeElement.shadowRoot.activeElement.dataset.record") == third
 
-
-def test_the_row_keeps_its_place_when_something_in_sight_is_chosen(open_page: Open) -> None:
-    page, _ = open_page()
+    # the row keeps its place when something in sight is chosen
     row = page.locator(".strip")
     row.evaluate("row => row.scrollLeft = 300")
+    list_before, pixels_before = page.locator(".list").inner_text(), pixels(page)
     page.locator(".strip button").nth(8).click()
-    shows(page, page.locator(".strip button").nth(8).get_attribute("data-record"))
+    chosen = page.locator(".strip button").nth(8).get_attribute("data-record")
+    shows(page, chosen)
     assert abs(row.evaluate("row => row.scrollLeft") - 300) <= 1
+    expect(page.locator(".list")).not_to_have_text(list_before, use_inner_text=True)
+    assert pixels(page) != pixels_before
+
+    page.get_by_role("button", name=re.compile("Random")).click()
+    expect(page.locator(".box .caption")).not_to_contain_text(chosen)
+    drawn(page)
+    assert page.evaluate("window.stayed") is True
+    assert len(page.context.pages) == 1
 
 
 def test_a_wrong_record_in_the_url_says_so_and_shows_the_first(open_page: Open) -> None:
@@ -195,10 +185,16 @@ def test_a_wrong_record_in_the_url_says_so_and_shows_the_first(open_page: Open) 
     expect(page.locator(".lx-note")).to_contain_text("Drag: contrast")
 
 
-def test_no_match_says_so_and_clears(open_page: Open) -> None:
+def test_find_takes_keys_from_the_viewer_and_no_match_says_so_and_clears(open_page: Open) -> None:
     page, _ = open_page()
+    fresh = pixels(page)
     heights = page.locator(".strip, .box").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
     page.get_by_role("button", name=re.compile("^.*Find")).click()
+    page.mouse.move(page.locator(".box").bounding_box()["x"] + 40, 500)
+    page.get_by_label("Patient", exact=True).press_sequentially("i +-")
+    assert pixels(page) == fresh
+    expect(page.get_by_label("Patient", exact=True)).to_have_value("i +-")
+    page.get_by_label("Patient", exact=True).fill("")
     page.get_by_label("Image", exact=True).fill("nobody")
     page.get_by_label("Image", exact=True).press("Enter")
     page.keyboard.press("Escape")
@@ -214,60 +210,7 @@ def test_no_match_says_so_and_clears(open_page: Open) -> None:
 # -- the viewer ------------------------------------------------------------------------------------------------------
 
 
-def test_drag_changes_contrast_and_brightness_and_space_and_double_click_reset(open_page: Open) -> None:
-    page, _ = open_page()
-    fresh, label = pixels(page), window_label(page)
-    assert label == "Contrast 100% · Brightness 50%"
-    drag(page, 80, 0)
-    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 110
-    stronger = pixels(page)
-    assert sum(value in (0, 255) for value in stronger) > sum(value in (0, 255) for value in fresh)
-    page.keyboard.press("Space")
-    assert pixels(page) == fresh
-    drag(page, 0, -60)
-    assert sum(pixels(page)) > sum(fresh) * 1.05
-    assert int(re.search(r"Brightness (\d+)%", window_label(page))[1]) > 55
-    page.locator(".box canvas").dblclick()
-    assert window_label(page) == label
-    assert pixels(page) == fresh
-
-
-def test_the_depth_of_the_source_survives_a_narrow_window(open_page: Open) -> None:
-    """At 30 times the contrast, 8 bit pixels would leave at most 10 greys; 12 bit ones leave many more."""
-    page, _ = open_page()
-    grid = pixels(page)
-    grey = min(range(32 * 32), key=lambda i: abs(grid[i] - 128))
-    box = page.locator(".box canvas").bounding_box()
-    page.mouse.move(
-        box["x"] + (grey % 32 + 0.5) * box["width"] / 32, box["y"] + (grey // 32 + 0.5) * box["height"] / 32
-    )
-    page.keyboard.down("Control")
-    for _ in range(5):
-        page.mouse.wheel(0, -300)  # so far that pixels are not blended
-    page.keyboard.up("Control")
-    for _ in range(4):
-        drag(page, 170, 0)
-    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 2500
-    shades = page.locator(".box canvas").evaluate(
-        "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 === 0)).size"
-    )
-    assert shades > 40
-
-
-def test_invert_by_button_and_key(open_page: Open) -> None:
-    page, _ = open_page()
-    fresh = pixels(page)
-    page.get_by_role("button", name="Invert").click()
-    expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
-    turned = pixels(page)
-    inside = [i for i in range(32 * 32) if 3 < i % 32 < 28 and 3 < i // 32 < 28]
-    assert all(abs(fresh[i] + turned[i] - 255) <= 2 for i in inside)
-    page.locator(".box canvas").focus()
-    page.keyboard.press("i")
-    assert pixels(page) == fresh
-
-
-def test_wheel_zooms_about_the_pointer_and_a_shifted_drag_moves(open_page: Open) -> None:
+def test_wheel_drag_and_buttons_change_the_view_and_take_it_back(open_page: Open) -> None:
     page, _ = open_page()
     fresh = pixels(page)
     scrolled = "document.querySelector('[data-testid=stMain]').scrollTop"
@@ -302,42 +245,93 @@ def test_wheel_zooms_about_the_pointer_and_a_shifted_drag_moves(open_page: Open)
     page.keyboard.press("-")
     assert pixels(page) == fresh
 
-
-def test_keys_of_the_viewer_do_nothing_while_something_is_typed(open_page: Open) -> None:
-    page, _ = open_page()
-    fresh = pixels(page)
-    page.get_by_role("button", name=re.compile("^.*Find")).click()
-    page.mouse.move(page.locator(".box").bounding_box()["x"] + 40, 500)
-    page.get_by_label("Patient", exact=True).press_sequentially("i +-")
+    # drag, space and double click
+    label = window_label(page)
+    assert label == "Contrast 100% · Brightness 50%"
+    drag(page, 80, 0)
+    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 110
+    stronger = pixels(page)
+    assert sum(value in (0, 255) for value in stronger) > sum(value in (0, 255) for value in fresh)
+    page.keyboard.press("Space")
     assert pixels(page) == fresh
-    expect(page.get_by_label("Patient", exact=True)).to_have_value("i +-")
+    drag(page, 0, -60)
+    assert sum(pixels(page)) > sum(fresh) * 1.05
+    assert int(re.search(r"Brightness (\d+)%", window_label(page))[1]) > 55
+    page.locator(".box canvas").dblclick()
+    assert window_label(page) == label
+    assert pixels(page) == fresh
+
+    # invert, by button and key
+    page.get_by_role("button", name="Invert").click()
+    expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+    turned = pixels(page)
+    inside = [i for i in range(32 * 32) if 3 < i % 32 < 28 and 3 < i // 32 < 28]
+    assert all(abs(fresh[i] + turned[i] - 255) <= 2 for i in inside)
+    page.locator(".box canvas").focus()
+    page.keyboard.press("i")
+    assert pixels(page) == fresh
+
+    # the picture has words and the buttons have names
+    expect(page.get_by_role("img", name=re.compile(f"Chest radiograph {FIRST}, frontal PA, synthetic"))).to_be_visible()
+    for name in ("Zoom in", "Zoom out", "Invert", "Reset"):
+        button = page.locator(".box").get_by_role("button", name=name)
+        button.focus()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Tab")
+        assert button.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
 
 
-def test_window_and_zoom_survive_another_n_and_model_and_reset_with_another_image(open_page: Open) -> None:
+def test_the_depth_of_the_source_survives_a_narrow_window(open_page: Open) -> None:
+    """At 30 times the contrast, 8 bit pixels would leave at most 10 greys; 12 bit ones leave many more."""
     page, _ = open_page()
-    fresh = window_label(page)
+    grid = pixels(page)
+    grey = min(range(32 * 32), key=lambda i: abs(grid[i] - 128))
+    box = page.locator(".box canvas").bounding_box()
+    page.mouse.move(
+        box["x"] + (grey % 32 + 0.5) * box["width"] / 32, box["y"] + (grey // 32 + 0.5) * box["height"] / 32
+    )
+    page.keyboard.down("Control")
+    for _ in range(5):
+        page.mouse.wheel(0, -300)  # so far that pixels are not blended
+    page.keyboard.up("Control")
+    for _ in range(4):
+        drag(page, 170, 0)
+    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 2500
+    shades = page.locator(".box canvas").evaluate(
+        "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 === 0)).size"
+    )
+    assert shades > 40
+
+
+def test_another_n_and_model_leave_view_pixels_and_controls_and_another_image_resets_the_view(open_page: Open) -> None:
+    page, frames = open_page()
+    assert sum(map(len, frames.take())) > 2 * 512 * 512
+    height, fresh = main_height(page), window_label(page)
+    kinds = ("stSlider", "stButtonGroup", "stSelectbox", "stButton", "stExpander")
+    controls = ", ".join(f"[data-testid={kind}]" for kind in kinds)
+    places = f"""() => [...document.querySelectorAll('{controls}')].filter(one => one.offsetParent).map(one => {{
+        const r = one.getBoundingClientRect();
+        return [r.x, r.y, r.height].map(Math.round).join();
+    }})"""
+    before = page.evaluate(places)
+    assert len(before) >= 8
     drag(page, 60, -30)
     page.get_by_role("button", name="Zoom in").click()
     set_up, label = pixels(page), window_label(page)
     assert label != fresh
-    set_n(page, 30)
+    set_n(page, 10)
+    assert page.evaluate(places) == before
     assert (pixels(page), window_label(page)) == (set_up, label)
     choose_model(page, "General")
+    assert page.evaluate(places) == before
     assert (pixels(page), window_label(page)) == (set_up, label)
-    page.locator(".strip button").nth(3).click()
-    shows(page, page.locator(".strip button").nth(3).get_attribute("data-record"))
-    assert window_label(page) == fresh
-
-
-def test_pixels_are_sent_once_per_image(open_page: Open) -> None:
-    page, frames = open_page()
-    assert sum(map(len, frames.take())) > 2 * 512 * 512
-    set_n(page, 30)
-    choose_model(page, "General")
-    assert sum(map(len, frames.take())) < 200_000
+    assert sum(map(len, frames.take())) < 200_000, "pixels are sent once"
     page.keyboard.press("ArrowRight")
     shows(page, SECOND)
     assert sum(map(len, frames.take())) > 2 * 512 * 512
+    assert window_label(page) == fresh
+    assert page.evaluate(places) == before
+    assert main_height(page) == height
 
 
 def test_zooming_into_a_large_image_fetches_the_rest_of_it_and_keeps_the_view(open_page: Open) -> None:
@@ -364,17 +358,6 @@ def test_an_image_that_is_gone_leaves_a_card_of_the_same_size_with_the_reason(op
     expect(page.locator(".true")).to_be_visible()
 
 
-def test_the_picture_has_words_and_the_buttons_have_names(open_page: Open) -> None:
-    page, _ = open_page()
-    expect(page.get_by_role("img", name=re.compile(f"Chest radiograph {FIRST}, frontal PA, synthetic"))).to_be_visible()
-    for name in ("Zoom in", "Zoom out", "Invert", "Reset"):
-        button = page.locator(".box").get_by_role("button", name=name)
-        button.focus()
-        page.keyboard.press("Shift+Tab")
-        page.keyboard.press("Tab")
-        assert button.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
-
-
 # -- the lists -------------------------------------------------------------------------------------------------------
 
 
@@ -392,28 +375,6 @@ def test_the_true_report_is_in_sight_whatever_n(open_page: Open, query: str) -> 
                 return tag === tag.getRootNode().elementFromPoint(r.x + r.width / 2, r.y + r.height / 2); }"""
             )
         assert page.locator(".true").count() == page.locator(".list").count()
-
-
-def test_controls_stay_where_they_are_and_the_page_as_high_as_it_is(open_page: Open) -> None:
-    page, _ = open_page()
-    height = main_height(page)
-    kinds = ("stSlider", "stButtonGroup", "stSelectbox", "stButton", "stExpander")
-    controls = ", ".join(f"[data-testid={kind}]" for kind in kinds)
-    places = f"""() => [...document.querySelectorAll('{controls}')].filter(one => one.offsetParent).map(one => {{
-        const r = one.getBoundingClientRect();
-        return [r.x, r.y, r.height].map(Math.round).join();
-    }})"""
-    before = page.evaluate(places)
-    set_n(page, 10)
-    assert page.evaluate(places) == before
-    choose_model(page, "General")
-    assert page.evaluate(places) == before
-    page.locator("h1").click()
-    page.keyboard.press("ArrowRight")
-    shows(page, SECOND)
-    assert page.evaluate(places) == before
-    assert len(before) >= 8
-    assert main_height(page) == height
 
 
 def test_a_second_model_stands_beside_the_first_over_the_same_pool(open_page: Open) -> None:
