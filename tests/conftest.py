@@ -29,7 +29,7 @@ from linkage_core.store.entry import Entry, Store
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """built(lab_store.build): a store of the asker's own, copied from one that is made once in a run."""
-    return lambda build: copy_of(build, tmp_path_factory)
+    return lambda build, upon=None: copy_of(build, tmp_path_factory, upon)
 
 
 # By processor time, so that the last file to begin is a short one. Those of the browser wait as much as they compute:

@@ -178,11 +178,17 @@ def on_all_cores(work: Callable[[int], None], blocks: Iterable[int]) -> None:
     """work(block) for each of them.
 
     One block a core, each with a product of its own: a product that is itself spread over the cores leaves them waiting
-    for each other at every tile, and could round otherwise on a machine with another number of them.
+    for each other at every tile, and could round otherwise on a machine with another number of them. A single block is
+    worked on where it is asked for: a thread takes longer to begin than the block of a small cohort.
     """
-    with one_thread(), ThreadPoolExecutor(_cores()) as pool:
-        for _ in pool.map(work, blocks):
-            pass
+    blocks = list(blocks)
+    with one_thread():
+        if len(blocks) == 1:
+            work(blocks[0])
+            return
+        with ThreadPoolExecutor(_cores()) as pool:
+            for _ in pool.map(work, blocks):
+                pass
 
 
 def one_thread() -> AbstractContextManager[object]:

@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -281,4 +281,10 @@ def versions() -> dict[str, str]:
     import linkage_core
 
     names = ("numpy", "torch", "transformers", "pandas", "pydicom", "pillow")
-    return {"linkage-explorer": linkage_core.__version__} | {name: importlib.metadata.version(name) for name in names}
+    return {"linkage-explorer": linkage_core.__version__} | {name: _version(name) for name in names}
+
+
+@cache
+def _version(name: str) -> str:
+    """Looked up once: for every manifest it would be 6 files to parse."""
+    return importlib.metadata.version(name)

@@ -32,7 +32,7 @@ PAGE = "frontier"
 
 @pytest.fixture(scope="module")
 def root(built: Built) -> Path:
-    return built(frontier_store.build)
+    return built(frontier_store.build, lab_store.build)
 
 
 @pytest.fixture(scope="module")

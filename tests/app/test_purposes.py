@@ -29,7 +29,7 @@ NONE = float("nan")
 
 @pytest.fixture(scope="module")
 def root(built: Built) -> Path:
-    return built(frontier_store.build)
+    return built(frontier_store.build, lab_store.build)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, WebSocket, expect
 
 from helpers import examples_store
 from helpers.shared import Built
@@ -32,8 +32,11 @@ class Frames:
     """What came over the websocket since the last look."""
 
     def __init__(self, page: Page) -> None:
-        self.received: list[bytes] = []
-        page.on("websocket", lambda socket: socket.on("framereceived", self._keep))
+        self.page, self.received = page, list[bytes]()
+        page.on("websocket", self._listen)
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framereceived", self._keep)
 
     def _keep(self, frame: bytes | str) -> None:
         self.received.append(frame.encode() if isinstance(frame, str) else frame)
@@ -42,20 +45,23 @@ class Frames:
         taken, self.received = self.received, []
         return taken
 
+    def leave(self) -> None:
+        self.page.remove_listener("websocket", self._listen)
+
 
 Open = Callable[..., tuple[Page, Frames]]
+Tab = Callable[[Server], Page]
 
 
 @pytest.fixture
-def open_page(browser: Browser, address: str, drawn_server: Server) -> Iterator[Open]:
+def open_page(new_tab: Tab, address: str, drawn_server: Server) -> Iterator[Open]:
     """open_page("shown=12"): a page of somebody who has the token."""
     opened = []
 
     def open_page(query: str = "") -> tuple[Page, Frames]:
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        opened.append(page)
-        page.set_default_timeout(60_000)
+        page = new_tab(drawn_server)
         frames = Frames(page)
+        opened.append(frames)
         page.context.add_cookies([{**drawn_server.cookie, "url": address}])
         page.goto(f"{address}/examples?{query}")
         page.locator(".list .cards").first.wait_for()
@@ -64,8 +70,8 @@ def open_page(browser: Browser, address: str, drawn_server: Server) -> Iterator[
         return page, frames
 
     yield open_page
-    for page in opened:
-        page.close()
+    for frames in opened:
+        frames.leave()
 
 
 def drawn(page: Page) -> None:
@@ -131,34 +137,16 @@ def choose_model(page: Page, label: str) -> None:
 # -- the row of thumbnails -------------------------------------------------------------------------------------------
 
 
-def test_a_click_on_a_thumbnail_changes_image_list_and_url_without_a_reload(open_page: Open) -> None:
+def test_an_image_is_chosen_by_click_keys_and_at_random_without_a_reload(open_page: Open) -> None:
     page, _ = open_page()
     shows(page, FIRST)
     page.evaluate("window.stayed = true")
-    list_before, pixels_before = page.locator(".list").inner_text(), pixels(page)
-    page.locator(".strip button").nth(5).click()
-    record = page.locator(".strip button").nth(5).get_attribute("data-record")
-    shows(page, record)
-    expect(page.locator(".list")).not_to_have_text(list_before, use_inner_text=True)
-    assert pixels(page) != pixels_before
-    assert page.evaluate("window.stayed") is True
-    assert len(page.context.pages) == 1
-
-
-def test_arrow_keys_step_through_the_images_and_random_and_the_buttons_do_too(open_page: Open) -> None:
-    page, _ = open_page()
-    shows(page, FIRST)
     page.keyboard.press("ArrowRight")
     shows(page, SECOND)
     page.keyboard.press("ArrowLeft")
     shows(page, FIRST)
-    page.get_by_role("button", name=re.compile("Random")).click()
-    expect(page.locator(".box .caption")).not_to_contain_text(FIRST)
-    drawn(page)
 
-
-def test_in_the_row_arrow_keys_move_the_focus_and_enter_chooses(open_page: Open) -> None:
-    page, _ = open_page()
+    # in the row, arrow keys move the focus and Enter chooses
     page.locator(".strip button[aria-selected=true]").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -170,14 +158,22 @@ def test_in_the_row_arrow_keys_move_the_focus_and_enter_chooses(open_page: Open)
     shows(page, third)
     assert page.evaluate("document.activeElement.shadowRoot.activeElement.dataset.record") == third
 
-
-def test_the_row_keeps_its_place_when_something_in_sight_is_chosen(open_page: Open) -> None:
-    page, _ = open_page()
+    # the row keeps its place when something in sight is chosen
     row = page.locator(".strip")
     row.evaluate("row => row.scrollLeft = 300")
+    list_before, pixels_before = page.locator(".list").inner_text(), pixels(page)
     page.locator(".strip button").nth(8).click()
-    shows(page, page.locator(".strip button").nth(8).get_attribute("data-record"))
+    chosen = page.locator(".strip button").nth(8).get_attribute("data-record")
+    shows(page, chosen)
     assert abs(row.evaluate("row => row.scrollLeft") - 300) <= 1
+    expect(page.locator(".list")).not_to_have_text(list_before, use_inner_text=True)
+    assert pixels(page) != pixels_before
+
+    page.get_by_role("button", name=re.compile("Random")).click()
+    expect(page.locator(".box .caption")).not_to_contain_text(chosen)
+    drawn(page)
+    assert page.evaluate("window.stayed") is True
+    assert len(page.context.pages) == 1
 
 
 def test_a_wrong_record_in_the_url_says_so_and_shows_the_first(open_page: Open) -> None:
@@ -189,10 +185,16 @@ def test_a_wrong_record_in_the_url_says_so_and_shows_the_first(open_page: Open) 
     expect(page.locator(".lx-note")).to_contain_text("Drag: contrast")
 
 
-def test_no_match_says_so_and_clears(open_page: Open) -> None:
+def test_find_takes_keys_from_the_viewer_and_no_match_says_so_and_clears(open_page: Open) -> None:
     page, _ = open_page()
+    fresh = pixels(page)
     heights = page.locator(".strip, .box").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
     page.get_by_role("button", name=re.compile("^.*Find")).click()
+    page.mouse.move(page.locator(".box").bounding_box()["x"] + 40, 500)
+    page.get_by_label("Patient", exact=True).press_sequentially("i +-")
+    assert pixels(page) == fresh
+    expect(page.get_by_label("Patient", exact=True)).to_have_value("i +-")
+    page.get_by_label("Patient", exact=True).fill("")
     page.get_by_label("Image", exact=True).fill("nobody")
     page.get_by_label("Image", exact=True).press("Enter")
     page.keyboard.press("Escape")
@@ -208,60 +210,7 @@ def test_no_match_says_so_and_clears(open_page: Open) -> None:
 # -- the viewer ------------------------------------------------------------------------------------------------------
 
 
-def test_drag_changes_contrast_and_brightness_and_space_and_double_click_reset(open_page: Open) -> None:
-    page, _ = open_page()
-    fresh, label = pixels(page), window_label(page)
-    assert label == "Contrast 100% · Brightness 50%"
-    drag(page, 80, 0)
-    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 110
-    stronger = pixels(page)
-    assert sum(value in (0, 255) for value in stronger) > sum(value in (0, 255) for value in fresh)
-    page.keyboard.press("Space")
-    assert pixels(page) == fresh
-    drag(page, 0, -60)
-    assert sum(pixels(page)) > sum(fresh) * 1.05
-    assert int(re.search(r"Brightness (\d+)%", window_label(page))[1]) > 55
-    page.locator(".box canvas").dblclick()
-    assert window_label(page) == label
-    assert pixels(page) == fresh
-
-
-def test_the_depth_of_the_source_survives_a_narrow_window(open_page: Open) -> None:
-    """At 30 times the contrast, 8 bit pixels would leave at most 10 greys; 12 bit ones leave many more."""
-    page, _ = open_page()
-    grid = pixels(page)
-    grey = min(range(32 * 32), key=lambda i: abs(grid[i] - 128))
-    box = page.locator(".box canvas").bounding_box()
-    page.mouse.move(
-        box["x"] + (grey % 32 + 0.5) * box["width"] / 32, box["y"] + (grey // 32 + 0.5) * box["height"] / 32
-    )
-    page.keyboard.down("Control")
-    for _ in range(5):
-        page.mouse.wheel(0, -300)  # so far that pixels are not blended
-    page.keyboard.up("Control")
-    for _ in range(4):
-        drag(page, 170, 0)
-    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 2500
-    shades = page.locator(".box canvas").evaluate(
-        "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 === 0)).size"
-    )
-    assert shades > 40
-
-
-def test_invert_by_button_and_key(open_page: Open) -> None:
-    page, _ = open_page()
-    fresh = pixels(page)
-    page.get_by_role("button", name="Invert").click()
-    expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
-    turned = pixels(page)
-    inside = [i for i in range(32 * 32) if 3 < i % 32 < 28 and 3 < i // 32 < 28]
-    assert all(abs(fresh[i] + turned[i] - 255) <= 2 for i in inside)
-    page.locator(".box canvas").focus()
-    page.keyboard.press("i")
-    assert pixels(page) == fresh
-
-
-def test_wheel_zooms_about_the_pointer_and_a_shifted_drag_moves(open_page: Open) -> None:
+def test_wheel_drag_and_buttons_change_the_view_and_take_it_back(open_page: Open) -> None:
     page, _ = open_page()
     fresh = pixels(page)
     scrolled = "document.querySelector('[data-testid=stMain]').scrollTop"
@@ -296,42 +245,93 @@ def test_wheel_zooms_about_the_pointer_and_a_shifted_drag_moves(open_page: Open)
     page.keyboard.press("-")
     assert pixels(page) == fresh
 
-
-def test_keys_of_the_viewer_do_nothing_while_something_is_typed(open_page: Open) -> None:
-    page, _ = open_page()
-    fresh = pixels(page)
-    page.get_by_role("button", name=re.compile("^.*Find")).click()
-    page.mouse.move(page.locator(".box").bounding_box()["x"] + 40, 500)
-    page.get_by_label("Patient", exact=True).press_sequentially("i +-")
+    # drag, space and double click
+    label = window_label(page)
+    assert label == "Contrast 100% · Brightness 50%"
+    drag(page, 80, 0)
+    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 110
+    stronger = pixels(page)
+    assert sum(value in (0, 255) for value in stronger) > sum(value in (0, 255) for value in fresh)
+    page.keyboard.press("Space")
     assert pixels(page) == fresh
-    expect(page.get_by_label("Patient", exact=True)).to_have_value("i +-")
+    drag(page, 0, -60)
+    assert sum(pixels(page)) > sum(fresh) * 1.05
+    assert int(re.search(r"Brightness (\d+)%", window_label(page))[1]) > 55
+    page.locator(".box canvas").dblclick()
+    assert window_label(page) == label
+    assert pixels(page) == fresh
+
+    # invert, by button and key
+    page.get_by_role("button", name="Invert").click()
+    expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+    turned = pixels(page)
+    inside = [i for i in range(32 * 32) if 3 < i % 32 < 28 and 3 < i // 32 < 28]
+    assert all(abs(fresh[i] + turned[i] - 255) <= 2 for i in inside)
+    page.locator(".box canvas").focus()
+    page.keyboard.press("i")
+    assert pixels(page) == fresh
+
+    # the picture has words and the buttons have names
+    expect(page.get_by_role("img", name=re.compile(f"Chest radiograph {FIRST}, frontal PA, synthetic"))).to_be_visible()
+    for name in ("Zoom in", "Zoom out", "Invert", "Reset"):
+        button = page.locator(".box").get_by_role("button", name=name)
+        button.focus()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Tab")
+        assert button.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
 
 
-def test_window_and_zoom_survive_another_n_and_model_and_reset_with_another_image(open_page: Open) -> None:
+def test_the_depth_of_the_source_survives_a_narrow_window(open_page: Open) -> None:
+    """At 30 times the contrast, 8 bit pixels would leave at most 10 greys; 12 bit ones leave many more."""
     page, _ = open_page()
-    fresh = window_label(page)
+    grid = pixels(page)
+    grey = min(range(32 * 32), key=lambda i: abs(grid[i] - 128))
+    box = page.locator(".box canvas").bounding_box()
+    page.mouse.move(
+        box["x"] + (grey % 32 + 0.5) * box["width"] / 32, box["y"] + (grey // 32 + 0.5) * box["height"] / 32
+    )
+    page.keyboard.down("Control")
+    for _ in range(5):
+        page.mouse.wheel(0, -300)  # so far that pixels are not blended
+    page.keyboard.up("Control")
+    for _ in range(4):
+        drag(page, 170, 0)
+    assert int(re.search(r"Contrast (\d+)%", window_label(page))[1]) > 2500
+    shades = page.locator(".box canvas").evaluate(
+        "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 === 0)).size"
+    )
+    assert shades > 40
+
+
+def test_another_n_and_model_leave_view_pixels_and_controls_and_another_image_resets_the_view(open_page: Open) -> None:
+    page, frames = open_page()
+    assert sum(map(len, frames.take())) > 2 * 512 * 512
+    height, fresh = main_height(page), window_label(page)
+    kinds = ("stSlider", "stButtonGroup", "stSelectbox", "stButton", "stExpander")
+    controls = ", ".join(f"[data-testid={kind}]" for kind in kinds)
+    places = f"""() => [...document.querySelectorAll('{controls}')].filter(one => one.offsetParent).map(one => {{
+        const r = one.getBoundingClientRect();
+        return [r.x, r.y, r.height].map(Math.round).join();
+    }})"""
+    before = page.evaluate(places)
+    assert len(before) >= 8
     drag(page, 60, -30)
     page.get_by_role("button", name="Zoom in").click()
     set_up, label = pixels(page), window_label(page)
     assert label != fresh
-    set_n(page, 30)
+    set_n(page, 10)
+    assert page.evaluate(places) == before
     assert (pixels(page), window_label(page)) == (set_up, label)
     choose_model(page, "General")
+    assert page.evaluate(places) == before
     assert (pixels(page), window_label(page)) == (set_up, label)
-    page.locator(".strip button").nth(3).click()
-    shows(page, page.locator(".strip button").nth(3).get_attribute("data-record"))
-    assert window_label(page) == fresh
-
-
-def test_pixels_are_sent_once_per_image(open_page: Open) -> None:
-    page, frames = open_page()
-    assert sum(map(len, frames.take())) > 2 * 512 * 512
-    set_n(page, 30)
-    choose_model(page, "General")
-    assert sum(map(len, frames.take())) < 200_000
+    assert sum(map(len, frames.take())) < 200_000, "pixels are sent once"
     page.keyboard.press("ArrowRight")
     shows(page, SECOND)
     assert sum(map(len, frames.take())) > 2 * 512 * 512
+    assert window_label(page) == fresh
+    assert page.evaluate(places) == before
+    assert main_height(page) == height
 
 
 def test_zooming_into_a_large_image_fetches_the_rest_of_it_and_keeps_the_view(open_page: Open) -> None:
@@ -358,17 +358,6 @@ def test_an_image_that_is_gone_leaves_a_card_of_the_same_size_with_the_reason(op
     expect(page.locator(".true")).to_be_visible()
 
 
-def test_the_picture_has_words_and_the_buttons_have_names(open_page: Open) -> None:
-    page, _ = open_page()
-    expect(page.get_by_role("img", name=re.compile(f"Chest radiograph {FIRST}, frontal PA, synthetic"))).to_be_visible()
-    for name in ("Zoom in", "Zoom out", "Invert", "Reset"):
-        button = page.locator(".box").get_by_role("button", name=name)
-        button.focus()
-        page.keyboard.press("Shift+Tab")
-        page.keyboard.press("Tab")
-        assert button.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
-
-
 # -- the lists -------------------------------------------------------------------------------------------------------
 
 
@@ -386,28 +375,6 @@ def test_the_true_report_is_in_sight_whatever_n(open_page: Open, query: str) -> 
                 return tag === tag.getRootNode().elementFromPoint(r.x + r.width / 2, r.y + r.height / 2); }"""
             )
         assert page.locator(".true").count() == page.locator(".list").count()
-
-
-def test_controls_stay_where_they_are_and_the_page_as_high_as_it_is(open_page: Open) -> None:
-    page, _ = open_page()
-    height = main_height(page)
-    kinds = ("stSlider", "stButtonGroup", "stSelectbox", "stButton", "stExpander")
-    controls = ", ".join(f"[data-testid={kind}]" for kind in kinds)
-    places = f"""() => [...document.querySelectorAll('{controls}')].filter(one => one.offsetParent).map(one => {{
-        const r = one.getBoundingClientRect();
-        return [r.x, r.y, r.height].map(Math.round).join();
-    }})"""
-    before = page.evaluate(places)
-    set_n(page, 10)
-    assert page.evaluate(places) == before
-    choose_model(page, "General")
-    assert page.evaluate(places) == before
-    page.locator("h1").click()
-    page.keyboard.press("ArrowRight")
-    shows(page, SECOND)
-    assert page.evaluate(places) == before
-    assert len(before) >= 8
-    assert main_height(page) == height
 
 
 def test_a_second_model_stands_beside_the_first_over_the_same_pool(open_page: Open) -> None:
@@ -469,10 +436,13 @@ def test_details_say_labels_ties_and_where_the_numbers_come_from(open_page: Open
 # -- moving, and the address -----------------------------------------------------------------------------------------
 
 
-def test_cards_move_to_their_new_places_and_keep_still_where_that_is_asked_for(browser: Browser, address: str) -> None:
+def test_cards_move_to_their_new_places_and_keep_still_where_that_is_asked_for(
+    new_tab: Tab, drawn_server: Server
+) -> None:
+    page = new_tab(drawn_server)
     for motion, moving in (("no-preference", True), ("reduce", False)):
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion=motion)
-        page.goto(f"{address}/examples?record={SECOND}&N=10&shown=10")
+        page.emulate_media(reduced_motion=motion)
+        page.goto(f"{drawn_server.url}/examples?record={SECOND}&N=10&shown=10")
         page.locator(".list .cards li").first.wait_for()
         drawn(page)
         place = page.locator(".list .cards")
@@ -493,7 +463,6 @@ def test_cards_move_to_their_new_places_and_keep_still_where_that_is_asked_for(b
         expect(page.locator(".list .cards li:nth-child(8)")).to_be_visible()
         assert (page.evaluate("window.moved") > 0) == moving
         assert place.evaluate("list => window.kept === list.firstElementChild"), "the same card, not a new one"
-        page.close()
 
 
 def test_a_link_shows_the_picture_as_it_was_looked_at_and_history_keeps_out_of_it(open_page: Open) -> None:
@@ -521,16 +490,15 @@ def test_a_link_shows_the_picture_as_it_was_looked_at_and_history_keeps_out_of_i
     assert "view=" not in again.evaluate("location.search")
 
 
-def test_back_leaves_examples_at_the_first_press(browser: Browser, address: str) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.goto(address)
+def test_back_leaves_examples_at_the_first_press(new_tab: Tab, drawn_server: Server) -> None:
+    page = new_tab(drawn_server)
+    page.goto(drawn_server.url)
     settled(page)
     page.get_by_role("link", name="Examples").click()
     page.locator(".list .cards").first.wait_for()
     drawn(page)
     page.go_back()
     expect(page.locator("h1")).to_contain_text("Can a de-identified chest X-ray")
-    page.close()
 
 
 def test_contrast_stays_for_the_next_image_where_that_is_asked_for(open_page: Open) -> None:
@@ -544,14 +512,12 @@ def test_contrast_stays_for_the_next_image_where_that_is_asked_for(open_page: Op
     assert window_label(page) == label
 
 
-def test_the_link_is_copied_and_says_so(browser: Browser, address: str) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.goto(f"{address}/examples?N=30&draw=2&hide=1")
+def test_the_link_is_copied_and_says_so(new_tab: Tab, drawn_server: Server) -> None:
+    page = new_tab(drawn_server)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{drawn_server.url}/examples?N=30&draw=2&hide=1")
     page.locator(".list .cards").first.wait_for()
     page.get_by_role("button", name="Copy link").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == page.evaluate("location.href")
     assert "draw=2" in page.evaluate("location.href")
-    context.close()

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from helpers import frontier_store
+from helpers import frontier_store, lab_store
 
 from .conftest import answer, main_height, settled
 from .test_mitigation import card
@@ -18,7 +18,7 @@ expect.set_options(timeout=15_000)
 @pytest.fixture(scope="module")
 def small(serve, built):
     """A store with a small lab and made-up releases, on a server that nobody has visited."""
-    return serve(built(frontier_store.build))
+    return serve(built(frontier_store.build, lab_store.build))
 
 
 def places(page: Page) -> list[float]:

@@ -46,9 +46,15 @@ def test_a_page_that_raises_shows_no_traceback(serve, page_at, store_root, tmp_p
     assert str(tmp_path) not in content
 
 
-@pytest.mark.parametrize("path", ["/", "/risk?N=200", "/examples"])
-def test_a_deep_link_to_a_fresh_server_with_nothing_loaded(serve, page_at, tmp_path, path):
-    watched = page_at(path, at=serve(tmp_path))
+@pytest.fixture(scope="module")
+def empty(serve, tmp_path_factory):
+    """A server with nothing loaded, that nobody has visited before the first of its tests."""
+    return serve(tmp_path_factory.mktemp("empty"))
+
+
+@pytest.mark.parametrize("path", ["/examples", "/risk?N=200", "/"])
+def test_a_deep_link_to_a_server_with_nothing_loaded(page_at, empty, path):
+    watched = page_at(path, at=empty)
     assert "Nothing is loaded" in watched.page.get_by_test_id("stMain").inner_text()
     assert "linkage phantom build" in watched.page.get_by_test_id("stMain").inner_text()
     assert watched.page.get_by_test_id("stException").count() == 0

@@ -65,8 +65,8 @@ def on_sums(entry: Entry, sizes: list[int], lift: float) -> list[dict[str, Any]]
 
 
 def build(root: Path) -> Path:
-    """The store of a lab, with the frontier of its phantom."""
-    fill(Store(lab_store.build(root)).open("phantom", lab_store.MODEL))
+    """In the store of a lab, the frontier of its phantom: built(frontier_store.build, lab_store.build)."""
+    fill(Store(root).open("phantom", lab_store.MODEL))
     return root
 
 

@@ -7,17 +7,24 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 Build = Callable[[Path], Path]
 """Fills a folder and returns where in it the store is."""
-Built = Callable[[Build], Path]
-"""The fixture `built`."""
 
 
-def copy_of(build: Build, factory: pytest.TempPathFactory) -> Path:
+class Built(Protocol):
+    """The fixture `built`."""
+
+    def __call__(self, build: Build, upon: Build | None = None) -> Path: ...
+
+
+def copy_of(build: Build, factory: pytest.TempPathFactory, upon: Build | None = None) -> Path:
     """A copy, the caller's own, of the store that `build` makes; what was there first stays as it was made.
+
+    `upon`: of what other store a copy is in the folder that `build` fills; one whose manifests name no file beside it.
 
     The processes of pytest-xdist have folders side by side in the folder of the run, so that is where the first of them
     builds, while the others wait. Built in place, not moved there: a manifest may name files of its folder.
@@ -30,7 +37,10 @@ def copy_of(build: Build, factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not whole.exists():
             shutil.rmtree(made, ignore_errors=True)  # of a process that was killed
-            made.mkdir()
+            if upon is None:
+                made.mkdir()
+            else:
+                shutil.move(copy_of(upon, factory), made)
             whole.write_text(str(build(made)))
     store = Path(whole.read_text())
     return Path(shutil.copytree(store, factory.mktemp("store") / "store"))

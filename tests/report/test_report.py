@@ -78,7 +78,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def lab(built: Built) -> Store:
-    return Store(built(frontier_store.build))
+    return Store(built(frontier_store.build, lab_store.build))
 
 
 @pytest.fixture(scope="module")
