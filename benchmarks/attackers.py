@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from linkage_core.attacks.attack import attack
+from linkage_core.attacks.attack import acts, attack
 from linkage_core.attacks.attackers import EVERYTHING, IMAGES, READER, allowed
 from linkage_core.attacks.held import Known, hold
 from linkage_core.audit.study import Study
@@ -48,9 +48,9 @@ def measured(
 ) -> list[dict[str, Any]]:
     """Rows of one target; `names` limits the attackers (the reader is always among them)."""
     held = hold(entry, head, seed=seed)
-    plan = [(name, EVERYTHING) for name in allowed(EVERYTHING, head)]
+    plan = [(name, EVERYTHING) for name in allowed(EVERYTHING, head) if acts(name, held)]
     if head == OFF_THE_SHELF:
-        plan += [(name, IMAGES) for name in allowed(IMAGES)]
+        plan += [(name, IMAGES) for name in allowed(IMAGES) if acts(name, held)]
     found: dict[str, Study] = {}
     seconds: dict[str, float] = {}
     chosen: dict[str, str] = {}
