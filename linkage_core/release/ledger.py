@@ -422,7 +422,9 @@ class Ledger:
         state = self._state(book)
         book.execute("COMMIT")
         with suppress(OSError):  # the next charge then checks everything
-            _checked_path(self.path).write_text(state, encoding="ascii")
+            flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+            with os.fdopen(os.open(_checked_path(self.path), flags, 0o600), "w", encoding="ascii") as file:
+                file.write(state)
         return _charge(entry)
 
     def _new_images(self, book: sqlite3.Connection, asked: set[tuple[bytes, int]]) -> list[tuple[bytes, int]]:

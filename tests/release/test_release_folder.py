@@ -330,7 +330,8 @@ def test_a_failed_write_leaves_the_charge_and_no_folder(
     with pytest.raises(StoreError, match=r"No space left.*Entry 1 of the ledger stands"):
         make(toy, tmp_path / "out", wanted)
     assert len(ledger.history()) == 1
-    assert {one.name for one in tmp_path.iterdir()} == {"book", "book.key", "secret"}, "no folder, no leftover"
+    left = {one.name for one in tmp_path.iterdir()}
+    assert left == {"book", "book.checked", "book.key", "secret"}, "no folder, no leftover"
     monkeypatch.undo()
     assert make(toy, tmp_path / "out", wanted).charge.repeated
 

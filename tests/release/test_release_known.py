@@ -220,7 +220,8 @@ def test_a_secret_is_bound_with_its_first_charge_and_stays_readable_by_its_owner
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert found.last == book.last() == (1, book.entry(1).digest)
     assert found.bound(path, "another", found.last).ledger == book.start
-    assert sorted(one.name for one in path.parent.iterdir()) == ["book", "book.key", "secret"]
+    assert sorted(one.name for one in path.parent.iterdir()) == ["book", "book.checked", "book.key", "secret"]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()} == {0o600}
 
 
 def test_a_bound_secret_is_used_with_its_ledger_alone(store: Store, tmp_path: Path) -> None:
