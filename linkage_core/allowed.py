@@ -117,3 +117,16 @@ def listed(allowed: Sequence[Path]) -> list[str]:
             continue
         found += [str(one) for one in inner if any(one.resolve().is_relative_to(root) for root in allowed)]
     return found[:LISTED]
+
+
+def shown(folder: str, allowed: Sequence[Path]) -> str:
+    """A folder of `listed` by names alone, from its root on; roots of one name are numbered.
+
+    >>> roots = [Path("/data/a/films"), Path("/data/b/films"), Path("/data/ward")]
+    >>> [shown(one, roots) for one in ("/data/a/films", "/data/b/films/2024", "/data/ward/7")]
+    ['films', 'films (2)/2024', 'ward/7']
+    """
+    root = next(one for one in allowed if Path(folder).is_relative_to(one))
+    number = 1 + [one.name for one in allowed[: list(allowed).index(root)]].count(root.name)
+    below = Path(folder).relative_to(root).parts
+    return "/".join([root.name + (f" ({number})" if number > 1 else ""), *below])

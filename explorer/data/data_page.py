@@ -122,8 +122,9 @@ def files() -> None:
         with st.container(width=230):
             kind = st.selectbox("Kind", list(KINDS), format_func=lambda one: KINDS[one], key="data kind")
         listed = allowed.listed(roots())
-        folder = st.selectbox("Folder", listed, key=f"data folder {len(listed)}")
-        typed = st.text_input("or a path below them", key="data path", placeholder=str(roots()[0]))
+        names = partial(allowed.shown, allowed=roots())
+        folder = st.selectbox("Folder", listed, format_func=names, key=f"data folder {len(listed)}")
+        typed = st.text_input("or a path below them", key="data path", placeholder="ward-7/records.csv")
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         with st.container(width=230):
             section = st.selectbox(

@@ -195,6 +195,10 @@ def test_what_cannot_be_read_is_a_sentence_in_place_and_the_rest_works(data, fol
 
 def test_a_folder_becomes_an_entry_step_by_step_and_is_removed_again(data, films, tmp_path, open_page):
     app = data()
+    (folders,) = (one for one in app.selectbox if one.label == "Folder")
+    assert folders.options[0] == films.parent.name
+    assert f"{films.parent.name}/films" in folders.options, "by names alone: where they lie is on no page"
+    assert str(films.parent) not in app.text_input("data path").placeholder
     app.text_input("data path").set_value(str(films)).run()
     app.button("data read it").click().run()
     app = done(app)
