@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,14 +129,21 @@ def test_what_several_hold_is_counted_once():
 
 def test_what_many_ask_for_at_once_is_made_once():
     held, calls = holding.Held(), []
+    all_ask, another_makes = threading.Barrier(20), threading.Event()
 
     def make() -> str:
         calls.append(1)
-        time.sleep(0.05)
+        if len(calls) > 1:
+            another_makes.set()
+        another_makes.wait(0.2)  # long enough for whoever is not kept waiting
         return "made"
 
+    def ask(_: int) -> str:
+        all_ask.wait()
+        return held.get("key", make)
+
     with ThreadPoolExecutor(20) as pool:
-        found = [each.result() for each in [pool.submit(held.get, "key", make) for _ in range(20)]]
+        found = list(pool.map(ask, range(20)))
     assert (set(found), len(calls)) == ({"made"}, 1)
     with pytest.raises(ZeroDivisionError):
         held.get("bad", lambda: 1 // 0)
