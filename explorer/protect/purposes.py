@@ -192,6 +192,8 @@ def _whom(row: Mapping[Any, Any]) -> str:
 
 
 def _linked(row: Mapping[Any, Any], pool_size: int, out_of: int) -> str:
+    if _few(row):
+        return sentences.too_few(int(row["n_queries"]))
     return sentences.of(float(row["measured"]) / pool_size, out_of)
 
 
@@ -230,6 +232,8 @@ def sentence_for(row: Mapping[Any, Any], pool_size: int, out_of: int) -> str:
         )
     if row["family"] == "nothing":
         return "Nothing computed from the images leaves; a reader is trained on public images and labels."
+    if _few(row):
+        return "Nothing limits it, and too few images were asked about to say what an attacker links."
     linked = _linked(row, pool_size, out_of)
     return (
         f"Of the attackers that were tried the worst links {linked} images of patients who were held out; a better one "
@@ -278,7 +282,7 @@ def _release_parts(option: Mapping[Any, Any], public: str) -> list[str]:
 def family_table(advice: Advice, pool_size: int, out_of: int, palette: Palette) -> str:
     """HTML: a row a family; what is linked on one linear axis, with its interval and its limit."""
     rows = advice.families.to_dict("records")
-    top = max([ends(row)[1] for row in rows] + [1.0])
+    top = max([ends(row)[1] for row in rows if not _few(row)] + [1.0])
     most = sentences.figure(min(top / pool_size, 1), out_of)
     head = (
         "<tr><th>Family, best setting</th>"
@@ -291,23 +295,30 @@ def family_table(advice: Advice, pool_size: int, out_of: int, palette: Palette) 
     return linked_html(f'<div class="le-table fm-table" style="{style}">{whole}</div>')
 
 
+def _few(row: Mapping[Any, Any]) -> bool:
+    """Whether an attacker was asked about too few images to say what it links."""
+    return bool(row["n_queries"] < sentences.TOO_FEW)
+
+
 def _row(row: Mapping[Any, Any], top: float, pool_size: int, out_of: int) -> str:
-    low, high = ends(row)
+    (low, high), few = ends(row), _few(row)
+    spread = row["family"] != "nothing" and not few
     at, limit = float(row["measured"]), float(row["certified"])
     marks = f'<u style="left:{100 / top:.2f}%"></u>'
-    if row["family"] != "nothing":
+    if spread:
         marks += f'<i style="left:{100 * low / top:.2f}%;width:{100 * (high - low) / top:.2f}%"></i>'
     if limit == limit and limit <= top:
         marks += f'<s style="left:{100 * limit / top:.2f}%"></s>'
-    marks += f'<b style="left:{100 * at / top:.2f}%"></b>'
+    if not few:
+        marks += f'<b style="left:{100 * at / top:.2f}%"></b>'
     most = "no limit" if limit != limit else at_most(limit, pool_size, out_of).rsplit(" of ", 1)[0]
     shown = sentences.figure(at / pool_size, out_of)
     span = sentences.interval(low / pool_size, min(high / pool_size, 1.0), out_of).rsplit(" of ", 1)[0]
-    said = f"{shown} ({span})" if row["family"] != "nothing" else shown
+    said = _linked(row, pool_size, out_of) if few else f"{shown} ({span})" if spread else shown
     kept = {True: "✓ yes", False: "no"}.get(row["kept"], "not judged")
     same = " · not told apart" if row["alike"] and row["kept"] else ""
     name = f"<b>{escape(sentences.upper(FAMILIES[row['family']].removeprefix('release: ')))}</b>"
-    setting, words = escape(full_name(row)), f"{said} of {out_of:,}; limit: {most}"
+    setting, words = escape(full_name(row)), f"{said}{'' if few else f' of {out_of:,}'}; limit: {most}"
     return (
         f'<tr class="{"fm-first" if row["first"] else ""}"><td>{name}<br><small>{setting}</small></td>'
         f'<td><div class="fm-track" role="img" aria-label="{escape(words)}">{marks}</div></td>'
@@ -333,10 +344,11 @@ def card(advice: Advice, pool_size: int, out_of: int) -> str:
         limit = f"at most {at_most(best['certified'], pool_size, out_of)}, for {_whom(best)}"
     who = deed(best["named"]) if isinstance(best["named"], str) else None
     by = f" by an attacker who {who}" if who else ""
+    measured = _linked(best, pool_size, out_of)
     facts = [
         ("Recommended", full_name(best)),
         ("Limit", limit),
-        ("Measured", f"{_linked(best, pool_size, out_of)} {unit} ({span}){by}"),
+        ("Measured", measured if _few(best) else f"{measured} {unit} ({span}){by}"),
         ("Cost", _cost(best)),
         ("Sentence for it", sentence_for(best, pool_size, out_of)),
     ]

@@ -105,6 +105,16 @@ def test_where_nothing_keeps_them_or_nobody_can_judge_it_says_that():
     assert said(made(NOTHING), trained=None) == "Nothing was measured for this purpose."
 
 
+def test_what_too_few_images_would_carry_is_not_said():
+    few = made(HEAD, NOTHING).assign(n_queries=29)
+    for rows, there in ((few, True), (few.assign(n_queries=30), False)):
+        advice = advise(rows, PURPOSES["read"], 1.0, "declared")
+        told = purposes.family_table(advice, 100, 100, palette.LIGHT) + purposes.card(advice, 100, 100)
+        assert ("too few to say (n = 29)" in told) is there
+        assert ("too few images were asked" in told) is there
+        assert ("the worst links" in told) is not there
+
+
 def test_for_search_all_findings_count_and_what_has_no_vector_is_out():
     advice = advise(made(HEAD, ALIGNED, CODES, FAR, NOTHING), PURPOSES["search"], 1.0, "declared")
     assert "codes" not in set(advice.families["family"])
