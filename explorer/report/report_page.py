@@ -202,6 +202,8 @@ def files(made: Made | None, choice: Choice) -> None:
             )
     if made is not None and made.choice != choice:
         st.caption("Made with other choices: make it again.")
+    if not choice.models:
+        return
     where = f" ({STORE}: the folder of the store)" if STORE in choice.command else ""
     st.caption(f"The same from a terminal{where}:")
     st.code(choice.command, language=None, wrap_lines=True)

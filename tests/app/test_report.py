@@ -83,6 +83,7 @@ def test_no_model_is_no_report(report):
     app = report(filed="nobody")
     assert button(app, "Make the report").disabled
     assert any("Choose a model" in caption.value for caption in app.caption)
+    assert not app.code, "no command that would not run"
 
 
 def test_identifiers_and_text_of_a_real_cohort_obey_the_switch(report, tmp_path, monkeypatch):
