@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from linkage_core.errors import ImageError
@@ -24,9 +25,11 @@ bytes ahead, so that these are more in effect."""
 
 ZEROS = re.compile(rb"\0{64,}")
 GARBAGE = bytes(0x35 + 7 * i % 64 for i in range(64))  # neither 0x00 nor 0xFF, so no marker comes about
-COARSE = 0x10
 OPPOSITE = bytes(255 - byte for byte in GARBAGE)
 MARKER = re.compile(rb"\xff[^\x00\xff]")
+CORRUPT = "Corrupt JPEG data: "
+TOO_MUCH = re.compile(r"(\d+) extraneous bytes")
+MOST_TRIALS = 8  # runs of zeros that are looked at more closely
 MOST_SCANS = 1000  # a progressive picture has about ten
 BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
 
@@ -43,8 +46,6 @@ class Scan:
     """Restart markers that there should be; None where that cannot be said."""
     refines: bool
     """Whether it adds a bit to what an earlier scan gave (G.1.2): many of its bits are stored as they are."""
-    of_means: bool
-    """Whether it holds the blocks' means alone (G.1.1.1.1)."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ def _scan(data: bytes, start: int, header: bytes, stream: Stream, interval: int)
             end -= 1
         break
     refines = stream.frame == PROGRESSIVE and header[-1] >> 4 > 0
-    of_means = stream.frame == PROGRESSIVE and len(header) > 2 and header[-3] == 0
     ids = [header[1 + 2 * i] for i in range(header[0]) if 1 + 2 * i < len(header)]
-    return Scan(start, end, header[0], tuple(restarts), _n_restarts(ids, stream, interval), refines, of_means)
+    return Scan(start, end, header[0], tuple(restarts), _n_restarts(ids, stream, interval), refines)
 
 
 def _n_restarts(ids: list[int], stream: Stream, interval: int) -> int | None:
@@ -145,7 +145,8 @@ def load(data: bytes, name: str) -> Image.Image:
         _damaged(name, LEFT_OVER)
     if served.at > scan.end + LACKING:
         _damaged(name, MISSING)
-    if scan.restarts or scan.expected:  # decoders start anew at each of these markers, so its end says little
+    # decoders start anew at each of these markers, so its end says little; and they may look some bytes ahead
+    if scan.restarts or scan.expected or ZEROS.search(data, scan.start, scan.end):
         check_holes(data, stream, lambda: np.asarray(image), _decode, name)
     return image
 
@@ -191,43 +192,51 @@ def check_holes(
         n = len(scan.restarts)
         if scan.expected is not None and stream.frame != JPEG_LS and not 0 <= n - scan.expected <= 1:
             _damaged(name, f"of {scan.expected:,} restart markers {n:,} are there")
-    for refines in (False, True):
-        runs = [
-            (found.end() - found.start(), found.start(), scan)
-            for scan in stream.scans
-            if scan.refines == refines
-            for found in ZEROS.finditer(data, scan.start, scan.end)
-        ]
-        if not runs or decoded().min() == decoded().max():
-            continue
-        _, at, scan = max(runs, key=lambda run: run[:2])
-        start = max((place + 2 for place in scan.restarts if place < at), default=scan.start)
-        end = min((place for place in scan.restarts if place > at), default=scan.end)
-        tail = min(len(GARBAGE), (end - start) // 2)
-        seen = _coarse(data) if refines else data
-        shown = decode(seen) if refines else decoded()
-        if not _same(decode, seen[:end] + GARBAGE + seen[end:], shown):
-            _damaged(name, MISSING)
-        if refines and scan.of_means:
-            continue  # one bit of each mean: any bits are a picture
-        if all(_same(decode, seen[: end - tail] + other[:tail] + seen[end:], shown) for other in (GARBAGE, OPPOSITE)):
-            _damaged(name, LEFT_OVER)
+    runs = [
+        (found.end() - found.start(), found.start(), scan)
+        for scan in stream.scans
+        for found in ZEROS.finditer(data, scan.start, scan.end)
+    ]
+    if stream.bits == 8 and stream.frame in (BASELINE, EXTENDED, PROGRESSIVE):
+        warning = _warning(data)
+        if warning:
+            _damaged(name, warning)
+        if warning is not None:
+            longest = sorted(runs, key=lambda run: -run[0])[:MOST_TRIALS]
+            for end in {_interval(scan, at)[1] for _, at, scan in longest}:
+                if _warning(data[: end - LEFT - 1] + data[end:]) == "":
+                    _damaged(name, LEFT_OVER)
+            return
+    runs = [run for run in runs if not run[-1].refines]  # of those the last bits change little
+    if not runs or decoded().min() == decoded().max():
+        return
+    _, at, scan = max(runs, key=lambda run: run[:2])
+    start, end = _interval(scan, at)
+    tail = min(len(GARBAGE), (end - start) // 2)
+    if not _same(decode, data[:end] + GARBAGE + data[end:], decoded()):
+        _damaged(name, MISSING)
+    if all(_same(decode, data[: end - tail] + other[:tail] + data[end:], decoded()) for other in (GARBAGE, OPPOSITE)):
+        _damaged(name, LEFT_OVER)
 
 
-def _coarse(data: bytes) -> bytes:
-    """The stream with larger steps for all frequencies but the mean (B.2.4.1), so that each bit of them is seen."""
-    changed = bytearray(data)
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        place = at + 4
-        while data[at + 1] == 0xDB and place + 65 <= end:
-            size = 1 + (data[place] >> 4)
-            for one in range(place + 1 + size, place + 1 + 64 * size, size):
-                changed[one + size - 1] |= COARSE
-            place += 1 + 64 * size
-        at = end
-    return bytes(changed)
+def _interval(scan: Scan, at: int) -> tuple[int, int]:
+    """Start and end of the data around `at`, between two restart markers."""
+    start = max((place + 2 for place in scan.restarts if place < at), default=scan.start)
+    return start, min((place for place in scan.restarts if place > at), default=scan.end)
+
+
+def _warning(data: bytes) -> str | None:
+    """What libjpeg-turbo warns of when it decodes these data, but for the few bytes that may be left over; "" where
+    nothing, None where it cannot decode them."""
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True)
+    except ValueError as error:
+        said = str(error)
+        if not said.startswith(CORRUPT):
+            return None
+        left = TOO_MUCH.search(said)
+        return "" if left and int(left[1]) <= LEFT else said.removeprefix(CORRUPT)
+    return ""
 
 
 def _same(decode: Callable[[bytes], np.ndarray], data: bytes, decoded: np.ndarray) -> bool:
