@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import os
 import re
 import secrets
@@ -46,13 +47,21 @@ class Reach:
     base_path: str = ""
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Where Your data may take cohorts from: folders, and addresses of DICOMweb servers."""
+
+    folders: Sequence[Path] = ()
+    archives: Sequence[str] = ()
+
+
 def serve(
-    store: Path, port: int, *, browser: bool = False, allow: Sequence[Path] = (), reach: Reach | None = None
+    store: Path, port: int, *, browser: bool = False, sources: Sources | None = None, reach: Reach | None = None
 ) -> None:
     """Serves the app over a store at http://127.0.0.1:PORT until it is stopped; `browser` opens it there.
 
-    allow: folders that Your data may read. Raises InputError where there is no such folder, where something else
-    listens at that port, and where others would reach it without a login and nobody has said so.
+    Raises InputError where there is no such folder or an address of an archive is none, where something else listens at
+    that port, and where others would reach it without a login and nobody has said so.
     """
     reach = reach or Reach()
     if not store.is_dir():
@@ -63,7 +72,12 @@ def serve(
         | ({"server.address": reach.address} if reach.address else {})
     )
     refuse_taken(options["server.address"], port)
-    os.environ[allowed.ROOTS] = allowed.handed_over(allow)
+    sources = sources or Sources()
+    os.environ[allowed.ROOTS] = allowed.handed_over(sources.folders)
+    if sources.archives:
+        from linkage_core.cohorts.dicomweb.server import checked_url
+
+        os.environ[allowed.ARCHIVES] = json.dumps([checked_url(one) for one in sources.archives])
     os.environ["LINKAGE_STORE"] = str(store.resolve())
     for name, value in (
         (PUBLIC, reach.public),

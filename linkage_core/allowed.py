@@ -1,7 +1,7 @@
-"""What the pages may read of this machine: folders that whoever started the server has named, and nothing else.
+"""What the pages may read: folders and archives that whoever started the server has named, and nothing else.
 
-`linkage app --allow-root DIR` names one; they are handed to the pages in the environment. Nothing is listed, and no
-path is looked up, outside them.
+`linkage app --allow-root DIR` names a folder, `--allow-archive URL` a DICOMweb server; both are handed to the pages in
+the environment. Nothing is listed, no path is looked up and no connection is opened outside them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from pathlib import Path
 
 from linkage_core.errors import InputError
 
-ROOTS, EXPOSED = "LINKAGE_ALLOW_ROOTS", "LINKAGE_ALLOW_BEYOND_LOOPBACK"
-"""Names in the environment: the folders as JSON; and "1" where a server that others reach may take data too."""
+ROOTS, ARCHIVES = "LINKAGE_ALLOW_ROOTS", "LINKAGE_ALLOW_ARCHIVES"
+EXPOSED = "LINKAGE_ALLOW_BEYOND_LOOPBACK"
+"""Names in the environment: the folders and the addresses as JSON; and "1" where a server that others reach may take
+data too."""
 LISTED = 200
 """Folders that are listed at most."""
 
@@ -33,13 +35,25 @@ def roots(environ: Mapping[str, str]) -> tuple[Path, ...]:
     >>> roots({}), roots({ROOTS: "nonsense"}), roots({ROOTS: '["/nowhere/at/all"]'})
     ((), (), ())
     """
+    return tuple(Path(one).resolve() for one in _named(environ, ROOTS) if Path(one).is_dir())
+
+
+def archives(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The addresses of archives that may be asked; none where none is named.
+
+    >>> archives({ARCHIVES: '["https://pacs.example/dicom-web"]'}), archives({})
+    (('https://pacs.example/dicom-web',), ())
+    """
+    return tuple(_named(environ, ARCHIVES))
+
+
+def _named(environ: Mapping[str, str], name: str) -> list[str]:
+    """The strings of a list in the environment."""
     try:
-        named = json.loads(environ.get(ROOTS, "[]"))
+        named = json.loads(environ.get(name, "[]"))
     except ValueError:
-        return ()
-    if not isinstance(named, list):
-        return ()
-    return tuple(Path(one).resolve() for one in named if isinstance(one, str) and Path(one).is_dir())
+        return []
+    return [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
 
 
 def loopback(address: str | None) -> bool:
@@ -66,8 +80,9 @@ def why_closed(environ: Mapping[str, str], address: str | None) -> InputError | 
     )
 
 
-def inside(text: str, allowed: Sequence[Path], *, folder: bool = False) -> Path:
-    """The file or folder that a person names, its links followed. A path that is not whole is below the first root.
+def inside(text: str, allowed: Sequence[Path], *, folder: bool | None = False) -> Path:
+    """The file that a person names, the folder, or (folder None) either; its links followed. A path that is not whole
+    is below the first root.
 
     Raises InputError for one outside the roots, whether it is there or not, and for one that is not there.
     """
@@ -77,7 +92,7 @@ def inside(text: str, allowed: Sequence[Path], *, folder: bool = False) -> Path:
         )
     text = text.strip()
     if not text or "\0" in text:
-        raise InputError("No path was given.", f"It may lie below: {', '.join(map(str, allowed))}.")
+        raise InputError("No path was given.", f"It may lie below: {_names(allowed)}.")
     try:
         found = (allowed[0] / text).resolve()
     except (OSError, RuntimeError) as error:  # links in a circle, a name too long
@@ -85,15 +100,20 @@ def inside(text: str, allowed: Sequence[Path], *, folder: bool = False) -> Path:
     if not any(found.is_relative_to(root) for root in allowed):
         raise InputError(
             f"{text} lies outside the folders that this server may read.",
-            f"They are: {', '.join(map(str, allowed))}. Others: `linkage app --allow-root DIR`.",
+            f"They are: {_names(allowed)}. Others: `linkage app --allow-root DIR`.",
         )
     try:
-        there = found.is_dir() if folder else found.is_file()
+        there = (found.is_dir() and folder is not False) or (found.is_file() and not folder)
     except OSError:
         there = False
     if not there:
-        raise InputError(f"There is no {'folder' if folder else 'file'} {text}.", "Correct the path.")
+        what = "file or folder" if folder is None else "folder" if folder else "file"
+        raise InputError(f"There is no {what} {text}.", "Correct the path.")
     return found
+
+
+def _names(allowed: Sequence[Path]) -> str:
+    return ", ".join(shown(str(root), allowed) for root in allowed)
 
 
 def refuse_links_out(folder: Path, allowed: Sequence[Path]) -> None:
@@ -101,7 +121,7 @@ def refuse_links_out(folder: Path, allowed: Sequence[Path]) -> None:
     for one in folder.iterdir():
         if one.is_symlink() and not any(one.resolve().is_relative_to(root) for root in allowed):
             raise InputError(
-                f"{one.name} in {folder} is a link to a place that this server may not read.",
+                f"{one.name} in {folder.name} is a link to a place that this server may not read.",
                 "Put the file itself there, or allow that folder too.",
             )
 
@@ -130,3 +150,14 @@ def shown(folder: str, allowed: Sequence[Path]) -> str:
     number = 1 + [one.name for one in allowed[: list(allowed).index(root)]].count(root.name)
     below = Path(folder).relative_to(root).parts
     return "/".join([root.name + (f" ({number})" if number > 1 else ""), *below])
+
+
+def told(text: str, allowed: Sequence[Path]) -> str:
+    """A sentence about files without where the roots lie on this machine.
+
+    >>> told("/data/a/films/x.csv is no table; see /data/a.", [Path("/data/a/films"), Path("/data")])
+    'films/x.csv is no table; see data/a.'
+    """
+    for root in sorted(allowed, key=lambda one: -len(str(one))):
+        text = text.replace(str(root), shown(str(root), allowed))
+    return text

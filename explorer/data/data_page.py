@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from linkage_core.cohorts.registry import FILE_KINDS
 from linkage_core.encoders.registry import known_models
 from linkage_core.errors import InputError, LinkageError
 from linkage_core.lab.setting import why_no_pairs
+from linkage_core.progress import Progress
 from linkage_core.store.entry import Entry
 from linkage_core.store.removing import remove, why_kept
 from linkage_core.store.seen import why_untested
@@ -41,13 +44,18 @@ SECTIONS = {
     "impression": "Impression",
     "whole": "Whole text",
 }
-SOURCES = {"files": "Images and reports", "embeddings": "Embeddings"}
+SOURCES = {"files": "Images and reports", "archive": "DICOMweb archive", "embeddings": "Embeddings"}
 READ = "data read"
 
 
 def roots() -> tuple[Path, ...]:
     """The folders that may be read."""
     return allowed.roots(os.environ)
+
+
+def archives() -> tuple[str, ...]:
+    """The archives that may be asked."""
+    return allowed.archives(os.environ)
 
 
 def why_closed() -> LinkageError | None:
@@ -84,10 +92,7 @@ def draw() -> None:
             required=True,
             key="data source",
         )
-        if source == "embeddings":
-            embeddings()
-        else:
-            files()
+        {"archive": archive, "embeddings": embeddings}.get(str(source), files)()
     with page.guarded():
         in_the_store()
 
@@ -125,35 +130,88 @@ def files() -> None:
         names = partial(allowed.shown, allowed=roots())
         folder = st.selectbox("Folder", listed, format_func=names, key=f"data folder {len(listed)}")
         typed = st.text_input("or a path below them", key="data path", placeholder="ward-7/records.csv")
+    with how_it_is_read("data") as how:
+        look = st.toggle(
+            "Open every image", True, key="data look", help=linked("Records whose image cannot be read are named now.")
+        )
+    asked = work.Asked(str(kind), typed or str(folder), how.section, how.splits, how.from_text, look)
+    reading(asked, partial(work.read, asked, roots()))
+
+
+def archive() -> None:
+    """A cohort whose images lie in a DICOMweb server: what is asked of it, what was understood, and its embedding."""
+    if not archives():
+        page.problem_card(
+            "This server may ask no archive",
+            "Whoever started it has named none, and it opens no other connection.",
+            "Start it with the address of the DICOMweb service, its login in LINKAGE_DICOMWEB_TOKEN, or _USER and "
+            "_PASSWORD; and with the folder that the reports lie in, unless they are in the archive too:",
+            "linkage app --allow-archive URL --allow-root DIR",
+        )
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        url = st.selectbox("Archive", archives(), key="data archive")
+        reports = st.text_input(
+            "Reports",
+            key="data archive reports",
+            placeholder="empty: in the archive",
+            help=linked(
+                "A path below the folders that may be read: a table with accession_number and report, FHIR R4, or "
+                "structured reports. Empty: the structured reports in the archive itself."
+            ),
+        )
+        dates = st.text_input(
+            "Dates of the studies",
+            key="data archive dates",
+            placeholder="20240101-20241231",
+            help=linked("Empty: all of them."),
+        )
+    with how_it_is_read("data archive") as how:
+        pass
+    asked = work.Question(str(url), reports.strip(), dates, how.section, how.splits, how.from_text)
+    reading(asked, partial(work.ask, asked, archives(), roots()))
+
+
+@dataclass
+class How:
+    """How reports are read, and patients split: splits "" for 60/20/20."""
+
+    section: str = "both"
+    splits: str = ""
+    from_text: bool = False
+
+
+@contextmanager
+def how_it_is_read(name: str) -> Iterator[How]:
+    """A row of controls for it; what is drawn within stands at its end."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         with st.container(width=230):
             section = st.selectbox(
-                "Part of the report", list(SECTIONS), format_func=lambda one: SECTIONS[one], key="data section"
+                "Part of the report", list(SECTIONS), format_func=lambda one: SECTIONS[one], key=f"{name} section"
             )
         with st.container(width=150):
             splits = st.text_input(
                 "Shares of patients",
                 "60/20/20",
-                key="data splits",
+                key=f"{name} splits",
                 help=linked(
                     "Finetuning, attacker and held out, by patient; or the word own: the column split decides."
                 ),
             )
         from_text = st.toggle(
-            "Labels from English reports", key="data labels", help=linked("Where the cohort has none of its own.")
+            "Labels from English reports", key=f"{name} labels", help=linked("Where the cohort has none of its own.")
         )
-        look = st.toggle(
-            "Open every image", True, key="data look", help=linked("Records whose image cannot be read are named now.")
-        )
-    asked = work.Asked(
-        str(kind), typed or str(folder), str(section), "" if splits == "60/20/20" else splits, from_text, look
-    )
+        yield How(str(section), "" if splits == "60/20/20" else splits, from_text)
+
+
+def reading(asked: work.Asked | work.Question, read: Callable[[Progress], Cohort]) -> None:
+    """The button that reads it; and once it is read, steps 2 and 3."""
     key = own_key("read")
     if going_on(key, "read"):
         return
     if pressed("Read it", "data read it"):
         st.session_state.pop(READ, None)
-        jobs.start(key, "reading a cohort", partial(work.read, asked, roots()), wanted=visitor.still_there())
+        jobs.start(key, "reading a cohort", read, wanted=visitor.still_there())
         st.rerun()
     job = jobs.of(key)
     if job is not None and job.result is not None:
@@ -307,7 +365,8 @@ def failed(job: jobs.Job) -> None:
         st.html('<p class="mi-small mi-alert" role="status">Cancelled. What was finished stays; start it again.</p>')
     elif job.error:
         show = bool(st.session_state.get("data show"))
-        what, remedy = (one if show else hiding.hidden(one) for one in job.error)
+        said = (allowed.told(one, roots()) for one in job.error)
+        what, remedy = (one if show else hiding.hidden(one) for one in said)
         page.problem_card("This did not work", what, remedy)
 
 

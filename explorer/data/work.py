@@ -13,6 +13,7 @@ from linkage_core import allowed, shipped
 from linkage_core.audit import study as auditing
 from linkage_core.cohorts import table
 from linkage_core.cohorts.base import Cohort
+from linkage_core.cohorts.dicomweb import cohort as dicomweb
 from linkage_core.cohorts.labels.cohort import FROM_TEXT, with_text_labels
 from linkage_core.cohorts.registry import open_cohort
 from linkage_core.embed.arrays import read_pair
@@ -57,6 +58,49 @@ def read(asked: Asked, roots: Sequence[Path], progress: Progress) -> Cohort:
         progress=lambda done, total: progress("images", done, total),
         **options,
     )
+
+
+@dataclass(frozen=True)
+class Question:
+    """Images of an archive, and where their reports are: a path below the folders that may be read, or "" where they
+    stand in the archive as structured reports. splits "": by patient, 60/20/20."""
+
+    url: str
+    reports: str = ""
+    dates: str = ""
+    section: str = "both"
+    splits: str = ""
+    from_text: bool = False
+
+
+def ask(question: Question, archives: Sequence[str], roots: Sequence[Path], progress: Progress) -> Cohort:
+    """The cohort of an archive, from its headers; its images are brought when they are read. The login is that of the
+    server's own environment. InputError for an address that was not allowed, and as the reader raises it."""
+    if question.url not in archives:
+        raise InputError(
+            f"This server may not ask {question.url}.", "Start it with that address: `linkage app --allow-archive URL`."
+        )
+    options: dict[str, Any] = {"splits": question.splits.strip()} if question.splits.strip() else {}
+    if question.from_text:
+        options["labels"] = FROM_TEXT
+    reports = str(_reports(question.reports, roots)) if question.reports else dicomweb.IN_THE_ARCHIVE
+    return open_cohort(
+        dicomweb.KIND,
+        question.url,
+        section=question.section,
+        reports=reports,
+        dates=question.dates.strip(),
+        progress=lambda done, total: progress("headers", done, total),
+        **options,
+    )
+
+
+def _reports(text: str, roots: Sequence[Path]) -> Path:
+    """A file of reports, or a folder of them."""
+    found = allowed.inside(text, roots, folder=None)
+    if found.is_dir():
+        allowed.refuse_links_out(found, roots)
+    return found
 
 
 def why_not_named(store: Store, cohort: str, model: str, root: Path | None) -> InputError | None:

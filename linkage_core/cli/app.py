@@ -9,6 +9,7 @@ import typer
 
 from linkage_core.cli.options import StoreOption, before_command
 
+MAY: dict[str, Any] = {"rich_help_panel": "What else Your data may read"}
 REACH: dict[str, Any] = {"rich_help_panel": "Who may reach it"}
 
 
@@ -18,6 +19,10 @@ def serve(
     allow_root: Annotated[
         list[Path] | None,
         typer.Option("--allow-root", help="A folder that Your data may read, with all below it; may be given again."),
+    ] = None,
+    allow_archive: Annotated[
+        list[str] | None,
+        typer.Option("--allow-archive", help="A DICOMweb server that Your data may ask; may be given again.", **MAY),
     ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open it in the browser of this machine.")
@@ -57,4 +62,5 @@ def serve(
     # By name: the core stands below the app and starts it without knowing it.
     module = import_module("explorer.serve")
     reach = module.Reach(address, public_address or "", without_login, access_log, base_path)
-    module.serve(root, port, browser=browser, allow=allow_root or (), reach=reach)
+    sources = module.Sources(allow_root or (), allow_archive or ())
+    module.serve(root, port, browser=browser, sources=sources, reach=reach)

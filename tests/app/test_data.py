@@ -26,7 +26,7 @@ from linkage_core.progress import silent
 from linkage_core.store.entry import Store
 from linkage_core.store.removing import remove, why_kept
 
-from .conftest import last_line, words
+from .conftest import buttons, last_line, words
 
 N_STUDIES = 12
 
@@ -86,6 +86,7 @@ def test_a_path_is_read_below_the_roots_alone_and_links_are_followed(films, tmp_
             with pytest.raises(InputError) as said:
                 allowed.inside(outside, roots, folder=True)
             assert "lies outside the folders" in str(said.value) or "\0" in outside
+            assert str(films.parent) not in str(said.value).replace(outside, ""), "where the roots lie is not told"
         assert str(films.parent / "way-out") not in allowed.listed(roots), "nothing outside is listed"
         with pytest.raises(InputError, match="is a link to a place that this server may not read"):
             allowed.refuse_links_out(films.parent, roots)
@@ -164,6 +165,21 @@ def test_without_roots_the_page_says_how_to_start_it(open_page, tmp_path, monkey
     assert not app.exception
     assert [code.value for code in app.code] == ["linkage app --allow-root DIR"]
     assert "The store is empty." in words(app)
+
+
+def test_an_archive_is_asked_only_where_whoever_started_it_has_named_it(data, monkeypatch):
+    app = data()
+    buttons(app, "data source").set_value("archive").run()
+    assert not app.exception
+    assert [code.value for code in app.code] == ["linkage app --allow-archive URL --allow-root DIR"]
+    monkeypatch.setenv(allowed.ARCHIVES, '["http://127.0.0.1:9/dicom-web"]')
+    app.run()
+    assert app.selectbox("data archive").options == ["http://127.0.0.1:9/dicom-web"]
+    app.text_input("data archive reports").set_value("/etc/hosts").run()
+    app.button("data read it").click().run()
+    app = done(app)
+    assert "lies outside the folders that this server may read" in alerts(app)
+    assert not app.exception
 
 
 def test_beyond_this_machine_nothing_is_read_or_removed(data, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from explorer.data import work
 from helpers import archive as archives
 from helpers.command import linkage
 from linkage_core.cohorts.dicomweb import cohort as dicomweb
@@ -22,6 +24,7 @@ from linkage_core.cohorts.phantom.population import SEED, studies_of_split
 from linkage_core.cohorts.registry import open_cohort
 from linkage_core.embed import embedding
 from linkage_core.errors import InputError
+from linkage_core.progress import silent
 from linkage_core.store.entry import Entry, Store
 
 WHY_NOT = archives.why_not()
@@ -252,3 +255,20 @@ def test_a_wrong_password_is_one_sentence(
     said = capsys.readouterr()
     assert "The login that was given is not valid there" in " ".join(said.err.split())
     assert "wrong-and-secret" not in said.err + said.out
+
+
+def test_the_page_asks_the_archives_that_were_named_and_no_other(
+    archive: archives.Archive, hospital: Path, tmp_path: Path
+) -> None:
+    question, steps = work.Question(archive.url, "films/reports.csv"), []
+    with pytest.raises(InputError, match="may not ask"):
+        work.ask(question, ["https://another.example"], [hospital.parent], silent)
+    with pytest.raises(InputError, match="lies outside the folders"):
+        work.ask(replace(question, reports="/etc/hosts"), [archive.url], [hospital.parent], silent)
+    found = work.ask(question, [archive.url], [hospital.parent], lambda *step: steps.append(step[0]))
+    assert set(steps) == {"headers"}
+    there = open_cohort("dicomweb", archive.url, reports=str(hospital / "reports.csv"))
+    pd.testing.assert_frame_equal(found.records, there.records)
+    entry = work.embed(found, "ward", MODEL, tmp_path / "store", silent)
+    assert entry.manifest["counts"]["images"] == len(there.records)
+    assert len(work.ask(replace(question, reports=""), [archive.url], [], silent).records) == len(there.records)
