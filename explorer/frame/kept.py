@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -204,30 +205,54 @@ def entry(cohort: str, model: str) -> Entry:
     return store().open(cohort, model)
 
 
-@remembered(of=_records_of)
-def _addresses(cohort: str, model: str) -> tuple[dict[str, str], dict[str, str]]:
-    """(key by record, record by key) of a cohort of real people.
+class Addresses:
+    """The keys that name the records of a cohort of real people in addresses.
 
-    The keys are made with a digest of all its identifiers: the same for whoever has the same records, so that a copied
-    link opens there, and for nobody else to be computed from a name that they guess.
+    They are made with a digest of all its identifiers: the same for whoever has the same records, so that a copied link
+    opens there, and for nobody else to be computed from a name that they guess. Eight bytes a record are held.
     """
-    records = entry(cohort, model).records()
-    secret = hashlib.sha256()
-    for name in ("record_id", "patient_id", "study_id"):
-        secret.update("\0".join(sorted(records[name].astype(str).unique())).encode(errors="surrogateescape"))
-    names = records["record_id"].astype(str)
-    made = {
-        name: hmac.new(secret.digest(), name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
-        for name in names
-    }
-    return made, {key: name for name, key in made.items()}
+
+    def __init__(self, records: pd.DataFrame) -> None:
+        secret = hashlib.sha256()
+        for name in ("record_id", "patient_id", "study_id"):
+            secret.update("\0".join(sorted(records[name].astype(str).unique())).encode(errors="surrogateescape"))
+        self._secret = secret.digest()
+        self._names = records["record_id"].astype(str)
+        keys = np.array([int.from_bytes(self._digest(name)) for name in self._names], dtype=np.uint64)
+        self._order = np.argsort(keys).astype(np.int32)
+        self._keys = keys[self._order]
+
+    def _digest(self, name: str) -> bytes:
+        return hmac.digest(self._secret, name.encode(errors="surrogateescape"), "sha256")[:8]
+
+    def _with(self, key: bytes) -> list[str]:
+        """The records of a key: one, or none."""
+        number = np.uint64(int.from_bytes(key))
+        at = slice(np.searchsorted(self._keys, number), np.searchsorted(self._keys, number, side="right"))
+        return [str(self._names.iloc[row]) for row in self._order[at]]
+
+    def key_of(self, record: str) -> str:
+        """"" for one that is not of this cohort."""
+        key = self._digest(record)
+        return key.hex() if record in self._with(key) else ""
+
+    def record_of(self, key: str) -> str:
+        """"" for what is no key of a record here."""
+        if len(key) != 16 or set(key) - set("0123456789abcdef"):
+            return ""
+        return next(iter(self._with(bytes.fromhex(key))), "")
+
+
+@remembered(of=_records_of)
+def _addresses(cohort: str, model: str) -> Addresses:
+    return Addresses(entry(cohort, model).records())
 
 
 def address_of(cohort: str, model: str, record: str) -> str:
     """What names a record in an address: its id where nobody is real, else an opaque key; empty for one that is not
     of this cohort, or cannot be known to be."""
     try:
-        return record if entry(cohort, model).synthetic else _addresses(cohort, model)[0].get(record, "")
+        return record if entry(cohort, model).synthetic else _addresses(cohort, model).key_of(record)
     except LinkageError:
         return ""
 
@@ -235,7 +260,7 @@ def address_of(cohort: str, model: str, record: str) -> str:
 def record_at(cohort: str, model: str, address: str) -> str:
     """The record that an address names: what address_of says, or its id."""
     try:
-        return address if entry(cohort, model).synthetic else _addresses(cohort, model)[1].get(address, address)
+        return address if entry(cohort, model).synthetic else _addresses(cohort, model).record_of(address) or address
     except LinkageError:
         return address
 

@@ -17,6 +17,11 @@ from linkage_core.errors import InputError
 from linkage_core.ranking.counts import MatchCounts
 
 
+SMALLEST = 1e-290
+"""A probability below it counts as none, where it can only fall."""
+STRETCH = 1 << 14
+
+
 def expected_recall(counts: MatchCounts, pool_size: int, k: int) -> np.ndarray:
     """How often is the match among the first k of a random pool of N?
 
@@ -28,7 +33,7 @@ def expected_recall(counts: MatchCounts, pool_size: int, k: int) -> np.ndarray:
     pool_size = _integer(pool_size, "pool_size")
     if k > pool_size:
         raise InputError(f"k is {k}, and the pool holds {pool_size} reports.", "k must be at most N.")
-    return _averaged(counts, pool_size, lambda n_others: _recall_by_rank(n_others, pool_size, k))
+    return _averaged(counts, pool_size, lambda n_others: _kept(n_others)(_recall_by_rank, n_others, pool_size, k))
 
 
 def expected_reciprocal_rank(counts: MatchCounts, pool_size: int) -> np.ndarray:
@@ -38,7 +43,7 @@ def expected_reciprocal_rank(counts: MatchCounts, pool_size: int) -> np.ndarray:
     From sum_x C(K,x) C(M-1-K,n-x) / (x+1) with C(K,x)/(x+1) = C(K+1,x+1)/(K+1) and Vandermonde, K = r-1, n = N-1.
     """
     pool_size = _integer(pool_size, "pool_size")
-    return _averaged(counts, pool_size, lambda n_others: _reciprocal_by_rank(n_others, pool_size))
+    return _averaged(counts, pool_size, lambda n_others: _kept(n_others)(_reciprocal_by_rank, n_others, pool_size))
 
 
 def expected_rank(counts: MatchCounts, pool_size: int) -> np.ndarray:
@@ -163,28 +168,57 @@ def _averaged(counts: MatchCounts, pool_size: int, by_rank: Callable[[int], np.n
     return result
 
 
-@lru_cache(maxsize=512)
-def _recall_by_rank(n_others: int, pool_size: int, k: int) -> np.ndarray:
-    """P(X <= k-1) for n_better = 0 .. n_others, X ~ Hypergeometric(n_others, n_better, pool_size-1).
+def _made(make: Callable[..., np.ndarray], *asked: int) -> np.ndarray:
+    return make(*asked)
 
-    With L = n_others, n = pool_size-1: P(X=x | b+1) / P(X=x | b) = (b+1)/(b+1-x) * (1 - (n-x)/(L-b)), started at b = x
-    with P = prod_{i<x} (n-i)/(L-i). Logarithms of ratios are summed, so nothing is lost to large factorials.
-    """
-    drawn = pool_size - 1
+
+_many, _few = lru_cache(maxsize=512)(_made), lru_cache(maxsize=16)(_made)
+
+
+def _kept(n_others: int) -> Callable[..., np.ndarray]:
+    """What makes the values of all ranks, or has them: many where they are short, so that no cohort fills the memory."""
+    return _many if n_others < 1 << 15 else _few
+
+
+def _recall_by_rank(n_others: int, pool_size: int, k: int) -> np.ndarray:
+    """P(X <= k-1) for n_better = 0 .. n_others, X ~ Hypergeometric(n_others, n_better, pool_size-1)."""
     recall = np.zeros(n_others + 1)
-    for x in range(min(k, drawn + 1)):
-        first = np.sum(np.log(drawn - np.arange(x)) - np.log(n_others - np.arange(x)))
-        b = np.arange(x, n_others)
-        with np.errstate(divide="ignore"):
-            steps = np.log1p(x / (b + 1 - x)) + np.log1p(-np.minimum((drawn - x) / (n_others - b), 1.0))
-        recall[x:] += np.exp(first + np.concatenate([[0.0], np.cumsum(steps)]))
+    for x in range(min(k, pool_size)):
+        _add_chances(recall[x:], n_others, pool_size - 1, x)
     recall[:k] = 1.0  # fewer than k better candidates exist at all
-    recall = np.minimum(recall, 1.0)
+    recall = np.minimum(recall, 1.0, out=recall)
     recall.flags.writeable = False
     return recall
 
 
-@lru_cache(maxsize=512)
+def _add_chances(total: np.ndarray, n_others: int, drawn: int, x: int) -> None:
+    """Adds P(X=x) for n_better b = x .. n_others to (n_others-x+1,) `total`.
+
+    With L = n_others, n = drawn: P(X=x | b+1) / P(X=x | b) = (b+1)/(b+1-x) * (1 - (n-x)/(L-b)), started at b = x with
+    P = prod_{i<x} (n-i)/(L-i). Ratios are multiplied, a stretch at a time until nothing is left: of 377,000 the last is
+    right to 13 digits. Where the first would be too small for a float, their logarithms are summed instead.
+    """
+    first = np.sum(np.log(drawn - np.arange(x)) - np.log(n_others - np.arange(x)))
+    last = np.exp(first)
+    in_logs = last < SMALLEST
+    if not in_logs:
+        total[0] += last
+    for start in range(x, n_others, STRETCH):
+        b = np.arange(start, min(start + STRETCH, n_others), dtype=float)
+        up, down = (b + 1) / (b + 1 - x), np.maximum(1 - (drawn - x) / (n_others - b), 0.0)
+        if in_logs:
+            with np.errstate(divide="ignore"):
+                logs = first + np.cumsum(np.log(up) + np.log(down))
+            chances, first = np.exp(logs), logs[-1]
+        else:
+            chances = last * np.cumprod(up * down)
+            last = chances[-1]
+            if last < SMALLEST and up[-1] * down[-1] < 1:  # it only falls from here
+                total[start - x + 1 : start - x + 1 + len(b)] += chances
+                return
+        total[start - x + 1 : start - x + 1 + len(b)] += chances
+
+
 def _reciprocal_by_rank(n_others: int, pool_size: int) -> np.ndarray:
     """E[1/rank] for n_better = 0 .. n_others; C(M-r, N)/C(M, N) is the product of 1 - N/(M-j) over j < r."""
     m = n_others + 1

@@ -41,6 +41,16 @@ def test_every_small_case_equals_enumeration(others: int) -> None:
                     assert pools.expected_reciprocal_rank(case, n)[0] == pytest.approx(float(reciprocal), abs=1e-12)
 
 
+@pytest.mark.parametrize(("n", "k"), [(10, 10), (100, 10), (10_000, 5), (300, 299)])
+def test_of_a_large_archive_twelve_digits_are_right(n: int, k: int) -> None:
+    """377,110 reports, against integer binomials: with 299 ranks the first chance is smaller than any float."""
+    others = 377_109
+    for better in (400, 20_000, 300_000):
+        exact = sum(comb(better, x) * comb(others - better, n - 1 - x) for x in range(k)) / comb(others, n - 1)
+        found = pools.expected_recall(counts([better], [0], [others]), n, k)[0]
+        assert found == pytest.approx(exact, rel=1e-12 if k <= 10 else 1e-11, abs=1e-200)
+
+
 @pytest.mark.parametrize(("others", "n"), [(43_792, 10_000), (43_792, 100), (999_999, 10), (999_999, 500_000)])
 def test_large_pools_keep_their_digits(others: int, n: int) -> None:
     """Against integer binomials: relative error below 1e-9 even where the answer is tiny."""
