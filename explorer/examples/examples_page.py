@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 import streamlit as st
@@ -42,9 +43,9 @@ class Found:
     at: int
     note: str
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
-        return [str(name) for name in self.records["record_id"]]
+        return list(self.records["record_id"].astype(str).tolist())
 
     @property
     def record(self) -> pd.Series | None:
@@ -127,14 +128,15 @@ def find(examples: Examples) -> Found:
     note = f"Held-out patients only · {HINT}" if held_out else HINT
     absent = "is of nobody held out from the mitigation" if held_out else "is not in this cohort"
     if names and asked not in (None, *names):
-        known = asked in set(examples.records["record_id"])
+        known = bool((examples.records["record_id"] == asked).any())
         note = f"Image {asked} {'is not among those found' if known else absent}: here is the first."
     return Found(records, names.index(asked) if asked in names else 0, note)
 
 
 def views_of(examples: Examples) -> list[str]:
     """The views that images here have, in their order."""
-    return [view for view in gallery.VIEWS if view in set(examples.records["view"])]
+    there = set(examples.records["view"].unique())
+    return [view for view in gallery.VIEWS if view in there]
 
 
 def chosen_of(name: str) -> list[str]:

@@ -104,12 +104,23 @@ class Held:
 
 
 def over(made: Iterable[tuple[Hashable, Any]], most_bytes: int) -> list[Hashable]:
-    """The keys that do not fit, of results in the order in which they are to be kept; the first is kept in any case."""
+    """The keys that do not fit, of results in the order in which they are to be kept; the first is kept in any case.
+
+    Of those that would not fit alone, as embeddings of a large cohort, the first is kept beside the others: else it
+    would drive out all that is asked for with it, and each change of a page would make everything anew.
+    """
     seen: set[int] = set()
-    total, gone = 0, []
+    total, gone, one_large = 0, [], False
     for i, (key, thing) in enumerate(made):
+        size = 0
         with suppress(RuntimeError):  # it grows while it is measured
-            total += bytes_of(thing, seen)
+            size = bytes_of(thing, seen)
+        if size > most_bytes:
+            if one_large:
+                gone.append(key)
+            one_large = True
+            continue
+        total += size
         if i and total > most_bytes:
             gone.append(key)
     return gone

@@ -232,12 +232,12 @@ class Addresses:
         return [str(self._names.iloc[row]) for row in self._order[at]]
 
     def key_of(self, record: str) -> str:
-        """"" for one that is not of this cohort."""
+        """ "" for one that is not of this cohort."""
         key = self._digest(record)
         return key.hex() if record in self._with(key) else ""
 
     def record_of(self, key: str) -> str:
-        """"" for what is no key of a record here."""
+        """ "" for what is no key of a record here."""
         if len(key) != 16 or set(key) - set("0123456789abcdef"):
             return ""
         return next(iter(self._with(bytes.fromhex(key))), "")

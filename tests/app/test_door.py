@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import streamlit as st
 
@@ -337,6 +338,18 @@ def test_an_address_names_a_real_record_by_a_key_that_opens_it_again(
     app.run()
     assert app.session_state["common:record"] == name
     assert named(app) == key
+
+
+def test_every_record_has_a_key_of_its_own_and_nothing_else_has_one() -> None:
+    records = pd.DataFrame({name: [f"{name}-{i % 700}é" for i in range(1000)] for name in ("patient_id", "study_id")})
+    records["record_id"] = [f"r{i}" for i in range(1000)]
+    addresses = kept.Addresses(records)
+    keys = [addresses.key_of(f"r{i}") for i in range(1000)]
+    assert len(set(keys)) == 1000
+    assert [addresses.record_of(key) for key in keys] == list(records["record_id"])
+    assert addresses.key_of("r1000") == ""
+    assert [addresses.record_of(key) for key in ("", "r7", "0" * 16, keys[0][:-1], "-" + keys[0][1:])] == [""] * 5
+    assert kept.Addresses(records.iloc[:999]).key_of("r7") != keys[7], "made with all identifiers"
 
 
 def test_a_record_of_a_real_cohort_does_not_stay_in_the_address_of_another(open_page: Any, store_root: Path) -> None:

@@ -112,7 +112,10 @@ def test_no_more_is_held_than_fits(monkeypatch: pytest.MonkeyPatch):
     assert calls == [1, 2, 3, 2], "the one used longest ago went"
     assert len(held) == 2
     held.get("large", lambda: np.zeros(10_000))
-    assert len(held) == 1, "one that alone is too large is held until the next"
+    held.get("larger", lambda: np.zeros(20_000))
+    assert held.get(1, lambda: make(1)).nbytes == held.get(2, lambda: make(2)).nbytes == 1000
+    assert calls == [1, 2, 3, 2], "one that alone is too large drives out no other"
+    assert len(held) == 3, "and is held until the next such"
 
 
 def test_what_several_hold_is_counted_once():
