@@ -19,9 +19,11 @@ import webbrowser
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from explorer.frame import login
 from explorer.frame.door import SHORTEST, TOKEN, Door, Keys, origin_of
 from linkage_core import allowed, shipped
 from linkage_core.errors import InputError, LinkageError
@@ -45,6 +47,7 @@ class Reach:
     without_login: bool = False
     access_log: Path | None = None
     base_path: str = ""
+    accounts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def serve(
         (PUBLIC, reach.public),
         (NO_LOGIN, "1" if reach.without_login else ""),
         (ACCESS_LOG, str(reach.access_log.absolute()) if reach.access_log else ""),
+        (login.ACCOUNTS, login.checked(reach.accounts)),
     ):
         if value:
             os.environ[name] = value
@@ -126,7 +130,20 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         config.set_option("server.allowedHosts", ["*"])  # by name alone; the door knows names, ports and origins
     keys = Keys(token())
     secure = bool(config.get_option("server.sslCertFile"))
-    door = Middleware(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts())
+    host = "localhost" if address in ("0.0.0.0", "::", "", None) else address
+    host = f"[{host}]" if ":" in host else host
+    here = f"http{'s' if secure else ''}://{host}:{config.get_option('server.port')}"
+    base = config.get_option("server.baseUrlPath").strip("/")
+    url = f"{public[0] if public else here}/{base}{'/' if base else ''}"
+    files = [Path(one) for one in config.get_option("secrets.files")]
+    login.refuse_broken(files)
+    os.environ[login.REQUIRED] = "1" if has_login() else ""
+    if login.required():
+        login.check(login.settings(), files, url)
+    elif login.accounts():
+        raise InputError("Accounts are allowed, and nobody has to log in.", "Configure a login: docs/deploy.md.")
+    guard = partial(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts())
+    door = Middleware(guard, required=login.required())
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[None]:
@@ -134,14 +151,10 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         from explorer.frame import holding
 
         holding.give_back()
-        host = "localhost" if address in ("0.0.0.0", "::", "", None) else address
-        host = f"[{host}]" if ":" in host else host
-        here = f"http{'s' if secure else ''}://{host}:{config.get_option('server.port')}"
-        base = config.get_option("server.baseUrlPath").strip("/")
-        url = f"{public[0] if public else here}/{base}{'/' if base else ''}?{TOKEN}={keys.token}"
-        sys.stdout.write(said(url))
+        to_open = url if login.required() else f"{url}?{TOKEN}={keys.token}"
+        sys.stdout.write(said_of_login(url) if login.required() else said(to_open))
         sys.stdout.flush()
-        with entrance(url) if browser and has_screen() else nullcontext():
+        with entrance(to_open) if browser and has_screen() else nullcontext():
             yield
 
     return {"middleware": [door], "lifespan": opened}
@@ -168,6 +181,12 @@ def said(url: str) -> str:
     )
 
 
+def said_of_login(url: str) -> str:
+    """What is printed at the start where people log in."""
+    who = ", ".join(login.accounts()) or "everybody whom the login server knows"
+    return f"\n  Linkage Explorer: {url}\n\n  Every cohort of the store opens for who logs in: {who}.\n"
+
+
 def token() -> str:
     """Drawn at this start, or as LINKAGE_TOKEN says. InputError for one that can be guessed."""
     given = os.environ.get(GIVEN_TOKEN, "")
@@ -181,9 +200,7 @@ def token() -> str:
 
 def has_login() -> bool:
     """Whether Streamlit's own login (OIDC) is configured."""
-    from explorer.frame import visitor
-
-    return visitor.login_configured()
+    return bool(login.settings())
 
 
 def refuse_open(address: str | None, public: Sequence[str], login: bool, without: bool) -> None:

@@ -25,7 +25,7 @@ def test_torch_is_first_and_pinned_and_one_faiss_is_in_each_file() -> None:
 def test_every_extra_has_a_file() -> None:
     tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = tables["project"]["optional-dependencies"]
-    assert set(extras) == {"gpu", "models", "ray", "real", "dicomweb"}
+    assert set(extras) == {"gpu", "models", "ray", "real", "dicomweb", "login"}
     texts = [path.read_text().splitlines() for path in ROOT.glob("requirements*.txt")]
     for extra, lines in extras.items():
         assert any(set(lines) <= set(text) for text in texts), extra

@@ -93,7 +93,7 @@ def vulnerable() -> bool:
     """Says what is known against locked packages; whether that is anything, or whether any could not be looked up."""
     uv = Path(sys.executable).with_name("uv")
     command = [uv, "tool", "run", "--quiet", "--from", "pip-audit~=2.10", "pip-audit", "--format", "json"]
-    files = [f"-r{ROOT / 'locks' / one}.txt" for one in ("base", "torch", "dev", "dicomweb", "models", "ray")]
+    files = [f"-r{ROOT / 'locks' / one}.txt" for one in ("base", "torch", "dev", "dicomweb", "login", "models", "ray")]
     form = ["--require-hashes", "--disable-pip", "--progress-spinner", "off"]
     asked = subprocess.run([*command, *form, *files], check=False, capture_output=True, text=True)
     try:

@@ -21,6 +21,7 @@ SETS = {
     "ray": ("--extra", "ray"),
     "real": ("--extra", "real"),
     "dicomweb": ("--extra", "dicomweb"),
+    "login": ("--extra", "login"),
     "models": ("--extra", "models"),
     "gpu": ("--extra", "gpu"),
 }

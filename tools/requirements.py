@@ -35,6 +35,7 @@ FILES = {
         "real",
     ),
     "requirements-dicomweb.txt": ("Optional: DICOMweb and FHIR.", "requirements.txt", "dicomweb"),
+    "requirements-login.txt": ("Optional: a login by OpenID Connect.", "requirements.txt", "login"),
     "requirements-dev.txt": (
         "Tests, lint, types, the package and the pictures of the README.",
         "requirements.txt",

@@ -19,8 +19,9 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from explorer.frame import login
 from linkage_core import allowed
 from linkage_core.errors import InputError
 
@@ -38,6 +39,7 @@ CLOSED = ("/_stcore/metrics", "/_stcore/script-health-check")
 SHORTEST = 16
 """Letters of a token that somebody sets: shorter ones can be guessed."""
 MOST_TOLD = 10_000
+_ENTERED = re.compile(rb'_streamlit_user="?[^;"]{8}')
 _MEDIA = re.compile(rb"/media/([0-9a-zA-Z_.-]{1,200})")
 
 
@@ -124,12 +126,20 @@ def content_policy(scripts: Iterable[str], host: str, secure: bool) -> str:
 
 
 class Door:
-    """The middleware. `public`: addresses at which a proxy serves this one; `secure`: the server itself speaks TLS."""
+    """The middleware. `public`: addresses at which a proxy serves this one; `secure`: the server itself speaks TLS;
+    `required`: a login is, and takes the place of the token."""
 
     def __init__(
-        self, app: Asgi, *, keys: Keys, public: Iterable[str] = (), secure: bool = False, scripts: Iterable[str] = ()
+        self,
+        app: Asgi,
+        *,
+        keys: Keys,
+        public: Iterable[str] = (),
+        secure: bool = False,
+        scripts: Iterable[str] = (),
+        required: bool = False,
     ) -> None:
-        self.app, self.keys, self.secure, self.scripts = app, keys, secure, tuple(scripts)
+        self.app, self.keys, self.secure, self.scripts, self.required = app, keys, secure, tuple(scripts), required
         self.public = {urlsplit(origin).netloc: origin for origin in map(origin_of, public)}
         self._told: dict[str, None] = {}
 
@@ -143,8 +153,11 @@ class Door:
         port = int(scope["server"][1])
         query = scope.get("query_string", b"").decode("latin-1")
         given = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == TOKEN]
-        knows = any(_same(one, self.keys.token) for one in given)
-        shown = knows or self.keys.shown_in([value for name, value in headers if name == "cookie"], port)
+        knows = any(_same(one, self.keys.token) for one in given) and not self.required
+        if self.required:
+            shown = login.shown_in(scope)
+        else:
+            shown = knows or self.keys.shown_in([value for name, value in headers if name == "cookie"], port)
         scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() != MARK.encode()]}
         if shown:
             scope["headers"].append((MARK.encode(), b"1"))
@@ -161,6 +174,10 @@ class Door:
         refused = self._why_not_here(scope["path"], shown)
         if refused:
             return await _refuse(scope, receive, send, refused, 404)
+        if self.required and scope["path"].endswith(f"/{login.CALLBACK}"):
+            if not unquote(query).isprintable():  # it would stand in the log
+                return await _refuse(scope, receive, send, "This is no answer of a login server.", 400)
+            send = _telling(send)
         await self.app(scope, receive, send)
 
     def _own(self, server: tuple[str, int]) -> dict[str, str]:
@@ -225,6 +242,8 @@ class Door:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 theirs = [pair for pair in message.get("headers", ()) if pair[0].decode().lower() not in ours]
+                if self.secure or self.public.get(host, "").startswith("https:"):
+                    theirs = [(name, _by_tls(name, value)) for name, value in theirs]
                 message["headers"] = theirs + [(name.encode(), value.encode()) for name, value in ours.items()]
             await send(message)
 
@@ -240,6 +259,26 @@ class Door:
         pairs = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": 303, "headers": pairs})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _by_tls(name: bytes, value: bytes) -> bytes:
+    """The value of a header; a cookie is then sent back by TLS alone."""
+    is_open = name.lower() == b"set-cookie" and b"secure" not in [part.strip().lower() for part in value.split(b";")]
+    return value + b"; Secure" if is_open else value
+
+
+def _telling(send: Send) -> Send:
+    """The end of a login; the address that a browser is led to says where it did not succeed."""
+
+    async def telling(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+            if not any(name == b"set-cookie" and _ENTERED.match(value) for name, value in headers):
+                said = f"?{login.REFUSED}".encode()
+                message["headers"] = [(name, value + said if name == b"location" else value) for name, value in headers]
+        await send(message)
+
+    return telling
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, why: str, status: int = 403) -> None:

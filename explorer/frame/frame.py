@@ -11,7 +11,7 @@ import streamlit as st
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
 from explorer.drawing.verbatim import verbatim
-from explorer.frame import access, address, controls, kept, state, visitor
+from explorer.frame import access, address, controls, kept, login, state, visitor
 from explorer.frame import page as page_parts
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
@@ -60,10 +60,10 @@ def run() -> None:
         ]
         for group, rows in PAGES.items()
     }
-    page = st.navigation(menu, expanded=True)
-    if visitor.login_configured() and not visitor.logged_in():
-        st.title("Linkage Explorer")
-        st.button("Log in", icon=":material/login:", on_click=st.login)
+    outside = login.required() and not visitor.logged_in()
+    page = st.navigation(menu, position="hidden" if outside else "sidebar", expanded=True)
+    if outside:
+        _at_the_login()
         return
     st.set_page_config(page_title=f"{page.title} · Linkage Explorer")
     st.logo(str(ASSETS / f"logo-{'dark' if palette.current().dark else 'light'}.png"), size="large")
@@ -71,6 +71,9 @@ def run() -> None:
     with st.sidebar:
         _cohort_box()
         address.copy_link()
+        if login.required():
+            st.html(f'<p class="le-counts">Logged in as {escape(visitor.name())}</p>')
+            st.button("Log out", icon=":material/logout:", key="log out", on_click=st.logout)
         if kept.closed():
             st.html(f'<p class="le-counts" role="status">{escape(kept.CLOSED)}</p>')
     try:
@@ -82,6 +85,20 @@ def run() -> None:
     if said := state.replaced():
         st.html(f'<p class="mi-small" role="status">{escape(said)}</p>')
     page.run()
+
+
+def _at_the_login() -> None:
+    """What whoever has not logged in sees, or who may not enter."""
+    st.title("Linkage Explorer")
+    turned_away = visitor.turned_away()
+    problem = turned_away
+    if not problem and st.query_params.get("login") == login.REFUSED.partition("=")[2]:
+        problem = "The login did not succeed. Try again, or ask whoever runs this server: its log says why."
+    if problem:
+        st.html(f'<p class="le-middle" role="alert">{escape(problem)}</p>')
+    if turned_away:
+        st.button("Log out", icon=":material/logout:", on_click=st.logout)
+    st.button("Log in", icon=":material/login:", on_click=st.login)
 
 
 def _cohort_box() -> None:

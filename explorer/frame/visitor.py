@@ -8,36 +8,39 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from explorer.frame import login
 from explorer.frame.door import MARK
 from linkage_core.errors import LinkageError
 from linkage_core.store.entry import Store
 
 
 def let_in() -> bool:
-    """Whether this session may see cohorts of real people: it has shown the token, or somebody is logged in.
+    """Whether this session may see cohorts of real people: it has shown the token or, where a login is required,
+    somebody is logged in who may enter.
 
     Work outside a session was begun by one that could see what it works on.
     """
     if get_script_run_ctx(suppress_warning=True) is None:
         return True
-    return st.context.headers.get(MARK) == "1" or logged_in()
+    return logged_in() if login.required() else st.context.headers.get(MARK) == "1"
 
 
-def login_configured() -> bool:
-    """Whether Streamlit's own login (OIDC; `[auth]` of secrets.toml) is set up."""
-    from streamlit.runtime.secrets import secrets_singleton
-
-    return secrets_singleton.load_if_toml_exists() and bool(secrets_singleton.get("auth"))
+def turned_away() -> str:
+    """Why whoever has logged in may not enter; "" for who may, and for who has not logged in."""
+    if not login.required() or not st.user.get("is_logged_in"):
+        return ""
+    return login.why_not(st.user.to_dict(), login.accounts())
 
 
 def logged_in() -> bool:
-    return login_configured() and bool(st.user.get("is_logged_in"))
+    """Whether somebody has logged in who may enter."""
+    return login.required() and bool(st.user.get("is_logged_in")) and not turned_away()
 
 
 def name() -> str:
     """Who it is in the access log: the account that is logged in, or else the session with its address."""
     if logged_in():
-        return str(st.user.get("email") or st.user.get("sub") or "logged in")
+        return login.name_of(st.user.to_dict())
     context = get_script_run_ctx(suppress_warning=True)
     session = context.session_id if context else "none"
     return f"session {session[:8]} at {st.context.ip_address or 'this machine'}"

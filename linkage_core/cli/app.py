@@ -41,6 +41,14 @@ def serve(
     without_login: Annotated[
         bool, typer.Option("--without-login", help="Others may reach it though nobody has to log in.", **REACH)
     ] = False,
+    allow_account: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-account",
+            help="Who may enter of those who log in: name@host, @host or sub:ID; again for more.",
+            **REACH,
+        ),
+    ] = None,
     access_log: Annotated[
         Path | None,
         typer.Option("--access-log", help="Add to this file who was shown which record, and when.", **REACH),
@@ -61,6 +69,6 @@ def serve(
     root = store or before_command.store or shipped.default_store()
     # By name: the core stands below the app and starts it without knowing it.
     module = import_module("explorer.serve")
-    reach = module.Reach(address, public_address or "", without_login, access_log, base_path)
+    reach = module.Reach(address, public_address or "", without_login, access_log, base_path, allow_account or ())
     sources = module.Sources(allow_root or (), allow_archive or ())
     module.serve(root, port, browser=browser, sources=sources, reach=reach)

@@ -17,11 +17,6 @@ from linkage_core.errors import InputError
 from linkage_core.ranking.counts import MatchCounts
 
 
-SMALLEST = 1e-290
-"""A probability below it counts as none, where it can only fall."""
-STRETCH = 1 << 14
-
-
 def expected_recall(counts: MatchCounts, pool_size: int, k: int) -> np.ndarray:
     """How often is the match among the first k of a random pool of N?
 
@@ -176,8 +171,13 @@ _many, _few = lru_cache(maxsize=512)(_made), lru_cache(maxsize=16)(_made)
 
 
 def _kept(n_others: int) -> Callable[..., np.ndarray]:
-    """What makes the values of all ranks, or has them: many where they are short, so that no cohort fills the memory."""
+    """What makes the values of all ranks or has them: many where they are short, so that none fills the memory."""
     return _many if n_others < 1 << 15 else _few
+
+
+SMALLEST = 1e-290
+"""A probability below it counts as none, where it can only fall."""
+STRETCH = 1 << 14
 
 
 def _recall_by_rank(n_others: int, pool_size: int, k: int) -> np.ndarray:

@@ -21,8 +21,8 @@ import streamlit as st
 
 from explorer import serve
 from explorer.examples import gallery, lists
-from explorer.frame import access, frame, kept, visitor
-from explorer.frame.door import MARK, Door, Keys, origin_of
+from explorer.frame import access, frame, kept, login, visitor
+from explorer.frame.door import MARK, Door, Keys, _by_tls, origin_of
 from explorer.frame.page import without_places
 from linkage_core.errors import InputError, StoreError
 from linkage_core.store.entry import Store
@@ -123,6 +123,43 @@ def test_a_connection_without_an_origin_needs_the_token(door: Door) -> None:
     for others in ("a=b", 'a={"b": "c"}', COOKIE[:-1]):  # of other programs on this host, which share the header
         assert ask(door, "websocket", cookie=f"{others}; {COOKIE}")[0] == 101
     assert ask(door, "websocket", path=f"/_stcore/stream?token={KEYS.token}")[0] == 101
+
+
+def test_where_a_login_is_required_the_token_opens_nothing(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(behind, keys=KEYS, public=["https://linkage.example"], required=True)
+    assert ask(door, "websocket", cookie=COOKIE)[0] == 1008, "nor does its cookie"
+    assert ask(door, path=f"/?token={KEYS.token}")[0] == 403
+    behind.says = [b"... /media/abc.png ..."]
+    monkeypatch.setattr(login, "shown_in", lambda scope: True)
+    assert ask(door, "websocket", origin=OWN)[0] == 101
+    assert ask(door, path="/media/abc.png")[0] == 200
+    monkeypatch.setattr(login, "shown_in", lambda scope: False)
+    assert ask(door, path="/media/abc.png", cookie=COOKIE)[0] == 404, "told to somebody who was logged in"
+
+
+def test_the_end_of_a_login_is_told_and_its_cookies_go_by_tls_alone() -> None:
+    led = [
+        (b"location", b"/"),
+        (b"Set-Cookie", b'_streamlit_user="abcdefgh12"; HttpOnly'),
+        (b"set-cookie", b"x=1; secure"),
+    ]
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 302, "headers": led})
+        await send({"type": "http.response.body", "body": b""})
+
+    door = Door(behind, keys=KEYS, public=["https://linkage.example"], required=True)
+    host = {"host": "linkage.example"}
+    _, headers = ask(door, path="/oauth2callback?code=1", **host)
+    assert headers["location"] == "/"
+    assert headers["set-cookie"].endswith("secure"), "the last of them"
+    assert ask(door, path="/oauth2callback?error=%1b", **host)[0] == 400
+    del led[1]
+    assert ask(door, path="/oauth2callback?code=1", **host)[1]["location"] == f"/?{login.REFUSED}"
+    assert ask(door, path="/elsewhere", **host)[1]["location"] == "/"
+    assert _by_tls(b"Set-Cookie", b"a=b; Path=/") == b"a=b; Path=/; Secure"
+    assert _by_tls(b"set-cookie", b"a=b; Secure") == b"a=b; Secure"
+    assert _by_tls(b"location", b"/") == b"/"
 
 
 def test_the_printed_address_leaves_a_cookie_and_no_token(door: Door, behind: Behind) -> None:
