@@ -64,6 +64,8 @@ RELEASE_KINDS = tuple(name for name, kind in KINDS.items() if kind.always_limite
 """What Mitigation shows beside heads: releases whose linkage is limited for every attacker."""
 SEED = 0
 """Of the noise that a picture is drawn with where the cohort is real: the picture repeats, and is no release."""
+MOST_COUNTED = 100_000
+"""Images for which a page counts what a cautious attacker gains; for more it says how to count it before."""
 ANY_PATIENT, SAME_FINDINGS = "other-patients", "same-findings"
 
 
@@ -342,7 +344,7 @@ def verified(cohort: str, model: str, pool: str, _texts: Callable[[], Mapping[st
 
 @remembered()
 def _scores(cohort: str, model: str) -> open_world.Scores:
-    return open_world.prepare(entry(cohort, model))
+    return open_world.prepare(entry(cohort, model), most=MOST_COUNTED)
 
 
 @remembered()

@@ -72,10 +72,13 @@ def open_world(
     return prepare(entry, head, split, seed).outcomes(pool_size, rule).at(prior, wanted)
 
 
-def prepare(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None, seed: int = 0) -> Scores:
+def prepare(
+    entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None, seed: int = 0, most: int | None = None
+) -> Scores:
     """Everything that depends neither on N nor on the prior, for images of an entry against reports of others.
 
-    Read where it is stored, computed and stored where it is not. StoreError for an absent head or a damaged file.
+    Read where it is stored, computed and stored where it is not. StoreError for an absent head or a damaged file;
+    InputError where it is not stored and there are more images than `most`: it takes long, and gigabytes.
     """
     study = audit.study(entry, head, split=split)
     queries = study.queries
@@ -83,6 +86,11 @@ def prepare(entry: Entry, head: str = OFF_THE_SHELF, split: str | None = None, s
     name = f"{head}.open-world.{study.split}"
     stored = entry.read_arrays(name, inputs)
     if stored is None:
+        if most is not None and len(queries) > most:
+            raise InputError(
+                f"For {len(queries):,} images this was not counted yet, and no page waits so long.",
+                f"Count it once, it is then kept: linkage audit {entry.cohort}/{entry.model} --open-world",
+            )
         made = scores(**_arrays(entry, head, study.split), counts=study.counts, seed=seed)
         arrays = {"thresholds": made.thresholds, "own_bin": made.own_bin, "reach": made.reach}
         smallest = np.uint16 if made.reach.max(initial=0) < 2**16 else np.int32

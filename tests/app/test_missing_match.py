@@ -15,10 +15,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.drawing import downloads, palette
+from explorer.frame import kept
 from explorer.risk import missing_match
 from linkage_core.audit import open_world
 from linkage_core.audit.outcomes import OpenWorld, Outcomes
-from linkage_core.store.entry import LADDER, Store
+from linkage_core.store.entry import LADDER, Entry, Store
 
 from .conftest import buttons, headline, last_line, words
 
@@ -62,6 +63,15 @@ def test_the_sentence_is_the_core_s(page, core):
     assert arrays(app)[0] == {"mm-right": right, "mm-wrong": wrong, "mm-none": 0}
     assert sum(arrays(app)[1].values()) == 100
     assert arrays(app)[1]["mm-none"] == 100 - round(100 * row["links"])
+
+
+def test_a_cohort_too_large_to_wait_for_is_said_with_its_command(page, monkeypatch):
+    monkeypatch.setattr(kept, "MOST_COUNTED", 10)
+    monkeypatch.setattr(Entry, "read_arrays", lambda *_: None)
+    app = page()
+    assert not app.exception
+    assert "was not counted yet" in words(app)
+    assert "linkage audit phantom/phantom-radiology --open-world" in words(app)
 
 
 def test_the_prior_moves_sentence_and_url(page, core):
