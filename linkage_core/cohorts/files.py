@@ -17,10 +17,9 @@ from linkage_core.cohorts import cells
 from linkage_core.cohorts.base import LABELS, RECORD_COLUMNS, REJECT_COLUMNS, Cohort, Understood, rejects_table
 from linkage_core.cohorts.splits import FRACTIONS, split_column
 from linkage_core.errors import ImageError, InputError
-from linkage_core.images.notes import percentiles
-from linkage_core.images.pixels import WHITE, Radiograph
-from linkage_core.images.processes import Readers, default_workers
-from linkage_core.images.read import inside, read_radiograph
+from linkage_core.images.pixels import WHITE
+from linkage_core.images.processes import Readers, workers_for
+from linkage_core.images.read import greys, inside, read_below
 from linkage_core.progress import Steps
 from linkage_core.validate import in_utf8
 
@@ -208,17 +207,6 @@ def _of_other_bytes(name: str) -> str:
     return _composed(name)
 
 
-def read_below(root: Path, row: Any) -> Radiograph:
-    """The pixels of a record's image; ImageError if it is not there, leaves the root or cannot be decoded."""
-    if not row["image"]:
-        raise ImageError(
-            "missing-file",
-            f"{row['record_id']}: no image was found for it below {root}.",
-            "Add the images and read again.",
-        )
-    return read_radiograph(inside(root, str(row["image"])))
-
-
 def file_cohort(
     kind: str,
     root: Path,
@@ -290,11 +278,6 @@ def without_long(records: pd.DataFrame, rejects: pd.DataFrame) -> tuple[pd.DataF
     return records, rejects
 
 
-def greys(pixels: np.ndarray) -> np.ndarray:
-    """(1, 3) uint16 of an image: its 1st, 50th and 99th percentile; all that a check sends back."""
-    return np.array([percentiles(pixels)], dtype=np.uint16)
-
-
 def check_images(cohort: Cohort, progress: Steps | None = None) -> Cohort:
     """The cohort with every image decoded once, by other processes: those that fail become rejects, and so do those
     that crash their decoder. What was noted of the others is in `seen`. Takes as long as reading them all."""
@@ -302,7 +285,7 @@ def check_images(cohort: Cohort, progress: Steps | None = None) -> Cohort:
     seen: list[np.ndarray] = []
     rows: list[dict[Any, Any]] = cohort.records.to_dict("records")
     looked_at = [position for position, row in enumerate(rows) if row["image"] or cohort.root is None]
-    workers = 0 if cohort.is_drawn else default_workers()
+    workers = 0 if cohort.is_drawn else workers_for(len(looked_at))
     with Readers(cohort.read_image, greys, workers, fetch=cohort.fetch) as readers:
         readings = readers.read((rows[position] for position in looked_at), 2 * readers.workers)
         for done, (position, reading) in enumerate(zip(looked_at, readings, strict=True), 1):

@@ -6,7 +6,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,8 @@ from linkage_core.cohorts.published import (
 )
 from linkage_core.cohorts.splits import FRACTIONS, chosen_splits
 from linkage_core.errors import ImageError, InputError
-from linkage_core.images.processes import LEAST_ROWS, Facts, Readers, default_workers
-from linkage_core.images.read import inside
+from linkage_core.images.processes import LEAST_ROWS, Readers, default_workers
+from linkage_core.images.read import header_below, inside
 from linkage_core.progress import Steps
 from linkage_core.validate import one_of
 
@@ -428,7 +428,7 @@ def _of_headers(folder: Path, images: pd.Series, progress: Steps | None = None) 
     found: list[tuple[str, float]] = []
     rows = [{"image": image} for image in images]
     workers = min(HEADER_READERS, 2 * default_workers(), 1 + len(rows) // LEAST_ROWS)
-    with Readers(partial(_header, folder), None, workers) as readers:
+    with Readers(partial(header_below, folder, ("ViewPosition", "StudyDate")), None, workers) as readers:
         for facts in readers.read(rows, 64 * workers):
             said = facts if isinstance(facts, dict) else {}
             date = said.get("StudyDate", "")
@@ -437,10 +437,3 @@ def _of_headers(folder: Path, images: pd.Series, progress: Steps | None = None) 
             if progress is not None and (len(found) % 1024 == 0 or len(found) == len(rows)):
                 progress(len(found), len(rows))
     return {"view": [view for view, _ in found], "year": [year for _, year in found]}
-
-
-def _header(folder: Path, row: Mapping[str, Any]) -> Facts:
-    """What the header of one image says."""
-    from linkage_core.images.dicom import header_words  # pydicom is slow to import, and only needed here
-
-    return header_words(inside(folder, str(row["image"])), ("ViewPosition", "StudyDate"))

@@ -17,6 +17,7 @@ from linkage_core.cohorts.dicomweb import cohort as dicomweb
 from linkage_core.cohorts.labels.cohort import FROM_TEXT, with_text_labels
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.pixels import Radiograph
+from linkage_core.images.read import read_below
 from linkage_core.progress import Steps
 
 FILE_KINDS: dict[str, Callable[..., Cohort]] = {
@@ -139,7 +140,7 @@ class Source:
                 "here, so nothing there is opened.",
                 f"If that is right: linkage cohort {kind} {where}{shlex.quote(str(root))} --no-images",
             )
-        return files.read_below(Path(root), row)
+        return read_below(Path(root), row)
 
     def read_report(self, study_id: str, report_key: str = "") -> str | None:
         """The text of a study's report, or None where it is not at hand.

@@ -16,7 +16,7 @@ from linkage_core.cohorts.base import Cohort
 from linkage_core.encoders.base import Encoder, Pictured
 from linkage_core.errors import ImageError, InputError
 from linkage_core.images.pixels import Radiograph
-from linkage_core.images.processes import LEAST_ROWS, Readers, Reading, default_workers
+from linkage_core.images.processes import Readers, Reading, workers_for
 
 CPU_BATCH, DEVICE_BATCH = 32, 256
 """Images of a batch at first; halved where memory runs out."""
@@ -53,8 +53,9 @@ class Images:
         self.batch = CPU_BATCH if self._on_processor else DEVICE_BATCH
         self.used = self.batch  # the largest that memory allows, as far as this run has found out
         if workers is None:
-            alone = 0 if cohort.is_drawn else 1  # files are never decoded in this process
-            workers = default_workers() if n_rows >= LEAST_ROWS else alone
+            workers = workers_for(n_rows)
+            if workers == 1 and cohort.is_drawn:
+                workers = 0  # files alone are never decoded in this process
         self._workers = workers
         self.noted: dict[str, tuple[int, str]] = {}
         """What was noted of how many of the images read by this run, and the first of them (`Readers.noted`)."""

@@ -60,6 +60,11 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def workers_for(n_rows: int) -> int:
+    """As many for so many rows."""
+    return default_workers() if n_rows >= LEAST_ROWS else 1
+
+
 def read_one(read: Read, picture: Picture | None, row: Row) -> Told:
     """One row, here and now."""
     try:

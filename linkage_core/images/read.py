@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from linkage_core import bounded
 from linkage_core.errors import ImageError
 from linkage_core.images import jpeg, kinds, png
-from linkage_core.images.notes import impression
+from linkage_core.images.notes import impression, percentiles
 from linkage_core.images.pixels import WHITE, Radiograph, check_size, luminance, strips
 
 MAX_FILE_BYTES = 1 << 29
@@ -211,3 +211,29 @@ def _grey_rows(image: Image.Image, name: str) -> np.ndarray:
     if alpha is not None:
         grey = ((grey.astype(np.uint32) * alpha + 127) // 255).astype(np.uint16)
     return grey
+
+
+# -- what processes that read are sent: here, because tables (pandas) take longer to import than a picture to decode --
+
+
+def read_below(root: Path, row: Any) -> Radiograph:
+    """The pixels of a record's image; ImageError if it is not there, leaves the root or cannot be decoded."""
+    if not row["image"]:
+        raise ImageError(
+            "missing-file",
+            f"{row['record_id']}: no image was found for it below {root}.",
+            "Add the images and read again.",
+        )
+    return read_radiograph(inside(root, str(row["image"])))
+
+
+def greys(pixels: np.ndarray) -> np.ndarray:
+    """(1, 3) uint16 of an image: its 1st, 50th and 99th percentile; all that a check sends back."""
+    return np.array([percentiles(pixels)], dtype=np.uint16)
+
+
+def header_below(root: Path, names: tuple[str, ...], row: Mapping[str, Any]) -> dict[str, str]:
+    """What the header of a record's image says under these names."""
+    from linkage_core.images.dicom import header_words  # pydicom is slow to import, and only needed here
+
+    return header_words(inside(root, str(row["image"])), names)

@@ -15,7 +15,7 @@ from linkage_core.cohorts.identifiers import files, pixels, rules
 from linkage_core.cohorts.identifiers.attributes import attributes
 from linkage_core.cohorts.identifiers.kinds import FILLED, FOUND, KINDS, LEVELS, PLACE, REPORT
 from linkage_core.errors import ImageError
-from linkage_core.images.processes import LEAST_ROWS, Readers, default_workers
+from linkage_core.images.processes import Readers, default_workers, workers_for
 from linkage_core.progress import Steps
 
 SAMPLE = 200
@@ -91,8 +91,8 @@ def check(cohort: Cohort, *, words_in: int = 0, progress: Steps | None = None, w
     counts = np.zeros((2, len(attributes())), np.int64)
     flags = np.zeros(len(files.FLAGS), np.int64)
     unread = 0
-    many = len(at) >= LEAST_ROWS or with_words.any()
-    n_workers = workers if workers is not None else default_workers() if many else 1
+    of_files = default_workers() if with_words.any() else workers_for(len(at))
+    n_workers = of_files if workers is None else workers
     with Readers(read, None, 0 if cohort.root is None else n_workers) as readers:
         for done, (place, told) in enumerate(zip(at, readers.read(rows, 2 * max(1, n_workers)), strict=True), 1):
             if isinstance(told, ImageError):
