@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import html
@@ -114,6 +115,9 @@ def behind_the_door() -> dict[str, Any]:
 
 def _door(*, browser: bool = False) -> dict[str, Any]:
     """The middleware and what happens at the start, by the settings that Streamlit has read."""
+    from explorer.frame import ready
+
+    heavy = ready.in_the_background(ready.HEAVY)
     from starlette.middleware import Middleware
     from streamlit import config, net_util
 
@@ -126,7 +130,7 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         config.set_option("server.allowedHosts", ["*"])  # by name alone; the door knows names, ports and origins
     keys = Keys(token())
     secure = bool(config.get_option("server.sslCertFile"))
-    door = Middleware(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts())
+    door = Middleware(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts(), ahead=drawn_with())
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[None]:
@@ -141,8 +145,10 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         url = f"{public[0] if public else here}/{base}{'/' if base else ''}?{TOKEN}={keys.token}"
         sys.stdout.write(said(url))
         sys.stdout.flush()
+        getting_ready = asyncio.create_task(ready.make_ready(heavy))
         with entrance(url) if browser and has_screen() else nullcontext():
             yield
+        getting_ready.cancel()
 
     return {"middleware": [door], "lifespan": opened}
 
@@ -205,6 +211,30 @@ def inline_scripts() -> list[str]:
     page = Path(file_util.get_static_dir(), "index.html").read_text(encoding="utf-8")
     found = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     return [f"sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}" for one in found]
+
+
+DRAWN_WITH = ("PlotlyChart", "Html", "BidiComponent", "ButtonGroup", "Selectbox", "Slider")
+"""Of Streamlit's page: the parts that most of our pages are drawn with, which it fetches when one is first drawn."""
+
+
+def drawn_with() -> list[str]:
+    """The files of DRAWN_WITH and of all that they import, below the address of a page, which names some of it itself;
+    none where Streamlit does not say which they are."""
+    from streamlit import file_util
+
+    try:
+        said = json.loads(Path(file_util.get_static_dir(), "manifest.json").read_text(encoding="utf-8"))
+        waiting = [key for key, part in said.items() if part.get("name") in DRAWN_WITH and part.get("src")]
+        found, known = dict[str, None](), set(said["index.html"]["imports"])
+        while waiting:
+            key = waiting.pop(0)
+            if key not in known:
+                known.add(key)
+                found[said[key]["file"]] = None
+                waiting += said[key].get("imports", ())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [file for file in found if re.fullmatch(r"[\w./-]+\.js", file)]
 
 
 @contextmanager

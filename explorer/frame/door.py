@@ -124,12 +124,21 @@ def content_policy(scripts: Iterable[str], host: str, secure: bool) -> str:
 
 
 class Door:
-    """The middleware. `public`: addresses at which a proxy serves this one; `secure`: the server itself speaks TLS."""
+    """The middleware. `public`: addresses at which a proxy serves this one; `secure`: the server itself speaks TLS.
+    `ahead`: modules below a page's address that a browser fetches while the page is made."""
 
     def __init__(
-        self, app: Asgi, *, keys: Keys, public: Iterable[str] = (), secure: bool = False, scripts: Iterable[str] = ()
+        self,
+        app: Asgi,
+        *,
+        keys: Keys,
+        public: Iterable[str] = (),
+        secure: bool = False,
+        scripts: Iterable[str] = (),
+        ahead: Iterable[str] = (),
     ) -> None:
         self.app, self.keys, self.secure, self.scripts = app, keys, secure, tuple(scripts)
+        self.ahead = ", ".join(f"<{file}>; rel=modulepreload; crossorigin" for file in ahead).encode()
         self.public = {urlsplit(origin).netloc: origin for origin in map(origin_of, public)}
         self._told: dict[str, None] = {}
 
@@ -226,6 +235,8 @@ class Door:
             if message["type"] == "http.response.start":
                 theirs = [pair for pair in message.get("headers", ()) if pair[0].decode().lower() not in ours]
                 message["headers"] = theirs + [(name.encode(), value.encode()) for name, value in ours.items()]
+                if self.ahead and message["status"] == 200 and _is_page(theirs):
+                    message["headers"].append((b"link", self.ahead))
             await send(message)
 
         return guarded
@@ -240,6 +251,10 @@ class Door:
         pairs = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": 303, "headers": pairs})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _is_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, why: str, status: int = 403) -> None:

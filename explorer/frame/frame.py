@@ -11,7 +11,7 @@ import streamlit as st
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
 from explorer.drawing.verbatim import verbatim
-from explorer.frame import access, address, controls, kept, state, visitor
+from explorer.frame import access, address, controls, kept, ready, state, visitor
 from explorer.frame import page as page_parts
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
@@ -39,6 +39,11 @@ PAGES = {
 
 def run() -> None:
     """Draws the frame and then the page the URL names."""
+    with ready.drawing():
+        _run()
+
+
+def _run() -> None:
     st.set_page_config(
         page_title="Linkage Explorer",
         page_icon=str(ASSETS / "icon.png"),
