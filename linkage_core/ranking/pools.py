@@ -150,7 +150,7 @@ def _averaged(counts: MatchCounts, pool_size: int, by_rank: Callable[[int], np.n
     """
     enough = _enough(counts, pool_size)
     result = np.full(len(counts.n_better), np.nan)
-    for n_others in np.unique(counts.n_eligible[enough]).tolist():
+    for n_others in np.flatnonzero(np.bincount(counts.n_eligible[enough])).tolist():
         values = by_rank(n_others)
         rows = np.flatnonzero(enough & (counts.n_eligible == n_others))
         low, ties = counts.n_better[rows], counts.n_tied[rows]
@@ -170,17 +170,29 @@ def _recall_by_rank(n_others: int, pool_size: int, k: int) -> np.ndarray:
     With L = n_others, n = pool_size-1: P(X=x | b+1) / P(X=x | b) = (b+1)/(b+1-x) * (1 - (n-x)/(L-b)), started at b = x
     with P = prod_{i<x} (n-i)/(L-i). Logarithms of ratios are summed, so nothing is lost to large factorials.
     """
+    recall = _below(n_others, pool_size, k).copy()
+    recall[:k] = 1.0  # fewer than k better candidates exist at all
+    recall = np.minimum(recall, 1.0)
+    recall.flags.writeable = False
+    return recall
+
+
+OFTEN = (1, 5)
+"""The k whose sums others begin with."""
+
+
+@lru_cache(maxsize=256)
+def _below(n_others: int, pool_size: int, k: int) -> np.ndarray:
+    """sum of P(X=x) over x < k for n_better = 0 .. n_others: see _recall_by_rank."""
     drawn = pool_size - 1
-    recall = np.zeros(n_others + 1)
-    for x in range(min(k, drawn + 1)):
+    begun = max((often for often in OFTEN if often < k), default=0)
+    recall = _below(n_others, pool_size, begun).copy() if begun else np.zeros(n_others + 1)
+    for x in range(begun, min(k, drawn + 1)):
         first = np.sum(np.log(drawn - np.arange(x)) - np.log(n_others - np.arange(x)))
         b = np.arange(x, n_others)
         with np.errstate(divide="ignore"):
             steps = np.log1p(x / (b + 1 - x)) + np.log1p(-np.minimum((drawn - x) / (n_others - b), 1.0))
         recall[x:] += np.exp(first + np.concatenate([[0.0], np.cumsum(steps)]))
-    recall[:k] = 1.0  # fewer than k better candidates exist at all
-    recall = np.minimum(recall, 1.0)
-    recall.flags.writeable = False
     return recall
 
 
