@@ -120,8 +120,11 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
     heavy = ready.in_the_background(ready.HEAVY)
     from starlette.middleware import Middleware
     from streamlit import config, net_util
+    from streamlit.runtime.pages_manager import PagesManager
 
     net_util.get_external_ip = lambda: None  # Streamlit asks a server of Amazon for it
+    # the menu is declared (frame.py): else the first reader sees one guessed from the names of files, and pages run twice
+    PagesManager.uses_pages_directory = False
     public = [origin_of(one) for one in os.environ.get(PUBLIC, "").split(",") if one.strip()]
     address = config.get_option("server.address")
     alone = allowed.loopback(address) and not public
@@ -130,7 +133,9 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         config.set_option("server.allowedHosts", ["*"])  # by name alone; the door knows names, ports and origins
     keys = Keys(token())
     secure = bool(config.get_option("server.sslCertFile"))
-    door = Middleware(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts(), ahead=drawn_with())
+    style = Path(__file__).with_name("assets").joinpath("skeleton.css").read_text(encoding="utf-8")
+    shown = {"scripts": inline_scripts(), "ahead": drawn_with(), "style": style}
+    door = Middleware(Door, keys=keys, public=public, secure=secure, **shown)
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[None]:
