@@ -123,7 +123,7 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
     from streamlit.runtime.pages_manager import PagesManager
 
     net_util.get_external_ip = lambda: None  # Streamlit asks a server of Amazon for it
-    # the menu is declared (frame.py): else the first reader sees one guessed from the names of files, and pages run twice
+    # the menu is declared (frame.py): else the first reader sees one guessed from the names of files
     PagesManager.uses_pages_directory = False
     public = [origin_of(one) for one in os.environ.get(PUBLIC, "").split(",") if one.strip()]
     address = config.get_option("server.address")
@@ -134,8 +134,8 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
     keys = Keys(token())
     secure = bool(config.get_option("server.sslCertFile"))
     style = Path(__file__).with_name("assets").joinpath("skeleton.css").read_text(encoding="utf-8")
-    shown = {"scripts": inline_scripts(), "ahead": drawn_with(), "style": style}
-    door = Middleware(Door, keys=keys, public=public, secure=secure, **shown)
+    scripts, ahead = inline_scripts(), drawn_with()
+    door = Middleware(Door, keys=keys, public=public, secure=secure, scripts=scripts, ahead=ahead, style=style)
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[None]:
@@ -227,19 +227,20 @@ def drawn_with() -> list[str]:
     none where Streamlit does not say which they are."""
     from streamlit import file_util
 
+    there, found, known = Path(file_util.get_static_dir()), list[str](), set[str]()
     try:
-        said = json.loads(Path(file_util.get_static_dir(), "manifest.json").read_text(encoding="utf-8"))
+        page = (there / "index.html").read_text(encoding="utf-8")
+        said = json.loads((there / "manifest.json").read_text(encoding="utf-8"))
         waiting = [key for key, part in said.items() if part.get("name") in DRAWN_WITH and part.get("src")]
-        found, known = dict[str, None](), set(said["index.html"]["imports"])
         while waiting:
             key = waiting.pop(0)
             if key not in known:
                 known.add(key)
-                found[said[key]["file"]] = None
+                found.append(said[key]["file"])
                 waiting += said[key].get("imports", ())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [file for file in found if re.fullmatch(r"[\w./-]+\.js", file)]
+    return [file for file in found if file not in page and re.fullmatch(r"[\w./-]+\.js", file)]
 
 
 @contextmanager
