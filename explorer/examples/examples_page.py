@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 import streamlit as st
@@ -42,9 +43,9 @@ class Found:
     at: int
     note: str
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
-        return [str(name) for name in self.records["record_id"]]
+        return [str(name) for name in self.records["record_id"].tolist()]
 
     @property
     def record(self) -> pd.Series | None:
@@ -134,7 +135,8 @@ def find(examples: Examples) -> Found:
 
 def views_of(examples: Examples) -> list[str]:
     """The views that images here have, in their order."""
-    return [view for view in gallery.VIEWS if view in set(examples.records["view"])]
+    there = set(examples.records["view"].unique())
+    return [view for view in gallery.VIEWS if view in there]
 
 
 def chosen_of(name: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from explorer.drawing import palette
@@ -97,7 +96,10 @@ def _cohort_box() -> None:
     with st.container(border=True):
         try:
             entry = kept.entry(state.cohort(), state.model())
-            synthetic, counts = entry.synthetic, counts_line(entry.records(entry.default_split), entry.synthetic)
+            synthetic, counts = (
+                entry.synthetic,
+                counts_line(*kept.how_many(state.cohort(), state.model()), entry.synthetic),
+            )
             caution = entry.caution
         except LinkageError:  # the page says what is wrong; what cannot be read counts as real
             synthetic, counts, caution = False, "", ""
@@ -123,9 +125,8 @@ def _cohort_box() -> None:
         st.session_state["text may be shown"] = synthetic or switched_on
 
 
-def counts_line(records: pd.DataFrame, synthetic: bool) -> str:
+def counts_line(n_studies: int, n_patients: int, synthetic: bool) -> str:
     """Studies and patients, and a word on who they are."""
-    n_studies, n_patients = records["study_id"].nunique(), records["patient_id"].nunique()
     if synthetic:
         return f"{n_studies:,} studies · {n_patients:,} simulated patients. Nobody here is real."
     return f"{n_studies:,} studies · {n_patients:,} patients."
