@@ -5,7 +5,7 @@
 Cold: a new server and a new browser each time; the browser goes there as soon as the server says that it is well. The
 second visit is the same address in a new tab of the same browser. The bare page is a script with one title and one
 plotly chart, served by the same Streamlit with the same settings, compressed as ours is, without our door: what stands
-before a page is ours to answer for. Each measurement of a page is followed by one of the bare page.
+before a page is ours to answer for. Pages take turns, and after every third comes the bare page.
 
 Milliseconds run from the navigation to the frame in which the answer, and the main picture, first stand on the page:
 `answer` and `picture` of PAGES. Bytes are what the browser received, over HTTP as sent and over the WebSocket.
@@ -20,7 +20,7 @@ import platform
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ PAGES = {
 }
 """Of each page of the menu: what has its answer, and what is its main picture."""
 KINDS = ("answer", "picture")
+BARE_AFTER = 3
+"""Pages between two measurements of the bare page."""
 Visits = tuple[dict[str, float], dict[str, float]]
 """The first visit and the second."""
 
@@ -111,7 +113,7 @@ def cold(browser: Browser, script: Path, path: str, wanted: Sequence[str]) -> Vi
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pages", default=",".join(PAGES), help="which, by their files in pages/")
-    parser.add_argument("--times", type=int, default=5, help="cold starts of each page, and as many of the bare one")
+    parser.add_argument("--times", type=int, default=5, help="cold starts of each page")
     parser.add_argument("--out", type=Path, default=driven.ROOT / "benchmarks" / "first_paint.json")
     asked = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -120,36 +122,38 @@ def main() -> None:
     bare = Path(tempfile.mkdtemp()) / "bare.py"
     bare.write_text(BARE, encoding="utf-8")
     app = driven.ROOT / "app.py"
-    before, pages = os.getloadavg(), dict[str, Any]()
+    before = os.getloadavg()
+    names = asked.pages.split(",")
+    ours, bares = {name: list[Visits]() for name in names}, list[Visits]()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=driven.ARGUMENTS)
-        for name in asked.pages.split(","):
-            ours, bares = list[Visits](), list[Visits]()
-            for _ in range(asked.times):
-                ours.append(cold(browser, app, f"/{'' if name == 'start' else name}", PAGES[name]))
-                bares.append(cold(browser, bare, "", (TITLE, CHART)))
-            pages[name] = {
-                visit: {
-                    "page": middle([one[place] for one in ours]),
-                    "bare": middle([one[place] for one in bares]),
-                    **{
-                        f"{kind}_times_bare": ratio(kind, *([one[place] for one in of] for of in (ours, bares)))
-                        for kind in KINDS
-                    },
-                }
-                for place, visit in enumerate(("cold", "second"))
+        for turn in range(asked.times):
+            for place, name in enumerate(names):
+                ours[name].append(cold(browser, app, f"/{'' if name == 'start' else name}", PAGES[name]))
+                if place % BARE_AFTER == 0:
+                    bares.append(cold(browser, bare, "", (TITLE, CHART)))
+            result = {
+                "schema": 1,
+                "what": "milliseconds from navigation to answer and main picture, medians; bytes received",
+                "times": turn + 1,
+                "bare_times": len(bares),
+                "load": {"before": round(before[0], 1), "after": round(os.getloadavg()[0], 1)},
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+                **{visit: compared(ours, bares, place) for place, visit in enumerate(("cold", "second"))},
             }
-            print(name, json.dumps(pages[name]), flush=True)
+            asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            print(json.dumps(result), flush=True)
         browser.close()
-    result = {
-        "schema": 1,
-        "what": "milliseconds from navigation to answer and main picture, medians; bytes received",
-        "times": asked.times,
-        "load": {"before": round(before[0], 1), "after": round(os.getloadavg()[0], 1)},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "pages": pages,
-    }
-    asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def compared(ours: Mapping[str, Sequence[Visits]], bares: Sequence[Visits], place: int) -> dict[str, Any]:
+    """Of the first (0) or second (1) visit: the bare page, each of ours, and how many times the bare page that is."""
+    bare = [one[place] for one in bares]
+    found: dict[str, Any] = {"bare": middle(bare)}
+    for name, visits in ours.items():
+        ones = [one[place] for one in visits]
+        found[name] = middle(ones) | {f"{kind}_times_bare": ratio(kind, ones, bare) for kind in KINDS}
+    return found
 
 
 def middle(visits: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -19,8 +19,10 @@ from typing import Any
 
 AHEAD = "LINKAGE_DRAW_AHEAD"
 """Its name in the environment; "0": no page is drawn before somebody asks for it."""
-HEAVY = ("pandas", "pyarrow", "plotly.graph_objs._figure", "plotly.io", "scipy.stats", "linkage_core.lab.measured")
+HEAVY = ("pandas", "pyarrow", "plotly.graph_objs._figure", "plotly.io", "linkage_core.lab.measured")
 """What pages import that takes longest and needs no server: imported while it still starts."""
+LATER = ("scipy.stats", "scipy.optimize", "sklearn.linear_model")
+"""What takes long too and is imported by what is computed, not by what is read."""
 REST = 1.5
 """Seconds for which nobody has to have been waiting."""
 
@@ -160,7 +162,7 @@ async def make_ready(after: threading.Thread) -> None:
     from linkage_core import shipped
 
     scripts = sorted((shipped.root() / "pages").glob("*.py"))
-    names = ["explorer.frame.frame", *(name for script in scripts for name in imported_by(script))]
+    names = ["explorer.frame.frame", *(name for script in scripts for name in imported_by(script)), *LATER]
     thread = in_the_background(names, after)
     while thread.is_alive():
         await asyncio.sleep(0.1)
