@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import importlib
 import inspect
 import os
@@ -93,6 +94,13 @@ def in_the_background(names: Sequence[str], after: threading.Thread | None = Non
     return thread
 
 
+def set_aside() -> None:
+    """Takes what is there out of what is searched for garbage: Streamlit searches everything after each change, which
+    took a tenth of a second over what the imports have left, and every session waited for it."""
+    gc.collect()
+    gc.freeze()
+
+
 # -- pages -----------------------------------------------------------------------------------------------------------
 
 
@@ -166,8 +174,10 @@ async def make_ready(after: threading.Thread) -> None:
     thread = in_the_background(names, after)
     while thread.is_alive():
         await asyncio.sleep(0.1)
+    set_aside()
     if wanted():
         from explorer.frame.frame import PAGES
 
         with suppress(Exception):  # whoever opens a page then waits for it, and is told what is wrong
             await draw_ahead(runtime.get_instance(), [file for rows in PAGES.values() for file, *_ in rows])
+            set_aside()

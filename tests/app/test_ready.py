@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -92,6 +94,18 @@ def test_what_every_page_imports_is_imported_and_what_cannot_be_is_left_to_the_p
         for file, *_ in rows:
             assert "explorer.frame.page" in ready.imported_by(ROOT / "pages" / f"{file}.py")
     ready.import_all(["there.is.no.such", "json"])
+
+
+def test_once_all_is_imported_it_is_not_searched_for_garbage_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ready.AHEAD, "0")
+    monkeypatch.setattr(ready, "in_the_background", lambda names, after: after)
+    before = gc.get_freeze_count()
+    try:
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(lambda: asyncio.run(ready.make_ready(threading.Thread()))).result()
+        assert gc.get_freeze_count() > before + 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_no_page_is_drawn_ahead_where_a_log_says_who_saw_what(monkeypatch: pytest.MonkeyPatch) -> None:
