@@ -79,6 +79,8 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/ceilings.py
 	$(BIN)/python benchmarks/reality.py
 	$(BIN)/python benchmarks/interaction.py
+	$(BIN)/python benchmarks/first_paint.py
+	$(BIN)/python benchmarks/controls.py
 	$(BIN)/python benchmarks/sessions.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/lab_speed.py

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import html
@@ -118,10 +119,16 @@ def behind_the_door() -> dict[str, Any]:
 
 def _door(*, browser: bool = False) -> dict[str, Any]:
     """The middleware and what happens at the start, by the settings that Streamlit has read."""
+    from explorer.frame import ready
+
+    heavy = ready.in_the_background(ready.HEAVY)
     from starlette.middleware import Middleware
     from streamlit import config, net_util
+    from streamlit.runtime.pages_manager import PagesManager
 
     net_util.get_external_ip = lambda: None  # Streamlit asks a server of Amazon for it
+    # the menu is declared (frame.py): else the first reader sees one guessed from the names of files
+    PagesManager.uses_pages_directory = False
     public = [origin_of(one) for one in os.environ.get(PUBLIC, "").split(",") if one.strip()]
     address = config.get_option("server.address")
     alone = allowed.loopback(address) and not public
@@ -142,8 +149,9 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         login.check(login.settings(), files, url)
     elif login.accounts():
         raise InputError("Accounts are allowed, and nobody has to log in.", "Configure a login: docs/deploy.md.")
-    guard = partial(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts())
-    door = Middleware(guard, required=login.required())
+    style = Path(__file__).with_name("assets").joinpath("skeleton.css").read_text(encoding="utf-8")
+    drawn = partial(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts())
+    door = Middleware(drawn, required=login.required(), ahead=drawn_with(), style=style)
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[None]:
@@ -154,8 +162,10 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
         to_open = url if login.required() else f"{url}?{TOKEN}={keys.token}"
         sys.stdout.write(said_of_login(url) if login.required() else said(to_open))
         sys.stdout.flush()
+        getting_ready = asyncio.create_task(ready.make_ready(heavy))
         with entrance(to_open) if browser and has_screen() else nullcontext():
             yield
+        getting_ready.cancel()
 
     return {"middleware": [door], "lifespan": opened}
 
@@ -222,6 +232,31 @@ def inline_scripts() -> list[str]:
     page = Path(file_util.get_static_dir(), "index.html").read_text(encoding="utf-8")
     found = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     return [f"sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}" for one in found]
+
+
+DRAWN_WITH = ("PlotlyChart", "Html", "BidiComponent", "ButtonGroup", "Selectbox", "Slider")
+"""Of Streamlit's page: the parts that most of our pages are drawn with, which it fetches when one is first drawn."""
+
+
+def drawn_with() -> list[str]:
+    """The files of DRAWN_WITH and of all that they import, below the address of a page, which names some of it itself;
+    none where Streamlit does not say which they are."""
+    from streamlit import file_util
+
+    there, found, known = Path(file_util.get_static_dir()), list[str](), set[str]()
+    try:
+        page = (there / "index.html").read_text(encoding="utf-8")
+        said = json.loads((there / "manifest.json").read_text(encoding="utf-8"))
+        waiting = [key for key, part in said.items() if part.get("name") in DRAWN_WITH and part.get("src")]
+        while waiting:
+            key = waiting.pop(0)
+            if key not in known:
+                known.add(key)
+                found.append(said[key]["file"])
+                waiting += said[key].get("imports", ())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [file for file in found if file not in page and re.fullmatch(r"[\w./-]+\.js", file)]
 
 
 @contextmanager

@@ -43,12 +43,14 @@ with page.guarded():
         before, count, rest, line = said
         page.headline(count, rest, line, before=before, small=small, kind="mm-answer")
 
+    models = state.models()
+
     def draw(with_colours: palette.Palette) -> go.Figure:
         return missing_match.tradeoff(
             world,
             prior=prior,
             wanted=wanted,
-            style=with_colours.styles(state.models())[model],
+            style=with_colours.styles(models)[model],
             label=label,
             palette=with_colours,
         )
@@ -78,12 +80,15 @@ with page.guarded():
                 "prior": (prior or 100) / 100,
             }
             chosen, whole = (missing_match.filed(table, asked) for table in (world.operating, world.curve))
-            light = draw(palette.LIGHT)  # here: it reads the state
             title = f"{label}: rightly against falsely linked"
             page.save(
                 ("Thresholds chosen (CSV)", f"{name}-thresholds.csv", lambda: downloads.csv(chosen)),
                 ("Curve (CSV)", f"{name}-curve.csv", lambda: downloads.csv(whole)),
-                ("Picture (SVG)", f"{name}.svg", lambda: downloads.svg(light, title=title, subtitle=about)),
+                (
+                    "Picture (SVG)",
+                    f"{name}.svg",
+                    lambda: downloads.svg(draw(palette.LIGHT), title=title, subtitle=about),
+                ),
             )
         attackers = missing_match.attackers(world, prior, wanted)
         st.html(missing_match.arrays(attackers, colours, missing_match.unsaid(world) or "too few to say"))

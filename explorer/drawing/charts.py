@@ -416,66 +416,69 @@ def ladder(
     ticks = _ticks(floor, ceiling, _steps(floor, ceiling))
     longest = max(len(labels[m]) for m in table.index)
     height = 96 + 40 * len(table)
-    figure = go.Figure(layout=layout(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52}))
-    figure.update_xaxes(axis(palette, (floor, ceiling), ticks, [_plain(v) for v in ticks], log=True, line=True))
-    figure.update_xaxes(showgrid=False)
-    for tick in ticks:
-        if abs(math.log10(tick / chance)) > 0.02:  # a grid line under the dashes would fill their gaps
-            grid_line = {"color": palette.grid, "width": 1}
-            figure.add_shape(type="line", x0=tick, x1=tick, y0=0, y1=1, yref="paper", layer="below", line=grid_line)
-    figure.update_yaxes(names_axis([escape(labels[m]) for m in table.index]))
-    figure.add_shape(upright(chance, {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH}))
-    figure.add_annotation(
-        note(palette, "guessing", x=math.log10(chance), y=1, yref="paper", yanchor="bottom", yshift=4)
-    )
+    grid_line = {"color": palette.grid, "width": 1}
+    # a grid line under the dashes would fill their gaps
+    lines = [upright(tick, grid_line) for tick in ticks if abs(math.log10(tick / chance)) > 0.02]
+    lines.append(upright(chance, {"color": palette.guessing, "width": 2, "dash": GUESSING_DASH}))
+    traces = list[dict[str, Any]]()
+    notes = [note(palette, "guessing", x=math.log10(chance), y=1, yref="paper", yanchor="bottom", yshift=4)]
     for place, (model, row) in enumerate(table.iterrows()):
         style = styles[str(model)]
         value, high, low = (float(row[c]) * out_of for c in ("recall", "recall_high", "recall_low"))
         shown = max(value, floor * 1.05)
-        figure.add_scatter(
-            x=[shown],
-            y=[place],
-            mode="markers",
-            marker={"color": style.colour, "symbol": style.marker, "size": 13},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [max(high - shown, 0)],
-                "arrayminus": [max(shown - (low if low >= floor else floor * 1.07), 0)],  # its cap is inside the arrow
-                "color": style.colour,
-                "thickness": 2,
-                "width": 5,
-            },
-            text=[
-                f"{escape(labels[str(model)])}: {of(row['recall'], out_of)} "
-                f"({interval(row['recall_low'], row['recall_high'], out_of)})"
-            ],
-            hovertemplate="%{text}<extra></extra>",
-            name=escape(labels[str(model)]),
+        ends = {
+            "type": "data",
+            "symmetric": False,
+            "array": [max(high - shown, 0)],
+            "arrayminus": [max(shown - (low if low >= floor else floor * 1.07), 0)],  # its cap is inside the arrow
+            "color": style.colour,
+            "thickness": 2,
+            "width": 5,
+        }
+        said = (
+            f"{escape(labels[str(model)])}: {of(row['recall'], out_of)} "
+            f"({interval(row['recall_low'], row['recall_high'], out_of)})"
+        )
+        traces.append(
+            {
+                "x": [shown],
+                "y": [place],
+                "mode": "markers",
+                "marker": {"color": style.colour, "symbol": style.marker, "size": 13},
+                "error_x": ends,
+                "text": [said],
+                "hovertemplate": "%{text}<extra></extra>",
+                "name": escape(labels[str(model)]),
+            }
         )
         if low < floor:  # the interval goes on: an arrow where a cap would say that it ends
-            figure.add_scatter(
-                x=[floor * 1.02],
-                y=[place],
-                mode="markers",
-                marker={"color": style.colour, "symbol": "arrow-left", "size": 12},
-                hoverinfo="skip",
-                name=f"{escape(labels[str(model)])}, interval goes on",
-                cliponaxis=False,
-            )
-        figure.add_annotation(
-            text=f"<b>{escape(figure_words(row['recall'], out_of))}</b>",
-            x=math.log10(max(high, shown)),
-            y=place,
-            xanchor="left",
-            xshift=12,
-            showarrow=False,
-            font={"family": FONT, "size": 15, "color": palette.text},
+            arrow = {"color": style.colour, "symbol": "arrow-left", "size": 12}
+            traces.append(marks([floor * 1.02], [place], arrow, f"{labels[str(model)]}, interval goes on"))
+        notes.append(
+            {
+                "text": f"<b>{escape(figure_words(row['recall'], out_of))}</b>",
+                "x": math.log10(max(high, shown)),
+                "y": place,
+                "xanchor": "left",
+                "xshift": 12,
+                "showarrow": False,
+                "font": {"family": FONT, "size": 15, "color": palette.text},
+            }
         )
     n_images = int(table["n_queries"].max())
     words = f"linked images of {out_of:,}, log scale (N = {int(table['pool_size'].iloc[0]):,}, n = {n_images:,} images)"
-    figure.add_annotation(note(palette, words, x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-28))
-    return figure
+    notes.append(note(palette, words, x=0.5, y=0, xref="paper", yref="paper", yanchor="top", yshift=-28))
+    numbers = axis(palette, (floor, ceiling), ticks, [_plain(v) for v in ticks], log=True, line=True)
+    return go.Figure(  # all at once, as the curve
+        data=[{"type": "scatter", **trace} for trace in traces],
+        layout={
+            **layout(palette, height, {"l": min(26 + 7 * longest, 190), "r": 16, "t": 30, "b": 52}),
+            "xaxis": numbers | {"showgrid": False},
+            "yaxis": names_axis([escape(labels[m]) for m in table.index]),
+            "annotations": notes,
+            "shapes": lines,
+        },
+    )
 
 
 # -- dots and fields -------------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ def content_policy(scripts: Iterable[str], host: str, secure: bool) -> str:
 
 class Door:
     """The middleware. `public`: addresses at which a proxy serves this one; `secure`: the server itself speaks TLS;
-    `required`: a login is, and takes the place of the token."""
+    `required`: a login is, and takes the place of the token. `ahead`: modules below a page's address that a browser
+    fetches while the page is made; `style`: what stands in the page itself beside Streamlit's own style."""
 
     def __init__(
         self,
@@ -138,8 +139,12 @@ class Door:
         secure: bool = False,
         scripts: Iterable[str] = (),
         required: bool = False,
+        ahead: Iterable[str] = (),
+        style: str = "",
     ) -> None:
         self.app, self.keys, self.secure, self.scripts, self.required = app, keys, secure, tuple(scripts), required
+        self.ahead = ", ".join(f"<{file}>; rel=modulepreload; crossorigin" for file in ahead).encode()
+        self.style = f"<style>{style}</style>".encode() if style else b""
         self.public = {urlsplit(origin).netloc: origin for origin in map(origin_of, public)}
         self._told: dict[str, None] = {}
 
@@ -178,6 +183,9 @@ class Door:
             if not unquote(query).isprintable():  # it would stand in the log
                 return await _refuse(scope, receive, send, "This is no answer of a login server.", 400)
             send = _telling(send)
+        if self.style and any(name == "accept" and "text/html" in value for name, value in headers):
+            # a page is sent as it is: the style goes into it
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
         await self.app(scope, receive, send)
 
     def _own(self, server: tuple[str, int]) -> dict[str, str]:
@@ -239,15 +247,36 @@ class Door:
             "cross-origin-resource-policy": "same-origin",
         }
 
+        page: list[Message] = []
+
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 theirs = [pair for pair in message.get("headers", ()) if pair[0].decode().lower() not in ours]
                 if self.secure or self.public.get(host, "").startswith("https:"):
                     theirs = [(name, _by_tls(name, value)) for name, value in theirs]
                 message["headers"] = theirs + [(name.encode(), value.encode()) for name, value in ours.items()]
+                if message["status"] == 200 and _is_page(theirs):
+                    page.append(message)
+                    return
+            if page:
+                page.append(message)
+                if not message.get("more_body"):
+                    for one in self._page(page[0], b"".join(one.get("body", b"") for one in page[1:])):
+                        await send(one)
+                return
             await send(message)
 
         return guarded
+
+    def _page(self, start: Message, body: bytes) -> tuple[Message, Message]:
+        """Streamlit's page with what is fetched ahead and the style. It is sent anew each time: whether it has changed
+        is asked of Streamlit's part alone."""
+        changed = body.replace(b"</head>", self.style + b"</head>", 1)
+        drop = (b"content-length", b"etag", b"last-modified") if changed != body else ()
+        headers = [pair for pair in start["headers"] if pair[0].lower() not in drop]
+        headers += [(b"content-length", str(len(changed)).encode())] if drop else []
+        headers += [(b"link", self.ahead)] if self.ahead else []
+        return {**start, "headers": headers}, {"type": "http.response.body", "body": changed}
 
     async def _keep(self, scope: Scope, query: str, host: str, port: int, send: Send) -> None:
         """To the same address without the token, which the browser has now as a cookie."""
@@ -279,6 +308,10 @@ def _telling(send: Send) -> Send:
         await send(message)
 
     return telling
+
+
+def _is_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, why: str, status: int = 403) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from explorer.drawing import palette
 from explorer.drawing.glossary import linked
 from explorer.drawing.verbatim import verbatim
-from explorer.frame import access, address, controls, kept, login, state, visitor
+from explorer.frame import access, address, controls, kept, login, ready, state, visitor
 from explorer.frame import page as page_parts
 from linkage_core import shipped
 from linkage_core.errors import LinkageError
@@ -39,6 +38,11 @@ PAGES = {
 
 def run() -> None:
     """Draws the frame and then the page the URL names."""
+    with ready.drawing():
+        _run()
+
+
+def _run() -> None:
     st.set_page_config(
         page_title="Linkage Explorer",
         page_icon=str(ASSETS / "icon.png"),
@@ -109,7 +113,10 @@ def _cohort_box() -> None:
     with st.container(border=True):
         try:
             entry = kept.entry(state.cohort(), state.model())
-            synthetic, counts = entry.synthetic, counts_line(entry.records(entry.default_split), entry.synthetic)
+            synthetic, counts = (
+                entry.synthetic,
+                counts_line(*kept.how_many(state.cohort(), state.model()), entry.synthetic),
+            )
             caution = entry.caution
         except LinkageError:  # the page says what is wrong; what cannot be read counts as real
             synthetic, counts, caution = False, "", ""
@@ -135,9 +142,8 @@ def _cohort_box() -> None:
         st.session_state["text may be shown"] = synthetic or switched_on
 
 
-def counts_line(records: pd.DataFrame, synthetic: bool) -> str:
+def counts_line(n_studies: int, n_patients: int, synthetic: bool) -> str:
     """Studies and patients, and a word on who they are."""
-    n_studies, n_patients = records["study_id"].nunique(), records["patient_id"].nunique()
     if synthetic:
         return f"{n_studies:,} studies · {n_patients:,} simulated patients. Nobody here is real."
     return f"{n_studies:,} studies · {n_patients:,} patients."

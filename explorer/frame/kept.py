@@ -207,6 +207,14 @@ def entry(cohort: str, model: str) -> Entry:
     return store().open(cohort, model)
 
 
+@remembered()
+def how_many(cohort: str, model: str) -> tuple[int, int]:
+    """(studies, patients) of the split that figures are about."""
+    opened = entry(cohort, model)
+    records = opened.records(opened.default_split)
+    return records["study_id"].nunique(), records["patient_id"].nunique()
+
+
 class Addresses:
     """The keys that name the records of a cohort of real people in addresses.
 
@@ -305,6 +313,13 @@ def table(
 def ceiling(cohort: str, model: str, knows: str) -> ceilings.Ceiling | str:
     """ceilings.ceiling over the queries of a model, kept; the sentence that says what their reports do not give."""
     return ceilings.ceiling(study(cohort, model).queries, ceilings.KNOWN[knows])
+
+
+@remembered()
+def ceiling_at(cohort: str, model: str, knows: str, pool_size: int, k: int) -> float | None:
+    """The mean of a ceiling at one N, kept; None where their reports do not give it."""
+    of = ceiling(cohort, model, knows)
+    return None if isinstance(of, str) else of.mean(pool_size, k)
 
 
 @remembered(copied=True)

@@ -208,10 +208,16 @@ def purpose_controls(
     return asked, purpose
 
 
+@kept.remembered()
+def _merged(cohort: str, model: str, pool_size: int, attacker: str, use: str) -> pd.DataFrame:
+    """options.merged of every mitigation that was compared, kept. Read only."""
+    return options.merged(kept.compared_options(cohort, model, pool_size, attacker, use))
+
+
 def advice_on(asked: Asked, purpose: purposes.Purpose) -> purposes.Advice:
     """What may leave for a purpose, from every mitigation that was measured for its use."""
-    table = kept.compared_options(asked.cohort, asked.model, asked.pool_size, asked.attacker, purpose.use)
-    return purposes.advise(options.merged(table), purpose, float(asked.tolerance), asked.keep)
+    table = _merged(asked.cohort, asked.model, asked.pool_size, asked.attacker, purpose.use)
+    return purposes.advise(table, purpose, float(asked.tolerance), asked.keep)
 
 
 def draw_families(asked: Asked, purpose: purposes.Purpose, known: kept.Options, title_place: DeltaGenerator) -> None:
@@ -264,8 +270,8 @@ def make_it(asked: Asked, best: Mapping[str, Any], known: kept.Options) -> None:
 
 def compare(asked: Asked, known: kept.Options) -> Compared:
     """Every mitigation; chosen is the one in the URL, or the best that keeps what has to be kept."""
-    table = kept.compared_options(asked.cohort, asked.model, asked.pool_size, asked.attacker, asked.use)
-    rows = options.ordered(options.merged(table), float(asked.tolerance), asked.keep)
+    table = _merged(asked.cohort, asked.model, asked.pool_size, asked.attacker, asked.use)
+    rows = options.ordered(table, float(asked.tolerance), asked.keep)
     selected = state.get("option")
     if selected not in set(rows["key"]):
         best = options.best(rows, float(asked.tolerance), asked.keep)

@@ -195,7 +195,7 @@ def linkage(at: AtSetting, colours: palette.Palette, said: LinkageError | None) 
                 cosine_before=at.cosine_before_row,
                 whose=at.whose,
                 unmeasured=at.unmeasured,
-                nearest=at.nearest_words,
+                nearest="" if at.before_row is not None and at.after_row is not None else at.nearest_words,
                 held=None if at.held is None or at.held.after_row is None else ("A, held", at.held.after_row),
             )
         )

@@ -151,17 +151,21 @@ class AtSetting:
     def nearest(self) -> tuple[tuple[float, float], ...]:
         """(epsilon, recall of the worst attacker) of the measured settings that differ from this one by epsilon alone:
         the next one below and the next one above."""
-        found = settings.by_epsilon(self.tables.heads, self.chosen)
-        rows = {
-            epsilon: words.at(
-                words.line(self.tables.linkage, head, self.release, WORST, self.entry.cohort), self.pool_size
-            )
-            for epsilon, head in found.items()
-        }
-        there = {epsilon: float(row["recall"]) for epsilon, row in rows.items() if row is not None}
-        below = [epsilon for epsilon in there if epsilon < self.chosen.epsilon]
+        there = settings.epsilons_of(self.tables.heads, self.chosen.mechanism)
+        below = [epsilon for epsilon in reversed(there) if epsilon < self.chosen.epsilon]
         above = [epsilon for epsilon in there if epsilon > self.chosen.epsilon]
-        return tuple((epsilon, there[epsilon]) for epsilon in (*sorted(below)[-1:], *sorted(above)[:1]))
+        sides = (((each, self._worst_at(each)) for each in side) for side in (below, above))
+        found = (next(((each, recall) for each, recall in side if recall is not None), None) for side in sides)
+        return tuple(one for one in found if one is not None)
+
+    def _worst_at(self, epsilon: float) -> float | None:
+        """Recall of the worst attacker under the stored head that differs from this setting by its epsilon alone."""
+        head = settings.stored(self.tables.heads, replace(self.chosen, epsilon=epsilon))
+        if head is None:
+            return None
+        rows = words.line(self.tables.linkage, head, self.release, WORST, self.entry.cohort)
+        row = words.at(rows, self.pool_size)
+        return None if row is None else float(row["recall"])
 
     @property
     def unmeasured(self) -> str:

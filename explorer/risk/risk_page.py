@@ -236,12 +236,12 @@ def ceiling_line(asked: Asked) -> None:
         )
         return
     said, out_of = list[str](), asked.out_of
-    text, findings = (kept.ceiling(asked.cohort, asked.model, knows) for knows in (ceilings.TEXT, ceilings.FINDINGS))
-    if not isinstance(text, str):
+    text = kept.ceiling(asked.cohort, asked.model, ceilings.TEXT)
+    rate = kept.ceiling_at(asked.cohort, asked.model, ceilings.TEXT, asked.pool_size, asked.k)
+    if not isinstance(text, str) and rate is not None:
         vectors = ceilings.by_vectors(kept.entry(asked.cohort, asked.model))
-        rate = text.mean(asked.pool_size, asked.k)
         said.append(ceilings.text_says(rate, text.shared, out_of, k=asked.k, vectors=vectors))
-    of_findings = None if isinstance(findings, str) else findings.mean(asked.pool_size, asked.k)
+    of_findings = kept.ceiling_at(asked.cohort, asked.model, ceilings.FINDINGS, asked.pool_size, asked.k)
     said.append(ceilings.findings_say(of_findings, out_of, k=asked.k))
     st.html(f'<p class="mi-small le-ceiling">{escape(" ".join(said))}</p>')
 

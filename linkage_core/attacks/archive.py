@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.special import stdtrit
 
 from linkage_core.attacks.held import Asked
@@ -157,6 +156,8 @@ def balanced(logs: np.ndarray, scalings: int = SCALINGS) -> np.ndarray:
 
 def assigned(scores: np.ndarray) -> np.ndarray:
     """(n_archives, n) column of each row in the permutation of the largest sum; scores (n_archives, n, n)."""
+    from scipy.optimize import linear_sum_assignment  # takes a quarter of a second, and few that import this ask
+
     return np.stack([linear_sum_assignment(one, maximize=True)[1] for one in scores])
 
 

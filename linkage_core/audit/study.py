@@ -108,12 +108,22 @@ class Study:
         """
         columns: list[np.ndarray] = []
         rows: list[dict[str, Any]] = []
+        places: list[tuple[int, int]] = []  # of each row's recall and reciprocal rank among the columns
+        # coded once: to sort the ids anew for every row took longer than to draw the bootstrap
+        patients = np.unique(self.queries["patient_id"].to_numpy(), return_inverse=True)[1]
         for pool_size in pool_sizes:
             reciprocal, rank = self._ranks(pool_size)
+            of_ranks = len(columns)
+            columns.append(reciprocal)
+            with_pool = ~np.isnan(reciprocal)  # at every k the same
+            behind = patients[with_pool]
+            n_patients, flagged = len(np.unique(behind)), flag_of(behind)
+            # a median of estimates is no estimate of the median
+            median = float("nan") if self.sampled else float(np.median(rank[with_pool]))
             for k in ks:
                 recall, chance = self.recall(pool_size, k)
-                columns += [recall, reciprocal]
-                with_pool = ~np.isnan(recall)
+                places.append((len(columns), of_ranks))
+                columns.append(recall)
                 rows.append(
                     {
                         "cohort": self.cohort,
@@ -126,25 +136,22 @@ class Study:
                         "n_queries": int(with_pool.sum()),
                         "n_excluded": int((~with_pool).sum()),
                         "chance": float(chance[with_pool].mean()),
-                        # a median of estimates is no estimate of the median
-                        "median_rank": float("nan") if self.sampled else float(np.median(rank[with_pool])),
+                        "median_rank": median,
+                        "n_patients": n_patients,
+                        "flag": flagged,
                     }
                 )
-        # coded once: to sort the ids anew for every row took longer than to draw the bootstrap
-        patients = np.unique(self.queries["patient_id"].to_numpy(), return_inverse=True)[1]
         intervals = rate_intervals(np.column_stack(columns), patients, seed=self.seed)
         tied = pools.tied_flag(self.counts)
         if self.queries["report_key"].nunique() == 1:
             tied = tied or "all reports are the same"
-        for i, row in enumerate(rows):
-            for name, column in (("recall", 2 * i), ("mrr", 2 * i + 1)):
+        for row, of_row in zip(rows, places, strict=True):
+            for name, column in zip(("recall", "mrr"), of_row, strict=True):
                 row[name] = float(intervals.estimate[column])
                 row[f"{name}_low"] = float(intervals.low[column])
                 row[f"{name}_high"] = float(intervals.high[column])
             row["lift"] = row["recall"] / row["chance"]
-            behind = patients[~np.isnan(columns[2 * i])]
-            row["n_patients"] = len(np.unique(behind))
-            row["flag"] = flag_of(behind) or tied
+            row["flag"] = row["flag"] or tied
         return pd.DataFrame(rows)[list(COLUMNS)]
 
     def provenance(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import pandas as pd
@@ -135,14 +135,9 @@ def ratio(one: float, other: float) -> float:
     return abs(math.log(min(one, 1e6) / min(other, 1e6)))
 
 
-def by_epsilon(heads: pd.DataFrame, setting: Setting) -> dict[float, str]:
-    """Epsilon -> the stored head that differs from this setting by epsilon alone; this setting's own among them."""
-    of_mechanism = heads.loc[heads["mechanism"] == setting.mechanism, "epsilon"]
-    found = {
-        float(epsilon): stored(heads, replace(setting, epsilon=float(epsilon)))
-        for epsilon in sorted(of_mechanism.dropna().unique())
-    }
-    return {epsilon: head for epsilon, head in found.items() if head is not None}
+def epsilons_of(heads: pd.DataFrame, mechanism: str) -> list[float]:
+    """The epsilons that there are stored heads of a mechanism at, smallest first."""
+    return sorted(map(float, heads.loc[heads["mechanism"] == mechanism, "epsilon"].dropna().unique()))
 
 
 def seeds_of(heads: pd.DataFrame, setting: Setting) -> list[str]:

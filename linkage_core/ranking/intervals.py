@@ -156,12 +156,16 @@ def _percentiles(
 
 def _drawn_means(sums: np.ndarray, sizes: np.ndarray, seed: int, draws: int) -> np.ndarray:
     """(draws, n_columns) means over resampled patients; NaN where a draw has none of a column's."""
-    both = np.hstack([sums, sizes])
+    # few columns differ in who has a value: those of one N have the same queries
+    told_apart = {column.tobytes(): place for place, column in reversed([*enumerate(sizes.T)])}
+    apart = sorted(told_apart.values())
+    both = np.hstack([sums, sizes[:, apart]])
+    of_column = [apart.index(told_apart[column.tobytes()]) for column in sizes.T]
     weights = patient_weights(len(sums), draws, seed)
     # a block of draws at a time: summed in double precision without a second copy of the weights
     drawn = np.vstack([weights[i : i + _BLOCK] @ both for i in range(0, draws, _BLOCK)])
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(drawn[:, : sums.shape[1]] / drawn[:, sums.shape[1] :])
+        return np.asarray(drawn[:, : sums.shape[1]] / drawn[:, sums.shape[1] :][:, of_column])
 
 
 def behind(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:

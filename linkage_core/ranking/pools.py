@@ -150,7 +150,7 @@ def _averaged(counts: MatchCounts, pool_size: int, by_rank: Callable[[int], np.n
     """
     enough = _enough(counts, pool_size)
     result = np.full(len(counts.n_better), np.nan)
-    for n_others in np.unique(counts.n_eligible[enough]).tolist():
+    for n_others in np.flatnonzero(np.bincount(counts.n_eligible[enough])).tolist():
         values = by_rank(n_others)
         rows = np.flatnonzero(enough & (counts.n_eligible == n_others))
         low, ties = counts.n_better[rows], counts.n_tied[rows]

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from linkage_core.attacks import attack
@@ -280,6 +278,9 @@ def _simulated(
 
 def _classified(cells: np.ndarray, read: np.ndarray, asked: np.ndarray, n_cells: int, strength: float) -> np.ndarray:
     """(n_asked, n_cells) log-probabilities of multinomial logistic regression; a cell never seen gets the least."""
+    from sklearn.exceptions import ConvergenceWarning  # here: pages that measure nothing import this module too
+    from sklearn.linear_model import LogisticRegression
+
     known = cells >= 0
     scale = np.maximum(read.std(axis=0), 1e-6)
     model = LogisticRegression(C=strength / len(read) * 100, max_iter=60, tol=1e-3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from linkage_core.errors import InputError
 from linkage_core.ranking import intervals
@@ -22,6 +21,8 @@ def placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     >>> placements(np.array([0.1, 0.4, 0.4]), np.array([False, False, True])).tolist()
     [1.0, 0.5, 0.75]
     """
+    from scipy.stats import rankdata  # takes half a second, and whoever only reads tables needs none of it
+
     positive = np.asarray(positive, dtype=bool)
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if not (n_positive and n_negative):

@@ -182,6 +182,37 @@ def test_pages_are_told_who_has_shown_the_token_and_nobody_else_can_tell_them(do
             assert told == right
 
 
+def test_a_page_names_what_is_fetched_ahead_and_has_the_style_in_it_and_nothing_else_does() -> None:
+    class Page:
+        kind = b"text/html; charset=utf-8"
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            assert not any(name == b"accept-encoding" for name, _ in scope["headers"]), "what is packed cannot be read"
+            headers = [(b"content-type", self.kind), (b"content-length", b"26"), (b"etag", b"1")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"<head></he", "more_body": True})
+            await send({"type": "http.response.body", "body": b"ad><body></body>"})
+
+    page = Page()
+    door = Door(page, keys=KEYS, ahead=["static/js/a.js"], style="p { margin: 0 }")
+    _, headers = ask(door, accept="text/html,*/*", accept_encoding="gzip")
+    assert headers["link"] == "<static/js/a.js>; rel=modulepreload; crossorigin"
+    assert int(headers["content-length"]) == len("<head><style>p { margin: 0 }</style></head><body></body>")
+    assert "etag" not in headers, "Streamlit's own file says nothing of ours"
+    page.kind = b"text/javascript"
+    _, headers = ask(door, accept="*/*")
+    assert ("link" in headers, headers["content-length"], headers["etag"]) == (False, "26", "1")
+
+
+def test_what_pages_are_drawn_with_is_there_and_is_no_part_of_streamlits_page_already() -> None:
+    from streamlit import file_util
+
+    there, files = Path(file_util.get_static_dir()), serve.drawn_with()
+    assert sum("PlotlyChart" in file for file in files) == 1
+    assert all((there / file).is_file() for file in files)
+    assert not any(file in (there / "index.html").read_text() for file in files)
+
+
 def test_every_answer_has_the_headers_that_browsers_obey(door: Door) -> None:
     answers = [ask(door), ask(door, origin="null"), ask(door, path=f"/?token={KEYS.token}"), ask(door, path="/media/x")]
     for _, headers in answers:

@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from explorer.frame.door import Keys
+from explorer.frame.ready import AHEAD
 from helpers import fixture_store
 from helpers.places import ROOT
 from helpers.shared import Built
@@ -84,7 +85,7 @@ def start_server(store: Path, log: Path, script: Path = ROOT / "app.py") -> Serv
     """Starts the application and waits until it says it is well. Only the port is not the configuration's own."""
     port, token = free_port(), secrets.token_hex(16)
     environment = {**os.environ, "LINKAGE_STORE": str(store), "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
-    environment["LINKAGE_TOKEN"] = token
+    environment |= {"LINKAGE_TOKEN": token, AHEAD: "0"}  # each test opens the pages that it needs
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
