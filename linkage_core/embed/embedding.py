@@ -184,7 +184,8 @@ class Shards:
         part = Part(place + 1, len(self._source.shards()))
         with files.sharing(self.folder):
             work = _Work(self.folder, self.key, self._encoder, self.dtype, self.rebuild, silent, part)
-            _both_towers(work, self._source, self._cohort, cores, ())
+            alone = cores == 1 and self._cohort.is_drawn  # no process is worth it
+            _both_towers(work, self._source, self._cohort, 0 if alone else cores, ())
         return f"{place:05d}"
 
 
