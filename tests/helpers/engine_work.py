@@ -61,8 +61,8 @@ class Faulty:
         if _once(self.faults / "worker"):
             os.kill(os.getpid(), signal.SIGKILL)
         if _once(self.faults / "node"):
-            os.kill(os.getppid(), signal.SIGKILL)  # its raylet
-            time.sleep(60)
+            os.kill(os.getppid(), signal.SIGKILL)  # its raylet; what runs on a node that is lost is lost too
+            os.kill(os.getpid(), signal.SIGKILL)
         name = self.work.make(place, cores)
         if _once(self.faults / "worker-late"):
             os.kill(os.getpid(), signal.SIGKILL)
