@@ -23,6 +23,7 @@ BROKEN = {
     "app": ("explorer/drawing/charts.py", "from explorer.frame import state\n"),
     "measuring": ("linkage_core/utility/table.py", "from linkage_core.mitigation import finetune\n"),
     "core": ("linkage_core/errors.py", "import streamlit\n"),
+    "ray": ("linkage_core/store/pieces.py", "def fast() -> None:\n    import ray\n"),
     "torch": ("linkage_core/ranking/counts.py", "def fast() -> None:\n    import torch\n"),
 }
 

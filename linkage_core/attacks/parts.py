@@ -31,21 +31,23 @@ class Shared:
     """Makes those attackers that are asked of this run, and takes all others from what parts have left.
 
     part: its own are made and left for others; None: whatever is missing is made, and nothing is left, or with
-    `gather` nothing is made. missing: names of attackers that nobody has made yet, and `places` of them in the order
-    in which they are asked for.
+    `gather` nothing is made. only: the one in this place alone is made and left, and no other is looked at. missing:
+    names of attackers that nobody has made yet, and `places` of them in the order in which they are asked for; asked:
+    how many were asked for.
     """
 
     part: Part | None = None
     gather: bool = False
     knows: str = "nothing"
+    only: int | None = None
     missing: list[str] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
-    _asked: int = 0
+    asked: int = 0
 
     @property
     def some(self) -> bool:
         """Whether attackers may be left out."""
-        return self.part is not None or self.gather
+        return self.part is not None or self.gather or self.only is not None
 
     def of(self, make: Callable[..., Attack]) -> Callable[..., Attack | None]:
         """`make` (attack.attack, or as it), asked for one attacker after the other: None for one that is missing."""
@@ -61,9 +63,11 @@ class Shared:
             source: Entry | None = None,
             held: Held | None = None,
         ) -> Attack | None:
+            place, name = self.asked, f"{attacker}.{m}"
+            self.asked += 1
+            if self.only not in (None, place):
+                return None
             held = held or hold(entry, head, source=source, seed=seed)
-            place, name = self._asked, f"{attacker}.{m}"
-            self._asked += 1
             left = Pieces(
                 entry.path, f"attack.{head}.{release}", _inputs(entry, head, held, seed, self.knows, source), ()
             )
@@ -73,7 +77,7 @@ class Shared:
                 m = m if takes_m(attacker) else "all"
                 study = studied(entry, head, held, counts, seed)
                 return Attack(study, attacker, release, m, int(found[1]["known"]), str(found[1]["chosen"]))
-            own = self.part is not None and place % self.part.n == self.part.i - 1
+            own = self.only == place or (self.part is not None and place % self.part.n == self.part.i - 1)
             if self.some and not own:
                 self.missing.append(f"{attacker} ({head}, m = {m})")
                 self.places.append(place)

@@ -6,17 +6,22 @@ puts them together: the same counts as of one run, bit for bit where the process
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
-from linkage_core.audit.study import Question
+from linkage_core.audit.study import Question, question
 from linkage_core.errors import StoreError
 from linkage_core.parts import Part
 from linkage_core.progress import Progress, silent
-from linkage_core.ranking.counts import MatchCounts
+from linkage_core.ranking.counts import Counting, MatchCounts
+from linkage_core.store.entry import Store
+from linkage_core.store.pieces import Pieces
+
+BLOCKS = "blocks of queries"
 
 
 def count_part(asked: Question, part: Part | None, progress: Progress = silent) -> list[int]:
@@ -32,16 +37,7 @@ def count_part(asked: Question, part: Part | None, progress: Progress = silent) 
     if part is not None:
         own = set(part.share(range(len(counting))))
         wanted = [place for place in left.missing() if place in own]
-        number, lock = count(1), Lock()
-        progress("blocks of queries", 0, len(wanted))
-
-        def keep(place: int, rows: np.ndarray, counts: MatchCounts) -> None:
-            columns = {name: column.astype(np.int32) for name, column in counts._asdict().items()}
-            left.write(left.names[place], {"rows": rows.astype(np.int64), **columns})
-            with lock:
-                progress("blocks of queries", next(number), len(wanted))
-
-        counting.pieces(wanted, keep)
+        _leave(counting, left, wanted, progress)
     missing = left.missing()
     if missing and asked.stored() is None:  # else another part has put them together just now
         if part is None:
@@ -55,6 +51,51 @@ def count_part(asked: Question, part: Part | None, progress: Progress = silent) 
         return []
     asked.keep(asked.count(counting))
     return []
+
+
+def _leave(counting: Counting, left: Pieces, wanted: Sequence[int], progress: Progress = silent) -> None:
+    """Count these blocks, and leave each in the entry."""
+    number, lock = count(1), Lock()
+    progress(BLOCKS, 0, len(wanted))
+
+    def keep(place: int, rows: np.ndarray, counts: MatchCounts) -> None:
+        columns = {name: column.astype(np.int32) for name, column in counts._asdict().items()}
+        left.write(left.names[place], {"rows": rows.astype(np.int64), **columns})
+        with lock:
+            progress(BLOCKS, next(number), len(wanted))
+
+    counting.pieces(wanted, keep)
+
+
+class Blocks:
+    """An engine's work: the blocks of a question (engine.Work)."""
+
+    stage, device = BLOCKS, "cpu"
+
+    def __init__(self, asked: Question) -> None:
+        self.folder = asked.entry.path
+        self._asked = asked
+        self._stored = asked.stored() is not None
+        if not self._stored:
+            self._counting = asked.counting()
+            self._left = asked.left(self._counting)
+        self.key = self._left.folder.name if not self._stored else ""
+
+    def missing(self) -> list[int]:
+        return [] if self._stored else self._left.missing()
+
+    def make(self, place: int, cores: int) -> str:
+        name = self._left.names[place]
+        if self._left.read(name) is None:  # else a worker that was lost had written it
+            _leave(self._counting, self._left, [place])
+        return name
+
+
+def blocks(
+    store: str, cohort: str, model: str, head: str, direction: str, pool: str, split: str | None, strata: Sequence[str]
+) -> Blocks:
+    """Blocks as workers open them; arguments as of study.question, the entry by its names."""
+    return Blocks(question(Store(Path(store)).open(cohort, model), head, direction, pool, split, tuple(strata)))
 
 
 def _shown(places: Iterable[int]) -> str:

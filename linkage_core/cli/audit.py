@@ -13,12 +13,14 @@ from linkage_core.cli.options import (
     OUTPUT,
     RANDOM,
     WHICH,
+    EngineOption,
     HeadOption,
     JsonOption,
     PartOption,
     PoolSizeOption,
     QuietOption,
     StoreOption,
+    chosen_engine,
     part_done,
     parts_of,
     progress_bars,
@@ -32,6 +34,7 @@ from linkage_core.errors import InputError
 
 if TYPE_CHECKING:
     from linkage_core.audit.study import Question
+    from linkage_core.engine import Engine
 
 MANY = 10_000
 """Candidates that are drawn for each patient, where none are named."""
@@ -120,6 +123,7 @@ def run(
         ),
     ] = None,
     part: PartOption = None,
+    engine: EngineOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.", **RANDOM)] = 0,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -153,7 +157,11 @@ def run(
             raise InputError(
                 f"{option} and {other} were given.", "Either is for the first table alone: ask the rest apart."
             )
+    by_engine = chosen_engine(engine, **{"--part": part is not None, "a sample": sampled})
     entries = [where.open(cohort_name, one) for one in models]
+    if by_engine is not None:
+        asked_of = [str(where.root.absolute()), cohort_name], [head, direction, pool, split, list(alike)]
+        _by_engine(by_engine, [[*asked_of[0], one, *asked_of[1]] for one in models], quiet or json_to == "-")
     if part is not None:
         questions = [auditing.question(one, head, direction, pool, split, alike) for one in entries]
         _in_parts(questions, part, quiet, json_to)
@@ -223,6 +231,17 @@ def run(
         printing.audit_tables(tables, left_out)
         if full:
             say(f"Every table, with what its columns mean: {full / 'audit.json'}")
+
+
+def _by_engine(engine: Engine, asked: list[list[Any]], quiet: bool) -> None:
+    """Have the blocks of each of these counted; what then counts finds them in the store."""
+    from linkage_core.engine import Job
+
+    names = ("store", "cohort", "model", "head", "direction", "pool", "split", "strata")
+    with progress_bars(quiet) as progress:
+        for one in asked:
+            job = Job("linkage_core.audit.parts:blocks", dict(zip(names, one, strict=True)))
+            engine.run(job.open(), job, progress)
 
 
 def _in_parts(questions: list[Question], text: str, quiet: bool, json_to: str | None) -> None:

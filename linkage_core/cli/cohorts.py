@@ -14,6 +14,7 @@ from linkage_core.cli.options import (
     WHICH,
     BodyPartOption,
     DatesOption,
+    EngineOption,
     ImageFolderOption,
     JsonOption,
     KeepOption,
@@ -35,6 +36,7 @@ from linkage_core.cli.options import (
     StudiesOption,
     before_command,
     bound_rejects,
+    chosen_engine,
     given_only,
     part_done,
     parts_of,
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from linkage_core.cohorts.base import Cohort
+    from linkage_core.embed.embedding import Shards
+    from linkage_core.engine import Engine
+    from linkage_core.progress import Progress
     from linkage_core.store.entry import Entry
 
 DRAWN: dict[str, Any] = {"rich_help_panel": "How they are drawn"}
@@ -174,6 +179,7 @@ def embed(
         int | None, typer.Option("--workers", min=1, help="Processes that read images; default: one a core.", **HOW)
     ] = None,
     part: PartOption = None,
+    engine: EngineOption = None,
     max_rejects: MaxRejectsOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -190,12 +196,14 @@ def embed(
 
     from linkage_core.cli import printing
     from linkage_core.cohorts.registry import PHANTOM_SITES, WEB_KINDS, open_cohort
+    from linkage_core.embed.embedding import Shards, embed_part, shard_numbers, unfinished
     from linkage_core.embed.embedding import embed as run
-    from linkage_core.embed.embedding import embed_part, shard_numbers, unfinished
     from linkage_core.encoders.registry import load_encoder
     from linkage_core.parts import part_of
 
     which = None if part is None else part_of(part)  # before the cohort is read
+    web = kind in WEB_KINDS
+    by_engine = chosen_engine(engine, **{"--part": part is not None, "--workers": workers is not None, kind: web})
     if not model:
         raise InputError("No model was named.", "Give --model, for example --model phantom-radiology.")
     # the phantom is drawn at any size; its own encoders see it at the size they were trained on
@@ -205,7 +213,7 @@ def embed(
     drawn |= given_only(keep=keep, rate=rate, login=login)
     where = store_at(store, writes=True)
     encoder = None
-    if kind in WEB_KINDS:  # what was found is kept in the entry, so that a run that was stopped asks no more
+    if web:  # what was found is kept in the entry, so that a run that was stopped asks no more
         encoder = load_encoder(model, store_root=where.root, device=device)
         drawn["listed"] = unfinished(where.root, name or kind, encoder.name)
     with progress_bars(quiet or json_to == "-") as progress:
@@ -218,6 +226,11 @@ def embed(
     how: dict[str, Any] = {"dtype": dtype, "store_text": store_text, "rebuild": rebuild, "workers": workers}
     with progress_bars(quiet or json_to == "-") as progress:
         how |= {"progress": progress, "tell": notes.append}
+        if by_engine is not None:
+            source = {"kind": kind, "root": root and str(Path(root).absolute()), "section": section, "seed": seed}
+            named = {"name": name, "model": model, "drawn": drawn}
+            _by_engine(by_engine, Shards(found, encoder, where, dtype, rebuild), source | named, progress)
+            how["rebuild"] = False  # it is done
         if part is not None:
             made, missing = embed_part(found, encoder, where, which, **how)
         else:
@@ -235,6 +248,16 @@ def embed(
     rejects = entry.rejects()
     _entry_done(found, entry, rejects, quiet, json_to)
     bound_rejects(len(rejects), max_rejects)
+
+
+def _by_engine(engine: Engine, shards: Shards, source: dict[str, Any], progress: Progress) -> None:
+    """Have the shards made that are missing; the run after that finds them in the store."""
+    from linkage_core.engine import Job
+
+    store = str(shards.folder.absolute().parents[1])
+    # workers compute as this process would: what a model is on is part of what its features are made from
+    options = {**source, "device": shards.device, "store": store, "dtype": shards.dtype, "rebuild": shards.rebuild}
+    engine.run(shards, Job("linkage_core.embed.embedding:shards", options), progress)
 
 
 def import_(

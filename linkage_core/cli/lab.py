@@ -13,11 +13,13 @@ from linkage_core.cli.options import (
     OUTPUT,
     RANDOM,
     WHICH,
+    EngineOption,
     HeadOption,
     JsonOption,
     PartOption,
     QuietOption,
     StoreOption,
+    chosen_engine,
     part_done,
     parts_of,
     progress_bars,
@@ -201,6 +203,7 @@ def attack(
         int, typer.Option("--seed", min=0, help="Of known images, folds, noise and bootstrap.", **RANDOM)
     ] = 0,
     part: PartOption = None,
+    engine: EngineOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
     json_to: JsonOption = None,
@@ -220,12 +223,14 @@ def attack(
     from linkage_core.attacks.asked import GAMES, KNOWS
     from linkage_core.attacks.attackers import ATTACKERS
     from linkage_core.attacks.beside import known_of
+    from linkage_core.attacks.everyone import runs_of
     from linkage_core.attacks.held import RELEASES
-    from linkage_core.store.entry import OFF_THE_SHELF
+    from linkage_core.engine import Job
     from linkage_core.store.seen import split_apart, usable, why_untested
     from linkage_core.validate import one_of
 
     shared = _shared(part, game, knows)
+    by_engine = chosen_engine(engine, **{"--part": part is not None, f"--game {game}": game != "image"})
     one_of("game", game, GAMES)
     one_of("knows", knows, KNOWS)
     where = store_at(store)
@@ -241,11 +246,14 @@ def attack(
     wanted = [_known(part) for part in parts_of(known, "--known")]
     usable(entry, other or entry, head, split)  # before the work, not after
     known_of(entry, knows, other)
+    if by_engine is not None:
+        shelf = {"store": str(where.root.absolute()), "cohort": entry.cohort, "model": entry.model, "source": source}
+        given = {"head": head, "release": release, "known": wanted, "knows": knows, "noise": noise, "seed": seed}
+        job = Job("linkage_core.attacks.everyone:attackers", shelf | given)
+        with progress_bars(quiet or json_to == "-") as progress:
+            by_engine.run(job.open(), job, progress)
     runs: dict[str, list[Any]] = {}
-    for when, name in {"before": OFF_THE_SHELF, "after": head}.items():
-        if when == "after" and head == OFF_THE_SHELF and not noise:
-            continue
-        sigma = noise if when == "after" else 0.0
+    for when, (name, sigma) in runs_of(head, noise).items():
         with progress_bars(quiet or json_to == "-") as progress:
             made: dict[str, Any] = {"knows": knows, "source": other, "noise": sigma, "progress": progress}
             if game == "archive":

@@ -18,6 +18,7 @@ from linkage_core.cli.screens import STORE_AND_OUTPUT
 from linkage_core.errors import InputError
 
 if TYPE_CHECKING:
+    from linkage_core.engine import Engine
     from linkage_core.parts import Part
     from linkage_core.store.entry import Store
 
@@ -135,6 +136,18 @@ PartOption = Annotated[
     ),
 ]
 
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="ray: by processes of this machine; ray://HOST:PORT or HOST:PORT: by a cluster that sees this store. "
+        "Needs the extra ray.",
+        show_default=False,
+        **HOW,
+    ),
+]
+
 AS_IT_IS = "off-the-shelf"
 """What store.entry calls the heads that a model came with; here without the store."""
 
@@ -202,6 +215,18 @@ def part_done(part: Part | None, name: str, done: str, missing: Sequence[int], t
         say(f"{name} is {done}. Next: {then}", highlight=False)
     else:
         say(f"{name}: part {part} is {done}; still missing or running: {part.others(missing)}.", highlight=False)
+
+
+def chosen_engine(engine: str | None, **others: bool) -> Engine | None:
+    """What --engine says; InputError where one of the others, by what it is called, was given too."""
+    if engine is None:
+        return None
+    from linkage_core.engine import engine_of
+
+    chosen = engine_of(engine)
+    for other in (name for name, given in others.items() if chosen and given):
+        raise InputError(f"--engine and {other} were given.", "Give one of them.")
+    return chosen
 
 
 def target_parts(target: str) -> tuple[str, str]:

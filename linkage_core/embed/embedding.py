@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from linkage_core.cohorts.base import LABELS, REJECT_COLUMNS, Cohort, rejects_ta
 from linkage_core.cohorts.dicomweb.cohort import LISTING, UNFINISHED
 from linkage_core.cohorts.identifiers.check import Checked, check
 from linkage_core.cohorts.labels.cohort import labels_note
+from linkage_core.cohorts.registry import open_cohort
 from linkage_core.embed.pipeline import Batch, Images, Reject, finite
 from linkage_core.encoders.base import Encoder, Settling
+from linkage_core.encoders.registry import load_encoder
 from linkage_core.errors import BusyError, InputError, StoreError
 from linkage_core.heads import Heads, identity
 from linkage_core.images.notes import sentences
@@ -156,6 +158,56 @@ def embed_part(
         if part is None:
             raise
         return None, []
+
+
+class Shards:
+    """An engine's work: the shards of an entry, one of images and one of reports at a place (engine.Work)."""
+
+    stage = "shards"
+
+    def __init__(self, cohort: Cohort, encoder: Encoder, store: Store, dtype: str, rebuild: bool) -> None:
+        self._source = _source(cohort, encoder, store, dtype)
+        self._cohort, self._encoder = cohort, encoder
+        self.dtype, self.rebuild = dtype, rebuild
+        self.folder, self.key = self._source.path, self._source.recipe
+        self.device = str(self._source.described.get("device", "cpu"))
+
+    def missing(self) -> list[int]:
+        names = self._source.shards()
+        if not self.rebuild:
+            absent = [name for name in names if not (self.folder / name).is_file()]
+            work = _Work(self.folder, self.key, self._encoder, self.dtype, False, silent)
+            names = absent + _unfit(work, self._source, self._cohort, absent)
+        return shard_numbers(names)
+
+    def make(self, place: int, cores: int) -> str:
+        part = Part(place + 1, len(self._source.shards()))
+        with files.sharing(self.folder):
+            work = _Work(self.folder, self.key, self._encoder, self.dtype, self.rebuild, silent, part)
+            alone = cores == 1 and self._cohort.is_drawn  # no process is worth it
+            _both_towers(work, self._source, self._cohort, 0 if alone else cores, ())
+        return f"{place:05d}"
+
+
+def shards(
+    kind: str,
+    root: str | None,
+    section: str,
+    seed: int | None,
+    drawn: dict[str, Any],
+    name: str | None,
+    model: str,
+    device: str,
+    store: str,
+    dtype: str,
+    rebuild: bool,
+) -> Shards:
+    """Shards as workers open them; arguments as of cohorts.registry.open_cohort, encoders.registry.load_encoder and
+    `embed`, the cohort renamed to `name`."""
+    found = open_cohort(kind, root, seed=seed, section=section, **drawn)
+    found = replace(found, name=name) if name else found
+    where = Store(Path(store))
+    return Shards(found, load_encoder(model, store_root=where.root, device=device), where, dtype, rebuild)
 
 
 def import_arrays(
