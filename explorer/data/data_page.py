@@ -157,14 +157,14 @@ def archive() -> None:
             placeholder="empty: in the archive",
             help=linked(
                 "A path below the folders that may be read: a table with accession_number and report, FHIR R4, or "
-                "structured reports. Empty: the structured reports in the archive itself."
+                "structured reports. Empty: the structured reports that stand beside the images in the archive."
             ),
         )
         dates = st.text_input(
             "Dates of the studies",
             key="data archive dates",
             placeholder="20240101-20241231",
-            help=linked("Empty: all of them."),
+            help=linked("Of the images that are asked for; empty: all of them."),
         )
     with how_it_is_read("data archive") as how:
         pass
