@@ -113,7 +113,7 @@ class Compared:
 
 
 def assumptions() -> None:
-    with st.popover("Tolerance", icon=":material/tune:"):
+    with st.popover(f"{verbatim(state.model_label(state.model()))} · tolerance", icon=":material/tune:"):
         choice(
             "tolerance",
             "Findings are kept when AUROC falls by no more than",
