@@ -93,8 +93,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a pool draws one candidate too many",
-        "    drawn = pool_size - 1\n",
-        "    drawn = pool_size\n",
+        "_add_chances(recall[x:], n_others, pool_size - 1, x)",
+        "_add_chances(recall[x:], n_others, pool_size, x)",
         ("test_pools.py::test_every_small_case_equals_enumeration",),
     ),
     Fault(
@@ -276,14 +276,14 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "stored counts of other features are served",
-        'return content if whole(content) is None or told(content).get("inputs") == inputs else None',
+        'return content if right is None or told(content).get("inputs") == inputs else None',
         "return content",
         ("test_store.py::test_counts_are_kept_and_made_again_when_the_features_change",),
     ),
     Fault(
         "altered counts are served",
-        "    if found := problem(path, content):\n        raise StoreError(found, remedy)\n    return content if",
-        "    return content if",
+        "    if not right and (found := problem(path, content)):\n        raise",
+        "    if False:\n        raise",
         ("test_store.py::test_counts_that_were_altered_and_still_read_are_refused",),
     ),
     Fault(
@@ -667,10 +667,10 @@ FAULTS: tuple[Fault, ...] = (
         ("test_damage.py::test_jpegs_with_holes_are_refused",),
     ),
     Fault(
-        "bits that refine a sound JPEG are a hole",
-        "        if refines and scan.of_means:\n",
-        "        if False:\n",
-        ("test_damage.py::test_sound_jpegs_are_never_refused",),
+        "a hole after which the code falls into step again is shown",
+        '_warning(data[: end - LEFT - 1] + data[end:]) == ""',
+        "False",
+        ("test_damage.py::test_no_hole_that_is_seen_passes",),
     ),
     Fault(
         "a JPEG 2000 with a hole is shown",
