@@ -100,6 +100,7 @@ soak: $(VENV)/.dev browser $(PARITY)/.done
 	$(BIN)/python benchmarks/first_touch.py
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/growth.py
+	PYTHONPATH=.:benchmarks $(BIN)/python benchmarks/one_machine.py
 	$(BIN)/python benchmarks/bridge.py
 	$(BIN)/python benchmarks/real_towers.py
 
@@ -131,6 +132,7 @@ $(VENV)/.dev: requirements-dev.txt requirements-real.txt $(VENV)/.base
 	  torchxrayvision==1.5.7
 	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ linkage_core explorer \
 	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null || true
+	@$(BIN)/python tools/rewrite_tests.py > /dev/null 2>&1 || true
 	@touch $@
 
 ## Stacked: sees the packages of the other environment, so that torch is not there twice; torchvision stays out of that one.

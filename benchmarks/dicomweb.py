@@ -130,7 +130,7 @@ def speed(scratch: Path, n: int, size: int) -> dict[str, Any]:
 
 
 def killed(url: str, reports: Path, store: Path, kills: int, wanted: np.ndarray) -> dict[str, Any]:
-    """Kills at random moments; the run after the last is left alone."""
+    """Kills at random moments, each after none to three more shards; the run after the last is left alone."""
     draw = random.Random(0)
     command = [sys.executable, "-c", RUN, "embed", "dicomweb", url, "--reports", str(reports), "--model", MODEL]
     command += ["--store", str(store), "--quiet", "--rate", "12"]
@@ -141,10 +141,13 @@ def killed(url: str, reports: Path, store: Path, kills: int, wanted: np.ndarray)
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         before = len(list(path.glob("features-*")))
         end = time.monotonic() + 120
+        wanted_now = before + draw.randrange(4)
         listing = path / "found-unfinished.parquet"
-        while not listing.is_file() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
-        time.sleep(draw.uniform(4, 9))  # it has begun after some five seconds
+        while process.poll() is None and time.monotonic() < end:
+            if listing.is_file() and len(list(path.glob("features-*"))) >= wanted_now:
+                break
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0, 1))
         if process.poll() is not None:
             break  # it was done before its turn
         process.kill()

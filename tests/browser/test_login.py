@@ -78,16 +78,25 @@ def site(tmp_path_factory: pytest.TempPathFactory, built: Built) -> Iterator[Sit
         server.wait(10)
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Page]:
+    """One tab for all tests: what draws the first page stays in it."""
+    page = browser.new_context().new_page()
+    yield page
+    page.context.close()
+
+
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context()
-    yield made
-    made.close()
+def context(tab: Page) -> BrowserContext:
+    """That of somebody who was never here."""
+    tab.goto("about:blank")
+    tab.context.clear_cookies()
+    return tab.context
 
 
 def opened(context: BrowserContext, url: str) -> tuple[Page, list[bytes]]:
-    """A page, and what came to it over its connection."""
-    page, came = context.new_page(), list[bytes]()
+    """The tab at an address, and what comes to it over its connections from now on."""
+    page, came = context.pages[0], list[bytes]()
 
     def listen(socket: object) -> None:
         socket.on("framereceived", lambda data: came.append(data if isinstance(data, bytes) else data.encode()))
