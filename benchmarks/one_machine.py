@@ -86,7 +86,8 @@ def walked(command: list[str], store: Path) -> dict[str, Any]:
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         lines = said.read().strip().splitlines()
-    shown = " ".join(part for part in command if not part.startswith(("--image", "--text", "--records", "/")))
+    hidden = ("--image", "--text", "--records", "/", TARGET)
+    shown = " ".join(part for part in command if not part.startswith(hidden))
     row = {
         "what": shown,
         "code": process.returncode,
