@@ -22,7 +22,7 @@ def test_an_upload_that_is_no_array_is_a_sentence_and_the_page_goes_on(page_at):
         name = f"{part}.{'csv' if part == 'records' else 'npy'}"
         file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
         page.locator("input[type=file]").nth(place).set_input_files(files=[file])
-        expect(page.get_by_text(name)).to_be_visible()
+        expect(page.get_by_text(name)).to_be_visible(timeout=30_000)
         settled(page)
     page.get_by_role("button", name="Import them").click()
     expect(page.get_by_role("alert").filter(has_text="image.npy is a PyTorch or pickle file")).to_be_visible(
