@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 import driven
 import numpy as np
 from interaction_examples import BARE
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 from playwright.sync_api import Error as PlaywrightError
 
 PAGES = {
@@ -201,14 +200,10 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=20, help="of each control")
     parser.add_argument("--out", type=Path, default=driven.ROOT / "benchmarks" / "controls.json")
     asked = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise SystemExit("No Chromium on this machine. Install it with: sudo apt-get install chromium")
     script = Path(tempfile.mkdtemp()) / "bare.py"
     script.write_text(BARE, encoding="utf-8")
     before, found, bare_all = os.getloadavg(), list[dict[str, Any]](), list[float]()
-    with driven.running() as url, driven.running(script) as bare_url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=driven.ARGUMENTS)
+    with driven.running() as url, driven.running(script) as bare_url, driven.browsing() as browser:
         bare = opened(browser, bare_url)
         for name in asked.pages.split(";"):
             page = opened(browser, f"{url}/{PAGES[name]}")
@@ -232,7 +227,6 @@ def main() -> None:
                 page.wait_for_selector('[data-testid="stMainBlockContainer"] h1', timeout=120_000)
                 settled(page)
             page.close()
-        browser.close()
     counted = [one for one in found if "moves" in one]
     result = {
         "schema": 1,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from explorer.frame.door import Keys
 
@@ -61,13 +61,21 @@ def running(script: Path = ROOT / "app.py") -> Iterator[str]:
 
 
 @contextmanager
-def open_page(url: str, width: int, height: int, scheme: str) -> Iterator[Page]:
-    """One page, drawn to its end."""
+def browsing() -> Iterator[Browser]:
+    """Chromium without a screen."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         raise SystemExit("No Chromium on this machine. Install it with: sudo apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def open_page(url: str, width: int, height: int, scheme: str) -> Iterator[Page]:
+    """One page, drawn to its end."""
+    with browsing() as browser:
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         let_in(page.context, url)
         page.goto(url)
@@ -79,4 +87,3 @@ def open_page(url: str, width: int, height: int, scheme: str) -> Iterator[Page]:
         )
         page.wait_for_load_state("networkidle")
         yield page
-        browser.close()

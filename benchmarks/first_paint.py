@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import driven
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext
 
 BARE = """
 import plotly.graph_objects as go
@@ -116,17 +115,13 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5, help="cold starts of each page")
     parser.add_argument("--out", type=Path, default=driven.ROOT / "benchmarks" / "first_paint.json")
     asked = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise SystemExit("No Chromium on this machine. Install it with: sudo apt-get install chromium")
     bare = Path(tempfile.mkdtemp()) / "bare.py"
     bare.write_text(BARE, encoding="utf-8")
     app = driven.ROOT / "app.py"
     before = os.getloadavg()
     names = asked.pages.split(",")
     ours, bares = {name: list[Visits]() for name in names}, list[Visits]()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=driven.ARGUMENTS)
+    with driven.browsing() as browser:
         for turn in range(asked.times):
             for place, name in enumerate(names):
                 ours[name].append(cold(browser, app, f"/{'' if name == 'start' else name}", PAGES[name]))
@@ -143,7 +138,6 @@ def main() -> None:
             }
             asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             print(json.dumps(result), flush=True)
-        browser.close()
 
 
 def compared(ours: Mapping[str, Sequence[Visits]], bares: Sequence[Visits], place: int) -> dict[str, Any]:

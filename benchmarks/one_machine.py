@@ -2,11 +2,12 @@
 
     python benchmarks/one_machine.py [--images 43793,377110] [--out benchmarks/one_machine.json]
 
-The study's own sizes: 43,793 pairs (its CheXpert Plus) and 377,110 images (MIMIC-CXR). A simulated cohort with
-labels, reports that others share and several studies a patient (`audit_times.simulated`) is written as files and taken
-in by `linkage import`; then each command runs as a process of its own, and a server shows every page once to one
-session that draws nothing. Above `--whole` images only what a cohort of that size is asked first. `peak_mb` is the
-largest resident set of a command, and for the pages the proportional set of the server with all below it.
+The study's own sizes: 43,793 pairs (its CheXpert Plus) and 377,110 images (MIMIC-CXR). A simulated cohort with labels,
+reports that others share and several studies a patient (`audit_times.simulated`) is written as files and taken in by
+`linkage import`; then each command runs as a process of its own, and a server shows every page once to one session
+that draws nothing. Above `--whole` images only what a cohort of that size is asked first. `peak_mb` is the largest
+resident set of a command (never below that of this process, from which it starts), and for the pages the proportional
+set of the server with all below it.
 """
 
 from __future__ import annotations

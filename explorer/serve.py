@@ -20,7 +20,6 @@ import webbrowser
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def serve(
         (PUBLIC, reach.public),
         (NO_LOGIN, "1" if reach.without_login else ""),
         (ACCESS_LOG, str(reach.access_log.absolute()) if reach.access_log else ""),
-        (login.ACCOUNTS, login.checked(reach.accounts)),
+        (login.ACCOUNTS, ",".join(reach.accounts)),
     ):
         if value:
             os.environ[name] = value
@@ -142,16 +141,18 @@ def _door(*, browser: bool = False) -> dict[str, Any]:
     here = f"http{'s' if secure else ''}://{host}:{config.get_option('server.port')}"
     base = config.get_option("server.baseUrlPath").strip("/")
     url = f"{public[0] if public else here}/{base}{'/' if base else ''}"
-    files = [Path(one) for one in config.get_option("secrets.files")]
-    login.refuse_broken(files)
-    os.environ[login.REQUIRED] = "1" if has_login() else ""
-    if login.required():
-        login.check(login.settings(), files, url)
-    elif login.accounts():
-        raise InputError("Accounts are allowed, and nobody has to log in.", "Configure a login: docs/deploy.md.")
+    login.begin([Path(one) for one in config.get_option("secrets.files")], url)
     style = Path(__file__).with_name("assets").joinpath("skeleton.css").read_text(encoding="utf-8")
-    drawn = partial(Door, keys=keys, public=public, secure=secure, scripts=inline_scripts())
-    door = Middleware(drawn, required=login.required(), ahead=drawn_with(), style=style)
+    door = Middleware(
+        Door,
+        keys=keys,
+        public=public,
+        secure=secure,
+        scripts=inline_scripts(),
+        required=login.required(),
+        ahead=drawn_with(),
+        style=style,
+    )
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[None]:

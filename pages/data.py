@@ -8,7 +8,8 @@ from explorer.frame import page
 page.guard(empty=True)
 st.title("How do I bring my own images and reports?")
 st.caption(
-    "Nothing leaves this machine. Folders are read where they lie; embeddings, heads and tables go into the store, and "
+    "Nothing leaves this machine but questions to an archive, where whoever started it has named one. Folders are read "
+    "where they lie; embeddings, heads and tables go into the store, and "
     "whoever uses this server sees what is in the store."
 )
 with page.guarded():

@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -134,7 +133,7 @@ def files() -> None:
         look = st.toggle(
             "Open every image", True, key="data look", help=linked("Records whose image cannot be read are named now.")
         )
-    asked = work.Asked(str(kind), typed or str(folder), how.section, how.splits, how.from_text, look)
+    asked = work.Asked(str(kind), typed or str(folder), how, look)
     reading(asked, partial(work.read, asked, roots()))
 
 
@@ -168,21 +167,12 @@ def archive() -> None:
         )
     with how_it_is_read("data archive") as how:
         pass
-    asked = work.Question(str(url), reports.strip(), dates, how.section, how.splits, how.from_text)
+    asked = work.Question(str(url), reports.strip(), dates, how)
     reading(asked, partial(work.ask, asked, archives(), roots()))
 
 
-@dataclass
-class How:
-    """How reports are read, and patients split: splits "" for 60/20/20."""
-
-    section: str = "both"
-    splits: str = ""
-    from_text: bool = False
-
-
 @contextmanager
-def how_it_is_read(name: str) -> Iterator[How]:
+def how_it_is_read(name: str) -> Iterator[work.How]:
     """A row of controls for it; what is drawn within stands at its end."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         with st.container(width=230):
@@ -201,7 +191,7 @@ def how_it_is_read(name: str) -> Iterator[How]:
         from_text = st.toggle(
             "Labels from English reports", key=f"{name} labels", help=linked("Where the cohort has none of its own.")
         )
-        yield How(str(section), "" if splits == "60/20/20" else splits, from_text)
+        yield work.How(str(section), "" if splits == "60/20/20" else splits, from_text)
 
 
 def reading(asked: work.Asked | work.Question, read: Callable[[Progress], Cohort]) -> None:

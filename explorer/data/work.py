@@ -32,14 +32,28 @@ ENDINGS = (".npy", ".npz", ".safetensors", ".parquet", ".csv", ".gz")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A cohort of files: its kind, where it lies, how it is read. splits "": by patient, 60/20/20."""
+class How:
+    """How reports are read, and patients split. splits "": by patient, 60/20/20."""
 
-    kind: str
-    folder: str
     section: str = "both"
     splits: str = ""
     from_text: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """As open_cohort takes them."""
+        said: dict[str, Any] = {"section": self.section}
+        if self.splits.strip():
+            said["splits"] = self.splits.strip()
+        return said | ({"labels": FROM_TEXT} if self.from_text else {})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A cohort of files: its kind, where it lies, how it is read."""
+
+    kind: str
+    folder: str
+    how: How = How()
     look: bool = True
 
 
@@ -47,30 +61,24 @@ def read(asked: Asked, roots: Sequence[Path], progress: Progress) -> Cohort:
     """The cohort, read and checked, below the folders that may be read. InputError as the readers raise it."""
     folder = allowed.inside(asked.folder, roots, folder=True)
     allowed.refuse_links_out(folder, roots)
-    options: dict[str, Any] = {"splits": asked.splits.strip()} if asked.splits.strip() else {}
-    if asked.from_text:
-        options["labels"] = FROM_TEXT
     return open_cohort(
         asked.kind,
         folder,
-        section=asked.section,
         check_images=asked.look,
         progress=lambda done, total: progress("images", done, total),
-        **options,
+        **asked.how.options(),
     )
 
 
 @dataclass(frozen=True)
 class Question:
     """Images of an archive, and where their reports are: a path below the folders that may be read, or "" where they
-    stand in the archive as structured reports. splits "": by patient, 60/20/20."""
+    stand in the archive as structured reports."""
 
     url: str
     reports: str = ""
     dates: str = ""
-    section: str = "both"
-    splits: str = ""
-    from_text: bool = False
+    how: How = How()
 
 
 def ask(question: Question, archives: Sequence[str], roots: Sequence[Path], progress: Progress) -> Cohort:
@@ -80,18 +88,14 @@ def ask(question: Question, archives: Sequence[str], roots: Sequence[Path], prog
         raise InputError(
             f"This server may not ask {question.url}.", "Start it with that address: `linkage app --allow-archive URL`."
         )
-    options: dict[str, Any] = {"splits": question.splits.strip()} if question.splits.strip() else {}
-    if question.from_text:
-        options["labels"] = FROM_TEXT
     reports = str(_reports(question.reports, roots)) if question.reports else dicomweb.IN_THE_ARCHIVE
     return open_cohort(
         dicomweb.KIND,
         question.url,
-        section=question.section,
         reports=reports,
         dates=question.dates.strip(),
         progress=lambda done, total: progress("headers", done, total),
-        **options,
+        **question.how.options(),
     )
 
 

@@ -47,6 +47,19 @@ def settings() -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def begin(files: Sequence[Path], address: str) -> None:
+    """Settles for this start whether a login is required and who may enter; files and address as of `check`. InputError
+    as it and `checked` raise it, for a file that cannot be read, and for accounts where nobody has to log in."""
+    refuse_broken(files)
+    auth = settings()
+    os.environ[REQUIRED] = "1" if auth else ""
+    os.environ[ACCOUNTS] = checked(accounts())
+    if auth:
+        check(auth, files, address)
+    elif accounts():
+        raise InputError("Accounts are allowed, and nobody has to log in.", "Configure a login: docs/deploy.md.")
+
+
 def refuse_broken(files: Sequence[Path]) -> None:
     """InputError for a secrets.toml that cannot be read: Streamlit goes on without it, and so without its login."""
     for file in files:

@@ -205,7 +205,7 @@ def _add_chances(total: np.ndarray, n_others: int, drawn: int, x: int) -> None:
         total[0] += last
     for start in range(x, n_others, STRETCH):
         b = np.arange(start, min(start + STRETCH, n_others), dtype=float)
-        up, down = (b + 1) / (b + 1 - x), np.maximum(1 - (drawn - x) / (n_others - b), 0.0)
+        up, down = (b + 1) / (b + 1 - x), np.maximum(n_others - b - (drawn - x), 0.0) / (n_others - b)
         if in_logs:
             with np.errstate(divide="ignore"):
                 logs = first + np.cumsum(np.log(up) + np.log(down))

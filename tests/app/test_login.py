@@ -98,3 +98,20 @@ def test_what_is_no_account_is_refused(account: str) -> None:
 
 def test_no_iat_is_no_login() -> None:
     assert login.why_not({key: value for key, value in ANN.items() if key != "iat"}, [], now=1060.0 * 1000)
+
+
+def test_accounts_of_the_environment_are_read_as_those_of_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(login.REQUIRED, "")
+    monkeypatch.setattr(login, "settings", dict)
+    monkeypatch.setenv(login.ACCOUNTS, "Ann@Clinic.example, nobody")
+    with pytest.raises(InputError, match="'nobody' is no account"):
+        login.begin([tmp_path / "secrets.toml"], ADDRESS)
+    monkeypatch.setenv(login.ACCOUNTS, " Ann@Clinic.example")
+    with pytest.raises(InputError, match="nobody has to log in"):
+        login.begin([tmp_path / "secrets.toml"], ADDRESS)
+    monkeypatch.setattr(login, "settings", lambda: AUTH)
+    login.begin([tmp_path / "secrets.toml"], ADDRESS)
+    assert login.required()
+    assert login.why_not(ANN, login.accounts(), now=1060.0) == ""
